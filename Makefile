@@ -1,0 +1,48 @@
+# The one entry to everything; CI and the pre-commit hook call the same targets.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
+.DEFAULT_GOAL := help
+.PHONY: help install serve lint test test-slow bench clean
+
+help: ## what there is
+	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:[^#]*##/\t/'
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+# torch goes first, so that a build of it found on this machine is taken before anything asks for it
+$(VENV)/installed: $(BIN)/python pyproject.toml constraints.txt
+	$(PIP) torch
+	$(PIP) --editable .
+	touch $@
+
+$(VENV)/installed-dev: $(VENV)/installed
+	$(PIP) "pip>=25.1"
+	$(PIP) --group dev
+	touch $@
+
+install: $(VENV)/installed ## create .venv and install the service into it
+
+serve: install ## serve the bundled checkpoints on http://127.0.0.1:8000
+	$(BIN)/patchserve serve
+
+lint: $(VENV)/installed-dev ## format check, rules, types, floors
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test: lint ## lint, then every test that is not slow, with branch coverage
+	$(BIN)/pytest --cov --cov-fail-under=90
+
+test-slow: $(VENV)/installed-dev ## the largest reference models and the training run
+	$(BIN)/pytest -m slow --timeout 3600
+
+bench: $(VENV)/installed-dev ## what the figures of the README were measured with
+	$(BIN)/python -m bench
+
+clean: ## remove what the other targets made
+	rm -rf $(VENV) .coverage .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

@@ -1,0 +1,1 @@
+"""The service: HTTP edge, queue and device behind it."""

@@ -1,0 +1,4 @@
+"""The networks and their checkpoints.
+
+Knows nothing of the service.
+"""
