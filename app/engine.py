@@ -1,0 +1,236 @@
+"""Owns a network on a device: it loads it, warms it up, and runs batches of pixels.
+
+Knows nothing of queues, threads or HTTP; whoever calls it does so from one thread.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import torch
+from models.preprocessing import Preprocessing, normalize
+from numpy.typing import NDArray
+
+from app.schemas import Task
+from models import checkpoint
+from models.label_map import label_map
+
+FREE_INPUT_SIZE = (512, 512)  # warm-up pixels of a checkpoint that fixes no input size
+
+
+class ClassifyInput(NamedTuple):
+    """One image to classify: uint8 (H, W, 3), and how many labels to return."""
+
+    pixels: NDArray[np.uint8]
+    top_k: int
+
+
+class SegmentInput(NamedTuple):
+    """One image to segment: uint8 (H, W, 3), and the (height, width) that its mask shall have."""
+
+    pixels: NDArray[np.uint8]
+    size: tuple[int, int]
+
+
+class Ranking(NamedTuple):
+    """The best labels of one image, best first: their indices and their scores."""
+
+    indices: list[int]
+    scores: list[float]
+
+
+EngineInput = ClassifyInput | SegmentInput
+LabelMap = NDArray[np.uint8] | NDArray[np.uint16]
+EngineOutput = Ranking | LabelMap
+
+
+class Batch(NamedTuple):
+    """What a batch gave: one output per input, in order, and the seconds of each stage."""
+
+    outputs: list[EngineOutput]
+    stages: dict[str, float]
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """What is known of a loaded model; `input_size` is (height, width), None where any will do."""
+
+    task: Task
+    labels: tuple[str, ...]
+    preprocessing: Preprocessing
+    device: str
+    dtype: str
+    parameters: int
+
+
+class EngineSeam(Protocol):
+    """What the service asks of an engine, so that a test can stand in for one."""
+
+    def load(self) -> ModelInfo:
+        """Read the checkpoint and place the network on the device."""
+        ...
+
+    def warm_up(self, max_batch_size: int, budget_s: float) -> dict[int, float]:
+        """Run batches of growing size; seconds by batch size, at least for 1."""
+        ...
+
+    def run(self, inputs: Sequence[EngineInput]) -> Batch:
+        """Run one batch of equal shapes."""
+        ...
+
+    def memory(self) -> dict[str, int]:
+        """Bytes of the device's memory by kind; nothing on a CPU."""
+        ...
+
+
+class Engine:
+    """The network of one checkpoint on one device.
+
+    Args:
+        source: what `models.checkpoint.load` takes; `bundled` is the one that ships for the task.
+        task: `classify` or `segment`, which the checkpoint must be for.
+        device: `auto`, `cpu`, `cuda` or `cuda:N`.
+        dtype: `auto`, `float32`, `bfloat16` or `float16`.
+    """
+
+    def __init__(
+        self, source: str, *, task: Task, device: str = "auto", dtype: str = "auto"
+    ) -> None:
+        self._source = source
+        self._task = task
+        self._device = torch.device(resolve_device(device))
+        self._dtype = pick_dtype(dtype, self._device)
+
+    def load(self) -> ModelInfo:
+        """Read the checkpoint and place the network on the device.
+
+        Raises:
+            models.checkpoint.CheckpointError: it cannot be loaded, or is for another task.
+        """
+        loaded = checkpoint.load(_folder_or_id(self._source, self._task))
+        if loaded.task != self._task:
+            raise checkpoint.CheckpointError(
+                f"{loaded.name} is a model to {loaded.task}, not to {self._task}"
+            )
+        self._network = loaded.network.to(self._device, self._dtype)
+        self._preprocessing = loaded.preprocessing
+        independent = loaded.multi_label or len(loaded.labels) == 1
+        self._scores: Callable[..., torch.Tensor] = torch.sigmoid if independent else _softmax
+        return ModelInfo(
+            task=loaded.task,
+            labels=loaded.labels,
+            preprocessing=loaded.preprocessing,
+            device=str(self._device),
+            dtype=str(self._dtype).removeprefix("torch."),
+            parameters=sum(parameter.numel() for parameter in self._network.parameters()),
+        )
+
+    def warm_up(self, max_batch_size: int, budget_s: float) -> dict[int, float]:
+        """Run batches of 1, 2, 4, ... images; return the seconds of each size that fitted in.
+
+        A size is not begun when, by the one before it, it would pass the budget; 1 always is.
+        """
+        ends = time.monotonic() + budget_s
+        seconds: dict[int, float] = {}
+        size, expected = 1, 0.0
+        while size <= max_batch_size and time.monotonic() + expected < ends:
+            runs = [self._time(size) for _ in range(3)]  # the first allocates, and may compile
+            seconds[size] = min(runs)
+            size, expected = size * 2, 6 * seconds[size]
+        return seconds
+
+    def _time(self, size: int) -> float:
+        height, width = self._preprocessing.input_size or FREE_INPUT_SIZE
+        pixels = np.zeros((height, width, 3), np.uint8)
+        one: EngineInput = (
+            ClassifyInput(pixels, 1)
+            if self._task == "classify"
+            else SegmentInput(pixels, (height, width))
+        )
+        began = time.monotonic()
+        self.run([one] * size)
+        return time.monotonic() - began
+
+    @torch.inference_mode()
+    def run(self, inputs: Sequence[EngineInput]) -> Batch:
+        """Run one batch; all inputs have pixels of one shape. Logits never leave the device."""
+        began = time.monotonic()
+        batch = torch.from_numpy(np.stack([one.pixels for one in inputs])).to(self._device)
+        staged = time.monotonic()
+        pixels = normalize(batch, self._preprocessing).to(self._dtype)
+        logits = self._network(pixels)
+        if self._device.type == "cuda":
+            torch.cuda.synchronize(self._device)  # else the next stage is charged with this one
+        computed = time.monotonic()
+        outputs = self._reduce(logits, inputs)
+        done = time.monotonic()
+        stages = {
+            "stage_in": staged - began,
+            "compute": computed - staged,
+            "postprocess": done - computed,
+        }
+        return Batch(outputs, stages)
+
+    def memory(self) -> dict[str, int]:
+        """Bytes of the device's memory by kind: allocated, reserved, total; nothing on a CPU."""
+        if self._device.type != "cuda":
+            return {}
+        return {
+            "allocated": torch.cuda.memory_allocated(self._device),
+            "reserved": torch.cuda.memory_reserved(self._device),
+            "total": torch.cuda.get_device_properties(self._device).total_memory,
+        }
+
+    def _reduce(self, logits: torch.Tensor, inputs: Sequence[EngineInput]) -> list[EngineOutput]:
+        if self._task == "classify":
+            return self._rank(
+                logits, [one.top_k for one in inputs if isinstance(one, ClassifyInput)]
+            )
+        sizes = [one.size for one in inputs if isinstance(one, SegmentInput)]
+        return [
+            label_map(image, size).cpu().numpy() for image, size in zip(logits, sizes, strict=True)
+        ]
+
+    def _rank(self, logits: torch.Tensor, top_ks: Sequence[int]) -> list[EngineOutput]:
+        scores, indices = self._scores(logits.float()).topk(max(top_ks))  # each (B, k)
+        rows = zip(indices.tolist(), scores.tolist(), top_ks, strict=True)
+        return [Ranking(index[:top_k], score[:top_k]) for index, score, top_k in rows]
+
+
+def _softmax(logits: torch.Tensor) -> torch.Tensor:
+    return logits.softmax(dim=-1)
+
+
+def resolve_device(name: str) -> str:
+    """The device that a setting names; `auto` is CUDA where there is one.
+
+    Raises:
+        ValueError: CUDA is asked for and not there.
+    """
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    device = torch.device(name)
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ValueError(f"the device {name} is asked for and not there")
+    return name
+
+
+def model_name(source: str, task: Task) -> str:
+    """What to call the model of a source, before it is loaded."""
+    return checkpoint.name_of(_folder_or_id(source, task))
+
+
+def _folder_or_id(source: str, task: Task) -> str | Path:
+    return checkpoint.bundled(task) if source == "bundled" else source
+
+
+def pick_dtype(name: str, device: torch.device) -> torch.dtype:
+    """The number format that a setting names; `auto` is bfloat16 on CUDA, else float32."""
+    if name == "auto":
+        return torch.bfloat16 if device.type == "cuda" else torch.float32
+    dtype = getattr(torch, name)
+    assert isinstance(dtype, torch.dtype)  # noqa: S101  # settings admit three names
+    return dtype

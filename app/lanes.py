@@ -1,0 +1,82 @@
+"""Owns the threads that talk to a device: one lane is one thread, and it alone runs the work.
+
+Knows nothing of what the work is, nor of who waits for it.
+"""
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from queue import SimpleQueue
+from typing import TypeVar
+
+Result = TypeVar("Result")
+
+
+class Lane:
+    """One thread that runs work in the order of its arrival.
+
+    `slot` is held by whoever may send the next batch, so that a batch is composed only when the
+    thread is free to run it. The thread is a daemon: a process that must leave is not held up by a
+    batch, or a download, that nobody waits for any more.
+
+    Args:
+        name: the thread's name, also the device's in the metrics.
+        on_busy: called on the lane with the seconds that a piece of work took.
+    """
+
+    def __init__(self, name: str, on_busy: Callable[[float], None]) -> None:
+        self.name = name
+        self.slot = asyncio.Lock()
+        self.busy_since: float | None = None
+        self._on_busy = on_busy
+        self._work: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._thread = threading.Thread(target=self._loop, name=f"lane-{name}", daemon=True)
+        self._thread.start()
+
+    @property
+    def alive(self) -> bool:
+        """Whether the thread still runs."""
+        return self._thread.is_alive()
+
+    def busy_for(self) -> float:
+        """Seconds since the present piece of work began; 0 when idle."""
+        since = self.busy_since
+        return 0.0 if since is None else time.monotonic() - since
+
+    async def run(self, work: Callable[[], Result]) -> Result:
+        """Run `work` on the lane and return, or raise, what it does."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Result] = loop.create_future()
+
+        def settle(result: Result | None, error: BaseException | None) -> None:
+            if future.done():  # the caller left
+                return
+            if error is not None:
+                future.set_exception(error)
+            else:
+                future.set_result(result)  # type: ignore[arg-type]  # None only where Result is
+
+        def job() -> None:
+            result, error = None, None
+            try:
+                result = work()
+            except BaseException as raised:  # noqa: BLE001  # whoever awaits it decides
+                error = raised
+            with suppress(RuntimeError):  # the loop has closed: nobody waits
+                loop.call_soon_threadsafe(settle, result, error)
+
+        self._work.put(job)
+        return await future
+
+    def close(self) -> None:
+        """Let the thread end after the work it has."""
+        self._work.put(None)
+
+    def _loop(self) -> None:
+        while (job := self._work.get()) is not None:
+            self.busy_since = began = time.monotonic()
+            job()
+            self.busy_since = None
+            self._on_busy(time.monotonic() - began)

@@ -1,0 +1,116 @@
+"""Owns the shapes of what is sent and answered as JSON.
+
+Knows nothing of how an answer comes about.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Task = Literal["classify", "segment"]
+
+
+class Schema(BaseModel):
+    """Immutable, and strict about what it is given."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ImageRequest(BaseModel):
+    """The JSON form of a request body; members that a client adds for itself are ignored."""
+
+    image: str = Field(description="the image file as base64, or as a data: URI in base64")
+
+
+class Prediction(Schema):
+    """One label of a classified image."""
+
+    label: str
+    index: int
+    score: float = Field(description="softmax over the labels; sigmoid where they are independent")
+
+
+class ClassifyResponse(Schema):
+    """The labels of an image, best first."""
+
+    model: str
+    predictions: list[Prediction]
+
+
+class RunLengths(Schema):
+    """A binary mask as COCO's compressed run lengths, column by column."""
+
+    size: tuple[int, int] = Field(description="height and width in pixels")
+    counts: str
+
+
+class Segment(Schema):
+    """One class that occurs in a mask."""
+
+    label: str
+    index: int = Field(description="the value of its pixels in the mask")
+    area: int = Field(description="pixels")
+    fraction: float = Field(description="of the image")
+    bbox: tuple[int, int, int, int] = Field(description="x, y, width, height in pixels")
+    rle: RunLengths
+
+
+class SegmentResponse(Schema):
+    """The classes of an image, largest first, and its mask."""
+
+    model: str
+    width: int
+    height: int
+    segments: list[Segment]
+    mask: str = Field(description="the picture that image/png would have got, as base64")
+
+
+class BatchCost(Schema):
+    """What a batch of one size took at warm-up."""
+
+    batch_size: int
+    seconds: float
+
+
+class ModelResponse(Schema):
+    """One model of the service."""
+
+    name: str
+    task: Task
+    status: str
+    labels: list[str] = []
+    input_size: Annotated[list[int] | None, Field(description="height, width; null: any")] = None
+    device: str | None = None
+    dtype: str | None = None
+    parameters: int | None = None
+    max_batch_size: int | None = None
+    batch_costs: list[BatchCost] = []
+
+
+class ModelsResponse(Schema):
+    """Every model of the service."""
+
+    models: list[ModelResponse]
+
+
+class HealthResponse(Schema):
+    """What a probe found; `reasons` is empty when all is well."""
+
+    status: Literal["ok", "unavailable"]
+    reasons: list[str] = []
+    models: dict[str, str] = Field(default={}, description="the state of each model by name")
+
+
+class Problem(BaseModel):
+    """An RFC 9457 problem: every answer of status 400 and above."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    instance: str
+    code: str
+    request_id: str
+    retryable: bool
+    retry_after_ms: int | None = None
+    limits: dict[str, int] | None = None
