@@ -18,11 +18,10 @@ def join_heads(x: Tensor) -> Tensor:
 
 
 class Attention(nn.Module):
-    """Multi-head attention of one token sequence over another ("Attention is all you need", 2017).
+    """Multi-head self-attention ("Attention is all you need", 2017).
 
-    `forward(x, context)` maps x (B, N, D), the tokens that ask, and context (B, M, D), the tokens
-    that answer (x itself unless given), to (B, N, D). `dropout` acts on the attention weights in
-    training only. D must be a multiple of `num_heads`.
+    `forward(x)` maps (B, N, D) to the same shape; D must be a multiple of `num_heads`. `dropout`
+    acts on the attention weights, in training only.
     """
 
     def __init__(
@@ -36,8 +35,11 @@ class Attention(nn.Module):
         self.value = nn.Linear(width, width, bias=qkv_bias)
         self.output = nn.Linear(width, width)
 
-    def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
-        context = x if context is None else context
+    def forward(self, x: Tensor) -> Tensor:
+        return self.attend(x, x)  # (B, N, D)
+
+    def attend(self, x: Tensor, context: Tensor) -> Tensor:
+        """The tokens x (B, N, D) ask, the tokens context (B, M, D) answer: (B, N, D)."""
         query = split_heads(self.query(x), self.num_heads)  # (B, heads, N, D / heads)
         key = split_heads(self.key(context), self.num_heads)  # (B, heads, M, D / heads)
         value = split_heads(self.value(context), self.num_heads)  # (B, heads, M, D / heads)
@@ -63,7 +65,7 @@ class SequenceReduction(nn.Module):
         return self.norm(x.permute(0, 2, 3, 1))  # (B, H / r, W / r, D)
 
 
-class ReducedAttention(nn.Module):
+class ReducedAttention(Attention):
     """Attention of a token grid over its own reduced grid: (H W)^2 / ratio^2 weights, not (H W)^2.
 
     `forward(x)` maps (B, H, W, D) to the same shape. With ratio 1 it is full self-attention.
@@ -71,11 +73,10 @@ class ReducedAttention(nn.Module):
     """
 
     def __init__(self, width: int, num_heads: int, ratio: int, *, dropout: float = 0.0) -> None:
-        super().__init__()
+        super().__init__(width, num_heads, dropout=dropout)
         self.reduction = SequenceReduction(width, ratio) if ratio > 1 else nn.Identity()
-        self.attention = Attention(width, num_heads, dropout=dropout)
 
     def forward(self, x: Tensor) -> Tensor:
         tokens = x.flatten(1, 2)  # (B, H W, D)
-        context = self.reduction(x).flatten(1, 2)  # (B, H W / r^2, D)
-        return self.attention(tokens, context).unflatten(1, x.shape[1:3])  # (B, H, W, D)
+        context = self.reduction(x).flatten(1, 2)  # (B, H W / ratio^2, D)
+        return self.attend(tokens, context).unflatten(1, x.shape[1:3])  # (B, H, W, D)

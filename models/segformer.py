@@ -28,7 +28,7 @@ class SegformerConfig:
     sr_ratios: tuple[int, ...] = (8, 4, 2, 1)
     patch_sizes: tuple[int, ...] = (7, 3, 3, 3)
     strides: tuple[int, ...] = (4, 2, 2, 2)
-    mlp_ratios: tuple[float, ...] = (4, 4, 4, 4)
+    mlp_ratios: tuple[int, ...] = (4, 4, 4, 4)
     decoder_hidden_size: int = 256
     num_labels: int = 150
     hidden_act: str = "gelu"
@@ -101,7 +101,7 @@ class Block(nn.Module):
             C, config.num_heads[stage], config.sr_ratios[stage], dropout=config.attention_dropout
         )
         self.norm_2 = nn.LayerNorm(C)
-        self.mlp = MixFFN(C, int(C * config.mlp_ratios[stage]), config)
+        self.mlp = MixFFN(C, C * config.mlp_ratios[stage], config)
         self.dropout = nn.Dropout(config.dropout)
         self.drop_path = DropPath(drop_path)
 

@@ -1,0 +1,154 @@
+"""A checkpoint, from a folder or the hub to a network ready to run, and back to a folder.
+
+Knows nothing of images, batches or devices: what it loads is float32, on the CPU, in eval mode.
+"""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from models import configuration, preprocessor_config
+from models.configuration import Configuration, Task
+from models.dialects import locate, translate
+from models.documents import read_document, write_document
+from models.errors import CheckpointError
+from models.hub import fetch, is_hub_id
+from models.preprocessing import Preprocessing
+from models.segformer import Segformer
+from models.vit import ViT, ViTConfig
+from models.weights import read_weights, write_weights
+
+__all__ = ["Checkpoint", "CheckpointError", "bundled", "load", "name_of", "save"]
+
+BUNDLED: dict[Task, str] = {"classify": "shapes-vit", "segment": "shapes-segformer"}
+PROCESSORS = {  # by model type, for folders that have no preprocessor_config.json
+    "vit": preprocessor_config.VIT,
+    "deit": preprocessor_config.DEIT,
+    "segformer": preprocessor_config.SEGFORMER,
+}
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A trained network, what its outputs are called, and what it asks of an image.
+
+    `network(pixels)` maps float32 (B, 3, H, W) to logits: (B, num_labels) for the task "classify",
+    (B, num_labels, ceil(H / 4), ceil(W / 4)) for "segment". With `multi_label` each label is true
+    or false by itself (sigmoid); otherwise one of them is (softmax).
+    """
+
+    network: ViT | Segformer
+    labels: tuple[str, ...]
+    preprocessing: Preprocessing
+    task: Task
+    multi_label: bool = False
+    name: str = ""
+
+
+def bundled(task: Task) -> Path:
+    """The folder of the small trained checkpoint that ships for the task."""
+    return Path(__file__).parent / "bundled" / BUNDLED[task]
+
+
+def name_of(source: str | Path) -> str:
+    """The last part of a folder or hub id, without the revision; looks at neither."""
+    text = str(source)
+    if isinstance(source, str) and is_hub_id(text):
+        text = text.partition("@")[0]
+    return Path(os.path.abspath(text)).name
+
+
+def load(source: str | Path) -> Checkpoint:
+    """Load a Hugging Face folder, or a hub id org/name[@revision], strictly.
+
+    Every tensor has its place and its shape, and every parameter its tensor, or CheckpointError
+    says which has not. Half precision becomes float32. A folder goes before a hub id.
+    """
+    folder = folder_of(source)
+    config = configuration.parse(read_document(folder / "config.json"))
+    with torch.device("meta"):  # shapes without memory, until the tensors come
+        network = build(config)
+    fill(network, read_weights(folder), config.architecture.name)
+    return Checkpoint(
+        network=network.eval(),
+        labels=config.labels,
+        preprocessing=preprocessing_of(folder, PROCESSORS[config.architecture.model_type]),
+        task=config.architecture.task,
+        multi_label=config.multi_label,
+        name=name_of(source),
+    )
+
+
+def save(checkpoint: Checkpoint, folder: str | Path) -> None:
+    """Write the checkpoint as a folder that `load` and transformers read.
+
+    Creates config.json, model.safetensors and preprocessor_config.json, replacing what is there;
+    the name and the task are not stored: they follow from the folder and the architecture.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    sizes = checkpoint.network.config
+    architecture = configuration.architecture_for(sizes)
+    config = Configuration(architecture, sizes, checkpoint.labels, checkpoint.multi_label)
+    tensors = {
+        translate(name, architecture.name)[0]: tensor
+        for name, tensor in checkpoint.network.state_dict().items()
+    }
+    write_document(folder / "config.json", configuration.document_of(config))
+    write_weights(folder, tensors)
+    document = preprocessor_config.document(checkpoint.preprocessing)
+    write_document(folder / "preprocessor_config.json", document)
+
+
+def folder_of(source: str | Path) -> Path:
+    """The folder itself, or the one that the hub's files were put into."""
+    path = Path(source).expanduser()
+    if path.is_dir():
+        return path
+    if isinstance(source, str) and is_hub_id(source):
+        return fetch(source)
+    raise CheckpointError(f"{source} is neither a folder nor a hub id org/name[@revision]")
+
+
+def build(config: Configuration) -> ViT | Segformer:
+    """The network of that configuration, untrained."""
+    try:
+        if isinstance(config.sizes, ViTConfig):
+            return ViT(config.sizes)
+        return Segformer(config.sizes)
+    except ValueError as error:  # an unknown activation
+        raise CheckpointError(f"config.json: {error}") from error
+
+
+def fill(network: nn.Module, stored: Mapping[str, Tensor], architecture: str) -> None:
+    """Give the network, whose parameters have shapes only, the stored tensors as float32 copies."""
+    empty = network.state_dict()
+    names = locate(empty, stored, architecture)
+    misfits = [
+        f"{names[ours]} is {list(stored[names[ours]].shape)}, not {list(tensor.shape)}"
+        for ours, tensor in empty.items()
+        if ours in names and stored[names[ours]].shape != tensor.shape
+    ]
+    if misfits:
+        raise CheckpointError(f"shapes do not fit the config.json: {'; '.join(misfits)}")
+    state = {}
+    for ours, tensor in empty.items():
+        value = stored[names[ours]] if ours in names else torch.zeros((), dtype=tensor.dtype)
+        if tensor.is_floating_point() and not value.is_floating_point():
+            raise CheckpointError(f"{names[ours]} is {value.dtype}: quantised weights do not fit")
+        state[ours] = value.to(tensor.dtype, copy=True)  # the file may change or go; the copy stays
+    network.load_state_dict(state, assign=True)
+
+
+def preprocessing_of(folder: Path, processor: str) -> Preprocessing:
+    """What the folder says of preprocessing; the processor's defaults where it says nothing."""
+    if (path := folder / "processor_config.json").is_file():
+        section = read_document(path).get("image_processor")
+        if isinstance(section, dict):
+            return preprocessor_config.parse(section, processor)
+    path = folder / "preprocessor_config.json"
+    return preprocessor_config.parse(read_document(path) if path.is_file() else {}, processor)

@@ -1,0 +1,217 @@
+"""The document config.json: which network it describes, its sizes, its labels; both ways.
+
+Knows nothing of weights, nor of where the document lies.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Literal, NamedTuple
+
+from models.errors import CheckpointError
+from models.segformer import SegformerConfig
+from models.vit import ViTConfig
+
+Task = Literal["classify", "segment"]
+
+VIT_FIELDS = {  # ours: Hugging Face's
+    "image_size": "image_size",
+    "patch_size": "patch_size",
+    "hidden_size": "hidden_size",
+    "num_layers": "num_hidden_layers",
+    "num_heads": "num_attention_heads",
+    "mlp_size": "intermediate_size",
+    "hidden_act": "hidden_act",
+    "layer_norm_eps": "layer_norm_eps",
+    "qkv_bias": "qkv_bias",
+    "dropout": "hidden_dropout_prob",
+    "attention_dropout": "attention_probs_dropout_prob",
+}
+SEGFORMER_FIELDS = {
+    "depths": "depths",
+    "hidden_sizes": "hidden_sizes",
+    "num_heads": "num_attention_heads",
+    "sr_ratios": "sr_ratios",
+    "patch_sizes": "patch_sizes",
+    "strides": "strides",
+    "mlp_ratios": "mlp_ratios",
+    "decoder_hidden_size": "decoder_hidden_size",
+    "hidden_act": "hidden_act",
+    "dropout": "hidden_dropout_prob",
+    "attention_dropout": "attention_probs_dropout_prob",
+    "classifier_dropout": "classifier_dropout_prob",
+    "drop_path": "drop_path_rate",
+}
+
+
+class Architecture(NamedTuple):
+    """A network under the name that config.json gives it."""
+
+    name: str
+    model_type: str
+    task: Task
+    config: type[ViTConfig | SegformerConfig]
+    fields: Mapping[str, str]
+    distillation: Mapping[str, Any]  # what the name says of ViTConfig's token and head
+
+
+ARCHITECTURES = (  # the first of a model type is assumed when config.json names none
+    Architecture(
+        "ViTForImageClassification",
+        "vit",
+        "classify",
+        ViTConfig,
+        VIT_FIELDS,
+        {"distillation_token": False, "distillation_head": False},
+    ),
+    Architecture(
+        "DeiTForImageClassification",
+        "deit",
+        "classify",
+        ViTConfig,
+        VIT_FIELDS,
+        {"distillation_token": True, "distillation_head": False},
+    ),
+    Architecture(
+        "DeiTForImageClassificationWithTeacher",
+        "deit",
+        "classify",
+        ViTConfig,
+        VIT_FIELDS,
+        {"distillation_token": True, "distillation_head": True},
+    ),
+    Architecture(
+        "SegformerForSemanticSegmentation",
+        "segformer",
+        "segment",
+        SegformerConfig,
+        SEGFORMER_FIELDS,
+        {},
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """What a config.json says: the architecture, its sizes, and what its outputs mean."""
+
+    architecture: Architecture
+    sizes: ViTConfig | SegformerConfig
+    labels: tuple[str, ...]
+    multi_label: bool
+
+
+def parse(document: Mapping[str, Any]) -> Configuration:
+    """Read the document; CheckpointError for what is not served here or makes no sense.
+
+    Absent fields have Hugging Face's defaults, which are those of our dataclasses; unknown fields
+    are ignored.
+    """
+    architecture, labels = architecture_of(document), labels_of(document)
+    if (channels := document.get("num_channels", 3)) != 3:
+        raise CheckpointError(f"num_channels is {channels!r}; only 3, for RGB, is supported")
+    defaults = {field.name: field.default for field in fields(architecture.config)}
+    given = {
+        ours: field_value(theirs, document[theirs], defaults[ours])
+        for ours, theirs in architecture.fields.items()
+        if theirs in document
+    }
+    try:
+        sizes = architecture.config(**given, **architecture.distillation, num_labels=len(labels))
+    except ValueError as error:
+        raise CheckpointError(f"config.json: {error}") from error
+    multi_label = document.get("problem_type") == "multi_label_classification"
+    return Configuration(architecture, sizes, labels, multi_label)
+
+
+def document_of(configuration: Configuration) -> dict[str, Any]:
+    """The document that `parse`, and transformers, read the same configuration from."""
+    architecture, labels = configuration.architecture, configuration.labels
+    document: dict[str, Any] = {
+        "architectures": [architecture.name],
+        "model_type": architecture.model_type,
+        "dtype": "float32",
+        "num_channels": 3,
+    }
+    for ours, theirs in architecture.fields.items():
+        document[theirs] = getattr(configuration.sizes, ours)
+    if isinstance(configuration.sizes, SegformerConfig):
+        document["num_encoder_blocks"] = len(configuration.sizes.depths)
+    if configuration.multi_label:
+        document["problem_type"] = "multi_label_classification"
+    document["id2label"] = {str(index): label for index, label in enumerate(labels)}
+    document["label2id"] = {label: index for index, label in enumerate(labels)}
+    return document
+
+
+def architecture_for(sizes: ViTConfig | SegformerConfig) -> Architecture:
+    """The architecture under whose name a network of these sizes is saved."""
+    return next(
+        architecture
+        for architecture in ARCHITECTURES
+        if isinstance(sizes, architecture.config)
+        and all(getattr(sizes, name) == said for name, said in architecture.distillation.items())
+    )
+
+
+def architecture_of(document: Mapping[str, Any]) -> Architecture:
+    """The architecture that the document names, by `architectures` or else by `model_type`."""
+    named, model_type = document.get("architectures"), document.get("model_type")
+    name = named[0] if isinstance(named, list) and named else None
+    for architecture in ARCHITECTURES:
+        fits = model_type in (None, architecture.model_type)
+        if fits and (name == architecture.name or (name is None and model_type is not None)):
+            return architecture
+    supported = ", ".join(f"{known.name} ({known.model_type})" for known in ARCHITECTURES)
+    raise CheckpointError(
+        f"architecture {name!r} of model type {model_type!r} is not supported; "
+        f"supported, each with its trained head: {supported}"
+    )
+
+
+def labels_of(document: Mapping[str, Any]) -> tuple[str, ...]:
+    """The labels by index; LABEL_0, LABEL_1, ... of `num_labels` (2) when there is no id2label."""
+    by_index = document.get("id2label")
+    if by_index is None:
+        count = integer("num_labels", document.get("num_labels", 2))
+        return tuple(f"LABEL_{index}" for index in range(count))
+    if not isinstance(by_index, dict) or not all(isinstance(v, str) for v in by_index.values()):
+        raise CheckpointError("id2label is no table of names by index")
+    wanted = [str(index) for index in range(len(by_index))]
+    if not by_index or by_index.keys() != set(wanted):
+        raise CheckpointError(f"id2label does not number its {len(by_index)} labels from 0 on")
+    return tuple(by_index[index] for index in wanted)
+
+
+def field_value(name: str, raw: object, default: object) -> Any:
+    """The value of a field, checked against the kind of its default."""
+    match name, default:
+        case "image_size", _:
+            size = raw if isinstance(raw, list) else [raw, raw]
+            return tuple(integer(name, n) for n in size)
+        case "patch_size", _:
+            return integer(name, raw[0] if isinstance(raw, list) and raw == raw[:1] * 2 else raw)
+        case _, tuple():
+            if not isinstance(raw, list) or not raw:
+                raise CheckpointError(f"config.json: {name} is {raw!r}, which is no list")
+            return tuple(integer(name, n) for n in raw)
+        case _, bool() | str():
+            if not isinstance(raw, type(default)):
+                raise CheckpointError(f"config.json: {name} is {raw!r}, not like {default!r}")
+            return raw
+        case _, int():
+            return integer(name, raw)
+    return number(name, raw)
+
+
+def integer(name: str, raw: object) -> int:
+    """A positive number of something, small enough to be meant."""
+    if not isinstance(raw, int) or isinstance(raw, bool) or not 0 < raw <= 2**20:
+        raise CheckpointError(f"config.json: {name} is {raw!r}, which is no count from 1 to 2^20")
+    return raw
+
+
+def number(name: str, raw: object) -> float:
+    """A finite number from 0 to 1: all that config.json has are rates and epsilons."""
+    if not isinstance(raw, int | float) or isinstance(raw, bool) or not 0 <= raw <= 1:
+        raise CheckpointError(f"config.json: {name} is {raw!r}, which is no number from 0 to 1")
+    return float(raw)

@@ -1,0 +1,28 @@
+"""The JSON documents of a checkpoint folder.
+
+Knows nothing of what is in them.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from models.errors import CheckpointError
+
+
+def read_document(path: Path) -> dict[str, Any]:
+    """The JSON object in the file; CheckpointError when it is unreadable or no object."""
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path.name} cannot be read: {error}") from error
+    if not isinstance(document, dict):
+        raise CheckpointError(f"{path.name} holds no JSON object")
+    return document
+
+
+def write_document(path: Path, document: Mapping[str, Any]) -> None:
+    """Write the object, indented, in the order given."""
+    text = json.dumps(document, indent=2, ensure_ascii=False)
+    path.write_text(text + "\n", encoding="utf-8")

@@ -1,0 +1,170 @@
+"""The document preprocessor_config.json, in all its historical styles, to Preprocessing and back.
+
+Knows nothing of where the document lies.
+"""
+
+import math
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from models.errors import CheckpointError
+from models.preprocessing import (
+    BICUBIC,
+    BILINEAR,
+    HALF,
+    HAMMING,
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    Colour,
+    Preprocessing,
+    Size,
+)
+
+Config = Mapping[str, Any]
+
+VIT, DEIT, SEGFORMER = "ViTImageProcessor", "DeiTImageProcessor", "SegformerImageProcessor"
+COMMON = {
+    "do_resize": True,
+    "default_to_square": True,
+    "do_center_crop": False,
+    "do_rescale": True,
+    "rescale_factor": 1 / 255,
+    "do_normalize": True,
+    "do_pad": False,
+    "do_reduce_labels": False,
+}
+DEFAULTS: dict[str, dict[str, Any]] = {
+    VIT: COMMON | {"size": 224, "resample": BILINEAR, "image_mean": HALF, "image_std": HALF},
+    DEIT: COMMON
+    | {"size": 256, "resample": BICUBIC, "image_mean": HALF, "image_std": HALF}
+    | {"do_center_crop": True, "crop_size": 224},
+    SEGFORMER: COMMON
+    | {"size": 512, "resample": BILINEAR}
+    | {"image_mean": IMAGENET_MEAN, "image_std": IMAGENET_STD},
+}
+STYLES = re.compile(r"(ViT|DeiT|Segformer)(FeatureExtractor|ImageProcessor(Fast|Pil)?)")
+
+
+def parse(config: Config, default: str) -> Preprocessing:
+    """Read the document; where it leaves something open its processor's defaults decide.
+
+    `default` is the processor (a key of DEFAULTS) to assume when the document names none.
+    CheckpointError for an unknown processor, or a value that makes no sense, by its name.
+    """
+    processor = processor_of(config, default)
+    options = DEFAULTS[processor] | {k: v for k, v in config.items() if v is not None}
+    if flag(options, "do_pad"):
+        raise CheckpointError("do_pad is not supported")
+    crops = flag(options, "do_center_crop") and processor != SEGFORMER  # which never crops
+    normalizes = flag(options, "do_normalize")
+    reduces = "reduce_labels" if "reduce_labels" in options else "do_reduce_labels"  # old, new
+    return Preprocessing(
+        processor=processor,
+        **(edges(options) if flag(options, "do_resize") else {"size": None}),
+        resample=resample_filter(options["resample"]),
+        crop_size=exact_size(options.get("crop_size"), "crop_size") if crops else None,
+        rescale_factor=rescale_factor(options) if flag(options, "do_rescale") else None,
+        mean=colour(options, "image_mean") if normalizes else None,
+        std=colour(options, "image_std") if normalizes else None,
+        reduce_labels=flag(options, reduces),
+    )
+
+
+def document(preprocessing: Preprocessing) -> dict[str, Any]:
+    """The document in today's style; `parse` reads the same Preprocessing back."""
+    p = preprocessing
+    result: dict[str, Any] = {"image_processor_type": p.processor, "do_resize": False}
+    if p.size is not None:
+        result |= {"do_resize": True, "size": {"height": p.size[0], "width": p.size[1]}}
+    elif p.shortest_edge is not None:
+        longest = {} if p.longest_edge is None else {"longest_edge": p.longest_edge}
+        result |= {"do_resize": True, "size": {"shortest_edge": p.shortest_edge} | longest}
+    result |= {"resample": p.resample, "do_center_crop": p.crop_size is not None}
+    if p.crop_size is not None:
+        result["crop_size"] = {"height": p.crop_size[0], "width": p.crop_size[1]}
+    result["do_rescale"] = p.rescale_factor is not None
+    if p.rescale_factor is not None:
+        result["rescale_factor"] = p.rescale_factor
+    result["do_normalize"] = p.mean is not None
+    if p.mean is not None and p.std is not None:
+        result |= {"image_mean": list(p.mean), "image_std": list(p.std)}
+    return result | ({"do_reduce_labels": True} if p.reduce_labels else {})
+
+
+def processor_of(config: Config, default: str) -> str:
+    """The processor that the document names, under today's name."""
+    name = config.get("image_processor_type") or config.get("feature_extractor_type") or default
+    if not isinstance(name, str) or not (match := STYLES.fullmatch(name)):
+        raise CheckpointError(
+            f"the image processor {name!r} is not supported; supported: {', '.join(DEFAULTS)}"
+        )
+    return f"{match[1]}ImageProcessor"
+
+
+def edges(options: Config) -> dict[str, Any]:
+    """The fields of Preprocessing that `size` fills."""
+    size = options["size"]
+    if is_edge(size) and not flag(options, "default_to_square"):
+        size = {"shortest_edge": size}
+    if not isinstance(size, dict) or "shortest_edge" not in size:
+        return {"size": exact_size(size, "size")}
+    if not size.keys() <= {"shortest_edge", "longest_edge"} or not all(map(is_edge, size.values())):
+        raise CheckpointError(f"size {size!r} is not understood")
+    return {"size": None} | size
+
+
+def exact_size(value: object, name: str) -> Size:
+    """A height and a width from n, [h, w] or {"height": h, "width": w}."""
+    if is_edge(value):
+        value = (value, value)
+    elif isinstance(value, dict) and value.keys() == {"height", "width"}:
+        value = (value["height"], value["width"])
+    match value:
+        case (int() as height, int() as width) if is_edge(height) and is_edge(width):
+            return height, width
+    raise CheckpointError(f"{name} {value!r} is not understood")
+
+
+def is_edge(value: object) -> bool:
+    """Whether this is a number of pixels."""
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
+def flag(options: Config, name: str) -> bool:
+    """A yes or no."""
+    if not isinstance(value := options[name], bool):
+        raise CheckpointError(f"{name} must be true or false, not {value!r}")
+    return value
+
+
+def resample_filter(value: object) -> int:
+    """Pillow's number of a resampling filter."""
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= HAMMING:
+        raise CheckpointError(f"resample {value!r} is no filter of Pillow's (0 to {HAMMING})")
+    return value
+
+
+def rescale_factor(options: Config) -> float:
+    """The number that 0..255 is multiplied by."""
+    value = options["rescale_factor"]
+    if not is_number(value) or value <= 0:
+        raise CheckpointError(f"rescale_factor {value!r} is not a number above zero")
+    return float(value)
+
+
+def colour(options: Config, name: str) -> Colour:
+    """Three numbers, or one for all three; a standard deviation is above zero."""
+    value = options[name]
+    values = value if isinstance(value, list | tuple) else [value] * 3
+    if len(values) != 3 or not all(map(is_number, values)):
+        raise CheckpointError(f"{name} {value!r} is not three numbers")
+    if name == "image_std" and min(values) <= 0:
+        raise CheckpointError(f"{name} {value!r} is not above zero")
+    red, green, blue = map(float, values)
+    return red, green, blue
+
+
+def is_number(value: object) -> bool:
+    """Whether this is a finite number."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
