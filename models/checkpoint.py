@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from models import configuration, preprocessor_config
-from models.configuration import Configuration, Task
+from models.architectures import Task, architecture_for
+from models.configuration import Configuration
 from models.dialects import locate, translate
 from models.documents import read_document, write_document
 from models.errors import CheckpointError
@@ -92,7 +93,7 @@ def save(checkpoint: Checkpoint, folder: str | Path) -> None:
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     sizes = checkpoint.network.config
-    architecture = configuration.architecture_for(sizes)
+    architecture = architecture_for(sizes)
     config = Configuration(architecture, sizes, checkpoint.labels, checkpoint.multi_label)
     tensors = {
         translate(name, architecture.name)[0]: tensor

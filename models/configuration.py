@@ -5,89 +5,12 @@ Knows nothing of weights, nor of where the document lies.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
+from models.architectures import Architecture, architecture_named
 from models.errors import CheckpointError
 from models.segformer import SegformerConfig
 from models.vit import ViTConfig
-
-Task = Literal["classify", "segment"]
-
-VIT_FIELDS = {  # ours: Hugging Face's
-    "image_size": "image_size",
-    "patch_size": "patch_size",
-    "hidden_size": "hidden_size",
-    "num_layers": "num_hidden_layers",
-    "num_heads": "num_attention_heads",
-    "mlp_size": "intermediate_size",
-    "hidden_act": "hidden_act",
-    "layer_norm_eps": "layer_norm_eps",
-    "qkv_bias": "qkv_bias",
-    "dropout": "hidden_dropout_prob",
-    "attention_dropout": "attention_probs_dropout_prob",
-}
-SEGFORMER_FIELDS = {
-    "depths": "depths",
-    "hidden_sizes": "hidden_sizes",
-    "num_heads": "num_attention_heads",
-    "sr_ratios": "sr_ratios",
-    "patch_sizes": "patch_sizes",
-    "strides": "strides",
-    "mlp_ratios": "mlp_ratios",
-    "decoder_hidden_size": "decoder_hidden_size",
-    "hidden_act": "hidden_act",
-    "dropout": "hidden_dropout_prob",
-    "attention_dropout": "attention_probs_dropout_prob",
-    "classifier_dropout": "classifier_dropout_prob",
-    "drop_path": "drop_path_rate",
-}
-
-
-class Architecture(NamedTuple):
-    """A network under the name that config.json gives it."""
-
-    name: str
-    model_type: str
-    task: Task
-    config: type[ViTConfig | SegformerConfig]
-    fields: Mapping[str, str]
-    distillation: Mapping[str, Any]  # what the name says of ViTConfig's token and head
-
-
-ARCHITECTURES = (  # the first of a model type is assumed when config.json names none
-    Architecture(
-        "ViTForImageClassification",
-        "vit",
-        "classify",
-        ViTConfig,
-        VIT_FIELDS,
-        {"distillation_token": False, "distillation_head": False},
-    ),
-    Architecture(
-        "DeiTForImageClassification",
-        "deit",
-        "classify",
-        ViTConfig,
-        VIT_FIELDS,
-        {"distillation_token": True, "distillation_head": False},
-    ),
-    Architecture(
-        "DeiTForImageClassificationWithTeacher",
-        "deit",
-        "classify",
-        ViTConfig,
-        VIT_FIELDS,
-        {"distillation_token": True, "distillation_head": True},
-    ),
-    Architecture(
-        "SegformerForSemanticSegmentation",
-        "segformer",
-        "segment",
-        SegformerConfig,
-        SEGFORMER_FIELDS,
-        {},
-    ),
-)
 
 
 @dataclass(frozen=True)
@@ -106,7 +29,8 @@ def parse(document: Mapping[str, Any]) -> Configuration:
     Absent fields have Hugging Face's defaults, which are those of our dataclasses; unknown fields
     are ignored.
     """
-    architecture, labels = architecture_of(document), labels_of(document)
+    architecture = architecture_named(document.get("architectures"), document.get("model_type"))
+    labels = labels_of(document)
     if (channels := document.get("num_channels", 3)) != 3:
         raise CheckpointError(f"num_channels is {channels!r}; only 3, for RGB, is supported")
     defaults = {field.name: field.default for field in fields(architecture.config)}
@@ -141,31 +65,6 @@ def document_of(configuration: Configuration) -> dict[str, Any]:
     document["id2label"] = {str(index): label for index, label in enumerate(labels)}
     document["label2id"] = {label: index for index, label in enumerate(labels)}
     return document
-
-
-def architecture_for(sizes: ViTConfig | SegformerConfig) -> Architecture:
-    """The architecture under whose name a network of these sizes is saved."""
-    return next(
-        architecture
-        for architecture in ARCHITECTURES
-        if isinstance(sizes, architecture.config)
-        and all(getattr(sizes, name) == said for name, said in architecture.distillation.items())
-    )
-
-
-def architecture_of(document: Mapping[str, Any]) -> Architecture:
-    """The architecture that the document names, by `architectures` or else by `model_type`."""
-    named, model_type = document.get("architectures"), document.get("model_type")
-    name = named[0] if isinstance(named, list) and named else None
-    for architecture in ARCHITECTURES:
-        fits = model_type in (None, architecture.model_type)
-        if fits and (name == architecture.name or (name is None and model_type is not None)):
-            return architecture
-    supported = ", ".join(f"{known.name} ({known.model_type})" for known in ARCHITECTURES)
-    raise CheckpointError(
-        f"architecture {name!r} of model type {model_type!r} is not supported; "
-        f"supported, each with its trained head: {supported}"
-    )
 
 
 def labels_of(document: Mapping[str, Any]) -> tuple[str, ...]:

@@ -115,7 +115,7 @@ TEACHER_HEADS = (
     Names("distillation_head", "distillation_classifier", "distillation_classifier"),
 )
 
-ARCHITECTURES: dict[str, tuple[Names, ...]] = {
+DIALECTS: dict[str, tuple[Names, ...]] = {
     "ViTForImageClassification": (*VIT, HEAD),
     "DeiTForImageClassification": (*DEIT, HEAD),
     "DeiTForImageClassificationWithTeacher": (*DEIT, *TEACHER_HEADS),
@@ -136,7 +136,7 @@ def pattern(names: Names) -> re.Pattern[str]:
 
 def translate(ours: str, architecture: str) -> tuple[str, str]:
     """Our name of a parameter -> its names on disk and in transformers 5's memory."""
-    for names in ARCHITECTURES[architecture]:
+    for names in DIALECTS[architecture]:
         if match := pattern(names).fullmatch(ours):
             index = match.groupdict()
             leaf = index.pop("leaf") or ""
