@@ -172,13 +172,19 @@ def locate(parameters: Iterable[str], stored: Collection[str], architecture: str
     return found
 
 
-def complaint(missing: Mapping[str, str], left_over: Collection[str], architecture: str) -> str:
+def complaint(missing: Mapping[str, str], left_over: list[str], architecture: str) -> str:
     """What is wrong with the names, in one sentence."""
     parts = []
     if missing:
-        parts.append(f"missing keys: {', '.join(missing.values())}")
+        parts.append(f"missing keys: {listing(list(missing.values()))}")
     if left_over:
-        parts.append(f"unexpected keys: {', '.join(left_over)}")
+        parts.append(f"unexpected keys: {listing(left_over)}")
     if any(HEAD_NAMES.fullmatch(ours) for ours in missing):
         parts.append("it has no complete trained head; a bare backbone cannot be served")
     return f"the weights are not those of a {architecture}: {'; '.join(parts)}"
+
+
+def listing(names: list[str], limit: int = 20) -> str:
+    """The names, or the first of them and how many more there are."""
+    rest = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(names[:limit]) + rest
