@@ -71,9 +71,10 @@ def scaled_size(height: int, width: int, shortest: int, longest: int | None = No
     exact = float(shortest)
     if longest is not None and high / low * shortest > longest:
         exact = longest * low / high
-        shortest = max(round(exact), 1)
+        shortest = round(exact)
     long = high if low == shortest else max(int(exact * high / low), 1)
-    return (shortest, long) if height <= width else (long, shortest)
+    short = max(shortest, 1)
+    return (short, long) if height <= width else (long, short)
 
 
 def normalize(pixels: Tensor, preprocessing: Preprocessing) -> Tensor:
