@@ -111,6 +111,6 @@ def architecture_named(names: object, model_type: object) -> Architecture:
             return architecture
     supported = ", ".join(f"{known.name} ({known.model_type})" for known in ARCHITECTURES)
     raise CheckpointError(
-        f"architecture {name!r} of model type {model_type!r} is not supported; "
+        f"config.json: architecture {name!r} of model type {model_type!r} is not supported; "
         f"supported, each with its trained head: {supported}"
     )

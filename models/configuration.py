@@ -32,7 +32,9 @@ def parse(document: Mapping[str, Any]) -> Configuration:
     architecture = architecture_named(document.get("architectures"), document.get("model_type"))
     labels = labels_of(document)
     if (channels := document.get("num_channels", 3)) != 3:
-        raise CheckpointError(f"num_channels is {channels!r}; only 3, for RGB, is supported")
+        raise CheckpointError(
+            f"config.json: num_channels is {channels!r}; only 3, for RGB, is supported"
+        )
     defaults = {field.name: field.default for field in fields(architecture.config)}
     given = {
         ours: field_value(theirs, document[theirs], defaults[ours])
@@ -60,6 +62,8 @@ def document_of(configuration: Configuration) -> dict[str, Any]:
         document[theirs] = getattr(configuration.sizes, ours)
     if isinstance(configuration.sizes, SegformerConfig):
         document["num_encoder_blocks"] = len(configuration.sizes.depths)
+    elif len(set(configuration.sizes.image_size)) == 1:
+        document["image_size"] = configuration.sizes.image_size[0]  # as everyone writes a square
     if configuration.multi_label:
         document["problem_type"] = "multi_label_classification"
     document["id2label"] = {str(index): label for index, label in enumerate(labels)}
@@ -74,10 +78,12 @@ def labels_of(document: Mapping[str, Any]) -> tuple[str, ...]:
         count = integer("num_labels", document.get("num_labels", 2))
         return tuple(f"LABEL_{index}" for index in range(count))
     if not isinstance(by_index, dict) or not all(isinstance(v, str) for v in by_index.values()):
-        raise CheckpointError("id2label is no table of names by index")
+        raise CheckpointError("config.json: id2label is no table of names by index")
     wanted = [str(index) for index in range(len(by_index))]
     if not by_index or by_index.keys() != set(wanted):
-        raise CheckpointError(f"id2label does not number its {len(by_index)} labels from 0 on")
+        raise CheckpointError(
+            f"config.json: id2label does not number its {len(by_index)} labels from 0 on"
+        )
     return tuple(by_index[index] for index in wanted)
 
 
@@ -85,32 +91,41 @@ def field_value(name: str, raw: object, default: object) -> Any:
     """The value of a field, checked against the kind of its default."""
     match name, default:
         case "image_size", _:
-            size = raw if isinstance(raw, list) else [raw, raw]
-            return tuple(integer(name, n) for n in size)
+            return integers(name, raw, 2) if isinstance(raw, list) else (integer(name, raw),) * 2
         case "patch_size", _:
             return integer(name, raw[0] if isinstance(raw, list) and raw == raw[:1] * 2 else raw)
         case _, tuple():
-            if not isinstance(raw, list) or not raw:
-                raise CheckpointError(f"config.json: {name} is {raw!r}, which is no list")
-            return tuple(integer(name, n) for n in raw)
-        case _, bool() | str():
-            if not isinstance(raw, type(default)):
-                raise CheckpointError(f"config.json: {name} is {raw!r}, not like {default!r}")
+            return integers(name, raw)
+        case _, bool() | str() if isinstance(raw, type(default)):
             return raw
+        case _, bool() | str():
+            raise unfit(name, raw, f"a value like {default!r}")
         case _, int():
             return integer(name, raw)
     return number(name, raw)
 
 
+def integers(name: str, raw: object, count: int | None = None) -> tuple[int, ...]:
+    """A list of counts, `count` of them or any number but none."""
+    if not isinstance(raw, list) or not raw or len(raw) != (count or len(raw)):
+        raise unfit(name, raw, f"a list of {count or 'some'} numbers")
+    return tuple(integer(name, n) for n in raw)
+
+
 def integer(name: str, raw: object) -> int:
     """A positive number of something, small enough to be meant."""
     if not isinstance(raw, int) or isinstance(raw, bool) or not 0 < raw <= 2**20:
-        raise CheckpointError(f"config.json: {name} is {raw!r}, which is no count from 1 to 2^20")
+        raise unfit(name, raw, "a count from 1 to 2^20")
     return raw
 
 
 def number(name: str, raw: object) -> float:
-    """A finite number from 0 to 1: all that config.json has are rates and epsilons."""
+    """A number from 0 to 1: all that config.json has are rates and epsilons."""
     if not isinstance(raw, int | float) or isinstance(raw, bool) or not 0 <= raw <= 1:
-        raise CheckpointError(f"config.json: {name} is {raw!r}, which is no number from 0 to 1")
+        raise unfit(name, raw, "a number from 0 to 1")
     return float(raw)
+
+
+def unfit(name: str, raw: object, wanted: str) -> CheckpointError:
+    """The error for a field whose value is of the wrong kind."""
+    return CheckpointError(f"config.json: {name} is {raw!r}, not {wanted}")
