@@ -3,25 +3,26 @@
 Knows nothing of batches or networks; what to resize and crop to is the checkpoint's Preprocessing.
 """
 
+import re
 import warnings
+from contextlib import suppress
 from dataclasses import dataclass
 from io import BytesIO
 
 import numpy as np
-from models.preprocessing import Preprocessing
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from app.errors import ImageTooLarge, InvalidImage, UnsupportedImageFormat
+from models.preprocessing import Preprocessing
 
 MAGIC = (
-    ("JPEG", 0, b"\xff\xd8\xff"),
-    ("PNG", 0, b"\x89PNG\r\n\x1a\n"),
-    ("WEBP", 8, b"WEBP"),
-    ("GIF", 0, b"GIF8"),
-    ("BMP", 0, b"BM"),
-    ("TIFF", 0, b"II*\x00"),
-    ("TIFF", 0, b"MM\x00*"),
+    ("JPEG", rb"\xff\xd8\xff"),
+    ("PNG", rb"\x89PNG\r\n\x1a\n"),
+    ("WEBP", rb"RIFF....WEBP"),
+    ("GIF", rb"GIF8[79]a"),
+    ("BMP", rb"BM"),
+    ("TIFF", rb"II[*+]\x00|MM\x00[*+]"),
 )
 ACCEPTED = "image/jpeg, image/png, image/webp, image/gif, image/bmp, image/tiff"
 
@@ -59,23 +60,29 @@ def decode(
 
     Raises:
         UnsupportedImageFormat: not one of JPEG, PNG, WebP, GIF, BMP, TIFF.
-        ImageTooLarge: more than max_pixels.
+        ImageTooLarge: more than max_pixels, as it is or resized to its shortest edge.
         InvalidImage: truncated or corrupt.
     """
-    rgb = _to_rgb(_open(data, max_pixels))
+    image = _open(data, max_pixels)
+    _refuse_large(image, preprocessing, max_pixels)
+    rgb = _to_rgb(image)
     pixels = np.asarray(_fit(rgb, preprocessing))
     return Photo(pixels, rgb.width, rgb.height, rgb if keep_rgb else None)
 
 
-def forbid_bombs() -> None:
-    """Make Pillow's warning of a decompression bomb an error; for a process, once, at its start."""
+def forbid_bombs(max_pixels: int | None = None) -> None:
+    """Make Pillow refuse what is larger, too; for a process, once, at its start.
+
+    Without a limit it refuses what it calls a bomb: more than 89 million pixels.
+    """
+    Image.MAX_IMAGE_PIXELS = max_pixels or Image.MAX_IMAGE_PIXELS
     warnings.simplefilter("error", Image.DecompressionBombWarning)
 
 
 def sniff(data: bytes) -> str | None:
     """Pillow's name of the format that the first bytes show, or None."""
-    for name, offset, magic in MAGIC:
-        if data.startswith(magic, offset):
+    for name, magic in MAGIC:
+        if re.match(magic, data, re.DOTALL):
             return name
     return None
 
@@ -87,25 +94,35 @@ def _open(data: bytes, max_pixels: int) -> Image.Image:
             "the bytes are not a JPEG, PNG, WebP, GIF, BMP or TIFF image",
             headers={"Accept": ACCEPTED},
         )
-    too_large = ImageTooLarge(
-        f"the image has more than {max_pixels} pixels", limits={"max_image_pixels": max_pixels}
-    )
     try:
-        image = Image.open(BytesIO(data), formats=(kind,))
+        return Image.open(BytesIO(data), formats=(kind,))
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise too_large from None
+        raise _too_large("the image", max_pixels) from None
     except Exception as error:
         raise InvalidImage(f"the {kind} header cannot be read") from error
+
+
+def _refuse_large(image: Image.Image, preprocessing: Preprocessing, max_pixels: int) -> None:
     if image.width * image.height > max_pixels:
-        raise too_large
-    return image
+        raise _too_large("the image", max_pixels)
+    if preprocessing.size is None:  # a sliver's long edge grows with its short one, without bounds
+        height, width = preprocessing.resized_size(image.height, image.width) or (0, 0)
+        if height * width > max_pixels:
+            raise _too_large("the image, resized as the model asks,", max_pixels)
+
+
+def _too_large(what: str, max_pixels: int) -> ImageTooLarge:
+    return ImageTooLarge(
+        f"{what} has more than {max_pixels} pixels", limits={"max_image_pixels": max_pixels}
+    )
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
     kind = image.format
     try:
         image.load()
-        ImageOps.exif_transpose(image, in_place=True)
+        with suppress(Exception):  # broken metadata does not spoil the pixels
+            ImageOps.exif_transpose(image, in_place=True)
         # says which palette entry is clear; converting would only warn that it is lost
         image.info.pop("transparency", None)
         return image.convert("RGB")
@@ -117,7 +134,8 @@ def _fit(rgb: Image.Image, preprocessing: Preprocessing) -> Image.Image:
     size = preprocessing.resized_size(rgb.height, rgb.width)
     if size is not None and size != (rgb.height, rgb.width):
         rgb = rgb.resize((size[1], size[0]), Image.Resampling(preprocessing.resample))
-    if preprocessing.crop_size is not None:
-        top, left, bottom, right = preprocessing.crop_box(rgb.height, rgb.width)
+    box = preprocessing.crop_box(rgb.height, rgb.width)
+    if box is not None:
+        top, left, bottom, right = box
         rgb = rgb.crop((left, top, right, bottom))  # beyond the image it is black
     return rgb

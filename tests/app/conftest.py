@@ -1,0 +1,154 @@
+"""Owns the fake of the one seam, the engine, and an app that runs on it."""
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from io import BytesIO
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+from PIL import Image
+
+from app.engine import Batch, ClassifyInput, EngineInput, ModelInfo, Ranking
+from app.main import create_app
+from app.schemas import Task
+from app.settings import Settings
+from models.preprocessing import Preprocessing
+
+LABELS = ("black", "red", "green", "blue")
+
+
+class FakeEngine:
+    """Answers by the first pixel, behind gates that a test may close.
+
+    The label of an image is the channel that its first pixel has most of; a label map has that
+    label everywhere.
+    """
+
+    def __init__(self, task: Task) -> None:
+        self.task = task
+        self.load_gate, self.run_gate, self.entered = _open(), _open(), threading.Event()
+        self.batches: list[int] = []
+        self.load_error: Exception | None = None
+        self.run_error: Exception | None = None
+
+    def load(self) -> ModelInfo:
+        self.load_gate.wait(30)
+        if self.load_error is not None:
+            raise self.load_error
+        preprocessing = Preprocessing(size=(8, 8), resample=0)
+        return ModelInfo(self.task, LABELS, preprocessing, "cpu", "float32", 1234)
+
+    def warm_up(self, max_batch_size: int, budget_s: float) -> dict[int, float]:
+        return {1: 0.001, max_batch_size: 0.002}
+
+    def memory(self) -> dict[str, int]:
+        return {"allocated": 42}
+
+    def run(self, inputs: Sequence[EngineInput]) -> Batch:
+        self.entered.set()
+        self.run_gate.wait(30)
+        if self.run_error is not None:
+            raise self.run_error
+        self.batches.append(len(inputs))
+        outputs = [self._answer(one) for one in inputs]
+        return Batch(outputs, {"stage_in": 0.001, "compute": 0.002, "postprocess": 0.001})
+
+    def _answer(self, one: EngineInput) -> Ranking | np.ndarray:
+        pixel = one.pixels[0, 0]
+        best = 0 if pixel.max() == 0 else 1 + int(pixel.argmax())
+        if isinstance(one, ClassifyInput):
+            order = [best, *(index for index in range(len(LABELS)) if index != best)]
+            return Ranking(order[: one.top_k], [0.7, 0.1, 0.1, 0.1][: one.top_k])
+        return np.full(one.size, best, np.uint8)
+
+
+def _open() -> threading.Event:
+    gate = threading.Event()
+    gate.set()
+    return gate
+
+
+class Running:
+    """An app with its lifespan entered, its client, its state, and its engines by task."""
+
+    def __init__(
+        self, client: httpx.AsyncClient, engines: dict[str, FakeEngine], state: dict[str, Any]
+    ) -> None:
+        self.client = client
+        self.engines = engines
+        self.state = state
+
+    async def series(self) -> str:
+        return (await self.client.get("/metrics")).text
+
+    async def until(self, condition: Callable[[], Awaitable[bool]]) -> None:
+        """Ask again and again, and let the loop do its other work in between."""
+        while not await condition():
+            await asyncio.sleep(0.001)
+
+    async def until_ready(self) -> None:
+        async def ready() -> bool:
+            return (await self.client.get("/readyz")).status_code == 200
+
+        await self.until(ready)
+
+    async def until_series(self, line: str) -> None:
+        async def there() -> bool:
+            return line in await self.series()
+
+        await self.until(there)
+
+
+@pytest.fixture
+def serve() -> Callable[..., AbstractAsyncContextManager[Running]]:
+    """Run an app on fake engines: `async with serve(max_queue_size=2) as running`."""
+
+    @asynccontextmanager
+    async def serving(
+        prepare: Callable[[FakeEngine], None] = lambda engine: None,
+        on_fatal: Callable[[Exception], None] = lambda error: None,
+        ready: bool = True,
+        **settings: object,
+    ) -> AsyncIterator[Running]:
+        engines: dict[str, FakeEngine] = {}
+
+        def factory(source: str, *, task: Task, device: str, dtype: str) -> FakeEngine:
+            engines[task] = FakeEngine(task)
+            prepare(engines[task])
+            return engines[task]
+
+        app = create_app(Settings(**settings), factory, on_fatal)
+        async with app.router.lifespan_context(app) as state:
+
+            async def with_state(scope, receive, send) -> None:
+                await app({**scope, "state": dict(state)}, receive, send)
+
+            transport = httpx.ASGITransport(with_state, raise_app_exceptions=False)
+            async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+                running = Running(client, engines, dict(state))
+                try:
+                    if ready:
+                        await running.until_ready()
+                    yield running
+                finally:
+                    for engine in engines.values():
+                        engine.load_gate.set()
+                        engine.run_gate.set()
+
+    return serving
+
+
+@pytest.fixture
+def picture() -> Callable[..., bytes]:
+    """A PNG of one colour."""
+
+    def draw(colour: str = "red", size: tuple[int, int] = (12, 10)) -> bytes:
+        file = BytesIO()
+        Image.new("RGB", size, colour).save(file, "PNG")
+        return file.getvalue()
+
+    return draw

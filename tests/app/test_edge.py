@@ -1,0 +1,112 @@
+"""What every answer carries, whatever happened."""
+
+import asyncio
+import logging
+
+import httpx
+import pytest
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_the_callers_request_id_comes_back(serve):
+    async with serve() as running:
+        answer = await running.client.get("/livez", headers={"X-Request-Id": "order-66.a:b_c"})
+    assert answer.headers["x-request-id"] == "order-66.a:b_c"
+
+
+@pytest.mark.parametrize("unfit", ["", "a b", "x" * 129, 'in"jection', "é"])
+async def test_an_unfit_request_id_is_replaced(serve, unfit):
+    async with serve() as running:
+        answer = await running.client.get(
+            "/livez", headers={"X-Request-Id": unfit.encode("latin-1")}
+        )
+    assert answer.headers["x-request-id"] not in ("", unfit)
+
+
+async def test_an_unknown_path_and_a_wrong_method_are_problems(serve):
+    async with serve() as running:
+        missing = await running.client.get("/nothing/here")
+        wrong = await running.client.get("/classify")
+        series = await running.series()
+    assert (missing.status_code, missing.json()["code"]) == (404, "not_found")
+    assert (wrong.status_code, wrong.json()["code"]) == (405, "method_not_allowed")
+    assert wrong.headers["allow"] == "POST"
+    for answer in (missing, wrong):
+        assert answer.headers["content-type"] == "application/problem+json"
+    assert 'http_requests_total{code="404",method="GET",route="unmatched"} 1.0' in series
+    assert "/nothing/here" not in series
+
+
+async def test_a_bug_answers_500_and_logs_its_trace_under_the_request_id(
+    serve, monkeypatch, caplog
+):
+    async with serve() as running:
+        deployment = running.state["deployments"]["classify"]
+        monkeypatch.setattr(type(deployment), "reason_unready", property(lambda self: 1 / 0))
+        answer = await running.client.get("/readyz", headers={"X-Request-Id": "find-me"})
+    assert (answer.status_code, answer.json()["code"]) == (500, "internal")
+    assert "division" not in answer.text
+    (record,) = [record for record in caplog.records if record.levelno == logging.ERROR]
+    assert record.request_id == "find-me"
+    assert record.exc_info[0] is ZeroDivisionError
+
+
+async def test_a_caller_that_leaves_is_counted_and_frees_its_place(serve, picture):
+    async with serve() as running:
+        engine = running.engines["classify"]
+        engine.run_gate.clear()
+        first = asyncio.create_task(running.client.post("/classify", content=picture()))
+        await asyncio.to_thread(engine.entered.wait, 30)
+        gone = asyncio.Event()
+        leaving = asyncio.create_task(post_and_leave(running, picture(), gone))
+        await running.until_series('queue_depth{model="shapes-vit"} 1.0')
+        gone.set()
+        await leaving
+        series = await running.series()
+        engine.run_gate.set()
+        assert (await first).status_code == 200
+    assert 'queue_depth{model="shapes-vit"} 0.0' in series
+    assert 'cancelled_total{model="shapes-vit",where="queue"} 1.0' in series
+    assert 'http_requests_total{code="499",method="POST",route="/classify"} 1.0' in series
+    assert engine.batches == [1]
+
+
+async def test_a_caller_that_leaves_while_uploading_is_counted(serve):
+    async with serve() as running:
+        gone = asyncio.Event()
+        gone.set()
+        await post_and_leave(running, b"half an", gone, more_body=True)
+        series = await running.series()
+    assert 'images_total{model="shapes-vit",outcome="client_gone"} 1.0' in series
+
+
+async def post_and_leave(running, body: bytes, gone: asyncio.Event, more_body=False) -> None:
+    """Send a request straight to the app, and disconnect when `gone` is set."""
+    messages = [{"type": "http.request", "body": body, "more_body": more_body}]
+
+    async def receive():
+        if messages:
+            return messages.pop()
+        await gone.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(message):
+        raise AssertionError("nobody is there to answer")
+
+    scope = {
+        "type": "http",
+        "asgi": {"version": "3.0"},
+        "http_version": "1.1",
+        "method": "POST",
+        "path": "/classify",
+        "raw_path": b"/classify",
+        "query_string": b"",
+        "headers": [],
+        "server": ("test", 80),
+        "client": ("test", 1),
+        "scheme": "http",
+    }
+    transport = running.client._transport
+    assert isinstance(transport, httpx.ASGITransport)
+    await transport.app(scope, receive, send)

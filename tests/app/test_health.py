@@ -1,0 +1,113 @@
+"""The probes and /metrics: they tell the truth, and never wait behind an image."""
+
+import asyncio
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_before_the_models_are_warm_only_livez_is_200(serve, picture):
+    async with serve(lambda engine: engine.load_gate.clear(), ready=False) as running:
+        get = running.client.get
+        assert (await get("/livez")).status_code == 200
+        for probe in ("/startupz", "/readyz"):
+            answer = await get(probe)
+            assert answer.status_code == 503
+            assert answer.json()["status"] == "unavailable"
+            assert answer.json()["models"]["shapes-segformer"] == "waiting"
+        refused = await running.client.post("/classify", content=picture())
+        assert (refused.status_code, refused.json()["code"]) == (503, "not_ready")
+        assert refused.headers["retry-after"] == "1"
+        listed = (await get("/models")).json()["models"]
+        assert {model["status"] for model in listed} <= {"waiting", "loading"}
+        for engine in running.engines.values():
+            engine.load_gate.set()
+        await running.until_ready()
+        assert (await get("/startupz")).json() == {
+            "status": "ok",
+            "reasons": [],
+            "models": {"shapes-vit": "ready", "shapes-segformer": "ready"},
+        }
+
+
+async def test_probes_answer_while_the_device_is_busy(serve, picture):
+    async with serve() as running:
+        engine = running.engines["classify"]
+        engine.run_gate.clear()
+        busy = asyncio.create_task(running.client.post("/classify", content=picture()))
+        await asyncio.to_thread(engine.entered.wait, 30)
+        for probe in ("/livez", "/readyz", "/startupz", "/metrics"):
+            assert (await running.client.get(probe)).status_code == 200
+        engine.run_gate.set()
+        assert (await busy).status_code == 200
+
+
+async def test_a_model_that_cannot_be_loaded_is_fatal_and_never_ready(serve):
+    errors = []
+
+    def breaks(engine):
+        engine.load_error = ValueError("no such checkpoint")
+
+    async with serve(breaks, errors.append, ready=False) as running:
+        await running.until(lambda: has_any(errors))
+        answer = await running.client.get("/readyz")
+    assert answer.status_code == 503
+    assert "shapes-vit is failed" in answer.json()["reasons"]
+    assert [str(error) for error in errors] == ["no such checkpoint"]
+
+
+async def test_a_dead_lane_is_neither_ready_nor_alive(serve):
+    async with serve() as running:
+        lane = running.state["deployments"]["classify"].lane
+        lane.close()
+        await asyncio.to_thread(lane._thread.join, 30)
+        for probe in ("/livez", "/readyz"):
+            answer = await running.client.get(probe)
+            assert answer.status_code == 503
+            assert "has ended" in answer.json()["reasons"][0]
+
+
+async def test_a_stuck_lane_is_not_alive(serve, monkeypatch):
+    async with serve() as running:
+        lane = running.state["deployments"]["classify"].lane
+        monkeypatch.setattr(lane, "busy_for", lambda: 31.0)
+        answer = await running.client.get("/livez")
+    assert answer.status_code == 503
+    assert "stuck" in answer.json()["reasons"][0]
+
+
+async def test_a_queue_that_has_stopped_is_not_ready(serve):
+    async with serve() as running:
+        batcher = running.state["deployments"]["segment"].batcher
+        await batcher.__aexit__(None, None, None)
+        answer = await running.client.get("/readyz")
+        assert (await running.client.get("/livez")).status_code == 200
+    assert answer.status_code == 503
+    assert answer.json()["reasons"] == ["the queue of shapes-segformer has stopped"]
+
+
+async def test_metrics_parse_and_count_what_happened(serve, picture):
+    async with serve() as running:
+        for colour in ("red", "green", "blue"):
+            await running.client.post("/classify", content=picture(colour))
+        await running.client.post("/segment", content=b"nonsense")
+        text = await running.series()
+    families = {family.name: family for family in text_string_to_metric_families(text)}
+    samples = {
+        (sample.name, *sorted(sample.labels.values())): sample.value
+        for family in families.values()
+        for sample in family.samples
+    }
+    assert samples["patchserve_images_total", "ok", "shapes-vit"] == 3
+    assert samples["patchserve_images_total", "shapes-segformer", "unsupported_image_format"] == 1
+    assert samples["patchserve_batch_size_sum", "shapes-vit"] == 3
+    assert samples["patchserve_http_requests_total", *sorted(["/classify", "200", "POST"])] == 3
+    assert samples["patchserve_ready",] == 1
+    assert samples["patchserve_device_memory_bytes", "allocated", "cpu"] == 42
+    assert samples["patchserve_device_busy_seconds_total", "cpu"] > 0
+
+
+async def has_any(errors: list[Exception]) -> bool:
+    return bool(errors)

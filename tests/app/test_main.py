@@ -1,0 +1,62 @@
+"""The composition: which models there are, what they are called, and the OpenAPI document."""
+
+import pytest
+
+from app.main import create_app, model_names
+from app.openapi import COMPONENTS
+from app.settings import Settings
+
+pytestmark = pytest.mark.anyio
+
+
+def test_two_checkpoints_of_one_name_are_told_apart_by_their_task():
+    names = model_names({"classify": "me/shapes", "segment": "/data/shapes"})
+    assert names == {"classify": "shapes-classify", "segment": "shapes-segment"}
+
+
+def test_a_name_is_the_last_part_of_a_source_without_its_revision():
+    assert model_names({"classify": "google/vit-base@main"}) == {"classify": "vit-base"}
+
+
+def test_a_device_that_is_not_there_is_refused_at_once():
+    with pytest.raises(ValueError, match="cuda:63"):
+        create_app(Settings(device="cuda:63"))
+
+
+async def test_two_apps_in_one_process_do_not_clash(serve):
+    async with serve() as one, serve(segmenter="none") as other:
+        assert len((await one.client.get("/models")).json()["models"]) == 2
+        assert len((await other.client.get("/models")).json()["models"]) == 1
+        assert "shapes-segformer" not in await other.series()
+
+
+async def test_every_route_is_documented_with_its_errors_and_examples(serve):
+    async with serve() as running:
+        document = (await running.client.get("/openapi.json")).json()
+        page = await running.client.get("/docs")
+    assert page.status_code == 200
+    assert set(document["paths"]) == {
+        "/classify", "/segment", "/models", "/models/{name}",
+        "/livez", "/readyz", "/startupz", "/metrics",
+    }  # fmt: skip
+    for path in ("/classify", "/segment"):
+        operation = document["paths"][path]["post"]
+        assert {"multipart/form-data", "application/json", "application/octet-stream"} <= set(
+            operation["requestBody"]["content"]
+        )
+        assert set(operation["responses"]) == {
+            "200", "400", "404", "406", "413", "415", "422", "500", "503", "504",
+        }  # fmt: skip
+        problems = operation["responses"]["413"]["content"]["application/problem+json"]
+        assert set(problems["examples"]) == {"payload_too_large", "image_too_large"}
+    schemas = set(document["components"]["schemas"])
+    assert {model.__name__ for model in COMPONENTS} <= schemas
+    assert references(document) <= schemas
+
+
+def references(node) -> set[str]:
+    """The names of the schemas that a document refers to."""
+    if isinstance(node, dict):
+        own = {node["$ref"].rsplit("/", 1)[1]} if "$ref" in node else set()
+        return own.union(*map(references, node.values()))
+    return set().union(*map(references, node)) if isinstance(node, list) else set()

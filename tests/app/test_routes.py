@@ -1,0 +1,217 @@
+"""The routes, over ASGI, on a fake engine: forms, parameters, answers, errors."""
+
+import asyncio
+import base64
+import json
+from io import BytesIO
+
+import numpy as np
+import pytest
+from PIL import Image
+
+pytestmark = pytest.mark.anyio
+
+
+def opened(content: bytes) -> Image.Image:
+    return Image.open(BytesIO(content))
+
+
+async def test_every_form_of_a_body_gets_the_same_answer(serve, picture):
+    data = picture("green")
+    encoded = base64.b64encode(data).decode()
+    async with serve() as running:
+        post = running.client.post
+        answers = [
+            await post("/classify", content=data),
+            await post("/classify", content=data, headers={"Content-Type": "image/png"}),
+            await post(
+                "/classify",
+                content=data,
+                headers={"Content-Type": "application/x-www-form-urlencoded"},
+            ),
+            await post("/classify", files={"file": ("x.png", data)}),
+            await post("/classify", json={"image": encoded}),
+            await post("/classify", json={"image": f"data:image/png;base64,{encoded}"}),
+        ]
+    for answer in answers:
+        assert answer.status_code == 200
+        assert answer.json()["predictions"][0] == {"label": "green", "index": 2, "score": 0.7}
+        assert answer.json()["model"] == "shapes-vit"
+
+
+async def test_top_k_bounds_the_predictions(serve, picture):
+    async with serve() as running:
+        default = await running.client.post("/classify", content=picture())
+        two = await running.client.post("/classify?top_k=2", content=picture())
+        assert len(default.json()["predictions"]) == 4  # as many as there are labels
+        assert [p["label"] for p in two.json()["predictions"]] == ["red", "black"]
+
+
+@pytest.mark.parametrize("value", ["0", "5", "-1", "x", "", "1.5", "9" * 30, "²"])
+async def test_a_top_k_out_of_range_is_refused(serve, picture, value):
+    async with serve() as running:
+        answer = await running.client.post("/classify", params={"top_k": value}, content=picture())
+    assert answer.status_code == 422
+    assert answer.json()["code"] == "invalid_parameter"
+    assert "1 to 4" in answer.json()["detail"]
+
+
+async def test_a_misspelt_parameter_is_refused(serve, picture):
+    async with serve() as running:
+        answer = await running.client.post("/classify?topk=2", content=picture())
+    assert answer.status_code == 422
+    assert "top_k" in answer.json()["detail"]
+
+
+async def test_a_mask_has_the_size_of_the_image_and_carries_its_labels(serve, picture):
+    async with serve() as running:
+        answer = await running.client.post("/segment", content=picture("blue", (31, 17)))
+    assert answer.headers["content-type"] == "image/png"
+    mask = opened(answer.content)
+    assert (mask.mode, mask.size) == ("P", (31, 17))
+    assert (np.asarray(mask) == 3).all()
+    assert json.loads(mask.text["labels"])["3"] == "blue"
+
+
+async def test_render_chooses_the_picture(serve, picture):
+    async with serve() as running:
+        color = await running.client.post("/segment?render=color", content=picture("blue"))
+        overlay = await running.client.post("/segment?render=overlay", content=picture("blue"))
+        wrong = await running.client.post("/segment?render=colour", content=picture("blue"))
+    assert opened(color.content).getpixel((0, 0)) == (128, 128, 0)
+    assert opened(overlay.content).getpixel((0, 0)) == (64, 64, 127)
+    assert (wrong.status_code, wrong.json()["code"]) == (422, "invalid_parameter")
+
+
+async def test_json_is_given_to_who_asks_for_it(serve, picture):
+    async with serve() as running:
+        answer = await running.client.post(
+            "/segment", content=picture("red", (5, 4)), headers={"Accept": "application/json"}
+        )
+    body = answer.json()
+    assert (body["width"], body["height"]) == (5, 4)
+    (found,) = body["segments"]
+    assert found["label"] == "red"
+    assert found["area"] == 20
+    assert found["fraction"] == 1.0
+    assert found["bbox"] == [0, 0, 5, 4]
+    assert found["rle"]["size"] == [4, 5]
+    assert (np.asarray(opened(base64.b64decode(body["mask"]))) == 1).all()
+
+
+@pytest.mark.parametrize(
+    ("path", "accept"), [("/segment", "text/html"), ("/classify", "image/png")]
+)
+async def test_an_accept_that_cannot_be_met_is_refused(serve, picture, path, accept):
+    async with serve() as running:
+        answer = await running.client.post(path, content=picture(), headers={"Accept": accept})
+    assert (answer.status_code, answer.json()["code"]) == (406, "not_acceptable")
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "request_"),
+    [
+        (400, "empty_body", {"content": b""}),
+        (400, "malformed_request", {"json": {"picture": ""}}),
+        (400, "malformed_request", {"json": {"image": "%%%"}}),
+        (400, "malformed_request", {"files": {"photo": b"x"}}),
+        (413, "payload_too_large", {"content": b"x" * 2000}),
+        (415, "unsupported_image_format", {"content": b"hello"}),
+        (422, "invalid_image", {"content": b"\x89PNG\r\n\x1a\n and then nothing"}),
+        (422, "invalid_parameter", {"content": b"x", "headers": {"X-Request-Timeout-Ms": "0"}}),
+    ],
+)
+async def test_a_bad_request_is_told_what_is_wrong(serve, status, code, request_):
+    async with serve(max_body_bytes=1000) as running:
+        answer = await running.client.post("/classify", **request_)
+        series = await running.series()
+    problem = answer.json()
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert (answer.status_code, problem["status"], problem["code"]) == (status, status, code)
+    assert problem["request_id"] == answer.headers["x-request-id"]
+    assert problem["type"].endswith(code)
+    if code != "invalid_parameter":
+        assert f'images_total{{model="shapes-vit",outcome="{code}"}} 1.0' in series
+
+
+async def test_an_image_of_too_many_pixels_is_refused_with_the_limit(serve, picture):
+    async with serve(max_image_pixels=100) as running:
+        answer = await running.client.post("/segment", content=picture(size=(11, 10)))
+    assert (answer.status_code, answer.json()["code"]) == (413, "image_too_large")
+    assert answer.json()["limits"] == {"max_image_pixels": 100}
+
+
+async def test_a_task_without_a_model_says_so(serve, picture):
+    async with serve(segmenter="none") as running:
+        answer = await running.client.post("/segment", content=picture())
+        assert (answer.status_code, answer.json()["code"]) == (404, "model_not_loaded")
+        assert (await running.client.get("/readyz")).status_code == 200
+
+
+async def test_models_are_described(serve):
+    async with serve() as running:
+        listed = (await running.client.get("/models")).json()["models"]
+        one = (await running.client.get("/models/shapes-vit")).json()
+        missing = await running.client.get("/models/other")
+    assert [model["task"] for model in listed] == ["classify", "segment"]
+    assert one == listed[0]
+    assert one["labels"] == ["black", "red", "green", "blue"]
+    assert one["input_size"] == [8, 8]
+    assert one["parameters"] == 1234
+    assert one["batch_costs"][0] == {"batch_size": 1, "seconds": 0.001}
+    assert (missing.status_code, missing.json()["code"]) == (404, "not_found")
+
+
+async def test_a_full_queue_answers_503_with_a_time_to_retry(serve, picture):
+    async with serve(max_queue_size=1, max_batch_size=1) as running:
+        engine = running.engines["classify"]
+        engine.run_gate.clear()
+        running_one = asyncio.create_task(running.client.post("/classify", content=picture()))
+        await asyncio.to_thread(engine.entered.wait, 30)
+        queued = asyncio.create_task(running.client.post("/classify", content=picture()))
+        await running.until_series('queue_depth{model="shapes-vit"} 1.0')
+        refused = await running.client.post("/classify", content=picture())
+        engine.run_gate.set()
+        assert {(await running_one).status_code, (await queued).status_code} == {200}
+        series = await running.series()
+    problem = refused.json()
+    assert (refused.status_code, problem["code"]) == (503, "overloaded")
+    assert problem["retryable"] is True
+    assert problem["retry_after_ms"] > 0
+    assert int(refused.headers["retry-after"]) * 1000 >= problem["retry_after_ms"]
+    assert 'rejections_total{model="shapes-vit",reason="queue_full"} 1.0' in series
+
+
+async def test_a_deadline_that_passes_answers_504(serve, picture):
+    async with serve() as running:
+        running.engines["classify"].run_gate.clear()
+        answer = await running.client.post(
+            "/classify", content=picture(), headers={"X-Request-Timeout-Ms": "50"}
+        )
+        series = await running.series()
+    assert (answer.status_code, answer.json()["code"]) == (504, "deadline_exceeded")
+    assert 'deadline_missed_total{model="shapes-vit",where="queue"} 1.0' in series
+
+
+async def test_a_batch_that_fails_answers_500_without_its_reason(serve, picture):
+    async with serve() as running:
+        running.engines["classify"].run_error = RuntimeError("/secret/path broke")
+        answer = await running.client.post("/classify", content=picture())
+        running.engines["classify"].run_error = None
+        again = await running.client.post("/classify", content=picture())
+    assert (answer.status_code, answer.json()["code"]) == (500, "internal")
+    assert "secret" not in answer.text
+    assert again.status_code == 200
+
+
+async def test_the_answer_tells_where_its_time_went(serve, picture):
+    async with serve() as running:
+        classified = await running.client.post("/classify", content=picture())
+        segmented = await running.client.post("/segment", content=picture())
+        series = await running.series()
+    stages = ["read", "decode", "queue", "stage_in", "compute", "postprocess"]
+    for stage in stages:
+        assert f"{stage};dur=" in classified.headers["server-timing"]
+        assert f'stage="{stage}"}} 1.0' in series
+    assert 'batch;desc="1"' in classified.headers["server-timing"]
+    assert "encode;dur=" in segmented.headers["server-timing"]
