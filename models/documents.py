@@ -15,6 +15,10 @@ def read_document(path: Path) -> dict[str, Any]:
     """The JSON object in the file; CheckpointError when it is unreadable or no object."""
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise CheckpointError(
+            f"{path.name} cannot be read: no such file in {path.parent}"
+        ) from error
     except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path.name} cannot be read: {error}") from error
     if not isinstance(document, dict):

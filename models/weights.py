@@ -55,7 +55,7 @@ def read_shards(index: Path) -> dict[str, Tensor]:
         tensors |= (content := read_file(shard_path(index, shard, suffix)))
         absent = [key for key, file in shard_of.items() if file == shard and key not in content]
         if absent:
-            raise CheckpointError(f"{shard} lacks keys that {index.name} promises: {absent}")
+            raise CheckpointError(f"{shard} lacks what {index.name} promises: {', '.join(absent)}")
     return tensors
 
 
@@ -78,9 +78,13 @@ def read_file(path: Path) -> dict[str, Tensor]:
         raise CheckpointError(f"{path.name} cannot be read: {reason}") from error
     if not isinstance(content, dict):
         raise CheckpointError(f"{path.name} holds no state dict")
-    odd = [key for key, value in content.items() if not isinstance(value, Tensor)]
+    odd = [
+        str(key)
+        for key, value in content.items()
+        if not (isinstance(key, str) and isinstance(value, Tensor))
+    ]
     if odd:
-        raise CheckpointError(f"{path.name} holds more than tensors: {odd}")
+        raise CheckpointError(f"{path.name} holds more than tensors: {', '.join(odd)}")
     return content
 
 
