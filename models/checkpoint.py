@@ -108,11 +108,11 @@ def save(checkpoint: Checkpoint, folder: str | Path) -> None:
 def folder_of(source: str | Path) -> Path:
     """The folder itself, or the one that the hub's files were put into."""
     path = Path(source).expanduser()
-    if path.is_dir():
+    if str(source) and path.is_dir():  # an empty text is not the current folder
         return path
     if isinstance(source, str) and is_hub_id(source):
         return fetch(source)
-    raise CheckpointError(f"{source} is neither a folder nor a hub id org/name[@revision]")
+    raise CheckpointError(f"{str(source)!r} is neither a folder nor a hub id org/name[@revision]")
 
 
 def build(config: Configuration) -> ViT | Segformer:
