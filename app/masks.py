@@ -60,7 +60,7 @@ def _mask(label_map: LabelMap, count: int) -> Image.Image:
     if count > 256:
         return Image.fromarray(label_map.astype(np.uint16))
     image = Image.fromarray(label_map.astype(np.uint8))
-    image.putpalette(palette(count).tobytes())
+    image.putpalette(palette(256).tobytes())  # all of it: a short one would be packed below 8 bits
     return image
 
 
