@@ -6,6 +6,7 @@ Knows nothing of what the bytes show, nor of the web framework: it gets headers 
 import asyncio
 import base64
 import binascii
+import re
 from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import Executor
 from functools import partial
@@ -17,6 +18,7 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 from app.errors import EmptyBody, MalformedRequest, PayloadTooLarge
 from app.schemas import ImageRequest
 
+NUMBER = re.compile(r"[0-9]{1,19}")
 PARSED_ON_THE_LOOP = 64 * 1024  # bytes; parsing more would delay every other request
 
 
@@ -60,7 +62,7 @@ async def _read(headers: Mapping[str, str], chunks: AsyncIterator[bytes], max_by
         f"the body is larger than {max_bytes} bytes", limits={"max_body_bytes": max_bytes}
     )
     declared = headers.get("content-length", "")
-    if declared.isdigit() and int(declared) > max_bytes:
+    if NUMBER.fullmatch(declared) and int(declared) > max_bytes:
         raise too_large
     parts: list[bytes] = []
     size = 0
@@ -84,13 +86,14 @@ def _from_json(body: bytes) -> bytes:
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise MalformedRequest(f"JSON body: {where or 'body'}: {first['msg']}") from None
-    if text.startswith("data:"):
+        told = ": ".join(filter(None, ("JSON body", where, first["msg"])))
+        raise MalformedRequest(told) from None
+    if text[:5].lower() == "data:":
         head, comma, text = text.partition(",")
-        if not comma or not head.endswith(";base64"):
+        if not comma or not head.lower().endswith(";base64"):
             raise MalformedRequest("JSON body: image: the data: URI is not base64")
     try:
-        return base64.b64decode(text, validate=True)
+        return base64.b64decode("".join(text.split()), validate=True)  # tools break it into lines
     except (binascii.Error, ValueError):
         raise MalformedRequest("JSON body: image: not valid base64") from None
 
