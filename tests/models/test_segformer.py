@@ -56,6 +56,7 @@ def test_b0_has_the_logits_of_the_reference_at_any_size(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)  # minutes on a busy machine
 @pytest.mark.parametrize("size", SIZES)
 def test_b0_to_b5_have_the_logits_of_the_reference(size, tmp_path, perturb, assert_equal_logits):
     model = reference(labels=150, **SIZES[size])

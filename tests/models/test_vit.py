@@ -41,6 +41,7 @@ def logits_of_both(model, folder, pixels):
     return ours, model(pixels, interpolate_pos_encoding=True).logits
 
 
+@pytest.mark.timeout(600)  # minutes on a busy machine
 @pytest.mark.parametrize(
     "size",
     ["Ti", pytest.param("S", marks=pytest.mark.slow), pytest.param("B", marks=pytest.mark.slow)],
@@ -79,6 +80,7 @@ def test_a_distilled_deit_has_the_logits_of_the_reference(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)  # minutes on a busy machine
 @pytest.mark.parametrize(
     "architecture",
     [
