@@ -46,11 +46,15 @@ class Lane:
         return 0.0 if since is None else time.monotonic() - since
 
     async def run(self, work: Callable[[], Result]) -> Result:
-        """Run `work` on the lane and return, or raise, what it does."""
+        """Run `work` on the lane and return, or raise, what it does.
+
+        Raises:
+            RuntimeError: the work raised what no future can carry; it is the cause.
+        """
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Result] = loop.create_future()
 
-        def settle(result: Result | None, error: BaseException | None) -> None:
+        def settle(result: Result | None, error: Exception | None) -> None:
             if future.done():  # the caller left
                 return
             if error is not None:
@@ -63,7 +67,7 @@ class Lane:
             try:
                 result = work()
             except BaseException as raised:  # noqa: BLE001  # whoever awaits it decides
-                error = raised
+                error = _carried(raised)
             with suppress(RuntimeError):  # the loop has closed: nobody waits
                 loop.call_soon_threadsafe(settle, result, error)
 
@@ -80,3 +84,12 @@ class Lane:
             job()
             self.busy_since = None
             self._on_busy(time.monotonic() - began)
+
+
+def _carried(error: BaseException) -> Exception:
+    """The error, as the cause of another where it would end the loop or pass for a cancellation."""
+    if isinstance(error, Exception) and not isinstance(error, StopIteration):
+        return error
+    carrier = RuntimeError(f"the work ended in {type(error).__name__}")
+    carrier.__cause__ = error
+    return carrier

@@ -3,11 +3,13 @@
 Knows nothing of the web framework, nor of what the values are used for.
 """
 
+import re
 from collections.abc import Collection, Mapping
 
 from app.errors import InvalidParameter, NotAcceptable
 
 TIMEOUT_HEADER = "x-request-timeout-ms"
+WEIGHT = re.compile(r"0(\.\d{0,3})?|1(\.0{0,3})?", re.ASCII)
 
 
 def known(query: Mapping[str, str], names: Collection[str]) -> Mapping[str, str]:
@@ -62,7 +64,8 @@ def accept(header: str | None, *offers: str) -> str:
     Raises:
         NotAcceptable: the header admits none of them.
     """
-    ranges = dict(_media_range(part) for part in (header or "*/*").split(",") if part.strip())
+    parts = [part for part in (header or "").split(",") if part.strip()]
+    ranges = dict(_media_range(part) for part in parts or ["*/*"])
     weights = [_weight(ranges, offer) for offer in offers]
     best = max(weights)
     if best <= 0:
@@ -73,10 +76,7 @@ def accept(header: str | None, *offers: str) -> str:
 def _media_range(part: str) -> tuple[str, float]:
     media_range, *options = (piece.strip().lower() for piece in part.split(";"))
     weight = next((option[2:] for option in options if option.startswith("q=")), "1")
-    try:
-        return media_range, float(weight)
-    except ValueError:
-        return media_range, 0.0
+    return media_range, float(weight) if WEIGHT.fullmatch(weight) else 0.0
 
 
 def _weight(ranges: Mapping[str, float], offer: str) -> float:
