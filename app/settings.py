@@ -3,14 +3,34 @@
 Knows nothing of who uses them; only `main` and `__main__` read it.
 """
 
-import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Literal, Self
 
 from pydantic import Field
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
 
 PREFIX = "PATCHSERVE_"
+INJECTED_NAMES = ("_SERVICE_", "_PORT_")
+INJECTED_VALUES = ("tcp://", "udp://", "sctp://")
+
+
+class Environment(EnvSettingsSource):
+    """The environment without what Kubernetes puts there for every Service.
+
+    For one that is called patchserve, or patchserve-something, its variables carry our prefix:
+    PATCHSERVE_SERVICE_HOST, PATCHSERVE_PORT_8000_TCP_ADDR, and even our PATCHSERVE_PORT, as a URL.
+    """
+
+    def __init__(self, settings_class: type[BaseSettings]) -> None:
+        super().__init__(settings_class)
+        self.env_vars = {
+            name: value for name, value in self.env_vars.items() if not injected(name, value or "")
+        }
 
 
 class Settings(BaseSettings):
@@ -41,30 +61,37 @@ class Settings(BaseSettings):
     )
 
     @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Flags first, then the environment; no files."""
+        return init_settings, Environment(settings_cls)
+
+    @classmethod
     def read(cls, **flags: object) -> Self:
         """The settings of this process: flags first, then the environment, then the defaults.
 
         Raises:
             ValueError: an unknown PATCHSERVE_* variable, or a value out of its bounds.
         """
-        refuse_unknown(os.environ, cls.model_fields)
+        refuse_unknown(Environment(cls).env_vars, cls.model_fields)
         return cls(**flags)  # type: ignore[arg-type]  # pydantic checks the values
 
 
-def refuse_unknown(environ: Mapping[str, str], fields: Iterable[str]) -> None:
-    """Refuse a misspelt variable, which would be ignored in silence.
-
-    Kubernetes sets *_SERVICE_* and *_PORT* variables for every Service; for one that is called
-    patchserve they carry our prefix and are not ours, as any that holds a tcp:// or udp:// address.
-    """
-    known = {PREFIX + field.upper() for field in fields}
-    unknown = [
-        name
-        for name, value in environ.items()
-        if name.startswith(PREFIX)
-        and name not in known
-        and not any(part in name for part in ("_SERVICE_", "_PORT_"))
-        and not value.startswith(("tcp://", "udp://"))
-    ]
+def refuse_unknown(names: Iterable[str], fields: Iterable[str]) -> None:
+    """Refuse a misspelt variable, which would be ignored in silence."""
+    ours = {name.upper() for name in names if name.upper().startswith(PREFIX)}
+    unknown = ours - {PREFIX + field.upper() for field in fields}
     if unknown:
         raise ValueError(f"unknown settings: {', '.join(sorted(unknown))}")
+
+
+def injected(name: str, value: str) -> bool:
+    """Whether a variable with our prefix is one of those that Kubernetes sets for a Service."""
+    named = any(part in name.upper() for part in INJECTED_NAMES)
+    return name.upper().startswith(PREFIX) and (named or value.startswith(INJECTED_VALUES))
