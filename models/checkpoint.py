@@ -7,6 +7,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 from models import configuration, preprocessor_config
 from models.architectures import Task, architecture_for
 from models.configuration import Configuration
-from models.dialects import locate, translate
+from models.dialects import listing, locate, translate
 from models.documents import read_document, write_document
 from models.errors import CheckpointError
 from models.hub import fetch, is_hub_id
@@ -89,10 +90,13 @@ def save(checkpoint: Checkpoint, folder: str | Path) -> None:
 
     Creates config.json, model.safetensors and preprocessor_config.json, replacing what is there;
     the name and the task are not stored: they follow from the folder and the architecture.
+    CheckpointError when there are not as many labels as the network has outputs.
     """
+    sizes = checkpoint.network.config
+    if len(checkpoint.labels) != sizes.num_labels:
+        raise CheckpointError(f"{len(checkpoint.labels)} labels for {sizes.num_labels} outputs")
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    sizes = checkpoint.network.config
     architecture = architecture_for(sizes)
     config = Configuration(architecture, sizes, checkpoint.labels, checkpoint.multi_label)
     tensors = {
@@ -135,7 +139,7 @@ def fill(network: nn.Module, stored: Mapping[str, Tensor], architecture: str) ->
         if ours in names and stored[names[ours]].shape != tensor.shape
     ]
     if misfits:
-        raise CheckpointError(f"shapes do not fit the config.json: {'; '.join(misfits)}")
+        raise CheckpointError(f"shapes do not fit the config.json: {listing(misfits)}")
     state = {}
     for ours, tensor in empty.items():
         value = stored[names[ours]] if ours in names else torch.zeros((), dtype=tensor.dtype)
@@ -147,9 +151,14 @@ def fill(network: nn.Module, stored: Mapping[str, Tensor], architecture: str) ->
 
 def preprocessing_of(folder: Path, processor: str) -> Preprocessing:
     """What the folder says of preprocessing; the processor's defaults where it says nothing."""
+    document: Any = None
     if (path := folder / "processor_config.json").is_file():
-        section = read_document(path).get("image_processor")
-        if isinstance(section, dict):
-            return preprocessor_config.parse(section, processor)
-    path = folder / "preprocessor_config.json"
-    return preprocessor_config.parse(read_document(path) if path.is_file() else {}, processor)
+        document = read_document(path).get("image_processor")  # absent from older documents
+    if document is None and (path := folder / "preprocessor_config.json").is_file():
+        document = read_document(path)
+    if not isinstance(document, dict | None):
+        raise CheckpointError(f"{path.name}: image_processor is no object")
+    try:
+        return preprocessor_config.parse(document or {}, processor)
+    except CheckpointError as error:
+        raise CheckpointError(f"{path.name}: {error}") from error

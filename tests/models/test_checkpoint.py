@@ -1,5 +1,6 @@
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -216,6 +217,21 @@ def test_a_nested_document_goes_before_the_plain_one(folder):
     assert load(folder).preprocessing.size == (48, 56)
     (folder / "processor_config.json").write_text(json.dumps({"processor_class": "Other"}))
     assert load(folder).preprocessing.size == (224, 224)
+
+
+def test_a_wrong_document_is_named(folder):
+    change(folder / "preprocessor_config.json", resample=9)
+    with pytest.raises(CheckpointError, match=r"preprocessor_config\.json: resample 9 is no"):
+        load(folder)
+    (folder / "processor_config.json").write_text('{"image_processor": [1]}')
+    with pytest.raises(CheckpointError, match=r"\Aprocessor_config\.json: image_processor is no"):
+        load(folder)
+
+
+def test_labels_and_outputs_must_be_as_many(folder, tmp_path):
+    with pytest.raises(CheckpointError, match="1 labels for 3 outputs"):
+        save(replace(load(folder), labels=("one",)), tmp_path / "new")
+    assert not (tmp_path / "new").exists()
 
 
 @pytest.mark.parametrize(
