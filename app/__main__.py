@@ -29,7 +29,7 @@ from app.images import Photo, decode, forbid_bombs
 from app.main import create_app
 from app.schemas import Task
 from app.settings import Settings
-from models import training
+from models import checkpoint, training
 
 USAGE_ERROR, LOAD_FAILED = 2, 3
 KEEP_ALIVE_S = 75  # longer than the common load balancers', so that they close first
@@ -169,7 +169,7 @@ def evaluate(
 
 def bundled_or(task: Task, source: str) -> str | Path:
     """The folder of a bundled checkpoint, or the source as it is."""
-    return training.bundled(task) if source == "bundled" else source
+    return checkpoint.bundled(task) if source == "bundled" else source
 
 
 def run_on(

@@ -23,7 +23,6 @@ from app.trips import Trip
 
 logger = logging.getLogger(__name__)
 
-WARM_UP_S = 10.0
 STUCK_S = 30.0  # a lane is never called stuck before this
 
 Status = Literal["waiting", "loading", "warming_up", "ready", "failed"]
@@ -52,6 +51,7 @@ class Deployment:
         max_queue_size: images waiting at most.
         max_queue_delay_s: how long a lone image waits for company.
         max_image_pixels: of an image, before it is decoded.
+        warm_up_s: how long the warm-up may take, in seconds.
     """
 
     def __init__(  # noqa: PLR0913  # the composition root calls it, by name
@@ -67,6 +67,7 @@ class Deployment:
         max_queue_size: int,
         max_queue_delay_s: float,
         max_image_pixels: int,
+        warm_up_s: float,
     ) -> None:
         self.name = name
         self.task = task
@@ -82,6 +83,7 @@ class Deployment:
             max_queue_delay_s=max_queue_delay_s,
             on_batch=self._count_batch,
         )
+        self._warm_up_s = warm_up_s
         self._info: ModelInfo | None = None
         self._engine = engine
         self._pool = pool
@@ -125,7 +127,7 @@ class Deployment:
             info = await self.lane.run(self._engine.load)
             loaded = time.monotonic()
             self.status = "warming_up"
-            warm_up = partial(self._engine.warm_up, self.batcher.max_batch_size, WARM_UP_S)
+            warm_up = partial(self._engine.warm_up, self.batcher.max_batch_size, self._warm_up_s)
             self.costs = await self.lane.run(warm_up)
         except BaseException:
             self.status = "failed"

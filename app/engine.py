@@ -11,13 +11,14 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
-from models.preprocessing import Preprocessing, normalize
 from numpy.typing import NDArray
 
 from app.schemas import Task
 from models import checkpoint
 from models.label_map import label_map
+from models.preprocessing import Preprocessing, normalize
 
+REPEATS = 3  # of each batch size at warm-up
 FREE_INPUT_SIZE = (512, 512)  # warm-up pixels of a checkpoint that fixes no input size
 
 
@@ -129,20 +130,25 @@ class Engine:
         )
 
     def warm_up(self, max_batch_size: int, budget_s: float) -> dict[int, float]:
-        """Run batches of 1, 2, 4, ... images; return the seconds of each size that fitted in.
+        """Run batches of 1, 2, 4, ... images; return the seconds of each size that was run.
 
-        A size is not begun when, by the one before it, it would pass the budget; 1 always is.
+        A size is not begun when, by the one before it, it would pass the budget, nor when two
+        doublings have made an image no cheaper; 1 always is.
         """
         ends = time.monotonic() + budget_s
-        seconds: dict[int, float] = {}
-        size, expected = 1, 0.0
-        while size <= max_batch_size and time.monotonic() + expected < ends:
-            runs = [self._time(size) for _ in range(3)]  # the first allocates, and may compile
-            seconds[size] = min(runs)
-            size, expected = size * 2, 6 * seconds[size]
+        seconds = {1: self._measure(1)}
+        best, size = 1, 2
+        while size <= min(max_batch_size, 4 * best):
+            if time.monotonic() + 2 * REPEATS * seconds[size // 2] > ends:
+                break
+            seconds[size] = self._measure(size)
+            if seconds[size] / size < seconds[best] / best:
+                best = size
+            size *= 2
         return seconds
 
-    def _time(self, size: int) -> float:
+    def _measure(self, size: int) -> float:
+        """The least seconds of a batch of this size; the first run allocates, and may compile."""
         height, width = self._preprocessing.input_size or FREE_INPUT_SIZE
         pixels = np.zeros((height, width, 3), np.uint8)
         one: EngineInput = (
@@ -150,9 +156,7 @@ class Engine:
             if self._task == "classify"
             else SegmentInput(pixels, (height, width))
         )
-        began = time.monotonic()
-        self.run([one] * size)
-        return time.monotonic() - began
+        return min(sum(self.run([one] * size).stages.values()) for _ in range(REPEATS))
 
     @torch.inference_mode()
     def run(self, inputs: Sequence[EngineInput]) -> Batch:

@@ -28,6 +28,7 @@ from app.schemas import Task
 from app.settings import Settings
 
 LAG_INTERVAL_S = 0.25
+WARM_UP_S = 10.0  # of all models together
 DESCRIPTION = "Labels and masks of images, from a ViT classifier and a SegFormer segmenter."
 
 
@@ -82,6 +83,7 @@ def create_app(
                     max_queue_size=settings.max_queue_size,
                     max_queue_delay_s=settings.max_queue_delay_ms / 1000,
                     max_image_pixels=settings.max_image_pixels,
+                    warm_up_s=WARM_UP_S / len(sources),
                 )
                 deployments[task] = deployment
                 await stack.enter_async_context(deployment.batcher)

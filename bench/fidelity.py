@@ -1,0 +1,62 @@
+"""Measures how close the service's answers come to transformers' on a checkpoint and photographs.
+
+    python -m bench.fidelity CHECKPOINT PHOTO...
+
+A file called <something>_<class name> counts as a hit where a label of the top 5 holds that name.
+"""
+
+import asyncio
+import sys
+from pathlib import Path
+
+import torch
+from transformers import AutoImageProcessor, AutoModelForImageClassification
+from transformers.image_utils import load_image
+
+from bench.service import serving
+
+TOP_K = 5
+
+
+def reference(checkpoint: str, photos: list[Path]) -> list[torch.Tensor]:
+    """The scores (num_labels,) that transformers gives each photograph."""
+    processor = AutoImageProcessor.from_pretrained(checkpoint, backend="pil")
+    network = AutoModelForImageClassification.from_pretrained(checkpoint)
+    with torch.inference_mode():
+        return [
+            network(**processor(load_image(str(photo)), return_tensors="pt")).logits[0].softmax(-1)
+            for photo in photos
+        ]
+
+
+async def served(checkpoint: str, photos: list[Path]) -> list[list[dict[str, float | int | str]]]:
+    """The predictions that the service gives each photograph."""
+    async with serving("--classifier", checkpoint, "--segmenter", "none") as client:
+        answers = [
+            await client.post(f"/classify?top_k={TOP_K}", content=photo.read_bytes())
+            for photo in photos
+        ]
+    return [answer.raise_for_status().json()["predictions"] for answer in answers]
+
+
+def main(checkpoint: str, *names: str) -> None:
+    """Print a line a photograph, the hits, and the largest difference of a score."""
+    photos = [Path(name) for name in names]
+    hits, worst = 0, 0.0
+    pairs = zip(
+        photos, asyncio.run(served(checkpoint, photos)), reference(checkpoint, photos), strict=True
+    )
+    for photo, predictions, scores in pairs:
+        wanted = photo.stem.partition("_")[2].replace("_", " ").lower()
+        hit = any(wanted in str(one["label"]).lower() for one in predictions)
+        difference = max(
+            abs(scores[int(p["index"])].item() - float(p["score"])) for p in predictions
+        )
+        hits, worst = hits + hit, max(worst, difference)
+        best = predictions[0]
+        print(f"{photo.name}: {best['label']} {best['score']:.4f}, off by {difference:.1e}")
+    print(f"{hits} of {len(photos)} in the top {TOP_K}; no score off by more than {worst:.1e}")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

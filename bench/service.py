@@ -1,0 +1,35 @@
+"""Owns the real service as a process, for a benchmark to ask.
+
+Knows nothing of what is measured.
+"""
+
+import asyncio
+import socket
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import httpx
+
+
+@asynccontextmanager
+async def serving(*flags: str, connections: int = 64) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of `patchserve serve` with these flags, once it is ready."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    patchserve = Path(sys.executable).with_name("patchserve")
+    command = [str(patchserve), "serve", "--port", str(port), "--log-level", "warning", *flags]
+    process = await asyncio.create_subprocess_exec(*command)
+    try:
+        limits = httpx.Limits(max_connections=connections)
+        transport = httpx.AsyncHTTPTransport(retries=10, limits=limits)
+        url = f"http://127.0.0.1:{port}"
+        async with httpx.AsyncClient(transport=transport, base_url=url, timeout=60) as client:
+            while (await client.get("/readyz")).status_code != 200:  # noqa: ASYNC110  # a process
+                await asyncio.sleep(0.1)
+            yield client
+    finally:
+        process.terminate()
+        await process.wait()
