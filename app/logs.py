@@ -6,12 +6,20 @@ Knows nothing of what is logged.
 import json
 import logging
 import sys
+import warnings
 from datetime import UTC, datetime
 
 STANDARD_FIELDS = frozenset(vars(logging.makeLogRecord({}))) | {
     "message",
     "asctime",
     "color_message",
+}
+LEAST = {
+    "httpx": logging.WARNING,  # the hub's client: a line a file
+    "httpcore": logging.WARNING,
+    "filelock": logging.WARNING,
+    "python_multipart": logging.ERROR,  # of a broken body its sender is told
+    "PIL": logging.WARNING,  # a line for each tag of a picture
 }
 
 
@@ -32,10 +40,12 @@ class JsonFormatter(logging.Formatter):
 
 
 def configure(level: str) -> None:
-    """Send every logger of this process to standard error."""
+    """Send every logger and warning of this process to standard error."""
     handler = logging.StreamHandler()
     text = logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
     handler.setFormatter(text if sys.stderr.isatty() else JsonFormatter())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
-    for name in ("httpx", "httpcore", "filelock"):  # the hub's client: a line a file
-        logging.getLogger(name).setLevel(logging.WARNING)
+    for name, least in LEAST.items():
+        logging.getLogger(name).setLevel(least)
+    logging.captureWarnings(True)
+    warnings.filterwarnings("ignore", module=r"PIL\.")  # of metadata, in words a file can choose
