@@ -1,0 +1,29 @@
+"""What the README says of settings, errors and endpoints is what the service has."""
+
+from pathlib import Path
+
+import pytest
+
+from app import errors
+from app.settings import Settings
+
+README = (Path(__file__).parents[1] / "README.md").read_text()
+
+
+@pytest.mark.parametrize("name", Settings.model_fields)
+def test_every_setting_is_in_the_table_with_its_default(name):
+    field = Settings.model_fields[name]
+    row = f"| `--{name.replace('_', '-')}` | `{field.default}` | {field.description} |"
+    assert row in README
+
+
+@pytest.mark.parametrize("kind", errors.ServiceError.__subclasses__())
+def test_every_error_that_is_sent_is_named(kind):
+    assert (f"`{kind.code}`" in README) is (kind is not errors.ClientGone)
+
+
+@pytest.mark.parametrize(
+    "path", ["/classify", "/segment", "/models", "/livez", "/readyz", "/startupz", "/metrics"]
+)
+def test_every_endpoint_is_named(path):
+    assert path in README
