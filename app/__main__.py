@@ -65,7 +65,7 @@ def serve(**flags: str | None) -> None:
     with readable_errors():
         settings = Settings.read(**{k: v for k, v in flags.items() if v is not None})
     logs.configure(settings.log_level)
-    forbid_bombs()
+    forbid_bombs(settings.max_image_pixels)
     failures: list[Exception] = []
 
     def on_fatal(error: Exception) -> None:
@@ -180,11 +180,11 @@ def run_on(
     ask: Callable[[Photo, ModelInfo], EngineInput],
 ) -> Iterator[tuple[Path, Photo, ModelInfo, EngineOutput]]:
     """Run the engine over image files; one that fails is told and the others go on."""
-    forbid_bombs()
+    limit = Settings.model_fields["max_image_pixels"].default
+    forbid_bombs(limit)
     with readable_errors():
         engine = Engine(source, task=task, device=device)
         info = engine.load()
-    limit = Settings.model_fields["max_image_pixels"].default
     failed = False
     for path in images:
         try:

@@ -1,6 +1,5 @@
 """Owns the service as its users run it: a real process, on a real port."""
 
-import json
 import os
 import socket
 import subprocess
@@ -15,7 +14,6 @@ import pytest
 
 PATCHSERVE = Path(sys.executable).with_name("patchserve")
 STARTS_WITHIN_S = 100
-SAMPLES = Path(__file__).parents[1] / "samples"
 
 
 @dataclass
@@ -74,9 +72,3 @@ def launch(
             process.wait(timeout=60)
 
     return launching
-
-
-@pytest.fixture(scope="session")
-def truth() -> dict[str, dict[str, str]]:
-    """The sample scenes' truth: `label` and `mask` by file name."""
-    return json.loads((SAMPLES / "truth.json").read_text())

@@ -1,0 +1,94 @@
+"""The command line: the engine without HTTP, and what a user reads when something is wrong."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from app.__main__ import cli
+from app.settings import Settings
+
+SAMPLES = Path(__file__).parents[1] / "samples"
+
+
+@pytest.fixture
+def patchserve(monkeypatch):
+    """Run the command line in this process; Pillow's limit is put back after it."""
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", Image.MAX_IMAGE_PIXELS)
+    runner = CliRunner()
+    return lambda *words: runner.invoke(cli, [str(word) for word in words])
+
+
+def test_classify_prints_the_best_labels_of_each_image(patchserve, truth):
+    names = list(truth)
+    ended = patchserve("classify", *(SAMPLES / name for name in names), "--top-k", 2)
+    assert ended.exit_code == 0, ended.output
+    lines = ended.output.strip().splitlines()
+    for line, name in zip(lines, names, strict=True):
+        assert line.startswith(f"{SAMPLES / name}: {truth[name]['label']} ")
+        assert line.count(",") == 1
+
+
+def test_segment_writes_a_mask_for_each_image(patchserve, truth, tmp_path):
+    name, entry = next(iter(truth.items()))
+    ended = patchserve("segment", SAMPLES / name, "--out", tmp_path / "masks")
+    assert ended.exit_code == 0, ended.output
+    mask = np.asarray(Image.open(tmp_path / "masks" / f"{Path(name).stem}.mask.png"))
+    expected = np.asarray(Image.open(SAMPLES / entry["mask"]))
+    assert mask.shape == expected.shape
+    assert (mask == expected).mean() > 0.97
+
+
+def test_a_picture_that_fails_is_told_and_the_others_go_on(patchserve, truth, tmp_path):
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(b"nothing like a picture")
+    missing = tmp_path / "missing.png"
+    good = SAMPLES / next(iter(truth))
+    ended = patchserve("classify", broken, missing, good)
+    assert ended.exit_code == 1
+    assert f"{broken}: the bytes are not" in ended.stderr
+    assert f"{missing}: No such file" in ended.stderr
+    assert str(good) in ended.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["classify", "x.png", "--classifier", "/no/such/folder"], "/no/such/folder"),
+        (["classify", "x.png", "--device", "cuda:63"], "cuda:63"),
+        (["segment", "x.png", "--out", "masks", "--render", "sketch"], "mask, color, overlay"),
+        (["serve", "--port", "99999"], "port"),
+    ],
+)
+def test_a_mistake_is_told_in_one_line(patchserve, words, said):
+    ended = patchserve(*words)
+    assert ended.exit_code == 2
+    assert said in ended.stderr
+    assert len(ended.stderr.strip().splitlines()) == 1
+
+
+def test_every_setting_is_a_flag_of_serve(patchserve):
+    shown = patchserve("serve", "--help").output
+    for name in Settings.model_fields:
+        assert f"--{name.replace('_', '-')}" in shown
+
+
+def test_scenes_are_drawn_with_their_truth(patchserve, tmp_path):
+    assert patchserve("scenes", "--seed", 5, "--count", 2, "--out", tmp_path).exit_code == 0
+    assert {path.name for path in tmp_path.iterdir()} >= {"scene-0000.png", "scene-0001.png"}
+
+
+def test_evaluate_prints_the_quality(patchserve, tmp_path):
+    ended = patchserve("evaluate", "--count", 12, "--out", tmp_path)
+    assert ended.exit_code == 0, ended.output
+    assert "accuracy" in ended.output.lower()
+    assert Image.open(tmp_path / "scenes.png").width > 100
+
+
+def test_train_does_not_overwrite_unasked(patchserve, tmp_path):
+    (tmp_path / "shapes-vit").mkdir()
+    ended = patchserve("train", "--out", tmp_path)
+    assert ended.exit_code == 2
+    assert "shapes-vit" in ended.stderr
