@@ -1,0 +1,111 @@
+"""A training run: from a task and a seed to a checkpoint's folder, written whole or not at all.
+
+Does not know who watches it.
+"""
+
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Literal, NamedTuple
+
+import torch
+
+from models.architectures import Task
+from models.checkpoint import BUNDLED, Checkpoint, save
+from models.training.card import Training, card
+from models.training.learners import learner_for
+from models.training.loop import Recipe, fit
+from models.training.pool import draw_pool
+from models.training.quality import UNSEEN_SEED, measure
+from models.training.scenes import draw_scene
+
+MEASURED = 2_000  # scenes, for the model card
+RECIPES: Mapping[Task, Recipe] = MappingProxyType(
+    {
+        "classify": Recipe(20_000, 7_000, 32, 1e-3, alone=0.15),
+        "segment": Recipe(16_000, 10_000, 8, 1.5e-3, alone=0.15),
+    }
+)
+
+
+class Progress(NamedTuple):
+    """How far a run is."""
+
+    task: Task
+    doing: Literal["drawing", "training", "measuring"]
+    done: int
+    total: int
+    loss: float | None = None
+
+
+Watch = Callable[[Progress], None]
+
+
+def train(
+    task: Task,
+    out: Path,
+    *,
+    seed: int = 1,
+    recipe: Recipe | None = None,
+    measured: int = MEASURED,
+    overwrite: bool = False,
+    watch: Watch = lambda progress: None,
+) -> Path:
+    """Train one network and write it to the folder out/shapes-vit or out/shapes-segformer.
+
+    The folder appears when all is done; an interrupted run leaves nothing behind, nor does it
+    touch what was there. Returns the folder; FileExistsError when it is there and not `overwrite`.
+    """
+    if seed == UNSEEN_SEED:
+        raise ValueError(f"seed {UNSEEN_SEED} is kept for measuring the quality")
+    target = vacant(task, out, overwrite=overwrite)
+    recipe = recipe or RECIPES[task]
+    began = time.monotonic()
+    checkpoint = trained(task, seed, recipe, watch)
+    minutes = (time.monotonic() - began) / 60
+    watch(Progress(task, "measuring", 0, measured))
+    unseen = [draw_scene(UNSEEN_SEED, index) for index in range(measured)]
+    quality = measure(checkpoint, unseen)
+    watch(Progress(task, "measuring", measured, measured))
+    text = card(Training(task, checkpoint, recipe, seed, minutes, quality, measured))
+    publish(checkpoint, text, target)
+    return target
+
+
+def vacant(task: Task, out: Path, *, overwrite: bool) -> Path:
+    """The folder to write to; FileExistsError when that would replace something unasked."""
+    target = out / BUNDLED[task]
+    if target.exists() and not overwrite:
+        raise FileExistsError(f"{target} is there already")
+    return target
+
+
+def trained(task: Task, seed: int, recipe: Recipe, watch: Watch) -> Checkpoint:
+    """The trained network with its labels and preprocessing; the same for the same seed."""
+    torch.manual_seed(seed)
+    learner = learner_for(task)
+
+    def drawn(done: int) -> None:
+        watch(Progress(task, "drawing", done, recipe.scenes))
+
+    def stepped(done: int, loss: float) -> None:
+        watch(Progress(task, "training", done, recipe.steps, loss))
+
+    side, _ = learner.preprocessing.input_size or (0, 0)
+    pool = draw_pool(seed, recipe.scenes, side, drawn)
+    network = fit(learner, pool, recipe, torch.Generator().manual_seed(seed), stepped)
+    return Checkpoint(network, learner.labels, learner.preprocessing, task, name=BUNDLED[task])
+
+
+def publish(checkpoint: Checkpoint, text: str, target: Path) -> None:
+    """Write the checkpoint and its card beside the target, then put both in its place at once."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".unfinished-") as folder:
+        fresh, old = Path(folder) / "fresh", Path(folder) / "old"
+        save(checkpoint, fresh)
+        (fresh / "README.md").write_text(text, encoding="utf-8")
+        if target.exists():
+            target.rename(old)
+        fresh.rename(target)
