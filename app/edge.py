@@ -9,6 +9,7 @@ import secrets
 import time
 from math import ceil
 from typing import Any
+from urllib.parse import quote
 
 from fastapi import Request, Response
 from pydantic_core import to_json
@@ -79,7 +80,7 @@ class Exchange:
 
     def __init__(self, scope: Scope, send: Send) -> None:
         self.began = time.monotonic()
-        self.path: str = scope["path"]
+        self.path = quote(scope["path"])  # a decoded one could forge log lines
         self.status = ClientGone.status  # until an answer starts
         given = Headers(scope=scope).get("x-request-id", "")
         self.request_id = given if REQUEST_ID.fullmatch(given) else secrets.token_hex(8)

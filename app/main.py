@@ -111,6 +111,7 @@ def assemble(lifespan: Any, metrics: Metrics) -> FastAPI:
     )
     app.include_router(routes.router)
     app.include_router(health.router)
+    metrics.start_routes(document(app)["paths"])
     app.add_middleware(Edge, metrics=metrics)
     app.add_exception_handler(ServiceError, on_service_error)
     app.add_exception_handler(HTTPException, on_http_error)

@@ -48,6 +48,11 @@ class Metrics:
         for model in models:
             self._start_at_zero(model)
 
+    def start_routes(self, routes: Iterable[str]) -> None:
+        """Let the series of these routes start at 0."""
+        for route in routes:
+            self.http_request_duration.labels(route)
+
     def exposition(self) -> bytes:
         """Everything, in Prometheus' text format."""
         return generate_latest(self.registry)

@@ -38,6 +38,13 @@ async def test_an_unknown_path_and_a_wrong_method_are_problems(serve):
     assert "/nothing/here" not in series
 
 
+async def test_a_path_cannot_forge_log_lines(serve, caplog):
+    caplog.set_level(logging.INFO, "app.access")
+    async with serve() as running:
+        await running.client.get("/x%0AERROR forged%1B[31m")
+    assert "/x%0AERROR%20forged%1B%5B31m 404" in caplog.text
+
+
 async def test_a_bug_answers_500_and_logs_its_trace_under_the_request_id(
     serve, monkeypatch, caplog
 ):
