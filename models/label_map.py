@@ -108,10 +108,10 @@ def _survivors(values: Tensor, cells: Tensor, rows: _Axis, columns: _Axis) -> _S
     largest = nw.maximum(ne).maximum(sw.maximum(se))
     smallest = nw.minimum(ne).minimum(sw.minimum(se))
     alive = largest >= smallest.amax(1, keepdim=True)
-    count, order = alive.sum(1).sort(descending=True)
-    classes = alive.index_select(0, order).nonzero()[:, 1]  # cell after cell, ascending in each
-    start = count.cumsum(0) - count
-    corners = corners[:, order] * values.shape[1]
+    cell, classes = alive.nonzero().T.contiguous()  # cell after cell, ascending in each
+    bounds = torch.searchsorted(cell, torch.arange(len(cells) + 1, device=cell.device))
+    count, order = bounds.diff().sort(descending=True)
+    start, corners = bounds[order], corners[:, order] * values.shape[1]
     reach = (count > torch.arange(int(count[0]), device=count.device)[:, None]).sum(1).tolist()
     ranks = []
     for rank, m in enumerate(reach):
