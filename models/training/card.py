@@ -72,9 +72,10 @@ OUTPUT = {
     "segment": "logits over background and kinds, at a quarter of the input's size",
 }
 EXTRA = {
-    "classify": "While it trains, a second head asks each patch token which part of each of its "
-    "cells each label covers; that head is not kept.",
-    "segment": "The loss is the cross-entropy of the logits, resized to the scene, at each pixel.",
+    "classify": "Positions begin as sines, keys as queries. While it trains, a second head asks "
+    "each patch token for the labels at four spots of its patch; that head is not kept.",
+    "segment": "The loss is the cross-entropy of the logits, resized to half the scene, with the "
+    "part of each 2 x 2 pixels that each label covers.",
 }
 PIPELINE = {"classify": "image-classification", "segment": "image-segmentation"}
 ARCHITECTURE = {

@@ -30,7 +30,6 @@ class Recipe:
     batch_size: int
     learning_rate: float
     alone: float  # the part in which each scene holds a single shape
-    coarse: float = 0.0  # the part at half the resolution
     warm_up: float = 0.03  # the part in which the learning rate rises to its height
     weight_decay: float = 0.05
     averaging: float = 0.998  # per step: what is kept is a moving average of the weights
@@ -45,7 +44,8 @@ def fit(
     report: Report,
 ) -> ViT | Segformer:
     """Train the learner; the result is the average of its network's last weights, in eval mode."""
-    optimizer = AdamW(weight_groups(learner, recipe), lr=recipe.learning_rate, betas=(0.9, 0.98))
+    groups = weight_groups(learner, recipe)
+    optimizer = AdamW(groups, lr=recipe.learning_rate, betas=(0.9, 0.98), fused=True)
     average = AveragedModel(
         learner.network, multi_avg_fn=get_ema_multi_avg_fn(recipe.averaging), use_buffers=True
     )
@@ -57,13 +57,13 @@ def fit(
         for group in optimizer.param_groups:
             group["lr"] = recipe.learning_rate * pace(progress, recipe.warm_up)
         batch = next(easy if progress < recipe.alone else full)
-        loss = learner(batch, coarse=progress < recipe.coarse)
+        loss = learner(batch)
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(learner.parameters(), recipe.largest_gradient)
         optimizer.step()
         average.update_parameters(learner.network)
-        report(step + 1, float(loss))
+        report(step + 1, loss.item())
     return cast(ViT | Segformer, average.module.eval())
 
 

@@ -10,7 +10,7 @@ from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from rich.console import Console
@@ -19,7 +19,7 @@ from rich.progress import Progress as Bars
 
 from models.architectures import Task
 from models.training.loop import Recipe
-from models.training.run import RECIPES, Progress, train, vacant
+from models.training.run import MEASURED, RECIPES, Progress, train, vacant
 
 EVERY = 10  # scenes or steps are reported together
 
@@ -43,6 +43,7 @@ def train_all(
     overwrite: bool = False,
     console: Console | None = None,
     recipes: Mapping[Task, Recipe] = RECIPES,
+    measured: int = MEASURED,
 ) -> tuple[Path, ...]:
     """Train both networks into folders of `out`, each as `train` does; returns the folders.
 
@@ -54,26 +55,24 @@ def train_all(
         bars = stack.enter_context(bars_on(console))
         runs = []
         for task, recipe in recipes.items():
-            runs.append(start(task, out, seed, overwrite, recipe))
+            how = {"seed": seed, "recipe": recipe, "measured": measured, "overwrite": overwrite}
+            runs.append(start(task, out, how))
             stack.callback(runs[-1].stop)
         follow(runs, bars)
     return targets
 
 
-def start(task: Task, out: Path, seed: int, overwrite: bool, recipe: Recipe) -> Run:
+def start(task: Task, out: Path, how: dict[str, Any]) -> Run:
     """Begin a run; spawned, because a fork of a process that has threads may hang."""
     context = get_context("spawn")
     ours, theirs = context.Pipe(duplex=False)
-    arguments = (task, out, seed, overwrite, recipe, theirs)
-    process = context.Process(target=work, args=arguments, daemon=True)
+    process = context.Process(target=work, args=(task, out, how, theirs), daemon=True)
     process.start()
     theirs.close()  # so that ours ends when the process does
     return Run(task, process, ours)
 
 
-def work(
-    task: Task, out: Path, seed: int, overwrite: bool, recipe: Recipe, reports: Connection
-) -> None:
+def work(task: Task, out: Path, how: dict[str, Any], reports: Connection) -> None:
     """The process's part: one network on one core. To answer an interrupt is the parent's."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(1)
@@ -82,7 +81,7 @@ def work(
         if progress.done % EVERY == 0 or progress.done == progress.total:
             reports.send(progress)
 
-    train(task, out, seed=seed, overwrite=overwrite, recipe=recipe, watch=watch)
+    train(task, out, **how, watch=watch)
 
 
 def follow(runs: list[Run], bars: Bars) -> None:

@@ -24,8 +24,8 @@ from models.training.scenes import draw_scene
 MEASURED = 2_000  # scenes, for the model card
 RECIPES: Mapping[Task, Recipe] = MappingProxyType(
     {
-        "classify": Recipe(20_000, 7_000, 32, 1e-3, alone=0.15),
-        "segment": Recipe(16_000, 10_000, 8, 1.5e-3, alone=0.15),
+        "classify": Recipe(20_000, 7_500, 32, 1e-3, alone=0.05),
+        "segment": Recipe(16_000, 8_500, 8, 1.5e-3, alone=0.04),
     }
 )
 

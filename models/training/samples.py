@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from models.training.scenes import LABELS, Scene, draw_scene
+from models.training.scenes import Scene, draw_scene
 
-LABEL_COLOURS = (  # of LABELS, told apart by the colour-blind too
+LABEL_COLOURS = (  # of the scenes' LABELS, in hues that the colour-blind tell apart
     (32, 36, 44),
     (230, 159, 0),
     (86, 180, 233),
@@ -25,30 +25,27 @@ LABEL_COLOURS = (  # of LABELS, told apart by the colour-blind too
 def write_scenes(seed: int, count: int, out: Path) -> None:
     """Draw the first `count` scenes of a seed into the folder `out`, made if need be.
 
-    Each is a `scene-0000.png` and a `scene-0000.mask.png`, whose pixel values are label indices;
-    `truth.json` holds the labels and, for each scene, the kind of its largest shape and the visible
-    pixels of each label.
+    Each is a `scene-0000.png` and a `scene-0000.mask.png`, whose pixel values are label indices.
+    `truth.json` says for each image its mask, the label of its largest shape, and the visible
+    pixels of each label. ValueError for a count below one.
     """
     if count < 1:
-        raise ValueError(f"count is {count}; it must be at least 1")
+        raise ValueError(f"{count} scenes cannot be drawn: at least 1")
     out.mkdir(parents=True, exist_ok=True)
-    truths = []
+    truths = {}
     for index in range(count):
         scene = draw_scene(seed, index)
-        name = f"scene-{index:04}"
-        Image.fromarray(scene.image).save(out / f"{name}.png", optimize=True)
-        palette_image(scene).save(out / f"{name}.mask.png", optimize=True)
-        truths.append(truth(scene, name) | {"seed": seed, "index": index})
-    document = {"labels": LABELS, "scenes": truths}
-    (out / "truth.json").write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+        name, mask = f"scene-{index:04}.png", f"scene-{index:04}.mask.png"
+        Image.fromarray(scene.image).save(out / name, optimize=True)
+        palette_image(scene).save(out / mask, optimize=True)
+        truths[name] = {"seed": seed, "index": index, "mask": mask} | truth(scene)
+    (out / "truth.json").write_text(json.dumps(truths, indent=2) + "\n", encoding="utf-8")
 
 
-def truth(scene: Scene, name: str) -> dict[str, object]:
+def truth(scene: Scene) -> dict[str, object]:
     """What is to be said about a scene."""
     return {
-        "image": f"{name}.png",
-        "mask": f"{name}.mask.png",
-        "largest": scene.kind,
+        "label": scene.kind,
         "shapes": scene.shapes,
         "occluded": scene.occluded,
         "areas": scene.areas(),
