@@ -190,7 +190,9 @@ class Batcher(Generic[Item, Result]):
                 await self._wait_for_company()
                 if batch := self._compose():
                     await self._settle(batch, began)
-            if not self._queue:
+            if self._queue:
+                self._arrived.set()
+            else:
                 self._arrived.clear()
 
     async def _wait_for_company(self) -> None:

@@ -215,6 +215,14 @@ async def test_company_is_not_waited_for_longer_than_the_delay():
         assert await send(queue, "a") == "A"
 
 
+async def test_items_of_another_key_are_not_forgotten_after_the_delay():
+    device = Device()
+    async with batcher(device, max_queue_delay_s=0.01) as queue:
+        answers = await asyncio.gather(send(queue, "a", "small"), send(queue, "b", "large"))
+    assert answers == ["A", "B"]
+    assert device.batches == [["a"], ["b"]]
+
+
 async def test_closing_settles_the_queued_and_the_running():
     device = Device(is_open=False)
     async with batcher(device, max_batch_size=1) as queue:
