@@ -5,8 +5,6 @@ Starts the real service on a random checkpoint in a folder of its own; bounded i
 
 import asyncio
 import itertools
-import os
-import platform
 import re
 import statistics
 import tempfile
@@ -21,6 +19,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from bench.machine import cpu
 from bench.service import serving
 from models import checkpoint
 from models.checkpoint import Checkpoint
@@ -126,7 +125,7 @@ async def timed(request: Callable[[], Awaitable[httpx.Response]]) -> float:
 
 def main() -> None:
     """Print the figures and keep them."""
-    lines = [f"# Load: {platform.processor() or platform.machine()}, {os.cpu_count()} cores", ""]
+    lines = ["# Under load", "", f"{cpu()}; the load comes from the same machine.", ""]
     for measure in (small_network, probes_beside_a_large_network):
         lines += [*asyncio.run(measure()), ""]
     RESULTS.parent.mkdir(exist_ok=True)
