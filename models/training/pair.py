@@ -4,6 +4,7 @@ Does not know how a network is trained.
 """
 
 import signal
+import sys
 from collections.abc import Mapping
 from contextlib import ExitStack
 from multiprocessing import get_context
@@ -75,6 +76,7 @@ def start(task: Task, out: Path, how: dict[str, Any]) -> Run:
 def work(task: Task, out: Path, how: dict[str, Any], reports: Connection) -> None:
     """The process's part: one network on one core. To answer an interrupt is the parent's."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # through the blocks that clean up
     torch.set_num_threads(1)
 
     def watch(progress: Progress) -> None:

@@ -17,7 +17,7 @@ from models.training.shapes import KINDS
 
 PAPER, INK, FAINT = (255, 255, 255), (33, 37, 41), (134, 142, 150)
 RIGHT, WRONG = (18, 110, 190), (214, 60, 40)
-CELL, EDGE = 84, 120  # pixels: a cell of the matrix, and the room for its labels
+CELL, LEFT, TOP = 84, 96, 64  # pixels: a cell of the matrix, the room beside it and above it
 GAP, CAPTION = 8, 26  # pixels: between the pictures of a sheet, and the line under three of them
 
 
@@ -33,25 +33,23 @@ class Answer:
 def confusion_picture(confusion: Confusion) -> Image.Image:
     """Truths in rows, answers in columns; each cell as dark as its part of the row is large."""
     count = len(confusion.labels)
-    side = EDGE + count * CELL
-    image = Image.new("RGB", (side + GAP, side + GAP), PAPER)
+    size = (LEFT + count * CELL + GAP, TOP + count * CELL + GAP)
+    image = Image.new("RGB", size, PAPER)
     draw = ImageDraw.Draw(image)
-    draw.text((GAP, GAP), "truth ↓  answer →", FAINT, font(13))
+    draw.text((GAP, GAP), "rows: the largest shape; columns: what was said", FAINT, font(14))
     parts = confusion.counts / np.maximum(confusion.counts.sum(1, keepdims=True), 1)
     for row, label in enumerate(confusion.labels):
-        middle = EDGE + row * CELL + CELL // 2
-        draw.text((EDGE - GAP, middle), label, INK, font(16), anchor="rm")
-        draw.text((middle, EDGE - GAP), label, INK, font(16), anchor="mb")
+        y = TOP + row * CELL
+        draw.text((LEFT - GAP, y + CELL // 2), label, INK, font(16), anchor="rm")
+        draw.text((LEFT + row * CELL + CELL // 2, TOP - GAP), label, INK, font(16), anchor="ms")
         for column in range(count):
-            corner = (EDGE + column * CELL, EDGE + row * CELL)
-            draw_cell(
-                draw, corner, int(confusion.counts[row, column]), parts[row, column], row == column
-            )
+            cell = int(confusion.counts[row, column]), float(parts[row, column])
+            draw_cell(draw, (LEFT + column * CELL, y), *cell, right=row == column)
     return image
 
 
 def draw_cell(
-    draw: ImageDraw.ImageDraw, corner: tuple[int, int], count: int, part: float, right: bool
+    draw: ImageDraw.ImageDraw, corner: tuple[int, int], count: int, part: float, *, right: bool
 ) -> None:
     """One count, in a square between white and the colour of being right or wrong."""
     x, y = corner
@@ -101,7 +99,7 @@ def draw_answer(image: Image.Image, corner: tuple[int, int], answer: Answer) -> 
     agreed = float((answer.label_map == scene.label_map).mean())
     line = y + SIZE + CAPTION // 2
     draw.text((x, line), f"largest: {scene.kind}", INK, font(14), anchor="lm")
-    said = f"said: {KINDS[answer.largest]}, {agreed:.1%} of pixels"
+    said = f"said: {KINDS[answer.largest]}; {agreed:.1%} of pixels right"
     draw.text((x + SIZE + 2, line), said, RIGHT if hit else WRONG, font(14), anchor="lm")
 
 

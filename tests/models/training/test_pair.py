@@ -1,14 +1,20 @@
 import io
+import signal
+import subprocess
+import sys
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
 
 from models import checkpoint
+from models.training import evaluate
 from models.training.loop import Recipe
 from models.training.pair import train_all
 
 TINY = Recipe(scenes=24, steps=4, batch_size=8, learning_rate=1e-3, alone=0.25)
-BROKEN = Recipe(scenes=4, steps=4, batch_size=8, learning_rate=1e-3, alone=0.25)
+LONG = replace(TINY, steps=100_000)
+BROKEN = replace(TINY, scenes=4)
 
 
 def test_both_networks_are_trained_side_by_side(tmp_path):
@@ -23,7 +29,7 @@ def test_both_networks_are_trained_side_by_side(tmp_path):
 
 
 def test_failed_run_stops_the_other_and_says_so(tmp_path, capfd):
-    recipes = {"classify": BROKEN, "segment": TINY.__class__(**{**vars(TINY), "steps": 100_000})}
+    recipes = {"classify": BROKEN, "segment": LONG}
     with pytest.raises(ChildProcessError, match="classify failed"):
         train_all(tmp_path, console=Console(file=io.StringIO()), recipes=recipes, measured=4)
     assert list(tmp_path.iterdir()) == []
@@ -34,3 +40,40 @@ def test_nothing_begins_when_a_folder_is_there(tmp_path):
     (tmp_path / "shapes-segformer").mkdir()
     with pytest.raises(FileExistsError):
         train_all(tmp_path)
+
+
+SCRIPT = """
+import sys
+from dataclasses import replace
+from pathlib import Path
+from models.training.run import RECIPES
+from models.training.pair import train_all
+from rich.console import Console
+
+if __name__ == "__main__":
+    long = {task: replace(recipe, scenes=200) for task, recipe in RECIPES.items()}
+    train_all(Path(sys.argv[1]), recipes=long, console=Console(force_terminal=True))
+"""
+
+
+def test_interrupt_ends_both_runs_and_leaves_nothing(tmp_path):
+    script, out = tmp_path / "script.py", tmp_path / "out"
+    script.write_text(SCRIPT)
+    process = subprocess.Popen(
+        [sys.executable, script, out], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    )
+    shown = b""
+    while b"segment: training" not in shown or b"classify: training" not in shown:
+        shown += (part := process.stdout.read1())
+        assert part, "it ended before both runs were training"
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=60)
+    assert process.returncode != 0
+    assert not out.exists() or list(out.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_training_anew_reaches_the_quality_that_ships(tmp_path):
+    quality = evaluate(*train_all(tmp_path))
+    assert quality.accuracy >= 0.97
+    assert quality.mean_iou >= 0.90
