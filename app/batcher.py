@@ -139,7 +139,7 @@ class Batcher(Generic[Item, Result]):
         return self._places_taken
 
     def oldest_age(self) -> float:
-        """Seconds that the item at the head has waited."""
+        """Seconds that the earliest item in the queue has waited."""
         now = asyncio.get_running_loop().time()
         return max((now - waiting.since for waiting in self._queue), default=0.0)
 
@@ -185,9 +185,9 @@ class Batcher(Generic[Item, Result]):
     async def _dispatch(self) -> None:
         while True:
             await self._arrived.wait()
+            await self._wait_for_company()
             began = asyncio.get_running_loop().time()
             async with self._slot:
-                await self._wait_for_company()
                 if batch := self._compose():
                     await self._settle(batch, began)
             if self._queue:
@@ -196,9 +196,8 @@ class Batcher(Generic[Item, Result]):
                 self._arrived.clear()
 
     async def _wait_for_company(self) -> None:
-        loop = asyncio.get_running_loop()
         while 0 < len(self._queue) < self.max_batch_size:
-            left = self._queue[0].since + self.max_queue_delay_s - loop.time()
+            left = self.max_queue_delay_s - self.oldest_age()
             if left <= 0:
                 return
             self._arrived.clear()

@@ -209,6 +209,27 @@ async def test_a_lone_item_waits_for_company_only_where_a_delay_is_set():
     assert device.batches == [["a", "b"]]
 
 
+async def test_waiting_for_company_leaves_the_device_to_the_other_queue():
+    device, slot = Device(), asyncio.Lock()
+    async with (
+        batcher(device, slot=slot, max_queue_delay_s=30.0, max_batch_size=2) as patient,
+        batcher(device, slot=slot) as other,
+    ):
+        first = asyncio.create_task(send(patient, "a"))
+        await settle()
+        async with asyncio.timeout(10):
+            assert await send(other, "x") == "X"
+        assert await send(patient, "b") == "B"
+        assert await first == "A"
+    assert device.batches == [["x"], ["a", "b"]]
+
+
+async def test_waiting_for_company_does_not_count_as_the_cost_of_an_item():
+    async with batcher(Device(), max_queue_delay_s=0.5) as queue:
+        await send(queue, "a")
+    assert queue.seconds_per_item < 0.4
+
+
 async def test_company_is_not_waited_for_longer_than_the_delay():
     device = Device()
     async with batcher(device, max_queue_delay_s=0.01) as queue:
