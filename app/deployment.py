@@ -23,8 +23,6 @@ from app.trips import Trip
 
 logger = logging.getLogger(__name__)
 
-STUCK_S = 30.0  # a lane is never called stuck before this
-
 Status = Literal["waiting", "loading", "warming_up", "ready", "failed"]
 Value = TypeVar("Value")
 
@@ -111,11 +109,10 @@ class Deployment:
 
     @property
     def reason_dead(self) -> str | None:
-        """Why only a restart can help, or None; a lane that still loads is not stuck."""
+        """Why only a restart can help, or None."""
         if not self.lane.alive:
             return f"the thread of {self.lane.name} has ended"
-        bound = max(STUCK_S, 10 * max(self.costs.values(), default=0.0))
-        if self.status == "ready" and self.lane.busy_for() > bound:
+        if self.lane.stuck:
             return f"the thread of {self.lane.name} is stuck"
         return None
 
@@ -124,14 +121,15 @@ class Deployment:
         began = time.monotonic()
         try:
             self.status = "loading"
-            info = await self.lane.run(self._engine.load)
+            info = await self.lane.run(self._engine.load, watched=False)
             loaded = time.monotonic()
             self.status = "warming_up"
             warm_up = partial(self._engine.warm_up, self.batcher.max_batch_size, self._warm_up_s)
-            self.costs = await self.lane.run(warm_up)
+            self.costs = await self.lane.run(warm_up, watched=False)
         except BaseException:
             self.status = "failed"
             raise
+        self.lane.expect(max(self.costs.values()))
         self.batcher.max_batch_size = best_batch_size(self.costs)
         self.batcher.seconds_per_item = min(s / size for size, s in self.costs.items())
         self._info = info

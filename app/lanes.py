@@ -12,6 +12,7 @@ from queue import SimpleQueue
 from typing import TypeVar
 
 Result = TypeVar("Result")
+STUCK_S = 30.0  # a lane is never called stuck before this
 
 
 class Lane:
@@ -30,8 +31,9 @@ class Lane:
         self.name = name
         self.slot = asyncio.Lock()
         self.busy_since: float | None = None
+        self.stuck_after_s = STUCK_S
         self._on_busy = on_busy
-        self._work: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._work: SimpleQueue[tuple[Callable[[], None], bool] | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._loop, name=f"lane-{name}", daemon=True)
         self._thread.start()
 
@@ -41,12 +43,25 @@ class Lane:
         return self._thread.is_alive()
 
     def busy_for(self) -> float:
-        """Seconds since the present piece of work began; 0 when idle."""
+        """Seconds since the present piece of watched work began; 0 when there is none."""
         since = self.busy_since
         return 0.0 if since is None else time.monotonic() - since
 
-    async def run(self, work: Callable[[], Result]) -> Result:
+    @property
+    def stuck(self) -> bool:
+        """Whether the present piece of work takes longer than any that it should run."""
+        return self.busy_for() > self.stuck_after_s
+
+    def expect(self, batch_s: float) -> None:
+        """Know that a batch may take so many seconds: ten times as many are not stuck."""
+        self.stuck_after_s = max(self.stuck_after_s, 10 * batch_s)
+
+    async def run(self, work: Callable[[], Result], *, watched: bool = True) -> Result:
         """Run `work` on the lane and return, or raise, what it does.
+
+        Args:
+            work: what to run.
+            watched: whether it may be found stuck; a download takes as long as it takes.
 
         Raises:
             RuntimeError: the work raised what no future can carry; it is the cause.
@@ -71,7 +86,7 @@ class Lane:
             with suppress(RuntimeError):  # the loop has closed: nobody waits
                 loop.call_soon_threadsafe(settle, result, error)
 
-        self._work.put(job)
+        self._work.put((job, watched))
         return await future
 
     def close(self) -> None:
@@ -79,8 +94,10 @@ class Lane:
         self._work.put(None)
 
     def _loop(self) -> None:
-        while (job := self._work.get()) is not None:
-            self.busy_since = began = time.monotonic()
+        while (next_ := self._work.get()) is not None:
+            job, watched = next_
+            began = time.monotonic()
+            self.busy_since = began if watched else None
             job()
             self.busy_since = None
             self._on_busy(time.monotonic() - began)

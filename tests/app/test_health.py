@@ -78,6 +78,24 @@ async def test_a_stuck_lane_is_not_alive(serve, monkeypatch):
     assert "stuck" in answer.json()["reasons"][0]
 
 
+async def test_a_lane_that_still_loads_the_other_model_is_alive(serve):
+    def hold_the_segmenter(engine):
+        if engine.task == "segment":
+            engine.load_gate.clear()
+
+    async with serve(hold_the_segmenter, ready=False) as running:
+        deployments = running.state["deployments"]
+
+        async def loading() -> bool:
+            return deployments["segment"].status == "loading"
+
+        await running.until(loading)
+        assert deployments["classify"].status == "ready"
+        deployments["classify"].lane.stuck_after_s = 0.0
+        assert (await running.client.get("/livez")).status_code == 200
+        assert (await running.client.get("/readyz")).status_code == 503
+
+
 async def test_a_queue_that_has_stopped_is_not_ready(serve):
     async with serve() as running:
         batcher = running.state["deployments"]["segment"].batcher

@@ -147,6 +147,23 @@ async def test_an_idle_lane_is_not_busy(lane):
     counted.close()
 
 
+async def test_only_watched_work_is_ever_stuck(lane):
+    for watched in (True, False):
+        gate = Gate()
+        working = asyncio.create_task(lane.run(gate, watched=watched))
+        await wait_for(gate.begun)
+        assert (lane.busy_since is not None) is watched
+        gate.opened.set()
+        await working
+
+
+async def test_a_lane_has_ten_times_the_patience_that_its_slowest_batch_needs(lane):
+    assert lane.stuck_after_s == 30.0
+    for seconds in (4.0, 1.0):
+        lane.expect(seconds)
+    assert lane.stuck_after_s == 40.0
+
+
 async def test_every_piece_of_work_is_counted_also_what_fails(busy):
     counted = threading.Semaphore(0)
     lane = Lane("cpu", lambda seconds: (busy.append(seconds), counted.release()))
