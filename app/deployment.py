@@ -189,8 +189,10 @@ class Deployment:
                 ),
             )
             self._metrics.image_pixels.labels(self.name).observe(photo.width * photo.height)
-            trip.place = "queue"
-            output = await ticket.run(make_input(photo), key=photo.pixels.shape)
+            try:
+                output = await ticket.run(make_input(photo), key=photo.pixels.shape)
+            finally:  # also when the caller leaves: a batch may have taken the image by then
+                trip.place = "compute" if ticket.batch_size else "queue"
             trip.stages |= {"queue": ticket.queue_seconds, **output.stages}
             trip.batch_size = ticket.batch_size
         return photo, output.value

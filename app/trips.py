@@ -20,7 +20,7 @@ class Trip:
     Attributes:
         deadline: when the answer must be there, on the clock of the loop, in seconds.
         stages: the seconds spent in each stage so far.
-        place: where the image is now: `decode`, `queue` or `encode`.
+        place: where the image is: `decode`, `queue`, `compute` or `encode`.
         batch_size: how many images shared its batch; 0 before it.
     """
 

@@ -190,7 +190,7 @@ async def test_a_deadline_that_passes_answers_504(serve, picture):
         )
         series = await running.series()
     assert (answer.status_code, answer.json()["code"]) == (504, "deadline_exceeded")
-    assert 'deadline_missed_total{model="shapes-vit",where="queue"} 1.0' in series
+    assert 'deadline_missed_total{model="shapes-vit",where="compute"} 1.0' in series
 
 
 async def test_a_batch_that_fails_answers_500_without_its_reason(serve, picture):
