@@ -65,7 +65,7 @@ def create_app(
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
         async with AsyncExitStack() as stack:
-            pool = ThreadPoolExecutor(len(os.sched_getaffinity(0)), "images")
+            pool = ThreadPoolExecutor(usable_cores(), "images")
             stack.callback(pool.shutdown, cancel_futures=True)
             lane = Lane(device, metrics.device_busy.labels(device).inc)
             stack.callback(lane.close)
@@ -128,6 +128,13 @@ def document(app: FastAPI) -> dict[str, Any]:
         described["components"] = {"schemas": component_schemas()}
         app.openapi_schema = described
     return app.openapi_schema
+
+
+def usable_cores() -> int:
+    """The cores that this process may use; all of them where the system cannot tell."""
+    if hasattr(os, "sched_getaffinity"):  # Linux
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def model_sources(settings: Settings) -> dict[Task, str]:

@@ -23,6 +23,12 @@ def test_a_device_that_is_not_there_is_refused_at_once():
         create_app(Settings(device="cuda:63"))
 
 
+async def test_it_also_runs_where_the_system_tells_no_affinity(serve, monkeypatch):
+    monkeypatch.delattr("os.sched_getaffinity", raising=False)
+    async with serve() as running:
+        assert (await running.client.get("/readyz")).status_code == 200
+
+
 async def test_two_apps_in_one_process_do_not_clash(serve):
     async with serve() as one, serve(segmenter="none") as other:
         assert len((await one.client.get("/models")).json()["models"]) == 2
