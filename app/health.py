@@ -16,21 +16,21 @@ router = APIRouter()
 EXPOSITION = "text/plain; version=0.0.4; charset=utf-8"
 
 
-@router.get("/livez", openapi_extra=HEALTH["livez"])
+@router.get("/livez", openapi_extra=HEALTH["livez"], response_class=Response)
 async def livez(request: Request) -> Response:
     """200 while the event loop answers and no device thread is dead or stuck."""
     deployments = request.state.deployments
     return _answer(deployments, [d.reason_dead for d in deployments.values()])
 
 
-@router.get("/readyz", openapi_extra=HEALTH["readyz"])
+@router.get("/readyz", openapi_extra=HEALTH["readyz"], response_class=Response)
 async def readyz(request: Request) -> Response:
     """200 while every model can answer."""
     deployments = request.state.deployments
     return _answer(deployments, [d.reason_unready for d in deployments.values()])
 
 
-@router.get("/startupz", openapi_extra=HEALTH["startupz"])
+@router.get("/startupz", openapi_extra=HEALTH["startupz"], response_class=Response)
 async def startupz(request: Request) -> Response:
     """200 once every model has been loaded and warmed up."""
     deployments = request.state.deployments
@@ -40,7 +40,7 @@ async def startupz(request: Request) -> Response:
     return _answer(deployments, starting)
 
 
-@router.get("/metrics", openapi_extra=METRICS)
+@router.get("/metrics", openapi_extra=METRICS, response_class=Response)
 async def metrics(request: Request) -> Response:
     """Every series, in Prometheus' text format."""
     series: Metrics = request.state.metrics

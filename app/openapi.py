@@ -81,7 +81,11 @@ def _problems(*kinds: type[errors.ServiceError]) -> Document:
 
 def _example(kind: type[errors.ServiceError]) -> Document:
     detail = (kind.__doc__ or "").strip().splitlines()[0]
-    return kind(detail, retry_after_s=0.4 if kind.retryable else None).problem(EXAMPLE_ID)
+    return kind(detail, retry_after_s=0.4 if kind.status == 503 else None).problem(EXAMPLE_ID)
+
+
+def _ok(content: Document) -> Document:
+    return {"description": "OK", "headers": {"X-Request-Id": REQUEST_ID}, "content": content}
 
 
 def _parameter(place: str, name: str, text: str, schema: Document, example: Any) -> Document:
@@ -149,11 +153,8 @@ IMAGE_ERRORS = (
 def _image_operation(
     content: Document, parameters: Sequence[Document], *more: type[errors.ServiceError]
 ) -> Document:
-    answer = {
-        "description": "OK",
-        "headers": {"X-Request-Id": REQUEST_ID, "Server-Timing": SERVER_TIMING},
-        "content": content,
-    }
+    answer = _ok(content)
+    answer["headers"] |= {"Server-Timing": SERVER_TIMING}
     return {
         "requestBody": IMAGE_BODY,
         "parameters": [*parameters, *COMMON_PARAMETERS],
@@ -230,10 +231,7 @@ _MODEL = {
     "batch_costs": [{"batch_size": 1, "seconds": 0.002}],
 }
 MODELS = {
-    "responses": {
-        "200": {"description": "OK", "content": _json(schemas.ModelsResponse, {"models": [_MODEL]})}
-    }
-    | _problems()
+    "responses": {"200": _ok(_json(schemas.ModelsResponse, {"models": [_MODEL]}))} | _problems()
 }
 MODEL = {
     "parameters": [
@@ -242,8 +240,7 @@ MODEL = {
             "required": True,
         }
     ],
-    "responses": {"200": {"description": "OK", "content": _json(schemas.ModelResponse, _MODEL)}}
-    | _problems(errors.NotFound),
+    "responses": {"200": _ok(_json(schemas.ModelResponse, _MODEL))} | _problems(errors.NotFound),
 }
 
 
@@ -252,8 +249,8 @@ def _probe(reason: str) -> Document:
     ill = {"status": "unavailable", "reasons": [reason], "models": {"shapes-vit": "loading"}}
     return {
         "responses": {
-            "200": {"description": "OK", "content": _json(schemas.HealthResponse, well)},
-            "503": {"description": "Not now", "content": _json(schemas.HealthResponse, ill)},
+            "200": _ok(_json(schemas.HealthResponse, well)),
+            "503": _ok(_json(schemas.HealthResponse, ill)) | {"description": "Not now"},
         }
     }
 
@@ -265,11 +262,8 @@ HEALTH = {
 }
 METRICS = {
     "responses": {
-        "200": {
-            "description": "OK",
-            "content": {
-                "text/plain": {"schema": {"type": "string"}, "example": "patchserve_ready 1.0\n"}
-            },
-        }
+        "200": _ok(
+            {"text/plain": {"schema": {"type": "string"}, "example": "patchserve_ready 1.0\n"}}
+        )
     }
 }

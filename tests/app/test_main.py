@@ -60,6 +60,19 @@ async def test_every_route_is_documented_with_its_errors_and_examples(serve):
     assert references(document) <= schemas
 
 
+async def test_the_document_promises_no_other_media_type_or_header_than_is_sent(serve):
+    async with serve() as running:
+        document = (await running.client.get("/openapi.json")).json()
+        for path in ("/models", "/livez", "/readyz", "/startupz", "/metrics"):
+            documented = document["paths"][path]["get"]["responses"]["200"]
+            answer = await running.client.get(path)
+            assert list(documented["content"]) == [answer.headers["content-type"].split(";")[0]]
+            assert all(name in answer.headers for name in documented["headers"])
+    problems = document["paths"]["/classify"]["post"]["responses"]
+    late = problems["504"]["content"]["application/problem+json"]["examples"]["deadline_exceeded"]
+    assert "retry_after_ms" not in late["value"]
+
+
 def references(node) -> set[str]:
     """The names of the schemas that a document refers to."""
     if isinstance(node, dict):
