@@ -39,6 +39,7 @@ Images = Annotated[list[Path], typer.Argument(help="image files", metavar="IMAGE
 Source = Annotated[str, typer.Option(help="`bundled`, a folder or a hub id")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N")]
 Seed = Annotated[int, typer.Option(help="of everything random")]
+Count = Annotated[int, typer.Option(min=1, help="scenes to draw")]
 
 
 def settings_flags(command: Callable[..., None]) -> Callable[..., None]:
@@ -92,7 +93,10 @@ def serve(**flags: str | None) -> None:
 
 @cli.command()
 def classify(
-    images: Images, classifier: Source = "bundled", device: Device = "auto", top_k: int = 5
+    images: Images,
+    classifier: Source = "bundled",
+    device: Device = "auto",
+    top_k: Annotated[int, typer.Option(min=1, help="labels at most")] = 5,
 ) -> None:
     """Print the labels of images, best first."""
 
@@ -116,7 +120,8 @@ def segment(
     """Write the masks of images, each as OUT/<name>.<render>.png."""
     if render not in masks.RENDERS:
         stop(f"--render is one of {', '.join(masks.RENDERS)}", USAGE_ERROR)
-    out.mkdir(parents=True, exist_ok=True)
+    with readable_errors():
+        out.mkdir(parents=True, exist_ok=True)
 
     def ask(photo: Photo, info: ModelInfo) -> SegmentInput:
         return SegmentInput(photo.pixels, (photo.height, photo.width))
@@ -142,10 +147,11 @@ def train(
 def scenes(
     out: Annotated[Path, typer.Option(help="folder for the images and their truth")],
     seed: Seed = 0,
-    count: int = 8,
+    count: Count = 8,
 ) -> None:
     """Draw sample scenes and write them with their truth."""
-    training.write_scenes(seed, count, out)
+    with readable_errors():
+        training.write_scenes(seed, count, out)
 
 
 @cli.command()
@@ -153,7 +159,7 @@ def evaluate(
     classifier: Source = "bundled",
     segmenter: Source = "bundled",
     seed: Seed = 20_000,
-    count: int = 2_000,
+    count: Count = 2_000,
     out: Annotated[Path | None, typer.Option(help="folder for the pictures")] = None,
 ) -> None:
     """Print the quality of two checkpoints on scenes they have not seen."""
@@ -191,7 +197,8 @@ def run_on(
             photo = decode(path.read_bytes(), info.preprocessing, max_pixels=limit, keep_rgb=True)
             (output,) = engine.run([ask(photo, info)]).outputs
         except (OSError, ServiceError) as error:
-            typer.echo(f"{path}: {one_line(error)}", err=True)
+            reason = getattr(error, "strerror", None) or one_line(error)
+            typer.echo(f"{path}: {reason}", err=True)
             failed = True
             continue
         yield path, photo, info, output

@@ -49,7 +49,7 @@ def test_a_picture_that_fails_is_told_and_the_others_go_on(patchserve, truth, tm
     ended = patchserve("classify", broken, missing, good)
     assert ended.exit_code == 1
     assert f"{broken}: the bytes are not" in ended.stderr
-    assert f"{missing}: No such file" in ended.stderr
+    assert f"\n{missing}: No such file" in ended.stderr
     assert str(good) in ended.stdout
 
 
@@ -67,6 +67,24 @@ def test_a_mistake_is_told_in_one_line(patchserve, words, said):
     assert ended.exit_code == 2
     assert said in ended.stderr
     assert len(ended.stderr.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize("words", [["segment", "x.png"], ["scenes"]])
+def test_a_folder_that_cannot_be_made_is_told_in_one_line(patchserve, tmp_path, words):
+    (tmp_path / "taken").write_text("a file")
+    ended = patchserve(*words, "--out", tmp_path / "taken")
+    assert ended.exit_code == 2
+    assert ended.stderr.strip() == f"patchserve: {tmp_path / 'taken'}: File exists"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["classify", "x.png", "--top-k", "0"], ["evaluate", "--count", "0"]],
+)
+def test_a_number_out_of_range_is_refused_by_its_flag(patchserve, words):
+    ended = patchserve(*words)
+    assert ended.exit_code == 2
+    assert words[-2] in ended.stderr
 
 
 def test_every_setting_is_a_flag_of_serve(patchserve):
