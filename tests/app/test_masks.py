@@ -1,6 +1,7 @@
 """Label maps as PNGs, and their statistics as pycocotools has them."""
 
 import json
+import tracemalloc
 from io import BytesIO
 
 import numpy as np
@@ -161,6 +162,16 @@ def test_statistics_count_every_pixel_once():
     found = masks.statistics(noise(300, (64, 64)), names(300))
     assert sum(one["area"] for one in found) == 64 * 64
     assert sum(one["fraction"] for one in found) == pytest.approx(1)
+
+
+def test_statistics_take_a_few_bytes_for_a_pixel():
+    label_map = np.zeros((1000, 1000), np.uint8)
+    label_map[200:700, 300:900] = 3
+    tracemalloc.start()
+    masks.statistics(label_map, LABELS)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 4 * label_map.size
 
 
 def test_statistics_are_plain_numbers_that_json_can_carry():
