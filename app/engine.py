@@ -179,8 +179,11 @@ class Engine:
         return Batch(outputs, stages)
 
     def memory(self) -> dict[str, int]:
-        """Bytes of the device's memory by kind: allocated, reserved, total; nothing on a CPU."""
-        if self._device.type != "cuda":
+        """Bytes of the device's memory by kind: allocated, reserved, total; nothing on a CPU.
+
+        Nothing before `load` has woken CUDA, either: whoever asks must not wait for that.
+        """
+        if self._device.type != "cuda" or not torch.cuda.is_initialized():
             return {}
         return {
             "allocated": torch.cuda.memory_allocated(self._device),

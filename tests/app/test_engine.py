@@ -176,6 +176,12 @@ def test_a_cpu_has_no_device_memory_to_tell(save):
     assert Engine(save("classify"), task="classify", device="cpu").memory() == {}
 
 
+def test_nobody_who_asks_for_the_memory_has_to_wake_cuda(monkeypatch):
+    monkeypatch.setattr("app.engine.resolve_device", lambda name: name)
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: False)
+    assert Engine("nothing", task="classify", device="cuda").memory() == {}
+
+
 @pytest.mark.gpu
 def test_cuda_memory_is_told(save):
     engine = Engine(save("classify"), task="classify", device="cuda")
