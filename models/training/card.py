@@ -36,22 +36,24 @@ before anyone has a checkpoint of their own; it knows drawn shapes and nothing e
 ## Data
 
 {recipe.scenes:,} scenes of {size} x {size} pixels that patchserve draws itself (`patchserve scenes`
-draws more): one to four shapes of {kinds} kinds ({kind_names}) before a background. Size, rotation,
-squeeze, colour, pattern, light, blur and noise vary, all independently of the kind; a shape's area
-does not depend on its kind either. In half of the scenes one shape hides a part of another.
+draws more): one to four shapes of {kinds} kinds ({kind_names})
+before a background. Size, rotation, squeeze, colour, pattern, light, blur and noise vary, all
+independently of the kind; a shape's area does not depend on its kind either. In half of the scenes
+one shape hides a part of another.
 
 ## Recipe
 
 {recipe.steps:,} steps of {recipe.batch_size} scenes, mirrored, turned by right angles and with
-their colour channels swapped; the first {recipe.alone:.0%} of the steps on scenes of a single
-shape. AdamW, learning rate {recipe.learning_rate:g} with a linear warm-up and a cosine descent,
-weight decay {recipe.weight_decay:g}, gradients clipped at {recipe.largest_gradient:g}; what is kept
-is a moving average of the weights ({recipe.averaging:g} per step). {extra}
+their colour channels swapped: the first {recipe.alone:.0%} of the steps on scenes of a single
+shape, the others on all scenes of several shapes and {recipe.singles:.0%} of the single ones.
+AdamW, learning rate {recipe.learning_rate:g} with a linear warm-up and a cosine descent, weight
+decay {recipe.weight_decay:g}, gradients clipped at {recipe.largest_gradient:g}; what is kept is a
+moving average of the weights ({recipe.averaging:g} per step). {extra}
 
     patchserve train --seed {seed}
 
-trains this checkpoint and its companion anew, each on one core. This one took {minutes:.0f} minutes
-on {machine}.
+trains this checkpoint and its companion anew, side by side, each on one core. This one took
+{minutes:.0f} minutes of processor time on {machine}.
 
 ## Quality
 
@@ -72,10 +74,14 @@ OUTPUT = {
     "segment": "logits over background and kinds, at a quarter of the input's size",
 }
 EXTRA = {
-    "classify": "Positions begin as sines, keys as queries. While it trains, a second head asks "
-    "each patch token for the labels at four spots of its patch; that head is not kept.",
-    "segment": "The loss is the cross-entropy of the logits, resized to half the scene, with the "
-    "part of each 2 x 2 pixels that each label covers.",
+    "classify": """\
+Positions
+begin as sines, keys as queries. While it trains, a second head asks each patch token for the labels
+at four spots of its patch; that head is not kept.""",
+    "segment": """\
+The loss
+is the cross-entropy of the logits, resized to half the scene, with the part of each 2 x 2 pixels
+that each label covers.""",
 }
 PIPELINE = {"classify": "image-classification", "segment": "image-segmentation"}
 ARCHITECTURE = {
@@ -92,7 +98,7 @@ class Training:
     checkpoint: Checkpoint
     recipe: Recipe
     seed: int
-    minutes: float
+    minutes: float  # of processor time
     quality: Confusion
     measured: int  # scenes
 

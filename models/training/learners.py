@@ -7,7 +7,7 @@ from math import prod
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, interpolate, one_hot
+from torch.nn.functional import avg_pool2d, cross_entropy, interpolate
 
 from models.architectures import Task
 from models.attention import Attention
@@ -29,7 +29,7 @@ CLASSIFIER = ViTConfig(
     num_labels=len(KINDS),
 )
 SEGMENTER = SegformerConfig(
-    depths=(1, 1, 3, 2),
+    depths=(1, 2, 4, 2),
     hidden_sizes=(16, 32, 64, 96),
     num_heads=(1, 1, 2, 3),
     sr_ratios=(4, 2, 1, 1),  # at every stage the keys are a grid of 8 x 8, or all there are
@@ -95,10 +95,8 @@ def learner_for(task: Task) -> ClassifierLearner | SegmenterLearner:
 
 def label_shares(label_maps: Tensor, cells: int) -> Tensor:
     """What part of each cell a label covers: (B, H, W) -> (B, K, cells, cells)."""
-    side = label_maps.shape[1] // cells
-    hot = one_hot(label_maps.long(), len(LABELS)).float()  # (B, H, W, K)
-    hot = hot.unflatten(2, (cells, side)).unflatten(1, (cells, side))
-    return hot.mean((2, 4)).permute(0, 3, 1, 2)
+    each = [(label_maps == label).float() for label in range(len(LABELS))]  # K x (B, H, W)
+    return avg_pool2d(torch.stack(each, dim=1), label_maps.shape[1] // cells)
 
 
 def scale_to_width(learner: nn.Module) -> None:

@@ -30,6 +30,7 @@ class Recipe:
     batch_size: int
     learning_rate: float
     alone: float  # the part in which each scene holds a single shape
+    singles: float = 1.0  # the part of such scenes that is kept for the rest
     warm_up: float = 0.03  # the part in which the learning rate rises to its height
     weight_decay: float = 0.05
     averaging: float = 0.998  # per step: what is kept is a moving average of the weights
@@ -50,7 +51,7 @@ def fit(
         learner.network, multi_avg_fn=get_ema_multi_avg_fn(recipe.averaging), use_buffers=True
     )
     easy = batches(pool.alone(), recipe.batch_size, generator)
-    full = batches(pool, recipe.batch_size, generator)
+    full = batches(pool.crowded(recipe.singles), recipe.batch_size, generator)
     learner.train()
     for step in range(recipe.steps):
         progress = step / recipe.steps

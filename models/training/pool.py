@@ -38,6 +38,11 @@ class Batch:
         """Only the scenes of a single shape."""
         return self.take(torch.nonzero(self.shapes == 1).squeeze(1))
 
+    def crowded(self, singles: float) -> "Batch":
+        """The scenes of several shapes, and a part of those of a single one."""
+        kept = torch.arange(len(self)) < singles * len(self)
+        return self.take(torch.nonzero((self.shapes > 1) | kept).squeeze(1))
+
 
 def draw_pool(
     seed: int, count: int, side: int, drawn: Callable[[int], None] = lambda done: None

@@ -39,6 +39,13 @@ def test_alone_keeps_scenes_of_one_shape(pool):
     assert set(alone.shapes.tolist()) == {1}
 
 
+def test_crowded_keeps_several_shapes_and_a_part_of_the_single_ones(pool):
+    single = len(pool.alone())
+    assert len(pool.crowded(1.0)) == len(pool)
+    assert len(pool.crowded(0.0)) == len(pool) - single
+    assert 0 < len(pool.crowded(0.5).alone()) < single
+
+
 def test_each_round_takes_every_scene_once(pool):
     row = batches(pool, 8, generator())
     for _ in range(2):
