@@ -5,7 +5,7 @@ Knows nothing of how any of it is done; it reads flags, calls, and prints.
 
 import inspect
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated, NoReturn, cast
 
@@ -31,7 +31,7 @@ from app.schemas import Task
 from app.settings import Settings
 from models import checkpoint, training
 
-USAGE_ERROR, LOAD_FAILED = 2, 3
+START_FAILED, USAGE_ERROR, LOAD_FAILED = 1, 2, 3
 KEEP_ALIVE_S = 75  # longer than the common load balancers', so that they close first
 
 cli = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
@@ -86,9 +86,12 @@ def serve(**flags: str | None) -> None:
         timeout_keep_alive=KEEP_ALIVE_S,
     )
     server = uvicorn.Server(config)
-    server.run()
+    with suppress(KeyboardInterrupt):  # uvicorn has stopped cleanly and passes it on
+        server.run()
     if failures:
         stop(f"cannot load: {one_line(failures[0])}", LOAD_FAILED)
+    if not server.started:
+        stop("the service could not start; the log says why", START_FAILED)
 
 
 @cli.command()

@@ -238,7 +238,8 @@ class Batcher(Generic[Item, Result]):
                 if not answer.done():
                     answer.set_result(result)
             self._on_batch(len(batch), loop.time() - started)
-            self._measure((loop.time() - began) / len(batch))
+            if len(batch) == self.max_batch_size or self._queue:  # a lone item tells of no crowd
+                self._measure((loop.time() - began) / len(batch))
         self._running.difference_update(answers)
 
     def _measure(self, seconds: float) -> None:

@@ -23,7 +23,7 @@ from app.trips import Trip
 
 logger = logging.getLogger(__name__)
 
-Status = Literal["waiting", "loading", "warming_up", "ready", "failed"]
+Status = Literal["waiting", "loading", "warming_up", "warm", "ready", "failed"]
 Value = TypeVar("Value")
 
 
@@ -103,13 +103,13 @@ class Deployment:
         """Why the model cannot answer, or None."""
         if self.status != "ready":
             return f"{self.name} is {self.status}"
-        if not self.batcher.alive:
-            return f"the queue of {self.name} has stopped"
         return self.reason_dead
 
     @property
     def reason_dead(self) -> str | None:
         """Why only a restart can help, or None."""
+        if not self.batcher.alive:
+            return f"the queue of {self.name} has stopped"
         if not self.lane.alive:
             return f"the thread of {self.lane.name} has ended"
         if self.lane.stuck:
@@ -117,7 +117,10 @@ class Deployment:
         return None
 
     async def start(self) -> None:
-        """Load the model and warm it up, on the lane; `status` tells how far it is."""
+        """Load the model and warm it up, on the lane; `status` tells how far it is.
+
+        It takes no work before `open`: the lane may have other models to load.
+        """
         began = time.monotonic()
         try:
             self.status = "loading"
@@ -133,13 +136,17 @@ class Deployment:
         self.batcher.max_batch_size = best_batch_size(self.costs)
         self.batcher.seconds_per_item = min(s / size for size, s in self.costs.items())
         self._info = info
-        self.status = "ready"
+        self.status = "warm"
         self._metrics.model_load.labels(self.name).set(loaded - began)
         self._metrics.warm_up.labels(self.name).set(time.monotonic() - loaded)
         self._metrics.model_info.labels(self.name, self.task, info.device, info.dtype).set(1)
         logger.info(
-            "%s is ready on %s after %.1f s", self.name, info.device, time.monotonic() - began
+            "%s is warm on %s after %.1f s", self.name, info.device, time.monotonic() - began
         )
+
+    def open(self) -> None:
+        """Take work from now on."""
+        self.status = "ready"
 
     def refuse_unready(self) -> None:
         """Raise NotReady, counted, unless the model can answer."""

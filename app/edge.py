@@ -30,7 +30,7 @@ from app.metrics import Metrics
 logger = logging.getLogger("app.access")
 
 REQUEST_ID = re.compile(r"[\w.:-]{1,128}", re.ASCII)
-UNMATCHED = "unmatched"  # the route label of paths that nobody serves: a bounded set
+UNMATCHED = "unmatched"  # the route label of every other path: a bounded set
 
 
 class Edge:

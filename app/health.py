@@ -16,6 +16,7 @@ router = APIRouter()
 EXPOSITION = "text/plain; version=0.0.4; charset=utf-8"
 
 
+@router.head("/livez", include_in_schema=False)
 @router.get("/livez", openapi_extra=HEALTH["livez"], response_class=Response)
 async def livez(request: Request) -> Response:
     """200 while the event loop answers and no device thread is dead or stuck."""
@@ -23,6 +24,7 @@ async def livez(request: Request) -> Response:
     return _answer(deployments, [d.reason_dead for d in deployments.values()])
 
 
+@router.head("/readyz", include_in_schema=False)
 @router.get("/readyz", openapi_extra=HEALTH["readyz"], response_class=Response)
 async def readyz(request: Request) -> Response:
     """200 while every model can answer."""
@@ -30,6 +32,7 @@ async def readyz(request: Request) -> Response:
     return _answer(deployments, [d.reason_unready for d in deployments.values()])
 
 
+@router.head("/startupz", include_in_schema=False)
 @router.get("/startupz", openapi_extra=HEALTH["startupz"], response_class=Response)
 async def startupz(request: Request) -> Response:
     """200 once every model has been loaded and warmed up."""
@@ -40,6 +43,7 @@ async def startupz(request: Request) -> Response:
     return _answer(deployments, starting)
 
 
+@router.head("/metrics", include_in_schema=False)
 @router.get("/metrics", openapi_extra=METRICS, response_class=Response)
 async def metrics(request: Request) -> Response:
     """Every series, in Prometheus' text format."""

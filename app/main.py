@@ -5,7 +5,7 @@ Knows nothing of sockets or signals; whoever serves the app does.
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from importlib.metadata import version
@@ -55,10 +55,12 @@ def create_app(
         on_fatal: called when a model cannot be loaded; the app never becomes ready then.
 
     Raises:
-        ValueError: the settings ask for a device that is not there.
+        ValueError: the settings ask for a device that is not there, or for no model.
     """
     device = resolve_device(settings.device)
     sources = model_sources(settings)
+    if not sources:
+        raise ValueError("there is no model to serve: classifier and segmenter are both none")
     names = model_names(sources)
     metrics = Metrics(names.values())
 
@@ -151,11 +153,13 @@ def model_names(sources: Mapping[Task, str]) -> dict[Task, str]:
     return names
 
 
-async def start(deployments: Iterable[Deployment], on_fatal: Callable[[Exception], None]) -> None:
-    """Load the models, one after the other."""
+async def start(deployments: Collection[Deployment], on_fatal: Callable[[Exception], None]) -> None:
+    """Load the models, one after the other; then open all: none waits behind another's loading."""
     try:
         for deployment in deployments:
             await deployment.start()
+        for deployment in deployments:
+            deployment.open()
     except Exception as error:  # noqa: BLE001  # any failure to load is fatal, and told as one
         on_fatal(error)
 

@@ -53,7 +53,7 @@ class Limits:
 @router.post("/classify", openapi_extra=openapi.CLASSIFY, response_class=Response)
 async def classify(request: Request) -> Response:
     """The labels of an image, best first."""
-    parameters.accept(request.headers.get("accept"), JSON)
+    parameters.accept(accepted(request), JSON)
     query = parameters.known(request.query_params, ["top_k"])
     return await answer(request, "classify", partial(_classify, query=query))
 
@@ -79,7 +79,7 @@ async def _classify(
 @router.post("/segment", openapi_extra=openapi.SEGMENT, response_class=Response)
 async def segment(request: Request) -> Response:
     """The mask of an image: a PNG of its size, or JSON."""
-    media_type = parameters.accept(request.headers.get("accept"), PNG, JSON)
+    media_type = parameters.accept(accepted(request), PNG, JSON)
     query = parameters.known(request.query_params, ["render"])
     how = parameters.choice("render", query.get("render", "mask"), masks.RENDERS)
     return await answer(request, "segment", partial(_segment, how=how, media_type=media_type))
@@ -132,6 +132,11 @@ async def model(request: Request) -> Response:
         if deployment.name == name:
             return Response(describe(deployment).model_dump_json(), media_type=JSON)
     raise NotFound("there is no model of this name; GET /models lists them")
+
+
+def accepted(request: Request) -> str:
+    """All `Accept` lines of a request as the one that they mean."""
+    return ", ".join(request.headers.getlist("accept"))
 
 
 def describe(deployment: Deployment) -> ModelResponse:

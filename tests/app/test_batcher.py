@@ -269,4 +269,13 @@ async def test_a_ticket_tells_how_its_item_travelled():
         assert ticket.queue_seconds >= 0
         assert queue.oldest_age() == 0
     assert sizes == [1]
-    assert queue.seconds_per_item > 0
+
+
+async def test_the_drain_rate_is_that_of_a_crowd():
+    device = Device()
+    async with batcher(device, max_batch_size=2) as queue:
+        queue.seconds_per_item = 0.5
+        await send(queue, "alone")
+        assert queue.seconds_per_item == 0.5
+        await asyncio.gather(send(queue, "a"), send(queue, "b"))
+        assert queue.seconds_per_item < 0.5

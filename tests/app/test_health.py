@@ -8,6 +8,12 @@ from prometheus_client.parser import text_string_to_metric_families
 pytestmark = pytest.mark.anyio
 
 
+async def test_a_probe_may_ask_for_the_head_only(serve):
+    async with serve() as running:
+        for probe in ("/livez", "/readyz", "/startupz", "/metrics"):
+            assert (await running.client.head(probe)).status_code == 200
+
+
 async def test_before_the_models_are_warm_only_livez_is_200(serve, picture):
     async with serve(lambda engine: engine.load_gate.clear(), ready=False) as running:
         get = running.client.get
@@ -78,7 +84,7 @@ async def test_a_stuck_lane_is_not_alive(serve, monkeypatch):
     assert "stuck" in answer.json()["reasons"][0]
 
 
-async def test_a_lane_that_still_loads_the_other_model_is_alive(serve):
+async def test_a_lane_that_still_loads_the_other_model_is_alive_and_takes_no_work(serve, picture):
     def hold_the_segmenter(engine):
         if engine.task == "segment":
             engine.load_gate.clear()
@@ -90,20 +96,22 @@ async def test_a_lane_that_still_loads_the_other_model_is_alive(serve):
             return deployments["segment"].status == "loading"
 
         await running.until(loading)
-        assert deployments["classify"].status == "ready"
+        assert deployments["classify"].status == "warm"
         deployments["classify"].lane.stuck_after_s = 0.0
         assert (await running.client.get("/livez")).status_code == 200
         assert (await running.client.get("/readyz")).status_code == 503
+        early = await running.client.post("/classify", content=picture())
+        assert (early.status_code, early.json()["code"]) == (503, "not_ready")
 
 
-async def test_a_queue_that_has_stopped_is_not_ready(serve):
+async def test_a_queue_that_has_stopped_is_neither_ready_nor_alive(serve):
     async with serve() as running:
         batcher = running.state["deployments"]["segment"].batcher
         await batcher.__aexit__(None, None, None)
-        answer = await running.client.get("/readyz")
-        assert (await running.client.get("/livez")).status_code == 200
-    assert answer.status_code == 503
-    assert answer.json()["reasons"] == ["the queue of shapes-segformer has stopped"]
+        for probe in ("/livez", "/readyz"):
+            answer = await running.client.get(probe)
+            assert answer.status_code == 503
+            assert answer.json()["reasons"] == ["the queue of shapes-segformer has stopped"]
 
 
 async def test_metrics_parse_and_count_what_happened(serve, picture):

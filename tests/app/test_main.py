@@ -29,6 +29,11 @@ async def test_it_also_runs_where_the_system_tells_no_affinity(serve, monkeypatc
         assert (await running.client.get("/readyz")).status_code == 200
 
 
+def test_a_service_without_any_model_is_refused():
+    with pytest.raises(ValueError, match="no model"):
+        create_app(Settings(classifier="none", segmenter="none"))
+
+
 async def test_two_apps_in_one_process_do_not_clash(serve):
     async with serve() as one, serve(segmenter="none") as other:
         assert len((await one.client.get("/models")).json()["models"]) == 2

@@ -99,6 +99,13 @@ async def test_json_is_given_to_who_asks_for_it(serve, picture):
     assert (np.asarray(opened(base64.b64decode(body["mask"]))) == 1).all()
 
 
+async def test_several_accept_lines_count_as_one(serve, picture):
+    lines = [("Accept", "text/html"), ("Accept", "application/json")]
+    async with serve() as running:
+        answer = await running.client.post("/segment", content=picture(), headers=lines)
+    assert answer.headers["content-type"] == "application/json"
+
+
 @pytest.mark.parametrize(
     ("path", "accept"), [("/segment", "text/html"), ("/classify", "image/png")]
 )
