@@ -48,10 +48,11 @@ def train_all(
 ) -> tuple[Path, ...]:
     """Train both networks into folders of `out`, each as `train` does; returns the folders.
 
-    FileExistsError, before anything is done, when one is there and not `overwrite`.
-    ChildProcessError when a run fails; the other is then stopped and leaves nothing.
+    Before anything is done, FileExistsError when one is there and not `overwrite`, and ValueError
+    for the seed of the unseen scenes. ChildProcessError when a run fails; the other, unless it has
+    ended by then, is stopped and leaves nothing.
     """
-    targets = tuple(vacant(task, out, overwrite=overwrite) for task in recipes)
+    targets = tuple(vacant(task, out, seed, overwrite=overwrite) for task in recipes)
     with ExitStack() as stack:
         bars = stack.enter_context(bars_on(console))
         runs = []

@@ -56,11 +56,10 @@ def train(
     """Train one network and write it to the folder out/shapes-vit or out/shapes-segformer.
 
     The folder appears when all is done; an interrupted run leaves nothing behind, nor does it
-    touch what was there. Returns the folder; FileExistsError when it is there and not `overwrite`.
+    touch what was there. Returns the folder; FileExistsError when it is there and not `overwrite`,
+    ValueError for the seed of the unseen scenes.
     """
-    if seed == UNSEEN_SEED:
-        raise ValueError(f"seed {UNSEEN_SEED} is kept for measuring the quality")
-    target = vacant(task, out, overwrite=overwrite)
+    target = vacant(task, out, seed, overwrite=overwrite)
     recipe = recipe or RECIPES[task]
     began = time.process_time()
     checkpoint = trained(task, seed, recipe, watch)
@@ -74,8 +73,13 @@ def train(
     return target
 
 
-def vacant(task: Task, out: Path, *, overwrite: bool) -> Path:
-    """The folder to write to; FileExistsError when that would replace something unasked."""
+def vacant(task: Task, out: Path, seed: int, *, overwrite: bool) -> Path:
+    """The folder to write to, after a look at what would make the run pointless at its end.
+
+    FileExistsError when it would replace something unasked, ValueError for the unseen scenes' seed.
+    """
+    if seed == UNSEEN_SEED:
+        raise ValueError(f"seed {UNSEEN_SEED} is kept for measuring the quality")
     target = out / BUNDLED[task]
     if target.exists() and not overwrite:
         raise FileExistsError(f"{target} is there already")

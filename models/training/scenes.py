@@ -43,33 +43,32 @@ class Scene:
         return {label: int(count) for label, count in zip(LABELS, pixels, strict=True)}
 
 
-def draw_scene(seed: int, index: int, size: int = SIZE) -> Scene:
+def draw_scene(seed: int, index: int) -> Scene:
     """Scene number `index` of the endless row that `seed` stands for."""
     rng = np.random.default_rng((seed, index))
-    placed = arrange(rng, size)
-    label_map = np.zeros((size, size), np.uint8)
+    placed = arrange(rng, SIZE)
+    label_map = np.zeros((SIZE, SIZE), np.uint8)
     for shape in placed:
         label_map[shape.visible] = shape.kind + 1
-    image = _photograph(rng, _paint(rng, placed, size))
+    image = _photograph(rng, _paint(rng, placed))
     hidden = max(1 - shape.shown for shape in placed)
     return Scene(image, label_map, largest(placed).kind, len(placed), hidden)
 
 
-def _paint(rng: Generator, placed: list[Placed], size: int) -> Picture:
+def _paint(rng: Generator, placed: list[Placed]) -> Picture:
     """The background and, over it, one shape after the other with soft edges a pixel wide."""
-    picture = paint(rng, muted_colour(rng), size)
+    picture = paint(rng, muted_colour(rng), SIZE)
     colours: list[Colour] = []
     for shape in placed:
         colours.append(vivid_colour(rng, colours))
         coverage = np.clip(0.5 - shape.distance, 0, 1)[..., None]
-        picture += coverage * (paint(rng, colours[-1], size) - picture)
+        picture += coverage * (paint(rng, colours[-1], SIZE) - picture)
     return picture
 
 
 def _photograph(rng: Generator, picture: Picture) -> NDArray[np.uint8]:
     """Light from one side, a lens that blurs and a sensor with noise."""
-    size = len(picture)
-    light = rng.uniform(0.75, 1.2) + rng.uniform(-0.3, 0.3) * slope(rng, size) / size
+    light = rng.uniform(0.75, 1.2) + rng.uniform(-0.3, 0.3) * slope(rng, SIZE) / SIZE
     lit = _to_bytes(picture * light[..., None].astype(np.float32))
     blurred = Image.fromarray(lit).filter(ImageFilter.GaussianBlur(rng.uniform(0, 0.9)))
     noise = rng.standard_normal(picture.shape, np.float32) * np.float32(rng.uniform(0, 0.04))

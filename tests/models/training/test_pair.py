@@ -11,6 +11,7 @@ from models import checkpoint
 from models.training import evaluate
 from models.training.loop import Recipe
 from models.training.pair import train_all
+from models.training.quality import UNSEEN_SEED
 
 TINY = Recipe(scenes=24, steps=4, batch_size=8, learning_rate=1e-3, alone=0.25)
 LONG = replace(TINY, steps=100_000)
@@ -36,10 +37,13 @@ def test_failed_run_stops_the_other_and_says_so(tmp_path, capfd):
     assert "does not fill a batch" in capfd.readouterr().err
 
 
-def test_nothing_begins_when_a_folder_is_there(tmp_path):
+def test_nothing_begins_when_it_would_be_for_nothing(tmp_path):
     (tmp_path / "shapes-segformer").mkdir()
     with pytest.raises(FileExistsError):
         train_all(tmp_path)
+    with pytest.raises(ValueError, match="kept for measuring"):
+        train_all(tmp_path / "elsewhere", seed=UNSEEN_SEED)
+    assert not (tmp_path / "elsewhere").exists()
 
 
 SCRIPT = """
