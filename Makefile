@@ -35,8 +35,9 @@ lint: $(VENV)/installed-dev ## format check, rules, types, floors
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# one thread: the networks of the quick tests are too small to gain from more
 test: lint ## lint, then every test that is not slow, with branch coverage
-	$(BIN)/pytest --cov --cov-fail-under=90
+	OMP_NUM_THREADS=1 $(BIN)/pytest --cov --cov-fail-under=90
 
 test-slow: $(VENV)/installed-dev ## the largest reference models and the training run
 	$(BIN)/pytest -m slow --timeout 3600

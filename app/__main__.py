@@ -3,6 +3,12 @@
 Knows nothing of how any of it is done; it reads flags, calls, and prints.
 """
 
+import os
+
+# OpenMP reads this when torch is loaded. Its threads would spin while they wait for each other,
+# which on a machine with anything else to do costs a small network many times its time.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress

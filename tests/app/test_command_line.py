@@ -102,7 +102,8 @@ def test_evaluate_prints_the_quality(patchserve, tmp_path):
     ended = patchserve("evaluate", "--count", 12, "--out", tmp_path)
     assert ended.exit_code == 0, ended.output
     assert "accuracy" in ended.output.lower()
-    assert Image.open(tmp_path / "scenes.png").width > 100
+    with Image.open(tmp_path / "scenes.png") as sheet:
+        assert sheet.width > 100
 
 
 def test_train_does_not_overwrite_unasked(patchserve, tmp_path):
