@@ -6,6 +6,7 @@ Does not know how they were trained.
 from dataclasses import dataclass
 from pathlib import Path
 
+from rich import box
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
@@ -87,7 +88,8 @@ def show(quality: Quality, console: Console, title: str) -> None:
     """Print the figures: overall, by label, and who is taken for whom."""
     console.print(f"[bold]{title}[/bold]")
     console.print(f"accuracy {quality.accuracy:.4f}   mean IoU {quality.mean_iou:.4f}")
-    table = Table("label", "recall", "IoU", *(f"as {kind}" for kind in quality.scenes.labels))
+    table = Table("label", "recall", "IoU", *quality.scenes.labels, box=box.SIMPLE_HEAD)
+    table.caption = "recall and the counts: scenes, by the largest shape; IoU: pixels"
     table.add_row("background", "", f"{quality.pixels.iou[0]:.3f}")
     for row, kind in enumerate(quality.scenes.labels):
         counts = [str(count) if count else "·" for count in quality.scenes.counts[row]]
