@@ -88,7 +88,15 @@ def show(quality: Quality, console: Console, title: str) -> None:
     """Print the figures: overall, by label, and who is taken for whom."""
     console.print(f"[bold]{title}[/bold]")
     console.print(f"accuracy {quality.accuracy:.4f}   mean IoU {quality.mean_iou:.4f}")
-    table = Table("label", "recall", "IoU", *quality.scenes.labels, box=box.SIMPLE_HEAD)
+    table = Table(
+        "label",
+        "recall",
+        "IoU",
+        *quality.scenes.labels,
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        padding=(0, 1, 0, 0),
+    )
     table.caption = "recall and the counts: scenes, by the largest shape; IoU: pixels"
     table.add_row("background", "", f"{quality.pixels.iou[0]:.3f}")
     for row, kind in enumerate(quality.scenes.labels):
