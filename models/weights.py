@@ -11,7 +11,8 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+from safetensors.torch import save as serialize
 from torch import Tensor
 
 from models.documents import read_document
@@ -41,7 +42,8 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
 def write_weights(folder: Path, tensors: Mapping[str, Tensor]) -> None:
     """Write one safetensors file, marked as PyTorch's, as the Hugging Face libraries expect."""
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    save_file(contiguous, folder / SAFETENSORS, metadata={"format": "pt"})
+    # not save_file: it makes a file that only its owner can read, in a container nobody
+    (folder / SAFETENSORS).write_bytes(serialize(contiguous, metadata={"format": "pt"}))
 
 
 def read_shards(index: Path) -> dict[str, Tensor]:

@@ -180,3 +180,12 @@ def test_an_index_without_a_map_is_refused(text, tmp_path):
     Path(tmp_path / "model.safetensors.index.json").write_text(text)
     with pytest.raises(CheckpointError, match=r"model\.safetensors\.index\.json"):
         read_weights(tmp_path)
+
+
+def test_what_is_written_can_be_read_by_whom_the_umask_admits(tmp_path):
+    before = os.umask(0o022)
+    try:
+        write_weights(tmp_path, {"a": torch.zeros(2)})
+    finally:
+        os.umask(before)
+    assert (tmp_path / "model.safetensors").stat().st_mode & 0o777 == 0o644
