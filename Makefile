@@ -42,7 +42,7 @@ test: lint ## lint, then every test that is not slow, with branch coverage
 test-slow: $(VENV)/installed-dev ## the largest reference models and the training run
 	$(BIN)/pytest -m slow --timeout 3600
 
-bench: $(VENV)/installed-dev ## what the figures of the README were measured with
+bench: $(VENV)/installed-dev ## measure again what stands in bench/results
 	$(BIN)/python -m bench
 
 clean: ## remove what the other targets made
