@@ -3,6 +3,7 @@ import signal
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -77,7 +78,9 @@ def test_interrupt_ends_both_runs_and_leaves_nothing(tmp_path):
 
 
 @pytest.mark.slow
-def test_training_anew_reaches_the_quality_that_ships(tmp_path):
-    quality = evaluate(*train_all(tmp_path))
+def test_command_trains_anew_what_reaches_the_quality_that_ships(tmp_path):
+    command = [Path(sys.executable).with_name("patchserve"), "train", "--out", tmp_path]
+    subprocess.run(command, check=True)
+    quality = evaluate(tmp_path / "shapes-vit", tmp_path / "shapes-segformer")
     assert quality.accuracy >= 0.97
     assert quality.mean_iou >= 0.90
