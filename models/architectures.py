@@ -4,13 +4,19 @@ Knows nothing of the document's other contents, nor of weights.
 """
 
 from collections.abc import Mapping
+from dataclasses import fields
+from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
 from models.errors import CheckpointError
-from models.segformer import SegformerConfig
-from models.vit import ViTConfig
+from models.mit import SegformerConfig
+from models.segformer import Segformer, SegformerClassifier
+from models.vit import ViT, ViTConfig
+from models.vit_segmenter import ViTSegmenter, ViTSegmenterConfig
 
 Task = Literal["classify", "segment"]
+Network = ViT | ViTSegmenter | Segformer | SegformerClassifier
+Sizes = ViTConfig | ViTSegmenterConfig | SegformerConfig
 
 VIT_FIELDS = {  # ours: Hugging Face's
     "image_size": "image_size",
@@ -25,6 +31,7 @@ VIT_FIELDS = {  # ours: Hugging Face's
     "dropout": "hidden_dropout_prob",
     "attention_dropout": "attention_probs_dropout_prob",
 }
+VIT_OPTIONS = ("patch_embedding", "positions", "attention", "pooling", "head")  # unknown to others
 SEGFORMER_FIELDS = {
     "depths": "depths",
     "hidden_sizes": "hidden_sizes",
@@ -40,6 +47,10 @@ SEGFORMER_FIELDS = {
     "classifier_dropout": "classifier_dropout_prob",
     "drop_path": "drop_path_rate",
 }
+DISTILLATION = ("distillation_token", "distillation_head")
+PLAIN = MappingProxyType(
+    {f.name: f.default for f in fields(ViTConfig) if f.name in VIT_OPTIONS + DISTILLATION}
+)
 
 
 class Architecture(NamedTuple):
@@ -48,54 +59,78 @@ class Architecture(NamedTuple):
     name: str
     model_type: str
     task: Task
-    config: type[ViTConfig | SegformerConfig]
+    network: type[Network]
+    config: type[Sizes]
     fields: Mapping[str, str]
-    distillation: Mapping[str, Any]  # what the name says of ViTConfig's token and head
+    fixed: Mapping[str, Any]  # what the name alone says of the config
 
 
 ARCHITECTURES = (  # the first of a model type is assumed when config.json names none
-    Architecture(
-        "ViTForImageClassification",
-        "vit",
-        "classify",
-        ViTConfig,
-        VIT_FIELDS,
-        {"distillation_token": False, "distillation_head": False},
-    ),
+    Architecture("ViTForImageClassification", "vit", "classify", ViT, ViTConfig, VIT_FIELDS, PLAIN),
     Architecture(
         "DeiTForImageClassification",
         "deit",
         "classify",
+        ViT,
         ViTConfig,
         VIT_FIELDS,
-        {"distillation_token": True, "distillation_head": False},
+        PLAIN | {"distillation_token": True},
     ),
     Architecture(
         "DeiTForImageClassificationWithTeacher",
         "deit",
         "classify",
+        ViT,
         ViTConfig,
         VIT_FIELDS,
-        {"distillation_token": True, "distillation_head": True},
+        PLAIN | {"distillation_token": True, "distillation_head": True},
     ),
     Architecture(
         "SegformerForSemanticSegmentation",
         "segformer",
         "segment",
+        Segformer,
         SegformerConfig,
         SEGFORMER_FIELDS,
+        {},
+    ),
+    Architecture(
+        "SegformerForImageClassification",
+        "segformer",
+        "classify",
+        SegformerClassifier,
+        SegformerConfig,
+        SEGFORMER_FIELDS,
+        {},
+    ),
+    Architecture(  # a ViT with options of ours, which others would load and run wrongly
+        "PatchserveViT",
+        "patchserve_vit",
+        "classify",
+        ViT,
+        ViTConfig,
+        VIT_FIELDS | {name: name for name in VIT_OPTIONS + DISTILLATION},
+        {},
+    ),
+    Architecture(
+        "PatchserveViTSegmenter",
+        "patchserve_vit_segmenter",
+        "segment",
+        ViTSegmenter,
+        ViTSegmenterConfig,
+        VIT_FIELDS | {"attention": "attention"},
         {},
     ),
 )
 
 
-def architecture_for(sizes: ViTConfig | SegformerConfig) -> Architecture:
-    """The architecture under whose name a network of these sizes is saved."""
+def architecture_of(network: Network) -> Architecture:
+    """The architecture under whose name a network is saved."""
     return next(
         architecture
         for architecture in ARCHITECTURES
-        if isinstance(sizes, architecture.config)
-        and all(getattr(sizes, name) == said for name, said in architecture.distillation.items())
+        if type(network) is architecture.network
+        and all(getattr(network.config, name) == said for name, said in architecture.fixed.items())
     )
 
 

@@ -13,15 +13,13 @@ import torch
 from torch import Tensor, nn
 
 from models import configuration, preprocessor_config
-from models.architectures import Task, architecture_for
+from models.architectures import Network, Task, architecture_of
 from models.configuration import Configuration
 from models.dialects import listing, locate, translate
 from models.documents import read_document, write_document
 from models.errors import CheckpointError
 from models.hub import fetch, is_hub_id
 from models.preprocessing import Preprocessing
-from models.segformer import Segformer
-from models.vit import ViT, ViTConfig
 from models.weights import read_weights, write_weights
 
 __all__ = ["Checkpoint", "CheckpointError", "bundled", "load", "name_of", "save"]
@@ -31,6 +29,8 @@ PROCESSORS = {  # by model type, for folders that have no preprocessor_config.js
     "vit": preprocessor_config.VIT,
     "deit": preprocessor_config.DEIT,
     "segformer": preprocessor_config.SEGFORMER,
+    "patchserve_vit": preprocessor_config.VIT,
+    "patchserve_vit_segmenter": preprocessor_config.SEGFORMER,
 }
 
 
@@ -39,11 +39,12 @@ class Checkpoint:
     """A trained network, what its outputs are called, and what it asks of an image.
 
     `network(pixels)` maps float32 (B, 3, H, W) to logits: (B, num_labels) for the task "classify",
-    (B, num_labels, ceil(H / 4), ceil(W / 4)) for "segment". With `multi_label` each label is true
-    or false by itself (sigmoid); otherwise one of them is (softmax).
+    (B, num_labels, h, w) for "segment", where h and w are a SegFormer's ceil(H / 4), ceil(W / 4) or
+    a ViT's H and W. With `multi_label` each label is true or false by itself (sigmoid); otherwise
+    one of them is (softmax).
     """
 
-    network: ViT | Segformer
+    network: Network
     labels: tuple[str, ...]
     preprocessing: Preprocessing
     task: Task
@@ -97,7 +98,7 @@ def save(checkpoint: Checkpoint, folder: str | Path) -> None:
         raise CheckpointError(f"{len(checkpoint.labels)} labels for {sizes.num_labels} outputs")
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    architecture = architecture_for(sizes)
+    architecture = architecture_of(checkpoint.network)
     config = Configuration(architecture, sizes, checkpoint.labels, checkpoint.multi_label)
     tensors = {
         translate(name, architecture.name)[0]: tensor
@@ -119,12 +120,10 @@ def folder_of(source: str | Path) -> Path:
     raise CheckpointError(f"{str(source)!r} is neither a folder nor a hub id org/name[@revision]")
 
 
-def build(config: Configuration) -> ViT | Segformer:
+def build(config: Configuration) -> Network:
     """The network of that configuration, untrained."""
     try:
-        if isinstance(config.sizes, ViTConfig):
-            return ViT(config.sizes)
-        return Segformer(config.sizes)
+        return config.architecture.network(config.sizes)  # type: ignore[arg-type]  # they fit
     except ValueError as error:  # an unknown activation
         raise CheckpointError(f"config.json: {error}") from error
 

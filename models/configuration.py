@@ -7,10 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-from models.architectures import Architecture, architecture_named
+from models.architectures import Architecture, Sizes, architecture_named
 from models.errors import CheckpointError
-from models.segformer import SegformerConfig
-from models.vit import ViTConfig
+from models.mit import SegformerConfig
 
 
 @dataclass(frozen=True)
@@ -18,7 +17,7 @@ class Configuration:
     """What a config.json says: the architecture, its sizes, and what its outputs mean."""
 
     architecture: Architecture
-    sizes: ViTConfig | SegformerConfig
+    sizes: Sizes
     labels: tuple[str, ...]
     multi_label: bool
 
@@ -42,7 +41,7 @@ def parse(document: Mapping[str, Any]) -> Configuration:
         if theirs in document
     }
     try:
-        sizes = architecture.config(**given, **architecture.distillation, num_labels=len(labels))
+        sizes = architecture.config(**given, **architecture.fixed, num_labels=len(labels))
     except ValueError as error:
         raise CheckpointError(f"config.json: {error}") from error
     multi_label = document.get("problem_type") == "multi_label_classification"

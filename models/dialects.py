@@ -14,7 +14,10 @@ from models.errors import CheckpointError
 
 
 class Names(NamedTuple):
-    """A parameter, or a module with all it holds; {s} and {i} are the stage's and block's index."""
+    """A parameter, or a module with all it holds.
+
+    {s} and {i} stand for the index of stage and block, {name} for any name.
+    """
 
     ours: str
     legacy: str
@@ -43,11 +46,11 @@ VIT = (
     Names("class_token", "vit.embeddings.cls_token", "vit.embeddings.cls_token"),
     Names("positions", "vit.embeddings.position_embeddings", "vit.embeddings.position_embeddings"),
     Names(
-        "patch_embedding",
+        "patch_embedding.projection",
         "vit.embeddings.patch_embeddings.projection",
         "vit.embeddings.patch_embeddings.projection",
     ),
-    *under("blocks.{i}", "vit.encoder.layer.{i}", "vit.layers.{i}", VIT_BLOCK),
+    *under("encoder.blocks.{i}", "vit.encoder.layer.{i}", "vit.layers.{i}", VIT_BLOCK),
     Names("norm", "vit.layernorm", "vit.layernorm"),
 )
 DEIT = (
@@ -86,20 +89,26 @@ PATCH_EMBEDDING = (
     Names("projection", "proj", "proj"),
     Names("norm", "layer_norm", "layer_norm"),
 )
-SEGFORMER = (
+MIT = (
     *under(
-        "stages.{s}.patch_embedding",
+        "encoder.stages.{s}.patch_embedding",
         "segformer.encoder.patch_embeddings.{s}",
         "segformer.stages.{s}.patch_embeddings",
         PATCH_EMBEDDING,
     ),
     *under(
-        "stages.{s}.blocks.{i}",
+        "encoder.stages.{s}.blocks.{i}",
         "segformer.encoder.block.{s}.{i}",
         "segformer.stages.{s}.blocks.{i}",
         SEGFORMER_BLOCK,
     ),
-    Names("stages.{s}.norm", "segformer.encoder.layer_norm.{s}", "segformer.stages.{s}.layer_norm"),
+    Names(
+        "encoder.stages.{s}.norm",
+        "segformer.encoder.layer_norm.{s}",
+        "segformer.stages.{s}.layer_norm",
+    ),
+)
+DECODER = (
     Names(
         "decoder.projections.{s}",
         "decode_head.linear_c.{s}.proj",
@@ -114,23 +123,28 @@ TEACHER_HEADS = (
     Names("head", "cls_classifier", "cls_classifier"),
     Names("distillation_head", "distillation_classifier", "distillation_classifier"),
 )
+OWN = Names("{name}", "{name}", "{name}")
 
 DIALECTS: dict[str, tuple[Names, ...]] = {
     "ViTForImageClassification": (*VIT, HEAD),
     "DeiTForImageClassification": (*DEIT, HEAD),
     "DeiTForImageClassificationWithTeacher": (*DEIT, *TEACHER_HEADS),
-    "SegformerForSemanticSegmentation": SEGFORMER,
+    "SegformerForSemanticSegmentation": (*MIT, *DECODER),
+    "SegformerForImageClassification": (*MIT, HEAD),
+    "PatchserveViT": (OWN,),  # nobody else has names for these
+    "PatchserveViTSegmenter": (OWN,),
 }
 
 UNUSED = re.compile(r"(^|\.)pooler\.|\.num_batches_tracked$")  # read by no inference
-HEAD_NAMES = re.compile(r"(head|distillation_head|decoder\..+)\.\w+")
+HEAD_NAMES = re.compile(r"(head|distillation_head|decoder)\..+")
 NORM_NAMES = re.compile(r"(.*\.)?norm(_\d)?\.(weight|bias)")
 
 
 @cache
 def pattern(names: Names) -> re.Pattern[str]:
     """What our full parameter names look like: the indices are filled in, a leaf may follow."""
-    text = re.escape(names.ours).replace(r"\{s\}", r"(?P<s>\d+)").replace(r"\{i\}", r"(?P<i>\d+)")
+    text = re.escape(names.ours).replace(r"\{name\}", "(?P<name>.+)")
+    text = text.replace(r"\{s\}", r"(?P<s>\d+)").replace(r"\{i\}", r"(?P<i>\d+)")
     return re.compile(rf"{text}(?P<leaf>\.\w+)?")
 
 

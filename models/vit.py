@@ -4,150 +4,162 @@ Knows nothing of checkpoints, labels or images.
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from models.activations import activation
-from models.attention import Attention
-from models.positions import resample
+from models.embedding import PATCH_EMBEDDINGS
+from models.encoder import Encoder, EncoderConfig
+from models.heads import Classified, MLPHead
+from models.positions import Grid, RelativeBias, resample, sinusoid_1d, sinusoid_2d
 
 
-@dataclass(frozen=True)
-class ViTConfig:
+@dataclass(frozen=True, kw_only=True)
+class ViTConfig(EncoderConfig):
     """What shapes a ViT; the defaults are ViT-B/16. ValueError for sizes that do not fit together.
 
     image_size is the (height, width) the positions are learned for; other sizes resample them.
-    DeiT (arXiv:2012.12877) adds a distillation token, and may read a second head from it.
+    With pooling "mean" the head reads the mean of the patches, and there is no class token, which
+    axial attention needs: a grid has no place for one. DeiT (arXiv:2012.12877) adds a distillation
+    token, and may read a second head from it.
     """
 
     image_size: tuple[int, int] = (224, 224)
     patch_size: int = 16
-    hidden_size: int = 768
-    num_layers: int = 12
-    num_heads: int = 12
-    mlp_size: int = 3072
     num_labels: int = 1000
-    hidden_act: str = "gelu"
-    layer_norm_eps: float = 1e-12
-    qkv_bias: bool = True
-    dropout: float = 0.0
-    attention_dropout: float = 0.0
+    patch_embedding: Literal["convolution", "linear", "normalized", "hybrid"] = "convolution"
+    positions: Literal["learned", "sinusoidal_1d", "sinusoidal_2d", "relative"] = "learned"
+    pooling: Literal["class", "mean"] = "class"
+    head: Literal["linear", "mlp"] = "linear"
     distillation_token: bool = False
     distillation_head: bool = False
 
     def __post_init__(self) -> None:
-        if self.hidden_size % self.num_heads:
-            raise ValueError(
-                f"hidden_size {self.hidden_size} is not a multiple of {self.num_heads} heads"
-            )
+        super().__post_init__()
         if min(self.image_size) < self.patch_size:
             raise ValueError(f"a patch of {self.patch_size} px exceeds the image {self.image_size}")
+        for name, known in CHOICES.items():
+            if (value := getattr(self, name)) not in known:
+                raise ValueError(f"{name} is {value!r}, not one of {', '.join(known)}")
         if self.distillation_head and not self.distillation_token:
             raise ValueError("a distillation head needs the distillation token")
+        if self.distillation_token and self.pooling == "mean":
+            raise ValueError("a distillation token needs a class token, not mean pooling")
+        if self.attention == "axial" and self.pooling != "mean":
+            raise ValueError("axial attention needs mean pooling")
+        if self.attention == "axial" and self.positions == "relative":
+            raise ValueError("axial attention and relative positions exclude each other")
 
     @property
-    def grid(self) -> tuple[int, int]:
+    def grid(self) -> Grid:
         """Rows and columns of patches at the trained size."""
         return self.image_size[0] // self.patch_size, self.image_size[1] // self.patch_size
 
     @property
     def num_prefix_tokens(self) -> int:
-        """The tokens before the patches: class, and distillation where there is one."""
-        return 2 if self.distillation_token else 1
+        """The tokens before the patches: class, distillation, or none."""
+        return 0 if self.pooling == "mean" else 2 if self.distillation_token else 1
 
 
-class MLP(nn.Module):
-    """Two linear layers with an activation between, on each token by itself."""
-
-    def __init__(self, config: ViTConfig) -> None:
-        super().__init__()
-        self.expand = nn.Linear(config.hidden_size, config.mlp_size)
-        self.activation = activation(config.hidden_act)
-        self.contract = nn.Linear(config.mlp_size, config.hidden_size)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.activation(self.expand(x))  # (B, N, mlp_size)
-        return self.contract(x)  # (B, N, D)
-
-
-class Block(nn.Module):
-    """A pre-norm transformer encoder block: (B, N, D) -> (B, N, D)."""
-
-    def __init__(self, config: ViTConfig) -> None:
-        super().__init__()
-        D, eps = config.hidden_size, config.layer_norm_eps
-        self.norm_1 = nn.LayerNorm(D, eps=eps)
-        self.attention = Attention(
-            D, config.num_heads, qkv_bias=config.qkv_bias, dropout=config.attention_dropout
-        )
-        self.norm_2 = nn.LayerNorm(D, eps=eps)
-        self.mlp = MLP(config)
-        self.dropout = nn.Dropout(config.dropout)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = x + self.dropout(self.attention(self.norm_1(x)))  # (B, N, D)
-        return x + self.dropout(self.mlp(self.norm_2(x)))  # (B, N, D)
+CHOICES = {
+    "patch_embedding": tuple(PATCH_EMBEDDINGS),
+    "positions": ("learned", "sinusoidal_1d", "sinusoidal_2d", "relative"),
+    "pooling": ("class", "mean"),
+    "head": ("linear", "mlp"),
+}
 
 
 class ViT(nn.Module):
-    """`forward(pixels)` maps float (B, 3, H, W) to logits (B, num_labels).
+    """`forward(pixels, mask)` maps float (B, 3, H, W) to logits (B, num_labels).
 
     H and W are at least one patch; what does not fill a patch at the right and lower edge is cut.
+    The optional mask, bool (B, K + N) for K prefix tokens and N patches, says which may be heeded.
+    `encoder` may be any module that maps (B, K + N, D), mask to the same shape.
     """
 
-    def __init__(self, config: ViTConfig) -> None:
+    def __init__(self, config: ViTConfig, encoder: nn.Module | None = None) -> None:
         super().__init__()
         self.config = config
-        D, K, P = config.hidden_size, config.num_prefix_tokens, config.patch_size
+        D, K = config.hidden_size, config.num_prefix_tokens
         N = config.grid[0] * config.grid[1]
-        self.patch_embedding = nn.Conv2d(3, D, kernel_size=P, stride=P)
-        self.class_token = nn.Parameter(torch.zeros(1, 1, D))
+        self.patch_embedding = PATCH_EMBEDDINGS[config.patch_embedding](D, config.patch_size)
+        if K:
+            self.class_token = nn.Parameter(torch.zeros(1, 1, D))
         if config.distillation_token:
             self.distillation_token = nn.Parameter(torch.zeros(1, 1, D))
-        self.positions = nn.Parameter(torch.zeros(1, K + N, D))
+        if config.positions == "learned":
+            self.positions = nn.Parameter(torch.zeros(1, K + N, D))
+        elif config.positions == "relative":
+            self.relative_bias = RelativeBias(config.grid, config.num_heads, K)
         self.dropout = nn.Dropout(config.dropout)
-        self.blocks = nn.ModuleList(Block(config) for _ in range(config.num_layers))
+        self.encoder = Encoder(config) if encoder is None else encoder
         self.norm = nn.LayerNorm(D, eps=config.layer_norm_eps)
-        self.head = nn.Linear(D, config.num_labels)
+        kind = MLPHead if config.head == "mlp" else nn.Linear
+        self.head = kind(D, config.num_labels)
         if config.distillation_head:
-            self.distillation_head = nn.Linear(D, config.num_labels)
-        self.initialize()
+            self.distillation_head = kind(D, config.num_labels)
+        initialize(self)
 
-    def initialize(self) -> None:
-        """Weights, tokens and positions from a normal of deviation 0.02 cut at two; biases 0."""
-        for name, parameter in self.named_parameters():
-            if parameter.ndim > 1:
-                nn.init.trunc_normal_(parameter, std=0.02, a=-0.04, b=0.04)
-            elif name.endswith("bias"):
-                nn.init.zeros_(parameter)
+    def tokens(self, pixels: Tensor) -> tuple[Tensor, Grid]:
+        """(B, 3, H, W) -> the K prefix tokens and N patches, (B, K + N, D), and their grid."""
+        patches = self.patch_embedding(pixels)  # (B, rows, columns, D)
+        grid = (patches.shape[1], patches.shape[2])
+        names = ("class_token", "distillation_token")[: self.config.num_prefix_tokens]
+        prefix = [getattr(self, name).expand(len(pixels), -1, -1) for name in names]  # (B, 1, D)
+        x = torch.cat([*prefix, patches.flatten(1, 2)], dim=1)  # (B, K + N, D): equation 1
+        return self.dropout(x + self.positions_for(grid, x)), grid
 
-    def embed(self, pixels: Tensor) -> Tensor:
-        """(B, 3, H, W) -> tokens (B, K + N, D): the K prefix tokens, then the N patches by row."""
-        patches = self.patch_embedding(pixels)  # (B, D, H / P, W / P)
-        prefix = [self.class_token]
-        if self.config.distillation_token:
-            prefix.append(self.distillation_token)
-        tokens = [token.expand(len(pixels), -1, -1) for token in prefix]  # K x (B, 1, D)
-        x = torch.cat([*tokens, patches.flatten(2).transpose(1, 2)], dim=1)  # (B, K + N, D)
-        rows, columns = patches.shape[2:]
-        return self.dropout(x + self.positions_for((rows, columns)))
+    def positions_for(self, grid: Grid, x: Tensor) -> Tensor:
+        """What to add to the tokens x (B, K + N, D) of a grid; learned prefixes keep their own."""
+        K, D = self.config.num_prefix_tokens, self.config.hidden_size
+        match self.config.positions:
+            case "learned":
+                prefix, patches = self.positions.tensor_split([K], dim=1)
+                return torch.cat([prefix, resample(patches, self.config.grid, grid)], dim=1)
+            case "sinusoidal_1d":
+                return sinusoid_1d(x.shape[1], D).to(x)  # (K + N, D)
+            case "sinusoidal_2d":
+                patches = sinusoid_2d(grid, D).to(x)  # (N, D)
+                return torch.cat([patches.new_zeros(K, D), patches])  # (K + N, D)
+        return x.new_zeros(())  # relative: the bias in the attention says it
 
-    def positions_for(self, grid: tuple[int, int]) -> Tensor:
-        """The learned positions (1, K + N, D) for a grid of N patches; the prefix keeps its own."""
-        prefix, patches = self.positions.tensor_split([self.config.num_prefix_tokens], dim=1)
-        return torch.cat([prefix, resample(patches, self.config.grid, grid)], dim=1)
-
-    def features(self, pixels: Tensor) -> Tensor:
+    def features(self, pixels: Tensor, mask: Tensor | None = None) -> Tensor:
         """(B, 3, H, W) -> the encoded, normalised tokens (B, K + N, D)."""
-        x = self.embed(pixels)  # (B, K + N, D)
-        for block in self.blocks:
-            x = block(x)  # (B, K + N, D)
-        return self.norm(x)
+        x, grid = self.tokens(pixels)  # (B, K + N, D)
+        if self.config.attention == "axial":
+            mask = None if mask is None else mask.unflatten(1, grid)
+            return self.norm(self.encoder(x.unflatten(1, grid), mask)).flatten(1, 2)
+        mask = None if mask is None else mask[:, None, None]  # (B, 1, 1, K + N)
+        if self.config.positions == "relative":
+            bias = self.relative_bias(grid)  # (1, heads, K + N, K + N)
+            mask = bias if mask is None else bias.masked_fill(~mask, -torch.inf)
+        return self.norm(self.encoder(x, mask))  # (B, K + N, D)
 
-    def forward(self, pixels: Tensor) -> Tensor:
-        x = self.features(pixels)  # (B, K + N, D)
-        logits = self.head(x[:, 0])  # (B, num_labels)
+    def classify(self, pixels: Tensor, mask: Tensor | None = None) -> Classified:
+        """The logits (B, num_labels), and the embedding (B, D): class token or mean of patches."""
+        x = self.features(pixels, mask)  # (B, K + N, D)
+        if self.config.pooling == "class":
+            embedding = x[:, 0]  # (B, D): equation 4
+        elif mask is None:
+            embedding = x.mean(dim=1)  # (B, D)
+        else:
+            kept = mask[..., None].to(x)  # (B, N, 1)
+            embedding = (x * kept).sum(dim=1) / kept.sum(dim=1)  # (B, D)
+        logits = self.head(embedding)  # (B, num_labels)
         if self.config.distillation_head:
             logits = (logits + self.distillation_head(x[:, 1])) / 2  # (B, num_labels)
-        return logits
+        return Classified(logits, embedding)
+
+    def forward(self, pixels: Tensor, mask: Tensor | None = None) -> Tensor:
+        return self.classify(pixels, mask).logits  # (B, num_labels)
+
+
+@torch.no_grad()
+def initialize(network: nn.Module) -> None:
+    """Weights, tokens and positions from a normal of deviation 0.02 cut at two; biases 0."""
+    for name, parameter in network.named_parameters():
+        if parameter.ndim > 1:
+            nn.init.trunc_normal_(parameter, std=0.02, a=-0.04, b=0.04)
+        elif name.endswith("bias"):
+            nn.init.zeros_(parameter)

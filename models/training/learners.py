@@ -11,9 +11,10 @@ from torch.nn.functional import avg_pool2d, cross_entropy, interpolate
 
 from models.architectures import Task
 from models.attention import Attention
+from models.mit import SegformerConfig
 from models.preprocessing import HALF, Preprocessing, normalize
 from models.preprocessor_config import SEGFORMER, VIT
-from models.segformer import Segformer, SegformerConfig
+from models.segformer import Segformer
 from models.training.pool import Batch
 from models.training.scenes import LABELS, SIZE
 from models.training.shapes import KINDS

@@ -14,8 +14,9 @@ from app.engine import (
 )
 from models import checkpoint
 from models.checkpoint import Checkpoint, CheckpointError
+from models.mit import SegformerConfig
 from models.preprocessing import Preprocessing, normalize
-from models.segformer import Segformer, SegformerConfig
+from models.segformer import Segformer
 from models.vit import ViT, ViTConfig
 
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]

@@ -1,18 +1,26 @@
 import re
+from collections import defaultdict
 
 import pytest
+import torch
 
-from models.architectures import ARCHITECTURES, architecture_for, architecture_named
+from models.architectures import ARCHITECTURES, architecture_named, architecture_of
 from models.errors import CheckpointError
-from models.segformer import SegformerConfig
-from models.vit import ViTConfig
+from models.mit import SegformerConfig
+from models.segformer import Segformer
+from models.vit import ViT, ViTConfig
+
+OWN = defaultdict(dict, PatchserveViT={"pooling": "mean"})  # what others could not load
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES, ids=lambda a: a.name)
-def test_an_architecture_is_found_by_its_name_and_from_its_sizes(architecture):
-    assert architecture_named([architecture.name], architecture.model_type) is architecture
+def test_an_architecture_is_found_by_its_name_and_from_its_network(architecture):
+    name = architecture.name
+    assert architecture_named([name], architecture.model_type) is architecture
     assert architecture_named([architecture.name], None) is architecture
-    assert architecture_for(architecture.config(**architecture.distillation)) is architecture
+    with torch.device("meta"):
+        network = architecture.network(architecture.config(**architecture.fixed | OWN[name]))
+    assert architecture_of(network) is architecture
 
 
 @pytest.mark.parametrize(
@@ -21,6 +29,8 @@ def test_an_architecture_is_found_by_its_name_and_from_its_sizes(architecture):
         ("vit", "ViTForImageClassification"),
         ("deit", "DeiTForImageClassification"),
         ("segformer", "SegformerForSemanticSegmentation"),
+        ("patchserve_vit", "PatchserveViT"),
+        ("patchserve_vit_segmenter", "PatchserveViTSegmenter"),
     ],
 )
 @pytest.mark.parametrize("names", [None, []])
@@ -32,7 +42,7 @@ def test_the_model_type_decides_where_no_architecture_is_named(names, model_type
     ("names", "model_type"),
     [
         (["ViTModel"], "vit"),
-        (["SegformerForImageClassification"], "segformer"),
+        (["SegformerForImageClassification"], "vit"),
         (["BeitForImageClassification"], "beit"),
         (["ViTForImageClassification"], "deit"),
         (None, "resnet"),
@@ -49,5 +59,7 @@ def test_all_others_are_refused_with_what_is_supported(names, model_type):
 
 
 def test_the_defaults_are_b16_and_b0():
-    assert architecture_for(ViTConfig()).name == "ViTForImageClassification"
-    assert architecture_for(SegformerConfig()).name == "SegformerForSemanticSegmentation"
+    with torch.device("meta"):
+        assert architecture_of(ViT(ViTConfig())).name == "ViTForImageClassification"
+        segmenter = architecture_of(Segformer(SegformerConfig()))
+    assert segmenter.name == "SegformerForSemanticSegmentation"

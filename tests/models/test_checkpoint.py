@@ -10,8 +10,9 @@ from safetensors.torch import load_file, save_file
 
 from models import preprocessor_config
 from models.checkpoint import Checkpoint, CheckpointError, bundled, load, name_of, save
+from models.mit import SegformerConfig
 from models.preprocessing import Preprocessing
-from models.segformer import Segformer, SegformerConfig
+from models.segformer import Segformer
 from models.vit import ViT, ViTConfig
 
 LABELS = {0: "circle", 1: "square", 2: "star"}
@@ -50,7 +51,17 @@ def reference(request, perturb):
 @pytest.fixture
 def folder(tmp_path):
     """A small checkpoint of ours, to be spoilt."""
-    network = ViT(ViTConfig((32, 32), 8, 24, 2, 3, 32, 3))
+    network = ViT(
+        ViTConfig(
+            image_size=(32, 32),
+            patch_size=8,
+            hidden_size=24,
+            num_layers=2,
+            num_heads=3,
+            mlp_size=32,
+            num_labels=3,
+        )
+    )
     save(
         Checkpoint(network, tuple(LABELS.values()), Preprocessing(), "classify"), tmp_path / "ours"
     )
@@ -112,7 +123,21 @@ def test_every_float_becomes_single_precision(dtype, reference, tmp_path):
 @pytest.mark.parametrize(
     ("network", "task"),
     [
-        (ViT(ViTConfig((32, 48), 8, 24, 2, 3, 32, 3, dropout=0.1)), "classify"),
+        (
+            ViT(
+                ViTConfig(
+                    image_size=(32, 48),
+                    patch_size=8,
+                    hidden_size=24,
+                    num_layers=2,
+                    num_heads=3,
+                    mlp_size=32,
+                    num_labels=3,
+                    dropout=0.1,
+                )
+            ),
+            "classify",
+        ),
         (Segformer(SegformerConfig(depths=(1, 1, 1, 1), num_labels=3)), "segment"),
     ],
 )

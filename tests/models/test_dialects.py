@@ -4,12 +4,22 @@ import pytest
 
 from models.dialects import locate, spellings, translate
 from models.errors import CheckpointError
-from models.segformer import Segformer, SegformerConfig
+from models.mit import SegformerConfig
+from models.segformer import Segformer, SegformerClassifier
 from models.vit import ViT, ViTConfig
+from models.vit_segmenter import ViTSegmenter, ViTSegmenterConfig
 
 VIT = "ViTForImageClassification"
 SEGFORMER = "SegformerForSemanticSegmentation"
-SMALL = ViTConfig((16, 16), 8, 8, 2, 2, 8, 3)
+SMALL = ViTConfig(
+    image_size=(16, 16),
+    patch_size=8,
+    hidden_size=8,
+    num_layers=2,
+    num_heads=2,
+    mlp_size=8,
+    num_labels=3,
+)
 DISTILLED = replace(SMALL, distillation_token=True)
 PARAMETERS = {
     VIT: list(ViT(SMALL).state_dict()),
@@ -18,6 +28,11 @@ PARAMETERS = {
         ViT(replace(DISTILLED, distillation_head=True)).state_dict()
     ),
     SEGFORMER: list(Segformer(SegformerConfig()).state_dict()),
+    "SegformerForImageClassification": list(SegformerClassifier(SegformerConfig()).state_dict()),
+    "PatchserveViT": list(ViT(replace(SMALL, head="mlp", patch_embedding="hybrid")).state_dict()),
+    "PatchserveViTSegmenter": list(
+        ViTSegmenter(ViTSegmenterConfig(num_layers=1, hidden_size=8)).state_dict()
+    ),
 }
 
 
@@ -39,7 +54,7 @@ def test_every_parameter_has_its_own_name_in_each_dialect(architecture, dialect)
     [
         (
             VIT,
-            "blocks.11.attention.query.weight",
+            "encoder.blocks.11.attention.query.weight",
             "vit.encoder.layer.11.attention.attention.query.weight",
             "vit.layers.11.attention.q_proj.weight",
         ),
@@ -51,7 +66,7 @@ def test_every_parameter_has_its_own_name_in_each_dialect(architecture, dialect)
         ),
         (
             SEGFORMER,
-            "stages.3.blocks.10.attention.reduction.convolution.weight",
+            "encoder.stages.3.blocks.10.attention.reduction.convolution.weight",
             "segformer.encoder.block.3.10.attention.self.sr.weight",
             "segformer.stages.3.blocks.10.attention.sequence_reduction.sequence_reduction.weight",
         ),
@@ -62,8 +77,8 @@ def test_a_name_is_translated_with_its_indices(architecture, ours, legacy, moder
 
 
 def test_a_name_that_no_dialect_has_is_a_mistake_of_ours():
-    with pytest.raises(KeyError, match=r"blocks\.0\.gate\.weight has no name"):
-        translate("blocks.0.gate.weight", VIT)
+    with pytest.raises(KeyError, match=r"encoder\.blocks\.0\.gate\.weight has no name"):
+        translate("encoder.blocks.0.gate.weight", VIT)
 
 
 def test_a_checkpoint_may_mix_the_dialects():

@@ -102,7 +102,17 @@ def etag(content):
 @pytest.fixture
 def files(tmp_path):
     """The files of a small checkpoint, and among them two that nobody needs."""
-    network = ViT(ViTConfig((16, 16), 8, 8, 1, 2, 8, 2))
+    network = ViT(
+        ViTConfig(
+            image_size=(16, 16),
+            patch_size=8,
+            hidden_size=8,
+            num_layers=1,
+            num_heads=2,
+            mlp_size=8,
+            num_labels=2,
+        )
+    )
     save(Checkpoint(network, ("cat", "dog"), Preprocessing(), "classify"), tmp_path / "files")
     contents = {path.name: path.read_bytes() for path in (tmp_path / "files").iterdir()}
     torch.save(load_file(tmp_path / "files/model.safetensors"), tmp_path / "pytorch_model.bin")

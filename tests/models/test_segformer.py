@@ -6,7 +6,8 @@ import transformers
 from torch import nn
 
 from models import checkpoint
-from models.segformer import DropPath, Segformer, SegformerConfig
+from models.mit import DropPath, SegformerConfig
+from models.segformer import Segformer
 
 SMALL = SegformerConfig(
     depths=(1, 2),
@@ -114,7 +115,7 @@ def test_every_parameter_learns():
 
 def test_a_new_network_keeps_its_features_in_range():
     network = Segformer(SMALL).eval()
-    for features in network.features(torch.randn(4, 3, 64, 64)):
+    for features in network.encoder(torch.randn(4, 3, 64, 64)):
         assert 0.3 < features.std() < 3
 
 
@@ -146,5 +147,5 @@ def test_a_dropped_path_keeps_its_expectation():
 
 def test_the_chance_to_drop_a_path_grows_from_none_to_all_of_it():
     network = Segformer(replace(SMALL, drop_path=0.2))
-    rates = [block.drop_path.rate for stage in network.stages for block in stage.blocks]
+    rates = [block.drop_path.rate for stage in network.encoder.stages for block in stage.blocks]
     assert rates == pytest.approx([0.0, 0.1, 0.2])

@@ -13,8 +13,9 @@ from app.engine import ClassifyInput, Engine, SegmentInput
 from app.images import decode
 from models import checkpoint
 from models.checkpoint import Checkpoint
+from models.mit import SegformerConfig
 from models.preprocessing import Preprocessing
-from models.segformer import Segformer, SegformerConfig
+from models.segformer import Segformer
 from models.vit import ViT, ViTConfig
 
 pytestmark = pytest.mark.anyio
