@@ -3,11 +3,14 @@
 Knows nothing of the tokens or attention weights that they are added to.
 """
 
+from functools import lru_cache
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, pad
 
 Grid = tuple[int, int]  # rows, columns
+KINDS = ("learned", "sinusoidal_1d", "sinusoidal_2d", "relative")
 
 
 def resample(positions: Tensor, grid: Grid, new_grid: Grid) -> Tensor:
@@ -25,11 +28,12 @@ def resample(positions: Tensor, grid: Grid, new_grid: Grid) -> Tensor:
     return image.flatten(2).transpose(1, 2).to(positions.dtype)  # (1, new rows * new columns, D)
 
 
+@lru_cache(maxsize=8)
 def sinusoid_1d(length: int, width: int) -> Tensor:
     """Sines and cosines of the index, interleaved, (length, width) ("Attention is all you need").
 
     Entry (n, 2 i) is sin(n / 10000^(2 i / width)), entry (n, 2 i + 1) the cosine; float32, computed
-    in double precision. ValueError for an odd width.
+    in double precision, and kept: not to be changed. ValueError for an odd width.
     """
     if width % 2:
         raise ValueError(f"sinusoidal positions need an even width, not {width}")
@@ -38,12 +42,14 @@ def sinusoid_1d(length: int, width: int) -> Tensor:
     return torch.stack([angles.sin(), angles.cos()], dim=2).flatten(1).float()
 
 
+@lru_cache(maxsize=8)
 def sinusoid_2d(grid: Grid, width: int) -> Tensor:
     """Sines and cosines of column and row, (rows * columns, width), as in MoCo v3 and big_vision.
 
     The quarters of the width are sin(x w), cos(x w), sin(y w), cos(y w) with
     w = 10000^(-k / (width / 4 - 1)), k = 0 ... width / 4 - 1; float32, computed in double
-    precision. ValueError for a width that is no multiple of 4, or less than 8.
+    precision, and kept: not to be changed. ValueError for a width that is no multiple of 4, or
+    less than 8.
     """
     if width % 4 or width < 8:
         raise ValueError(f"2-D sinusoidal positions need a multiple of 4 from 8 on, not {width}")

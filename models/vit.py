@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from models.embedding import PATCH_EMBEDDINGS
 from models.encoder import Encoder, EncoderConfig
 from models.heads import Classified, MLPHead
-from models.positions import Grid, RelativeBias, resample, sinusoid_1d, sinusoid_2d
+from models.positions import KINDS, Grid, RelativeBias, resample, sinusoid_1d, sinusoid_2d
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +48,8 @@ class ViTConfig(EncoderConfig):
             raise ValueError("a distillation token needs a class token, not mean pooling")
         if self.attention == "axial" and self.pooling != "mean":
             raise ValueError("axial attention needs mean pooling")
+        if self.positions.startswith("sinusoidal") and self.hidden_size % 4:
+            raise ValueError(f"sinusoidal positions need a multiple of 4, not {self.hidden_size}")
         if self.attention == "axial" and self.positions == "relative":
             raise ValueError("axial attention and relative positions exclude each other")
 
@@ -64,7 +66,7 @@ class ViTConfig(EncoderConfig):
 
 CHOICES = {
     "patch_embedding": tuple(PATCH_EMBEDDINGS),
-    "positions": ("learned", "sinusoidal_1d", "sinusoidal_2d", "relative"),
+    "positions": KINDS,
     "pooling": ("class", "mean"),
     "head": ("linear", "mlp"),
 }

@@ -7,7 +7,7 @@ from torch import nn
 
 from models import checkpoint
 from models.mit import DropPath, SegformerConfig
-from models.segformer import Segformer
+from models.segformer import Segformer, SegformerClassifier
 
 SMALL = SegformerConfig(
     depths=(1, 2),
@@ -149,3 +149,21 @@ def test_the_chance_to_drop_a_path_grows_from_none_to_all_of_it():
     network = Segformer(replace(SMALL, drop_path=0.2))
     rates = [block.drop_path.rate for stage in network.encoder.stages for block in stage.blocks]
     assert rates == pytest.approx([0.0, 0.1, 0.2])
+
+
+@pytest.mark.parametrize("size", [(64, 64), (33, 95)])
+def test_a_mit_classifier_has_the_logits_of_the_reference(
+    size, tmp_path, perturb, assert_equal_logits
+):
+    config = transformers.SegformerConfig(id2label={i: f"label {i}" for i in range(10)})
+    model = transformers.SegformerForImageClassification._from_config(config).eval()
+    perturb(model)
+    assert_equal_logits(*logits_of_both(model, tmp_path, torch.randn(2, 3, *size)))
+
+
+def test_a_mit_classifier_reads_the_mean_of_its_last_stage():
+    network = SegformerClassifier(SMALL).eval()
+    pixels = torch.randn(2, 3, 64, 64)
+    logits, embedding = network.classify(pixels)
+    torch.testing.assert_close(embedding, network.encoder(pixels)[-1].flatten(2).mean(2))
+    torch.testing.assert_close(logits, network.head(embedding))

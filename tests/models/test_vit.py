@@ -6,6 +6,9 @@ import transformers
 from torch import nn
 
 from models import checkpoint
+from models.embedding import PATCH_EMBEDDINGS
+from models.heads import MLPHead
+from models.positions import sinusoid_1d, sinusoid_2d
 from models.vit import ViT, ViTConfig
 
 SMALL = ViTConfig(
@@ -136,6 +139,19 @@ def test_the_trained_size_need_not_be_square():
         ({"image_size": (32, 4)}, "exceeds the image"),
         ({"distillation_head": True}, "needs the distillation token"),
         ({"hidden_act": "softsign"}, "unknown activation 'softsign'"),
+        ({"positions": "rotary"}, "positions is 'rotary', not one of learned, sinusoidal_1d"),
+        ({"pooling": "max"}, "pooling is 'max', not one of class, mean"),
+        ({"attention": "axial"}, "axial attention needs mean pooling"),
+        (
+            {"attention": "axial", "pooling": "mean", "positions": "relative"},
+            "exclude each other",
+        ),
+        ({"distillation_token": True, "pooling": "mean"}, "needs a class token"),
+        (
+            {"positions": "sinusoidal_2d", "hidden_size": 18},
+            "sinusoidal positions need a multiple of 4, not 18",
+        ),
+        ({"patch_embedding": "hybrid", "patch_size": 6}, "a multiple of 4, not 6"),
     ],
 )
 def test_sizes_that_do_not_fit_together_are_refused(change, complaint):
@@ -169,3 +185,120 @@ def test_dropout_acts_in_training_only(change):
     assert not torch.equal(network(pixels), network(pixels))
     network.eval()
     assert torch.equal(network(pixels), network(pixels))
+
+
+def test_a_mask_has_the_logits_of_the_reference(tmp_path, perturb, assert_equal_logits):
+    model = reference(transformers.ViTForImageClassification, **LITTLE)
+    perturb(model)
+    model.save_pretrained(tmp_path)
+    pixels = torch.randn(2, 3, 64, 64)
+    mask = torch.rand(2, 17) < 0.6
+    mask[:, 0] = True
+    with torch.no_grad():
+        ours = checkpoint.load(tmp_path).network(pixels, mask)
+        theirs = model(pixels, attention_mask=mask.long()).logits
+    assert_equal_logits(ours, theirs)
+    assert not torch.equal(ours, model(pixels).logits)
+
+
+def telling(**options):
+    """A small ViT of weights that matter, in eval mode."""
+    torch.manual_seed(0)
+    network = ViT(replace(SMALL, **options)).eval()
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.normal_(std=0.3)
+    return network
+
+
+@pytest.mark.parametrize(
+    ("positions", "table"),
+    [
+        ("sinusoidal_1d", sinusoid_1d(25, 24)),
+        ("sinusoidal_2d", torch.cat([torch.zeros(1, 24), sinusoid_2d((4, 6), 24)])),
+    ],
+)
+def test_computed_positions_are_learned_ones_of_the_same_values(positions, table):
+    network, learned = telling(positions=positions), telling(positions="learned")
+    learned.load_state_dict(network.state_dict() | {"positions": table[None]})
+    pixels = torch.randn(2, 3, 32, 48)
+    torch.testing.assert_close(network(pixels), learned(pixels))
+
+
+def test_relative_positions_bias_every_attention():
+    network = telling(positions="relative")
+    pixels = torch.randn(2, 3, 32, 48)
+    x, grid = network.tokens(pixels)
+    bias = network.relative_bias(grid)
+    for block in network.encoder.blocks:
+        x = x + block.attention(block.norm_1(x), bias)
+        x = x + block.mlp(block.norm_2(x))
+    torch.testing.assert_close(network(pixels), network.head(network.norm(x)[:, 0]))
+    mask = torch.ones(2, 25, dtype=torch.bool)
+    torch.testing.assert_close(network(pixels, mask), network(pixels))
+    mask[:, 5] = False
+    assert not torch.allclose(network(pixels, mask), network(pixels))
+
+
+def test_mean_pooling_reads_all_patches_and_has_no_class_token():
+    network = telling(pooling="mean")
+    pixels = torch.randn(2, 3, 32, 48)
+    classified = network.classify(pixels)
+    torch.testing.assert_close(classified.embedding, network.features(pixels).mean(1))
+    torch.testing.assert_close(classified.logits, network.head(classified.embedding))
+    assert network.positions.shape == (1, 24, 24)
+    assert not hasattr(network, "class_token")
+
+
+@pytest.mark.parametrize(
+    "options", [{"pooling": "mean"}, {"pooling": "mean", "attention": "axial"}]
+)
+def test_the_mean_is_over_what_the_mask_keeps(options):
+    network = telling(**options)
+    pixels = torch.randn(1, 3, 32, 48)
+    mask = torch.ones(1, 24, dtype=torch.bool)
+    torch.testing.assert_close(network(pixels, mask), network(pixels))
+    mask[0, 7] = False
+    embedding = network.classify(pixels, mask).embedding
+    changed = pixels.clone()
+    changed[:, :, 8:16, 8:16] += 1  # the eighth patch: the second of the second row
+    torch.testing.assert_close(network.classify(changed, mask).embedding, embedding)
+
+
+@pytest.mark.parametrize("option", ["linear", "normalized", "hybrid"])
+def test_a_patch_embedding_is_told_by_its_name(option):
+    network = telling(patch_embedding=option)
+    patches = network.patch_embedding(torch.randn(2, 3, 32, 48))
+    assert type(network.patch_embedding) is PATCH_EMBEDDINGS[option]
+    assert patches.shape == (2, 4, 6, 24)
+
+
+def test_a_head_may_be_an_mlp():
+    network = telling(head="mlp", distillation_token=True, distillation_head=True)
+    assert isinstance(network.head, MLPHead)
+    assert isinstance(network.distillation_head, MLPHead)
+
+
+def test_the_encoder_may_be_any_module():
+    class Doubling(nn.Module):
+        def forward(self, x, mask=None):
+            return 2 * x
+
+    network = ViT(SMALL, encoder=Doubling()).eval()
+    pixels = torch.randn(2, 3, 32, 48)
+    x, _ = network.tokens(pixels)
+    torch.testing.assert_close(network.features(pixels), network.norm(2 * x))
+
+
+@pytest.mark.parametrize("size", [(64, 64), (40, 24)])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"positions": "sinusoidal_1d"},
+        {"positions": "sinusoidal_2d"},
+        {"positions": "relative"},
+        {"pooling": "mean", "attention": "axial"},
+    ],
+)
+def test_every_kind_takes_another_input_size(size, options):
+    assert telling(**options)(torch.randn(2, 3, *size)).shape == (2, 5)
