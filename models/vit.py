@@ -37,21 +37,26 @@ class ViTConfig(EncoderConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if min(self.image_size) < self.patch_size:
-            raise ValueError(f"a patch of {self.patch_size} px exceeds the image {self.image_size}")
         for name, known in CHOICES.items():
             if (value := getattr(self, name)) not in known:
                 raise ValueError(f"{name} is {value!r}, not one of {', '.join(known)}")
-        if self.distillation_head and not self.distillation_token:
-            raise ValueError("a distillation head needs the distillation token")
-        if self.distillation_token and self.pooling == "mean":
-            raise ValueError("a distillation token needs a class token, not mean pooling")
-        if self.attention == "axial" and self.pooling != "mean":
-            raise ValueError("axial attention needs mean pooling")
-        if self.positions.startswith("sinusoidal") and self.hidden_size % 4:
-            raise ValueError(f"sinusoidal positions need a multiple of 4, not {self.hidden_size}")
-        if self.attention == "axial" and self.positions == "relative":
-            raise ValueError("axial attention and relative positions exclude each other")
+        axial, mean = self.attention == "axial", self.pooling == "mean"
+        D, P = self.hidden_size, self.patch_size
+        misfits = {
+            f"a patch of {P} px exceeds the image {self.image_size}": min(self.image_size) < P,
+            f"sinusoidal positions need a hidden_size that is a multiple of 4, not {D}": D % 4
+            and self.positions.startswith("sinusoidal"),
+            "a distillation head needs the distillation token": self.distillation_head
+            and not self.distillation_token,
+            "a distillation token needs a class token, not mean pooling": self.distillation_token
+            and mean,
+            "axial attention needs mean pooling": axial and not mean,
+            "axial attention and relative positions exclude each other": axial
+            and self.positions == "relative",
+        }
+        for complaint, applies in misfits.items():
+            if applies:
+                raise ValueError(complaint)
 
     @property
     def grid(self) -> Grid:

@@ -149,7 +149,7 @@ def test_the_trained_size_need_not_be_square():
         ({"distillation_token": True, "pooling": "mean"}, "needs a class token"),
         (
             {"positions": "sinusoidal_2d", "hidden_size": 18},
-            "sinusoidal positions need a multiple of 4, not 18",
+            "a multiple of 4, not 18",
         ),
         ({"patch_embedding": "hybrid", "patch_size": 6}, "a multiple of 4, not 6"),
     ],
