@@ -19,6 +19,7 @@ from models.label_map import label_map
 from models.preprocessing import Preprocessing, normalize
 
 REPEATS = 3  # of each batch size at warm-up
+LEAST_INPUT_SIZE = 32  # of a SegFormer, whose stages shrink it 32 times
 FREE_INPUT_SIZE = (512, 512)  # warm-up pixels of a checkpoint that fixes no input size
 
 
@@ -95,15 +96,23 @@ class Engine:
         task: `classify` or `segment`, which the checkpoint must be for.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
         dtype: `auto`, `float32`, `bfloat16` or `float16`.
+        input_size: pixels a side of the network's input; 0 is what the checkpoint says.
     """
 
     def __init__(
-        self, source: str, *, task: Task, device: str = "auto", dtype: str = "auto"
+        self,
+        source: str,
+        *,
+        task: Task,
+        device: str = "auto",
+        dtype: str = "auto",
+        input_size: int = 0,
     ) -> None:
         self._source = source
         self._task = task
         self._device = torch.device(resolve_device(device))
         self._dtype = pick_dtype(dtype, self._device)
+        self._input_size = input_size
 
     def load(self) -> ModelInfo:
         """Read the checkpoint and place the network on the device.
@@ -117,13 +126,13 @@ class Engine:
                 f"{loaded.name} is a model to {loaded.task}, not to {self._task}"
             )
         self._network = loaded.network.to(self._device, self._dtype)
-        self._preprocessing = loaded.preprocessing
+        self._preprocessing = input_of(loaded, self._input_size)
         independent = loaded.multi_label or len(loaded.labels) == 1
         self._scores: Callable[..., torch.Tensor] = torch.sigmoid if independent else _softmax
         return ModelInfo(
             task=loaded.task,
             labels=loaded.labels,
-            preprocessing=loaded.preprocessing,
+            preprocessing=self._preprocessing,
             device=str(self._device),
             dtype=str(self._dtype).removeprefix("torch."),
             parameters=sum(parameter.numel() for parameter in self._network.parameters()),
@@ -223,6 +232,20 @@ def resolve_device(name: str) -> str:
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise ValueError(f"the device {name} is asked for and not there")
     return name
+
+
+def input_of(loaded: checkpoint.Checkpoint, side: int) -> Preprocessing:
+    """What the checkpoint asks of an image, at another input size unless that is 0.
+
+    Raises:
+        models.checkpoint.CheckpointError: the network sees nothing in an image so small.
+    """
+    least = getattr(loaded.network.config, "patch_size", LEAST_INPUT_SIZE)
+    if 0 < side < least:
+        raise checkpoint.CheckpointError(
+            f"{loaded.name} needs an input of {least} pixels a side, not {side}"
+        )
+    return loaded.preprocessing.at(side) if side else loaded.preprocessing
 
 
 def model_name(source: str, task: Task) -> str:

@@ -35,7 +35,9 @@ DESCRIPTION = "Labels and masks of images, from a ViT classifier and a SegFormer
 class EngineFactory(Protocol):
     """Makes the engine of one model; the one seam for tests."""
 
-    def __call__(self, source: str, *, task: Task, device: str, dtype: str) -> EngineSeam:
+    def __call__(
+        self, source: str, *, task: Task, device: str, dtype: str, input_size: int
+    ) -> EngineSeam:
         """An engine that has not loaded anything yet."""
         ...
 
@@ -73,7 +75,13 @@ def create_app(
             stack.callback(lane.close)
             deployments: dict[Task, Deployment] = {}
             for task, source in sources.items():
-                engine = engine_factory(source, task=task, device=device, dtype=settings.dtype)
+                engine = engine_factory(
+                    source,
+                    task=task,
+                    device=device,
+                    dtype=settings.dtype,
+                    input_size=input_size(settings, task),
+                )
                 deployment = Deployment(
                     name=names[task],
                     task=task,
@@ -143,6 +151,15 @@ def model_sources(settings: Settings) -> dict[Task, str]:
     """Where each task's checkpoint comes from, without the tasks that have none."""
     sources: dict[Task, str] = {"classify": settings.classifier, "segment": settings.segmenter}
     return {task: source for task, source in sources.items() if source != "none"}
+
+
+def input_size(settings: Settings, task: Task) -> int:
+    """Pixels a side of the task's input; 0 is what the checkpoint says."""
+    sizes = {
+        "classify": settings.classifier_input_size,
+        "segment": settings.segmenter_input_size,
+    }
+    return sizes[task]
 
 
 def model_names(sources: Mapping[Task, str]) -> dict[Task, str]:

@@ -46,6 +46,12 @@ class Settings(BaseSettings):
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto", description="auto is float32 on a CPU and bfloat16 on CUDA"
     )
+    classifier_input_size: int = Field(
+        0, ge=0, le=4096, description="pixels a side; 0 is what the checkpoint says"
+    )
+    segmenter_input_size: int = Field(
+        0, ge=0, le=4096, description="pixels a side; 0 is what the checkpoint says"
+    )
     max_batch_size: int = Field(32, ge=1, le=1024, description="images in one batch at most")
     max_queue_delay_ms: float = Field(
         0.0, ge=0, le=1000, description="how long a lone image waits for company"

@@ -3,7 +3,7 @@
 Knows nothing of files, nor of any image library: it gives sizes and numbers, others move pixels.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import torch
@@ -43,6 +43,23 @@ class Preprocessing:
     def input_size(self) -> Size | None:
         """The size that every image comes out with, or None when it varies with the image."""
         return self.crop_size or self.size
+
+    def at(self, side: int) -> "Preprocessing":
+        """The same steps to a square input of another size, of `side` pixels.
+
+        What is cut away of an image stays the same part of it. An input whose size varied with
+        the image has a fixed one now: the image is stretched.
+        """
+        if self.crop_size is None:
+            square = (side, side)
+            return replace(self, size=square, shortest_edge=None, longest_edge=None)
+        scale = side / min(self.crop_size)
+        size = self.size and (round(self.size[0] * scale), round(self.size[1] * scale))
+        shortest = self.shortest_edge and round(self.shortest_edge * scale)
+        longest = self.longest_edge and round(self.longest_edge * scale)
+        return replace(
+            self, size=size, shortest_edge=shortest, longest_edge=longest, crop_size=(side, side)
+        )
 
     def resized_size(self, height: int, width: int) -> Size | None:
         """The size to resize an image to, before the crop; None when there is no resize."""

@@ -116,7 +116,7 @@ def serve() -> Callable[..., AbstractAsyncContextManager[Running]]:
     ) -> AsyncIterator[Running]:
         engines: dict[str, FakeEngine] = {}
 
-        def factory(source: str, *, task: Task, device: str, dtype: str) -> FakeEngine:
+        def factory(source: str, *, task: Task, **options: object) -> FakeEngine:
             engines[task] = FakeEngine(task)
             prepare(engines[task])
             return engines[task]

@@ -188,3 +188,22 @@ def test_cuda_memory_is_told(save):
     engine = Engine(save("classify"), task="classify", device="cuda")
     engine.load()
     assert engine.memory()["allocated"] > 0
+
+
+def test_another_input_size_than_the_trained_one_is_served(save):
+    folder = save("classify")
+    engine = Engine(folder, task="classify", input_size=40)
+    preprocessing = engine.load().preprocessing
+    assert preprocessing.input_size == (40, 40)
+    (output,) = engine.run([ClassifyInput(random_pixels(1, 40), 3)]).outputs
+    with torch.inference_mode():
+        pixels = normalize(torch.from_numpy(random_pixels(1, 40))[None], preprocessing)
+        expected = checkpoint.load(folder).network(pixels).softmax(-1)[0]
+    assert output.scores == pytest.approx(expected[output.indices].tolist(), abs=1e-5)
+
+
+@pytest.mark.parametrize(("task", "least"), [("classify", 8), ("segment", 32)])
+def test_an_input_smaller_than_the_network_sees_is_refused_in_words(save, task, least):
+    with pytest.raises(CheckpointError, match=f"needs an input of {least} pixels a side"):
+        Engine(save(task), task=task, input_size=least - 1).load()
+    assert Engine(save(task), task=task, input_size=least).load()

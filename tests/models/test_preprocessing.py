@@ -119,3 +119,31 @@ def test_the_given_pixels_stay_as_they_are():
     before = pixels.clone()
     assert normalize(pixels, Preprocessing()).shape == (2, 3, 5, 7)
     assert torch.equal(pixels, before)
+
+
+def test_another_input_size_stretches_the_image_to_it():
+    assert Preprocessing().at(384) == Preprocessing(size=(384, 384))
+    free = Preprocessing(size=None, shortest_edge=512, longest_edge=2048)
+    assert free.at(640) == Preprocessing(size=(640, 640))
+
+
+@pytest.mark.parametrize(
+    ("trained", "served"),
+    [
+        (
+            Preprocessing(size=(256, 256), crop_size=(224, 224)),
+            Preprocessing(size=(439, 439), crop_size=(384, 384)),
+        ),
+        (
+            Preprocessing(size=None, shortest_edge=256, longest_edge=512, crop_size=(224, 224)),
+            Preprocessing(size=None, shortest_edge=439, longest_edge=878, crop_size=(384, 384)),
+        ),
+        (
+            Preprocessing(size=None, crop_size=(224, 224)),
+            Preprocessing(size=None, crop_size=(384, 384)),
+        ),
+    ],
+)
+def test_another_input_size_cuts_away_the_same_part(trained, served):
+    assert trained.at(384) == served
+    assert served.input_size == (384, 384)
