@@ -5,15 +5,15 @@ Knows nothing of batches or networks; what to resize and crop to is the checkpoi
 
 import re
 import warnings
-from contextlib import suppress
 from dataclasses import dataclass
 from io import BytesIO
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 
 from app.errors import ImageTooLarge, InvalidImage, UnsupportedImageFormat
+from models.pixels import fit, to_rgb
 from models.preprocessing import Preprocessing
 
 MAGIC = (
@@ -66,7 +66,7 @@ def decode(
     image = _open(data, max_pixels)
     _refuse_large(image, preprocessing, max_pixels)
     rgb = _to_rgb(image)
-    pixels = np.asarray(_fit(rgb, preprocessing))
+    pixels = np.asarray(fit(rgb, preprocessing))
     return Photo(pixels, rgb.width, rgb.height, rgb if keep_rgb else None)
 
 
@@ -120,22 +120,6 @@ def _too_large(what: str, max_pixels: int) -> ImageTooLarge:
 def _to_rgb(image: Image.Image) -> Image.Image:
     kind = image.format
     try:
-        image.load()
-        with suppress(Exception):  # broken metadata does not spoil the pixels
-            ImageOps.exif_transpose(image, in_place=True)
-        # says which palette entry is clear; converting would only warn that it is lost
-        image.info.pop("transparency", None)
-        return image.convert("RGB")
+        return to_rgb(image)
     except Exception as error:
         raise InvalidImage(f"the {kind} data is truncated or corrupt") from error
-
-
-def _fit(rgb: Image.Image, preprocessing: Preprocessing) -> Image.Image:
-    size = preprocessing.resized_size(rgb.height, rgb.width)
-    if size is not None and size != (rgb.height, rgb.width):
-        rgb = rgb.resize((size[1], size[0]), Image.Resampling(preprocessing.resample))
-    box = preprocessing.crop_box(rgb.height, rgb.width)
-    if box is not None:
-        top, left, bottom, right = box
-        rgb = rgb.crop((left, top, right, bottom))  # beyond the image it is black
-    return rgb
