@@ -1,5 +1,9 @@
 """What the README says of settings, errors and endpoints is what the service has."""
 
+import json
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -7,7 +11,8 @@ import pytest
 from app import errors
 from app.settings import Settings
 
-README = (Path(__file__).parents[1] / "README.md").read_text()
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
 
 
 @pytest.mark.parametrize("name", Settings.model_fields)
@@ -27,3 +32,11 @@ def test_every_error_that_is_sent_is_named(kind):
 )
 def test_every_endpoint_is_named(path):
     assert path in README
+
+
+def test_the_classification_in_ten_lines_gives_the_truth():
+    (example,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    command = [sys.executable, "-W", "error", "-c", example]
+    shown = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    truth = json.loads((ROOT / "tests/samples/truth.json").read_text())
+    assert shown.strip() == truth["scene-0000.png"]["label"]
