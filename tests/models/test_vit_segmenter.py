@@ -2,6 +2,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch import nn
 from torch.nn.functional import fold, unfold
 
 from models.vit_segmenter import ViTSegmenter, ViTSegmenterConfig
@@ -29,6 +30,28 @@ def test_it_is_unfold_linear_encoder_linear_fold():
         x = x + block.mlp(block.norm_2(x))
     expected = fold(network.head(x).transpose(1, 2), (16, 24), 8, stride=8)
     torch.testing.assert_close(network(pixels), expected)
+
+
+def attention_of_torch(ours):
+    """PyTorch's own multi-head attention, as the article uses it, with our weights."""
+    theirs = nn.MultiheadAttention(16, 2, batch_first=True)
+    parts = (ours.query, ours.key, ours.value)
+    with torch.no_grad():
+        theirs.in_proj_weight.copy_(torch.cat([part.weight for part in parts]))
+        theirs.in_proj_bias.copy_(torch.cat([part.bias for part in parts]))
+        theirs.out_proj.load_state_dict(ours.output.state_dict())
+    return theirs
+
+
+def test_its_blocks_are_those_of_the_article():
+    network = ViTSegmenter(SMALL).eval()
+    tokens = torch.randn(2, 6, 16)
+    for block in network.encoder.blocks:
+        assert {block.norm_1.eps, block.norm_2.eps} == {1e-5}
+        x = block.norm_1(tokens)
+        x = tokens + attention_of_torch(block.attention)(x, x, x, need_weights=False)[0]
+        mlp = nn.Sequential(block.mlp.expand, nn.GELU(), block.mlp.contract)
+        torch.testing.assert_close(block(tokens), x + mlp(block.norm_2(x)))
 
 
 def test_every_patch_is_answered_by_its_own_token():
