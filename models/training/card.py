@@ -11,7 +11,7 @@ from pathlib import Path
 from models.architectures import Task
 from models.checkpoint import Checkpoint
 from models.training.confusion import Confusion
-from models.training.loop import Recipe
+from models.training.curriculum import Curriculum
 from models.training.quality import UNSEEN_SEED
 from models.training.scenes import SIZE
 from models.training.shapes import KINDS
@@ -96,7 +96,7 @@ class Training:
 
     task: Task
     checkpoint: Checkpoint
-    recipe: Recipe
+    curriculum: Curriculum
     seed: int
     minutes: float  # of processor time
     quality: Confusion
@@ -105,7 +105,7 @@ class Training:
 
 def card(training: Training) -> str:
     """The README.md of a checkpoint's folder, with the header that the hub reads."""
-    task, recipe, checkpoint = training.task, training.recipe, training.checkpoint
+    task, curriculum, checkpoint = training.task, training.curriculum, training.checkpoint
     height, width = checkpoint.preprocessing.input_size or (SIZE, SIZE)
     return CARD.format(
         pipeline=PIPELINE[task],
@@ -120,7 +120,7 @@ def card(training: Training) -> str:
         size=SIZE,
         kinds=len(KINDS),
         kind_names=", ".join(KINDS),
-        recipe=recipe,
+        recipe=curriculum,
         extra=EXTRA[task],
         seed=training.seed,
         minutes=training.minutes,

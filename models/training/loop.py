@@ -1,71 +1,89 @@
-"""The training loop: a learner, a pool of scenes, and a recipe of numbers.
+"""The training loop's one step: a learner, its optimizer, and the average of its weights.
 
-Does not know what is learnt, nor how the result is stored.
+Does not know what is learnt, where batches come from, or how the result is stored.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from math import cos, pi
-from typing import Any, cast
+from math import cos, inf, pi
+from typing import Any, Generic, TypeVar, cast
 
 import torch
-from torch import nn
-from torch.optim import AdamW
+from torch import Tensor, nn
+from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from models.segformer import Segformer
-from models.training.learners import ClassifierLearner, SegmenterLearner
-from models.training.pool import Batch, batches
-from models.vit import ViT
+from models.architectures import Network
 
-Report = Callable[[int, float], None]  # hears of each step: how many are done, and its loss
+Batch = TypeVar("Batch")
 
 
-@dataclass(frozen=True)
-class Recipe:
-    """The numbers of a training run; parts are parts of all steps, from the first one on."""
+class Loop(Generic[Batch]):
+    """All that changes while a learner learns; `state` holds it whole.
 
-    scenes: int  # in the pool
-    steps: int
-    batch_size: int
-    learning_rate: float
-    alone: float  # the part in which each scene holds a single shape
-    singles: float = 1.0  # the part of such scenes that is kept for the rest
-    warm_up: float = 0.03  # the part in which the learning rate rises to its height
-    weight_decay: float = 0.05
-    averaging: float = 0.998  # per step: what is kept is a moving average of the weights
-    largest_gradient: float = 1.0
+    The learner is a module that maps a batch to its loss, a scalar, and has a `network`. With
+    `averaging`, what a moving average keeps of itself per step, the result is that average of the
+    network's weights. Gradients longer than `largest_gradient` are shortened to it.
+    """
 
+    def __init__(
+        self,
+        learner: nn.Module,
+        optimizer: Optimizer,
+        *,
+        averaging: float = 0.0,
+        largest_gradient: float = inf,
+    ) -> None:
+        self.learner, self.optimizer = learner, optimizer
+        self.largest_gradient = largest_gradient
+        self.heights = [group["lr"] for group in optimizer.param_groups]
+        self.average: AveragedModel | None = None
+        if averaging:
+            self.average = AveragedModel(
+                cast(nn.Module, learner.network),
+                multi_avg_fn=get_ema_multi_avg_fn(averaging),
+                use_buffers=True,
+            )
 
-def fit(
-    learner: ClassifierLearner | SegmenterLearner,
-    pool: Batch,
-    recipe: Recipe,
-    generator: torch.Generator,
-    report: Report,
-) -> ViT | Segformer:
-    """Train the learner; the result is the average of its network's last weights, in eval mode."""
-    groups = weight_groups(learner, recipe)
-    optimizer = AdamW(groups, lr=recipe.learning_rate, betas=(0.9, 0.98), fused=True)
-    average = AveragedModel(
-        learner.network, multi_avg_fn=get_ema_multi_avg_fn(recipe.averaging), use_buffers=True
-    )
-    easy = batches(pool.alone(), recipe.batch_size, generator)
-    full = batches(pool.crowded(recipe.singles), recipe.batch_size, generator)
-    learner.train()
-    for step in range(recipe.steps):
-        progress = step / recipe.steps
-        for group in optimizer.param_groups:
-            group["lr"] = recipe.learning_rate * pace(progress, recipe.warm_up)
-        batch = next(easy if progress < recipe.alone else full)
-        loss = learner(batch)
-        optimizer.zero_grad()
+    def step(self, batch: Batch, pace: float = 1.0) -> float:
+        """Learn from one batch, at learning rates in parts of their height; returns its loss."""
+        self.learner.train()
+        for group, height in zip(self.optimizer.param_groups, self.heights, strict=True):
+            group["lr"] = height * pace
+        loss: Tensor = self.learner(batch)
+        self.optimizer.zero_grad()
         loss.backward()
-        nn.utils.clip_grad_norm_(learner.parameters(), recipe.largest_gradient)
-        optimizer.step()
-        average.update_parameters(learner.network)
-        report(step + 1, loss.item())
-    return cast(ViT | Segformer, average.module.eval())
+        if self.largest_gradient < inf:
+            nn.utils.clip_grad_norm_(self.learner.parameters(), self.largest_gradient)
+        self.optimizer.step()
+        if self.average is not None:
+            self.average.update_parameters(cast(nn.Module, self.learner.network))
+        return loss.item()
+
+    def result(self) -> Network:
+        """The network as it is now, or the average of its last weights, in eval mode.
+
+        It goes on changing with each step.
+        """
+        network = self.learner.network if self.average is None else self.average.module
+        return cast(Network, cast(nn.Module, network).eval())
+
+    def state(self) -> dict[str, Any]:
+        """Weights, the optimizer's memory, the average, and torch's random numbers to come."""
+        return {
+            "learner": self.learner.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "average": None if self.average is None else self.average.state_dict(),
+            "random": torch.get_rng_state(),
+            "random_cuda": torch.cuda.get_rng_state_all(),
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on exactly where `state` was taken, by a loop that was built alike."""
+        self.learner.load_state_dict(state["learner"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.average is not None:
+            self.average.load_state_dict(state["average"])
+        torch.set_rng_state(state["random"].cpu())
+        torch.cuda.set_rng_state_all([one.cpu() for one in state["random_cuda"]])
 
 
 def pace(progress: float, warm_up: float) -> float:
@@ -75,14 +93,6 @@ def pace(progress: float, warm_up: float) -> float:
     return (1 + cos(pi * (progress - warm_up) / (1 - warm_up))) / 2
 
 
-def weight_groups(learner: nn.Module, recipe: Recipe) -> list[dict[str, Any]]:
-    """Matrices decay; biases, norms, tokens and positions do not."""
-    decaying = {
-        module.weight for module in learner.modules() if isinstance(module, nn.Linear | nn.Conv2d)
-    }
-    others = [p for p in learner.parameters() if p not in decaying]
-    return [
-        {"params": [p for p in learner.parameters() if p in decaying]}
-        | {"weight_decay": recipe.weight_decay},
-        {"params": others, "weight_decay": 0.0},
-    ]
+def decaying(module: nn.Module) -> set[Tensor]:
+    """The parameters that weight decay is for: matrices; not biases, norms, tokens, positions."""
+    return {part.weight for part in module.modules() if isinstance(part, nn.Linear | nn.Conv2d)}

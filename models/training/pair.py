@@ -19,8 +19,8 @@ from rich.progress import BarColumn, TaskID, TextColumn, TimeElapsedColumn, Time
 from rich.progress import Progress as Bars
 
 from models.architectures import Task
-from models.training.loop import Recipe
-from models.training.run import MEASURED, RECIPES, Progress, train, vacant
+from models.training.curriculum import Curriculum
+from models.training.run import CURRICULA, MEASURED, Progress, train, vacant
 
 EVERY = 10  # scenes or steps are reported together
 
@@ -43,7 +43,7 @@ def train_all(
     seed: int = 1,
     overwrite: bool = False,
     console: Console | None = None,
-    recipes: Mapping[Task, Recipe] = RECIPES,
+    curricula: Mapping[Task, Curriculum] = CURRICULA,
     measured: int = MEASURED,
 ) -> tuple[Path, ...]:
     """Train both networks into folders of `out`, each as `train` does; returns the folders.
@@ -52,12 +52,17 @@ def train_all(
     for the seed of the unseen scenes. ChildProcessError when a run fails; the other, unless it has
     ended by then, is stopped and leaves nothing.
     """
-    targets = tuple(vacant(task, out, seed, overwrite=overwrite) for task in recipes)
+    targets = tuple(vacant(task, out, seed, overwrite=overwrite) for task in curricula)
     with ExitStack() as stack:
         bars = stack.enter_context(bars_on(console))
         runs = []
-        for task, recipe in recipes.items():
-            how = {"seed": seed, "recipe": recipe, "measured": measured, "overwrite": overwrite}
+        for task, curriculum in curricula.items():
+            how = {
+                "seed": seed,
+                "curriculum": curriculum,
+                "measured": measured,
+                "overwrite": overwrite,
+            }
             runs.append(start(task, out, how))
             stack.callback(runs[-1].stop)
         follow(runs, bars)

@@ -3,7 +3,6 @@
 Does not know who watches it.
 """
 
-import tempfile
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -15,17 +14,18 @@ import torch
 from models.architectures import Task
 from models.checkpoint import BUNDLED, Checkpoint, save
 from models.training.card import Training, card
+from models.training.curriculum import Curriculum, teach
 from models.training.learners import learner_for
-from models.training.loop import Recipe, fit
 from models.training.pool import draw_pool
+from models.training.publishing import published
 from models.training.quality import UNSEEN_SEED, measure
 from models.training.scenes import draw_scene
 
 MEASURED = 2_000  # scenes, for the model card
-RECIPES: Mapping[Task, Recipe] = MappingProxyType(
+CURRICULA: Mapping[Task, Curriculum] = MappingProxyType(
     {
-        "classify": Recipe(20_000, 7_500, 32, 1e-3, alone=0.05),
-        "segment": Recipe(16_000, 10_000, 8, 1.5e-3, alone=0.04, singles=0.25),
+        "classify": Curriculum(20_000, 7_500, 32, 1e-3, alone=0.05),
+        "segment": Curriculum(16_000, 10_000, 8, 1.5e-3, alone=0.04, singles=0.25),
     }
 )
 
@@ -48,7 +48,7 @@ def train(
     out: Path,
     *,
     seed: int = 1,
-    recipe: Recipe | None = None,
+    curriculum: Curriculum | None = None,
     measured: int = MEASURED,
     overwrite: bool = False,
     watch: Watch = lambda progress: None,
@@ -60,16 +60,18 @@ def train(
     ValueError for the seed of the unseen scenes.
     """
     target = vacant(task, out, seed, overwrite=overwrite)
-    recipe = recipe or RECIPES[task]
+    curriculum = curriculum or CURRICULA[task]
     began = time.process_time()
-    checkpoint = trained(task, seed, recipe, watch)
+    checkpoint = trained(task, seed, curriculum, watch)
     minutes = (time.process_time() - began) / 60
     watch(Progress(task, "measuring", 0, measured))
     unseen = [draw_scene(UNSEEN_SEED, index) for index in range(measured)]
     quality = measure(checkpoint, unseen)
     watch(Progress(task, "measuring", measured, measured))
-    text = card(Training(task, checkpoint, recipe, seed, minutes, quality, measured))
-    publish(checkpoint, text, target)
+    text = card(Training(task, checkpoint, curriculum, seed, minutes, quality, measured))
+    with published(target) as folder:
+        save(checkpoint, folder)
+        (folder / "README.md").write_text(text, encoding="utf-8")
     return target
 
 
@@ -86,30 +88,18 @@ def vacant(task: Task, out: Path, seed: int, *, overwrite: bool) -> Path:
     return target
 
 
-def trained(task: Task, seed: int, recipe: Recipe, watch: Watch) -> Checkpoint:
+def trained(task: Task, seed: int, curriculum: Curriculum, watch: Watch) -> Checkpoint:
     """The trained network with its labels and preprocessing; the same for the same seed."""
     torch.manual_seed(seed)
     learner = learner_for(task)
 
     def drawn(done: int) -> None:
-        watch(Progress(task, "drawing", done, recipe.scenes))
+        watch(Progress(task, "drawing", done, curriculum.scenes))
 
     def stepped(done: int, loss: float) -> None:
-        watch(Progress(task, "training", done, recipe.steps, loss))
+        watch(Progress(task, "training", done, curriculum.steps, loss))
 
     side, _ = learner.preprocessing.input_size or (0, 0)
-    pool = draw_pool(seed, recipe.scenes, side, drawn)
-    network = fit(learner, pool, recipe, torch.Generator().manual_seed(seed), stepped)
+    pool = draw_pool(seed, curriculum.scenes, side, drawn)
+    network = teach(learner, pool, curriculum, torch.Generator().manual_seed(seed), stepped)
     return Checkpoint(network, learner.labels, learner.preprocessing, task, name=BUNDLED[task])
-
-
-def publish(checkpoint: Checkpoint, text: str, target: Path) -> None:
-    """Write the checkpoint and its card beside the target, then put both in its place at once."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".unfinished-") as folder:
-        fresh, old = Path(folder) / "fresh", Path(folder) / "old"
-        save(checkpoint, fresh)
-        (fresh / "README.md").write_text(text, encoding="utf-8")
-        if target.exists():
-            target.rename(old)
-        fresh.rename(target)

@@ -5,15 +5,15 @@ from PIL import Image
 from rich.console import Console
 
 from models.training import evaluate, train
-from models.training.loop import Recipe
+from models.training.curriculum import Curriculum
 
-TINY = Recipe(scenes=24, steps=2, batch_size=8, learning_rate=1e-3, alone=0.25)
+TINY = Curriculum(scenes=24, steps=2, batch_size=8, learning_rate=1e-3, alone=0.25)
 
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
     out = tmp_path_factory.mktemp("trained")
-    return [train(task, out, recipe=TINY, measured=2) for task in ("classify", "segment")]
+    return [train(task, out, curriculum=TINY, measured=2) for task in ("classify", "segment")]
 
 
 def test_quality_is_printed_and_pictures_are_written(folders, tmp_path):

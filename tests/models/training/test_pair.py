@@ -10,19 +10,19 @@ from rich.console import Console
 
 from models import checkpoint
 from models.training import evaluate
-from models.training.loop import Recipe
+from models.training.curriculum import Curriculum
 from models.training.pair import train_all
 from models.training.quality import UNSEEN_SEED
 
-TINY = Recipe(scenes=24, steps=4, batch_size=8, learning_rate=1e-3, alone=0.25)
+TINY = Curriculum(scenes=24, steps=4, batch_size=8, learning_rate=1e-3, alone=0.25)
 LONG = replace(TINY, steps=100_000)
 BROKEN = replace(TINY, scenes=4)
 
 
 def test_both_networks_are_trained_side_by_side(tmp_path):
     console = Console(file=io.StringIO(), force_terminal=True, width=120)
-    recipes = {"classify": TINY, "segment": TINY}
-    folders = train_all(tmp_path, seed=3, console=console, recipes=recipes, measured=4)
+    curricula = {"classify": TINY, "segment": TINY}
+    folders = train_all(tmp_path, seed=3, console=console, curricula=curricula, measured=4)
     assert [checkpoint.load(folder).task for folder in folders] == ["classify", "segment"]
     shown = console.file.getvalue()
     assert "classify: training" in shown
@@ -31,9 +31,9 @@ def test_both_networks_are_trained_side_by_side(tmp_path):
 
 
 def test_failed_run_stops_the_other_and_says_so(tmp_path, capfd):
-    recipes = {"classify": BROKEN, "segment": LONG}
+    curricula = {"classify": BROKEN, "segment": LONG}
     with pytest.raises(ChildProcessError, match="classify failed"):
-        train_all(tmp_path, console=Console(file=io.StringIO()), recipes=recipes, measured=4)
+        train_all(tmp_path, console=Console(file=io.StringIO()), curricula=curricula, measured=4)
     assert list(tmp_path.iterdir()) == []
     assert "does not fill a batch" in capfd.readouterr().err
 
@@ -51,13 +51,13 @@ SCRIPT = """
 import sys
 from dataclasses import replace
 from pathlib import Path
-from models.training.run import RECIPES
+from models.training.run import CURRICULA
 from models.training.pair import train_all
 from rich.console import Console
 
 if __name__ == "__main__":
-    long = {task: replace(recipe, scenes=200) for task, recipe in RECIPES.items()}
-    train_all(Path(sys.argv[1]), recipes=long, console=Console(force_terminal=True))
+    long = {task: replace(one, scenes=200) for task, one in CURRICULA.items()}
+    train_all(Path(sys.argv[1]), curricula=long, console=Console(force_terminal=True))
 """
 
 

@@ -3,11 +3,11 @@ import pytest
 
 from models import checkpoint
 from models.training import run
-from models.training.loop import Recipe
+from models.training.curriculum import Curriculum
 from models.training.quality import UNSEEN_SEED
 from models.training.run import train
 
-TINY = Recipe(scenes=24, steps=4, batch_size=8, learning_rate=1e-3, alone=0.25)
+TINY = Curriculum(scenes=24, steps=4, batch_size=8, learning_rate=1e-3, alone=0.25)
 
 
 @pytest.mark.parametrize(
@@ -15,7 +15,7 @@ TINY = Recipe(scenes=24, steps=4, batch_size=8, learning_rate=1e-3, alone=0.25)
 )
 def test_a_run_writes_a_folder_that_loads(tmp_path, task, folder):
     heard = []
-    target = train(task, tmp_path, seed=3, recipe=TINY, measured=6, watch=heard.append)
+    target = train(task, tmp_path, seed=3, curriculum=TINY, measured=6, watch=heard.append)
     assert target == tmp_path / folder
     assert [path.name for path in tmp_path.iterdir()] == [folder]
     loaded = checkpoint.load(target)
@@ -25,8 +25,10 @@ def test_a_run_writes_a_folder_that_loads(tmp_path, task, folder):
     assert all(np.isfinite(progress.loss) for progress in heard if progress.doing == "training")
 
 
-def test_card_tells_recipe_seed_and_quality(tmp_path):
-    card = (train("classify", tmp_path, seed=3, recipe=TINY, measured=6) / "README.md").read_text()
+def test_card_tells_curriculum_seed_and_quality(tmp_path):
+    card = (
+        train("classify", tmp_path, seed=3, curriculum=TINY, measured=6) / "README.md"
+    ).read_text()
     assert "patchserve train --seed 3" in card
     assert "24 scenes" in card
     assert "**accuracy" in card
@@ -39,8 +41,8 @@ def test_what_is_there_is_replaced_only_when_asked(tmp_path):
     target.mkdir()
     (target / "mine").touch()
     with pytest.raises(FileExistsError, match="shapes-vit is there already"):
-        train("classify", tmp_path, recipe=TINY, measured=2)
-    train("classify", tmp_path, recipe=TINY, measured=2, overwrite=True)
+        train("classify", tmp_path, curriculum=TINY, measured=2)
+    train("classify", tmp_path, curriculum=TINY, measured=2, overwrite=True)
     assert not (target / "mine").exists()
     assert checkpoint.load(target).name == "shapes-vit"
 
@@ -52,26 +54,25 @@ def test_interrupted_run_leaves_nothing(tmp_path, doing):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        train("classify", tmp_path, recipe=TINY, measured=2, watch=interrupt)
+        train("classify", tmp_path, curriculum=TINY, measured=2, watch=interrupt)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_run_interrupted_while_it_saves_leaves_what_was_there(tmp_path, monkeypatch):
-    train("classify", tmp_path, seed=3, recipe=TINY, measured=2)
+    train("classify", tmp_path, seed=3, curriculum=TINY, measured=2)
     before = (tmp_path / "shapes-vit/model.safetensors").read_bytes()
 
     def half(saved, folder):
-        folder.mkdir()
         (folder / "config.json").write_text("{")
         raise KeyboardInterrupt
 
     monkeypatch.setattr(run, "save", half)
     with pytest.raises(KeyboardInterrupt):
-        train("classify", tmp_path, seed=4, recipe=TINY, measured=2, overwrite=True)
+        train("classify", tmp_path, seed=4, curriculum=TINY, measured=2, overwrite=True)
     assert [path.name for path in tmp_path.iterdir()] == ["shapes-vit"]
     assert (tmp_path / "shapes-vit/model.safetensors").read_bytes() == before
 
 
 def test_seed_of_the_unseen_scenes_is_refused(tmp_path):
     with pytest.raises(ValueError, match="kept for measuring"):
-        train("classify", tmp_path, seed=UNSEEN_SEED, recipe=TINY)
+        train("classify", tmp_path, seed=UNSEEN_SEED, curriculum=TINY)
