@@ -1,0 +1,73 @@
+"""SegFormer's decode head, folded: one matrix a stage, at the stage's own resolution.
+
+Knows nothing of the encoder. Projection, fusion and BatchNorm are one affine map of the stages'
+features, and a bilinear upsampling, whose weights sum to 1, commutes with such a map: so the map
+goes first, where there are 4 to 1024 times fewer tokens, and nothing is concatenated.
+"""
+
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import interpolate
+
+from models.optimize.dense import Dense
+from models.optimize.patches import affine
+from models.optimize.rewriting import rewrite
+from models.segformer import DecodeHead
+
+
+class LevelSum(nn.Module):
+    """relu(finest + coarser levels, upsampled): of tokens (B, h_i, w_i, D) to (B, h_1, w_1, D)."""
+
+    def forward(self, levels: list[Tensor]) -> Tensor:
+        total, *coarser = levels
+        for level in coarser:
+            total = total + upsample(level, total)  # (B, h_1, w_1, D)
+        return torch.relu(total)
+
+
+def upsample(level: Tensor, like: Tensor) -> Tensor:
+    """Tokens (B, h, w, D), bilinearly, on the grid of others; align_corners is False."""
+    image = interpolate(
+        level.permute(0, 3, 1, 2), like.shape[1:3], mode="bilinear", align_corners=False
+    )
+    return image.permute(0, 2, 3, 1)  # (B, h_1, w_1, D)
+
+
+class FoldedDecodeHead(nn.Module):
+    """`models.segformer.DecodeHead` with one matrix a stage; float64 folds, the weights round once.
+
+    The stages' features, each (B, C_i, H_i, W_i), to logits (B, num_labels, H_1, W_1).
+    """
+
+    def __init__(self, plain: DecodeHead) -> None:
+        super().__init__()
+        scale, bias = affine(plain.norm)  # each (D,)
+        fuse = plain.fuse.weight.detach().double().flatten(1) * scale[:, None]  # (D, stages D)
+        slices = fuse.chunk(len(plain.projections), dim=1)[::-1]  # the deepest stage comes first
+        weights = []
+        for layer, part in zip(cast(list[nn.Linear], plain.projections), slices, strict=True):
+            weights.append(part @ layer.weight.detach().double())  # (D, C_i)
+            bias = bias + part @ layer.bias.detach().double()  # (D,)
+        dtype = plain.fuse.weight.dtype
+        finest, *coarser = (weight.to(dtype) for weight in weights)
+        self.projections = nn.ModuleList([Dense(finest, bias.to(dtype)), *map(Dense, coarser)])
+        self.sum = LevelSum()
+        self.head = Dense(plain.head.weight.flatten(1), plain.head.bias)
+
+    def forward(self, features: list[Tensor]) -> Tensor:
+        levels = [
+            projection(x.permute(0, 2, 3, 1))  # (B, H_i, W_i, D)
+            for projection, x in zip(self.projections, features, strict=True)
+        ]
+        return self.head(self.sum(levels)).permute(0, 3, 1, 2)  # (B, num_labels, H_1, W_1)
+
+
+def fold_decode_head(network: nn.Module) -> nn.Module:
+    """SegFormer's decode head as one matrix a stage, before the upsampling."""
+
+    def rule(module: nn.Module) -> nn.Module | None:
+        return FoldedDecodeHead(module) if isinstance(module, DecodeHead) else None
+
+    return rewrite(network, rule)
