@@ -113,7 +113,8 @@ class ViT(nn.Module):
         patches = self.patch_embedding(pixels)  # (B, rows, columns, D)
         grid = (patches.shape[1], patches.shape[2])
         names = ("class_token", "distillation_token")[: self.config.num_prefix_tokens]
-        prefix = [getattr(self, name).expand(len(pixels), -1, -1) for name in names]  # (B, 1, D)
+        B = pixels.shape[0]  # not len(): a graph for any batch is traced with it
+        prefix = [getattr(self, name).expand(B, -1, -1) for name in names]  # each (B, 1, D)
         x = torch.cat([*prefix, patches.flatten(1, 2)], dim=1)  # (B, K + N, D): equation 1
         return self.dropout(x + self.positions_for(grid, x)), grid
 
