@@ -3,25 +3,102 @@
 Knows nothing of how networks learn.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from app.commands.failures import readable_errors
-from app.commands.options import Count, Seed, Source
+from app.commands.failures import USAGE_ERROR, readable_errors, stop
+from app.commands.options import Count, Device, Seed, Source
+from app.commands.signals import INTERRUPTED, stopping
 from app.schemas import Task
 from models import checkpoint, training
 
 
-def train(
-    out: Annotated[Path, typer.Option(help="folder for both checkpoints")] = Path("runs/shapes"),
-    seed: Seed = 1,
+def train(  # noqa: PLR0913 - each is a flag
+    data: Annotated[
+        str | None, typer.Option(help="a folder of pictures, or `scenes`; without: the bundled two")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(help="a network, e.g. vit-ti/16, segformer-b0")
+    ] = None,
+    from_: Annotated[
+        str | None, typer.Option("--from", help="a checkpoint to begin from: a folder or a hub id")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="folder for what comes of it")] = None,
+    task: Annotated[
+        Task | None, typer.Option(help="what to learn, if the data leaves it open")
+    ] = None,
+    preset: Annotated[str | None, typer.Option(help="scratch, fine-tune or article")] = None,
+    option: Annotated[
+        list[str] | None, typer.Option(help="of the network, e.g. positions=sinusoidal_2d")
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(min=1)] = None,
+    batch_size: Annotated[int | None, typer.Option(min=1)] = None,
+    learning_rate: Annotated[float | None, typer.Option(min=0.0)] = None,
+    image_size: Annotated[int | None, typer.Option(min=8, help="a side, in pixels")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="of everything random; 1")] = None,
+    device: Device = "auto",
+    resume: Annotated[bool, typer.Option(help="go on with an interrupted run")] = False,
     overwrite: Annotated[bool, typer.Option(help="replace what is there")] = False,
 ) -> None:
-    """Train the bundled checkpoints anew, on scenes that are drawn for it."""
+    """Train a network on your pictures, or, without --data, the bundled checkpoints anew."""
+    said: dict[str, Any] = {
+        "data": data,
+        "model": model,
+        "source": from_,
+        "task": task,
+        "preset": preset,
+        "options": pairs(option) if option else None,
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "learning_rate": learning_rate,
+        "image_size": image_size,
+        "seed": seed,
+    }
+    said = {name: value for name, value in said.items() if value is not None}
     with readable_errors():
-        training.train_all(out, seed=seed, overwrite=overwrite)
+        target = out or default_folder(data)
+        if resume:
+            with watched(target) as how:
+                training.resume(target, said=said, device=device, **how)
+        elif data is not None:
+            plan = training.Plan(**said)
+            with watched(target) as how:
+                training.fit(plan, target, overwrite=overwrite, device=device, **how)
+        elif strange := said.keys() - {"seed"}:
+            raise ValueError(f"--data is missing: what to learn from (for {', '.join(strange)})")
+        else:
+            training.train_all(target, seed=1 if seed is None else seed, overwrite=overwrite)
+
+
+def default_folder(data: str | None) -> Path:
+    """The folder of a run, by what it learns from."""
+    return Path("runs") / (
+        "shapes" if data is None else Path(data.partition(":")[0]).absolute().name
+    )
+
+
+def pairs(options: list[str]) -> dict[str, str]:
+    """name=value texts as a table; ends the program at one that is none."""
+    if odd := [option for option in options if "=" not in option]:
+        stop(f"--option is name=value, not {odd[0]}", USAGE_ERROR)
+    return dict(option.split("=", 1) for option in options)
+
+
+@contextmanager
+def watched(folder: Path) -> Iterator[dict[str, Any]]:
+    """Show a run, and let it be interrupted: then say how to go on."""
+    try:
+        with stopping() as told, training.Display() as display:
+            yield {"stop": told, "watcher": display}
+            display.say(f"written to {folder}")
+    except training.Interrupted:
+        stop(f"interrupted; patchserve train --resume --out {folder} goes on", INTERRUPTED)
+    except KeyboardInterrupt:
+        stop("interrupted", INTERRUPTED)
 
 
 def scenes(
