@@ -3,14 +3,28 @@
 Knows nothing of checkpoints, nor of who runs the form.
 """
 
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
+import torch
 from torch import nn
 
 from models.optimize.attention import fuse_qkv
 from models.optimize.blocks import drop_unread_tokens, fuse_residuals
+from models.optimize.convolutions import convolutions_by_onednn, convolutions_pass
 from models.optimize.decoder import fold_decode_head
+from models.optimize.form import place, split_batches
+from models.optimize.layout import channels_last
+from models.optimize.linears import linears_by_onednn, linears_pass
+from models.optimize.mixing import heads_by_onednn, heads_pass
+from models.optimize.normalization import fold_normalization
 from models.optimize.patches import fold_batch_norms, patches_by_matrix
 from models.optimize.reduction import reduce_by_matrix
 from models.optimize.rewriting import Transformation
+from models.preprocessing import Preprocessing
+
+__all__ = ["FOLDINGS", "Step", "Transformation", "fold", "optimize", "steps"]
 
 FOLDINGS: tuple[Transformation, ...] = (
     fold_decode_head,
@@ -21,10 +35,69 @@ FOLDINGS: tuple[Transformation, ...] = (
     fuse_qkv,
     fuse_residuals,
 )
+ONEDNN: tuple[tuple[Transformation, Callable[[torch.dtype], bool]], ...] = (
+    (linears_by_onednn, linears_pass),
+    (convolutions_by_onednn, convolutions_pass),
+    (heads_by_onednn, heads_pass),
+)
+PIXELS_AT_ONCE = 256 * 256  # on a CPU
+
+
+class Step(NamedTuple):
+    """One transformation of a network, under its name."""
+
+    name: str
+    apply: Transformation
+
+
+def steps(
+    *,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype = torch.float32,
+    normalization: Preprocessing | None = None,
+    compile: bool = False,
+) -> tuple[Step, ...]:
+    """What `optimize` does, in order. Each step is applied to what the one before it gave.
+
+    On a CPU each operator of oneDNN is tried, which takes some milliseconds, and left out where it
+    does not pay.
+    """
+    device = torch.device(device)
+    chosen = [Step(folding.__name__, folding) for folding in FOLDINGS]
+    if normalization is not None:
+        folding = partial(fold_normalization, preprocessing=normalization)
+        chosen.append(Step("fold_normalization", folding))
+    chosen.append(Step("place", partial(place, device=device, dtype=dtype)))
+    chosen.append(Step("channels_last", channels_last))
+    if device.type == "cpu":
+        chosen += [Step(step.__name__, step) for step, pays in ONEDNN if pays(dtype)]
+        split = partial(split_batches, pixels_at_once=PIXELS_AT_ONCE)
+        chosen.append(Step("split_batches", split))
+    return tuple(chosen)
 
 
 def fold(network: nn.Module) -> nn.Module:
     """The network with every folding applied, in torch's public operators and float32."""
     for folding in FOLDINGS:
         network = folding(network)
+    return network
+
+
+def optimize(
+    network: nn.Module,
+    *,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype = torch.float32,
+    normalization: Preprocessing | None = None,
+    compile: bool = False,
+) -> nn.Module:
+    """The inference form of a network in eval mode: the same outputs, from the same call.
+
+    With a `normalization` it takes the bytes that this is for, uint8 (B, H, W, 3), in place of
+    pixels; a classifier's form has `classify`, too. Logits are of `dtype`. The network stays as it
+    is and shares the weights that did not change. The form has no state: any number of threads may
+    run it at once, on any sizes of batch and image that the network takes.
+    """
+    for step in steps(device=device, dtype=dtype, normalization=normalization, compile=compile):
+        network = step.apply(network)
     return network

@@ -9,7 +9,7 @@ from models import encoder, mit
 from models.attention import AxialAttention
 from models.optimize.attention import FirstTokensAttention, FusedAttention, fuse_qkv
 from models.optimize.dense import Dense
-from models.optimize.rewriting import copied, rewrite
+from models.optimize.rewriting import replaced, rewrite
 from models.vit import ViT
 
 
@@ -42,7 +42,7 @@ class ResidualMLP(nn.Module):
 class Depthwise(nn.Module):
     """A depthwise 3 x 3 convolution and its activation on a grid: (B, H, W, C) -> (B, H, W, C)."""
 
-    def __init__(self, convolution: nn.Conv2d, activation: nn.Module) -> None:
+    def __init__(self, convolution: nn.Module, activation: nn.Module) -> None:
         super().__init__()
         self.convolution, self.activation = convolution, activation
 
@@ -113,13 +113,9 @@ def drop_unread_tokens(network: nn.Module) -> nn.Module:
             return None
         if not isinstance(module.encoder, encoder.Encoder):
             return None
-        *others, last = module.encoder.blocks
-        cut = first_tokens_block(last, 2 if module.config.distillation_head else 1)
-        if cut is None:
-            return None
-        twin, inner = copied(module), copied(module.encoder)
-        inner._modules["blocks"] = nn.ModuleList([*others, cut])
-        twin._modules["encoder"] = inner
-        return twin
+        last = len(module.encoder.blocks) - 1
+        count = 2 if module.config.distillation_head else 1
+        block = first_tokens_block(module.encoder.blocks[last], count)
+        return None if block is None else replaced(module, f"encoder.blocks.{last}", block)
 
     return rewrite(network, rule)

@@ -5,10 +5,12 @@ Knows nothing of what is replaced by what.
 
 import copy
 from collections.abc import Callable
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
+Module = TypeVar("Module", bound=nn.Module)
 Transformation = Callable[[nn.Module], nn.Module]
 Rule = Callable[[nn.Module], nn.Module | None]  # what to put in a module's place; None: look inside
 
@@ -27,7 +29,15 @@ def rewrite(module: nn.Module, rule: Rule) -> nn.Module:
     return twin
 
 
-def copied(module: nn.Module, convert: Callable[[Tensor], Tensor] = Tensor.detach) -> nn.Module:
+def replaced(module: nn.Module, path: str, part: nn.Module) -> nn.Module:
+    """A copy of the module in which the part at a path, as "encoder.blocks.3", is another."""
+    name, _, rest = path.partition(".")
+    twin = copied(module)
+    twin._modules[name] = replaced(module.get_submodule(name), rest, part) if rest else part
+    return twin
+
+
+def copied(module: Module, convert: Callable[[Tensor], Tensor] = Tensor.detach) -> Module:
     """A copy of one module, of the same parts, whose tensors are what `convert` makes of them."""
     twin = copy.copy(module)
     twin._modules = dict(module._modules)
