@@ -13,12 +13,12 @@ from functools import partial
 from typing import Literal, TypeVar
 
 from app.batcher import Batcher, Ticket
-from app.engine import EngineInput, EngineOutput, EngineSeam, ModelInfo
 from app.errors import NotReady, Overloaded
 from app.images import Photo, decode
 from app.lanes import Lane
 from app.metrics import Metrics
 from app.schemas import Task
+from app.seam import EngineInput, EngineOutput, EngineSeam, ModelInfo
 from app.trips import Trip
 
 logger = logging.getLogger(__name__)
@@ -197,7 +197,8 @@ class Deployment:
             )
             self._metrics.image_pixels.labels(self.name).observe(photo.width * photo.height)
             try:
-                output = await ticket.run(make_input(photo), key=photo.pixels.shape)
+                one = make_input(photo)
+                output = await ticket.run(one, key=(type(one), photo.pixels.shape))
             finally:  # also when the caller leaves: a batch may have taken the image by then
                 trip.place = "compute" if ticket.batch_size else "queue"
             trip.stages |= {"queue": ticket.queue_seconds, **output.stages}

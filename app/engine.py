@@ -5,87 +5,38 @@ Knows nothing of queues, threads or HTTP; whoever calls it does so from one thre
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import cast
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from app.schemas import Task
+from app.seam import (
+    Batch,
+    ClassifyInput,
+    EmbedInput,
+    EngineInput,
+    EngineOutput,
+    ExplainInput,
+    ModelInfo,
+    Ranking,
+    Relevance,
+    SegmentInput,
+)
 from models import checkpoint
+from models.explain import Explanation, explain
 from models.label_map import label_map
 from models.preprocessing import Preprocessing, normalize
+from models.segformer import SegformerClassifier
+from models.vit import ViT
+
+Classifier = ViT | SegformerClassifier
+Said = torch.Tensor | list[Explanation]  # what a batch gave, before it is brought to the caller
 
 REPEATS = 3  # of each batch size at warm-up
 LEAST_INPUT_SIZE = 32  # of a SegFormer, whose stages shrink it 32 times
 FREE_INPUT_SIZE = (512, 512)  # warm-up pixels of a checkpoint that fixes no input size
-
-
-class ClassifyInput(NamedTuple):
-    """One image to classify: uint8 (H, W, 3), and how many labels to return."""
-
-    pixels: NDArray[np.uint8]
-    top_k: int
-
-
-class SegmentInput(NamedTuple):
-    """One image to segment: uint8 (H, W, 3), and the (height, width) that its mask shall have."""
-
-    pixels: NDArray[np.uint8]
-    size: tuple[int, int]
-
-
-class Ranking(NamedTuple):
-    """The best labels of one image, best first: their indices and their scores."""
-
-    indices: list[int]
-    scores: list[float]
-
-
-EngineInput = ClassifyInput | SegmentInput
-LabelMap = NDArray[np.uint8] | NDArray[np.uint16]
-EngineOutput = Ranking | LabelMap
-
-
-class Batch(NamedTuple):
-    """What a batch gave: one output per input, in order, and the seconds of each stage."""
-
-    outputs: list[EngineOutput]
-    stages: dict[str, float]
-
-
-@dataclass(frozen=True)
-class ModelInfo:
-    """What is known of a loaded model; `input_size` is (height, width), None where any will do."""
-
-    task: Task
-    labels: tuple[str, ...]
-    preprocessing: Preprocessing
-    device: str
-    dtype: str
-    parameters: int
-
-
-class EngineSeam(Protocol):
-    """What the service asks of an engine, so that a test can stand in for one."""
-
-    def load(self) -> ModelInfo:
-        """Read the checkpoint and place the network on the device."""
-        ...
-
-    def warm_up(self, max_batch_size: int, budget_s: float) -> dict[int, float]:
-        """Run batches of growing size; seconds by batch size, at least for 1."""
-        ...
-
-    def run(self, inputs: Sequence[EngineInput]) -> Batch:
-        """Run one batch of equal shapes."""
-        ...
-
-    def memory(self) -> dict[str, int]:
-        """Bytes of the device's memory by kind; nothing on a CPU."""
-        ...
 
 
 class Engine:
@@ -169,16 +120,16 @@ class Engine:
 
     @torch.inference_mode()
     def run(self, inputs: Sequence[EngineInput]) -> Batch:
-        """Run one batch; all inputs have pixels of one shape. Logits never leave the device."""
+        """Run one batch: inputs of one kind, pixels of one shape. Logits never leave the device."""
         began = time.monotonic()
         batch = torch.from_numpy(np.stack([one.pixels for one in inputs])).to(self._device)
         staged = time.monotonic()
         pixels = normalize(batch, self._preprocessing).to(self._dtype)
-        logits = self._network(pixels)
+        said = self._compute(pixels, inputs)
         if self._device.type == "cuda":
             torch.cuda.synchronize(self._device)  # else the next stage is charged with this one
         computed = time.monotonic()
-        outputs = self._reduce(logits, inputs)
+        outputs = self._reduce(said, inputs)
         done = time.monotonic()
         stages = {
             "stage_in": staged - began,
@@ -200,20 +151,45 @@ class Engine:
             "total": torch.cuda.get_device_properties(self._device).total_memory,
         }
 
-    def _reduce(self, logits: torch.Tensor, inputs: Sequence[EngineInput]) -> list[EngineOutput]:
+    def _compute(self, pixels: torch.Tensor, inputs: Sequence[EngineInput]) -> Said:
+        match inputs[0]:
+            case EmbedInput():
+                return cast(Classifier, self._network).classify(pixels).embedding  # (B, D)
+            case ExplainInput():  # one by one: the attention of a whole batch may not fit
+                methods = [one.method for one in inputs if isinstance(one, ExplainInput)]
+                pairs = zip(pixels.split(1), methods, strict=True)
+                return [explain(self._network, image, method) for image, method in pairs]
+        return self._network(pixels)  # (B, num_labels, ...)
+
+    def _reduce(self, said: Said, inputs: Sequence[EngineInput]) -> list[EngineOutput]:
+        if isinstance(said, list):
+            top_ks = [one.top_k for one in inputs if isinstance(one, ExplainInput)]
+            logits = torch.cat([explanation.logits for explanation in said])
+            rankings = self._rank(logits, top_ks)
+            return [_relevance(*pair) for pair in zip(rankings, said, strict=True)]
+        if isinstance(inputs[0], EmbedInput):
+            return list(said.float().cpu().numpy())
         if self._task == "classify":
-            return self._rank(
-                logits, [one.top_k for one in inputs if isinstance(one, ClassifyInput)]
-            )
+            top_ks = [one.top_k for one in inputs if isinstance(one, ClassifyInput)]
+            return list(self._rank(said, top_ks))
         sizes = [one.size for one in inputs if isinstance(one, SegmentInput)]
         return [
-            label_map(image, size).cpu().numpy() for image, size in zip(logits, sizes, strict=True)
+            label_map(image, size).cpu().numpy() for image, size in zip(said, sizes, strict=True)
         ]
 
-    def _rank(self, logits: torch.Tensor, top_ks: Sequence[int]) -> list[EngineOutput]:
+    def _rank(self, logits: torch.Tensor, top_ks: Sequence[int]) -> list[Ranking]:
         scores, indices = self._scores(logits.float()).topk(max(top_ks))  # each (B, k)
         rows = zip(indices.tolist(), scores.tolist(), top_ks, strict=True)
         return [Ranking(index[:top_k], score[:top_k]) for index, score, top_k in rows]
+
+
+def _relevance(ranking: Ranking, explanation: Explanation) -> Relevance:
+    return Relevance(
+        ranking=ranking,
+        grid=explanation.relevance[0].cpu().numpy(),
+        cell=explanation.cell,
+        attention_distance=[heads[0].tolist() for heads in explanation.attention_distance],
+    )
 
 
 def _softmax(logits: torch.Tensor) -> torch.Tensor:

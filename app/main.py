@@ -18,13 +18,14 @@ from starlette.exceptions import HTTPException
 from app import health, routes
 from app.deployment import Deployment
 from app.edge import Edge, on_http_error, on_service_error
-from app.engine import Engine, EngineSeam, model_name, resolve_device
+from app.engine import Engine, model_name, resolve_device
 from app.errors import ServiceError
 from app.lanes import Lane
 from app.metrics import Metrics
 from app.openapi import component_schemas
 from app.routes import Limits
 from app.schemas import Task
+from app.seam import EngineSeam
 from app.settings import Settings
 
 LAG_INTERVAL_S = 0.25

@@ -18,7 +18,6 @@ from starlette.requests import ClientDisconnect
 from app import masks, openapi, parameters
 from app.bodies import read_image
 from app.deployment import Deployment
-from app.engine import ClassifyInput, LabelMap, Ranking, SegmentInput
 from app.errors import ClientGone, DeadlineExceeded, ModelNotLoaded, NotFound, ServiceError
 from app.images import Photo
 from app.metrics import Metrics
@@ -32,6 +31,7 @@ from app.schemas import (
     SegmentResponse,
     Task,
 )
+from app.seam import ClassifyInput, LabelMap, Ranking, SegmentInput
 from app.trips import Trip, unless_gone
 
 router = APIRouter()

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 Task = Literal["classify", "segment"]
+Method = Literal["gradient", "rollout"]  # of an explanation
 
 
 class Schema(BaseModel):

@@ -12,9 +12,12 @@ import typer
 from app import masks
 from app.commands.failures import USAGE_ERROR, one_line, readable_errors, stop
 from app.commands.options import Device, Images, Source
-from app.engine import (
+from app.engine import Engine
+from app.errors import ServiceError
+from app.images import Photo, decode, forbid_bombs
+from app.schemas import Task
+from app.seam import (
     ClassifyInput,
-    Engine,
     EngineInput,
     EngineOutput,
     LabelMap,
@@ -22,9 +25,6 @@ from app.engine import (
     Ranking,
     SegmentInput,
 )
-from app.errors import ServiceError
-from app.images import Photo, decode, forbid_bombs
-from app.schemas import Task
 from app.settings import Settings
 
 

@@ -12,9 +12,19 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from app.engine import Batch, ClassifyInput, EngineInput, ModelInfo, Ranking
 from app.main import create_app
 from app.schemas import Task
+from app.seam import (
+    Batch,
+    ClassifyInput,
+    EmbedInput,
+    EngineInput,
+    EngineOutput,
+    ExplainInput,
+    ModelInfo,
+    Ranking,
+    Relevance,
+)
 from app.settings import Settings
 from models.preprocessing import Preprocessing
 
@@ -25,7 +35,7 @@ class FakeEngine:
     """Answers by the first pixel, behind gates that a test may close.
 
     The label of an image is the channel that its first pixel has most of; a label map has that
-    label everywhere.
+    label everywhere; an explanation has all relevance in the upper left or, by rollout, right.
     """
 
     def __init__(self, task: Task) -> None:
@@ -57,13 +67,23 @@ class FakeEngine:
         outputs = [self._answer(one) for one in inputs]
         return Batch(outputs, {"stage_in": 0.001, "compute": 0.002, "postprocess": 0.001})
 
-    def _answer(self, one: EngineInput) -> Ranking | np.ndarray:
+    def _answer(self, one: EngineInput) -> EngineOutput:
         pixel = one.pixels[0, 0]
         best = 0 if pixel.max() == 0 else 1 + int(pixel.argmax())
-        if isinstance(one, ClassifyInput):
-            order = [best, *(index for index in range(len(LABELS)) if index != best)]
-            return Ranking(order[: one.top_k], [0.7, 0.1, 0.1, 0.1][: one.top_k])
+        match one:
+            case ClassifyInput():
+                return self._rank(best, one.top_k)
+            case EmbedInput():
+                return np.float32([best, 0.5])
+            case ExplainInput():
+                grid = np.zeros((2, 2), np.float32)
+                grid[0, one.method == "rollout"] = 1.0
+                return Relevance(self._rank(best, one.top_k), grid, 4, [[1.5, 2.5], [3.0, 4.0]])
         return np.full(one.size, best, np.uint8)
+
+    def _rank(self, best: int, top_k: int) -> Ranking:
+        order = [best, *(index for index in range(len(LABELS)) if index != best)]
+        return Ranking(order[:top_k], [0.7, 0.1, 0.1, 0.1][:top_k])
 
 
 def _open() -> threading.Event:

@@ -4,16 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from app.engine import (
-    ClassifyInput,
-    Engine,
-    SegmentInput,
-    model_name,
-    pick_dtype,
-    resolve_device,
-)
+from app.engine import Engine, model_name, pick_dtype, resolve_device
+from app.seam import ClassifyInput, EmbedInput, ExplainInput, SegmentInput
 from models import checkpoint
 from models.checkpoint import Checkpoint, CheckpointError
+from models.explain import METHODS, explain
 from models.mit import SegformerConfig
 from models.preprocessing import Preprocessing, normalize
 from models.segformer import Segformer
@@ -86,6 +81,51 @@ def test_a_batch_gives_each_image_its_own_softmax_best_first(save, device):
         assert output.indices == order
         assert output.scores == pytest.approx(scores[order].tolist(), abs=1e-5)
     assert set(batch.stages) == {"stage_in", "compute", "postprocess"}
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_an_embedding_is_what_the_head_reads(save, device):
+    folder = save("classify")
+    engine = Engine(folder, task="classify", device=device, dtype="float32")
+    preprocessing = engine.load().preprocessing
+    images = [random_pixels(seed, 16) for seed in range(3)]
+    outputs = engine.run([EmbedInput(image) for image in images]).outputs
+    with torch.inference_mode():
+        pixels = normalize(torch.from_numpy(np.stack(images)), preprocessing)
+        expected = checkpoint.load(folder).network.classify(pixels).embedding
+    assert all(output.dtype == np.float32 for output in outputs)
+    torch.testing.assert_close(torch.from_numpy(np.stack(outputs)), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_each_image_of_a_batch_is_explained_as_it_asks(save, device):
+    folder = save("classify")
+    engine = Engine(folder, task="classify", device=device, dtype="float32")
+    preprocessing = engine.load().preprocessing
+    images = [random_pixels(seed, 16) for seed in range(2)]
+    asked = [ExplainInput(*one) for one in zip(images, (1, 3), METHODS, strict=True)]
+    batch = engine.run(asked)
+    network = checkpoint.load(folder).network
+    for one, output in zip(asked, batch.outputs, strict=True):
+        expected = explain(
+            network, normalize(torch.from_numpy(one.pixels)[None], preprocessing), one.method
+        )
+        assert output.ranking.indices[0] == expected.logits[0].argmax()
+        assert len(output.ranking.indices) == one.top_k
+        assert output.grid == pytest.approx(expected.relevance[0].numpy(), abs=1e-4)
+        assert output.cell == expected.cell == 8
+        distances = [heads[0].tolist() for heads in expected.attention_distance]
+        assert output.attention_distance == [pytest.approx(heads, abs=1e-3) for heads in distances]
+    assert set(batch.stages) == {"stage_in", "compute", "postprocess"}
+
+
+def test_explaining_leaves_the_answers_as_they_are(save):
+    engine = Engine(save("classify"), task="classify")
+    engine.load()
+    one = ClassifyInput(random_pixels(1, 16), 3)
+    before = engine.run([one]).outputs
+    engine.run([ExplainInput(one.pixels, 1, "gradient")])
+    assert engine.run([one]).outputs == before
 
 
 @pytest.mark.parametrize(("labels", "multi_label"), [(("only",), False), (("a", "b", "c"), True)])

@@ -9,8 +9,9 @@ import pytest
 import torch
 from PIL import Image
 
-from app.engine import ClassifyInput, Engine, SegmentInput
+from app.engine import Engine
 from app.images import decode
+from app.seam import ClassifyInput, SegmentInput
 from models import checkpoint
 from models.checkpoint import Checkpoint
 from models.mit import SegformerConfig
