@@ -1,0 +1,184 @@
+"""Measures our networks, plain and step by step, against the other ways to run them.
+
+    python -m bench.models [--models NAME...] [--batches N...] [--contenders NAME...] [--no-steps]
+                           [--device cpu|cuda] [--rounds N] [--seconds S] [--out FOLDER]
+
+Weights are random, but the same for everyone, and so are the inputs. Each contender is a process
+of its own with as many threads as there are cores and no variable set that tunes; they take turns.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from bench import machine, random_checkpoints, standings
+from bench.contenders import CONTENDERS, SERVED, UNTIL, Job, contender
+from bench.race import Figures, Limits, race
+from bench.standings import BASE, REFERENCE, Standing, Yardstick
+from models.optimize import steps
+
+RESULTS = Path(__file__).parent / "results" / "models.md"
+CASES = {  # the batch sizes of each network
+    "ViT-Ti/16": (1, 8),
+    "ViT-B/16": (1, 8),
+    "SegFormer-B0": (1, 4),
+    "SegFormer-B2": (1, 4),
+    "SegFormer-B5": (1,),
+}
+FEW = ("SegFormer-B5", (BASE, "ours, plain", "ours"))  # it takes seconds: few contenders
+OURS_SERVED = "ours" + SERVED
+ALLOCATOR = {  # freed memory stays with the process, as patchserve sets it at its start
+    "MALLOC_MMAP_THRESHOLD_": str(2**30),
+    "MALLOC_TRIM_THRESHOLD_": str(2**31 - 1),
+}
+SERVING = ALLOCATOR | {"OMP_WAIT_POLICY": "PASSIVE"}
+
+
+class Options(NamedTuple):
+    """What the command line asks for."""
+
+    models: Sequence[str]
+    batches: Sequence[int]
+    contenders: Sequence[str]
+    steps: bool
+    device: str
+    limits: Limits
+    out: Path
+
+
+def parsed(arguments: Sequence[str]) -> Options:
+    """The options of a command line; everything, unless it says otherwise."""
+    parser = argparse.ArgumentParser(prog="bench.models")
+    parser.add_argument("--models", nargs="+", choices=CASES, default=list(CASES))
+    parser.add_argument("--batches", nargs="+", type=int, default=[])
+    parser.add_argument("--contenders", nargs="+", default=[])
+    parser.add_argument("--no-steps", action="store_true")
+    parser.add_argument("--device", choices=CONTENDERS, default="cpu")
+    parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--seconds", type=float, default=5.0)
+    parser.add_argument("--out", type=Path, default=RESULTS.parent)
+    given = parser.parse_args(arguments)
+    limits = Limits(given.rounds, given.seconds)
+    known = CONTENDERS[given.device]
+    names = [name for name in known if not given.contenders or name in given.contenders]
+    reference = next(iter(known))  # what the others' logits are compared with
+    names = list(dict.fromkeys([reference, BASE, *names]))
+    return Options(
+        given.models, given.batches, names, not given.no_steps, given.device, limits, given.out
+    )
+
+
+def measured_peaks(device: str) -> dict[str, float]:
+    """TFLOP/s of matrix products by dtype, the best of the ways to multiply."""
+    found = subprocess.run(  # noqa: S603  # ourselves
+        [sys.executable, "-m", "bench.peak", device], stdout=subprocess.PIPE, check=True
+    )
+    return {dtype: max(ways.values()) for dtype, ways in json.loads(found.stdout).items()}
+
+
+def step_names(name: str, device: str) -> list[str]:
+    """Our optimization up to each step that changes this network, but the last: that is "ours"."""
+    form: torch.nn.Module = random_checkpoints.network(name).eval()
+    normalization = random_checkpoints.preprocessing(name)
+    dtype = torch.float32 if device == "cpu" else torch.bfloat16
+    found = []
+    for step in steps(device=device, dtype=dtype, normalization=normalization):
+        before, form = form, step.apply(form)
+        if repr(form) != repr(before):
+            found.append(UNTIL + step.name)
+    return found[:-1]
+
+
+def prepare(name: str, batches: Sequence[int], options: Options, folder: Path) -> None:
+    """Put into the folder what the contenders read: weights, inputs, and converted graphs."""
+    random_checkpoints.write(name, folder)
+    formats = {contender(options.device, one).needs for one in options.contenders} - {""}
+    for batch in batches:
+        job = Job(folder, batch)
+        for file, tensor in zip(
+            (job.images, job.pixels), random_checkpoints.images(name, batch), strict=True
+        ):
+            np.save(file, tensor.numpy())
+        for format_ in formats:
+            command = [sys.executable, "-m", "bench.transformers_networks", format_]
+            files = [str(folder), str(job.pixels), str(job.converted(format_))]
+            with (folder / "errors.txt").open("a") as errors:
+                subprocess.run(  # noqa: S603  # ourselves
+                    [*command, *files], stdout=errors, stderr=errors, check=False
+                )
+
+
+def measure(name: str, options: Options, folder: Path) -> list[Standing]:
+    """The races on one network: as installed, and with our allocator settings; every batch."""
+    batches = [b for b in CASES[name] if not options.batches or b in options.batches]
+    prepare(name, batches, options, folder)
+    names = [one for one in options.contenders if name != FEW[0] or one in FEW[1]]
+    installed = run({one: {} for one in names}, batches, [], options, folder)
+    if options.device == "cuda":  # where another allocator is at work
+        return [Standing(name, batch, installed[batch], {}) for batch in batches]
+    whole = options.steps and name != FEW[0]
+    some = step_names(name, options.device) if whole else []
+    entries = dict.fromkeys([*names, *some], ALLOCATOR) | {REFERENCE: {}}
+    if "ours" in names:
+        entries[OURS_SERVED] = SERVING
+    tuned = run(entries, batches, some, options, folder)
+    return [Standing(name, batch, installed[batch], tuned[batch]) for batch in batches]
+
+
+def run(
+    entries: dict[str, dict[str, str]],
+    batches: Sequence[int],
+    only_first: Sequence[str],
+    options: Options,
+    folder: Path,
+) -> dict[int, dict[str, Figures]]:
+    """A race on each batch; some contenders take part in the first only."""
+    others = [name for name in entries if name not in only_first]
+    who = {batch: others if index else list(entries) for index, batch in enumerate(batches)}
+    return race(entries, folder, who, options.device, options.limits)
+
+
+def heading(options: Options, peaks: dict[str, float]) -> list[str]:
+    """What the tables mean, and the machine."""
+    where = machine.cpu() if options.device == "cpu" else torch.cuda.get_device_name()
+    return [
+        "# Ways to run the networks",
+        "",
+        f"{where}; matrix products at most {peaks['float32']:.3f} TFLOP/s in float32 and "
+        f"{peaks['bfloat16']:.3f} in bfloat16, measured in the same run. Medians of at least "
+        f"{options.limits.rounds} rounds, in which the contenders take turns, each a process of "
+        "its own. In brackets the quartiles and the least.",
+        "",
+    ]
+
+
+def main(arguments: Sequence[str] = ()) -> None:
+    """Print the tables and keep them, with a picture; after each network, what is there by then."""
+    options = parsed(arguments)
+    peaks = measured_peaks(options.device)
+    lines = heading(options, peaks)
+    print("\n".join(lines))
+    found: list[Standing] = []
+    for name in options.models:
+        with tempfile.TemporaryDirectory() as folder:
+            these = measure(name, options, Path(folder))
+        names = {one for standing in these for one in {**standing.installed, **standing.tuned}}
+        dtypes = {one: contender(options.device, one).dtype for one in names}
+        table = standings.table(these, Yardstick(random_checkpoints.flops(name), peaks, dtypes))
+        print("\n".join(table), flush=True)
+        found, lines = found + these, lines + table
+        options.out.mkdir(parents=True, exist_ok=True)
+        (options.out / RESULTS.name).write_text("\n".join(lines))
+        standings.draw(found, options.out / RESULTS.with_suffix(".png").name)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

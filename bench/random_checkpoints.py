@@ -1,0 +1,87 @@
+"""Owns the networks that the benchmark runs: the published sizes with random weights, as folders.
+
+Knows nothing of who runs them.
+"""
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from models import checkpoint
+from models.architectures import Network
+from models.checkpoint import Checkpoint
+from models.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing, normalize
+from models.segformer import Segformer
+from models.variants import segformer_config, vit_config
+from models.vit import ViT
+
+LABELS = {"ViT": 1000, "SegFormer": 150}
+SIDES = {"ViT": 224, "SegFormer": 512}
+
+
+def network(name: str) -> Network:
+    """The untrained network of a name such as ViT-B/16 or SegFormer-B0."""
+    kind, _, size = name.partition("-")
+    if kind == "ViT":
+        return ViT(vit_config(size, num_labels=LABELS[kind]))
+    return Segformer(segformer_config(size, num_labels=LABELS[kind]))
+
+
+def preprocessing(name: str) -> Preprocessing:
+    """What the published checkpoints of that kind ask of an image."""
+    kind = name.partition("-")[0]
+    size = (SIDES[kind], SIDES[kind])
+    if kind == "ViT":
+        return Preprocessing(size=size)
+    return Preprocessing("SegformerImageProcessor", size, mean=IMAGENET_MEAN, std=IMAGENET_STD)
+
+
+def write(name: str, folder: Path) -> None:
+    """Save the network with random weights, none of them neutral, so that no step hides an error.
+
+    Matrices keep the size of what passes through them, so that logits differ by about 1.
+    """
+    random, generator = network(name), torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for key, tensor in random.state_dict().items():
+            fill(key, tensor, generator)
+    kind = name.partition("-")[0]
+    labels = tuple(f"label {i}" for i in range(LABELS[kind]))
+    task = "classify" if kind == "ViT" else "segment"
+    checkpoint.save(Checkpoint(random, labels, preprocessing(name), task), folder)
+
+
+def fill(key: str, tensor: Tensor, generator: torch.Generator) -> None:
+    """Fill one tensor of a network's state."""
+    if tensor.ndim == 0:  # the number of batches that a BatchNorm has seen
+        return
+    noise = torch.randn(tensor.shape, generator=generator)
+    if key.endswith("running_var"):
+        tensor.copy_(noise.abs() + 0.5)
+    elif tensor.ndim == 1:
+        tensor.copy_(0.1 * noise + (1.0 if key.endswith("weight") else 0.0))
+    elif key.endswith(("token", "positions")):
+        tensor.copy_(0.5 * noise)
+    else:
+        tensor.copy_(noise / tensor[0].numel() ** 0.5)
+
+
+def images(name: str, batch: int) -> tuple[Tensor, Tensor]:
+    """Random images, uint8 (B, H, W, 3), and the same normalised, float (B, 3, H, W)."""
+    side = SIDES[name.partition("-")[0]]
+    generator = torch.Generator().manual_seed(batch)
+    pixels = torch.randint(0, 256, (batch, side, side, 3), dtype=torch.uint8, generator=generator)
+    return pixels, normalize(pixels, preprocessing(name))
+
+
+def flops(name: str) -> int:
+    """The floating-point operations that the network as published takes for one image.
+
+    Products and sums of matrix products and convolutions; all else is not counted.
+    """
+    side = SIDES[name.partition("-")[0]]
+    with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:
+        network(name).eval()(torch.empty(1, 3, side, side))
+    return int(counter.get_total_flops())

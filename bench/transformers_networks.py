@@ -1,0 +1,62 @@
+"""Owns transformers' networks as a user has them, and the graphs that other runtimes take of them.
+
+Knows nothing of ours. Run as a program it converts one: FORMAT CHECKPOINT INPUT.npy OUT.
+"""
+
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import transformers
+from torch import Tensor, nn
+
+
+class Logits(nn.Module):
+    """A network of transformers that gives a tensor: float (B, 3, H, W) to its logits."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        return self.network(pixel_values=pixels).logits
+
+
+def load(folder: Path, dtype: torch.dtype = torch.float32, device: str = "cpu") -> nn.Module:
+    """The network of a checkpoint, in eval mode, with the attention that it has by default."""
+    transformers.utils.logging.disable_progress_bar()
+    (name,) = transformers.AutoConfig.from_pretrained(folder).architectures
+    network = getattr(transformers, name).from_pretrained(folder, dtype=dtype)
+    return Logits(network).eval().to(device)
+
+
+def to_onnx(network: nn.Module, pixels: Tensor, file: Path) -> None:
+    """Write the network as ONNX, for this shape only."""
+    torch.onnx.export(network, (pixels,), file, dynamo=True, external_data=False, verbose=False)
+
+
+def to_openvino(network: nn.Module, pixels: Tensor, file: Path) -> None:
+    """Write the network as OpenVINO's own format, in float32, for this shape only."""
+    import openvino  # what converts to ONNX does without
+
+    model: Any = openvino.convert_model(network, example_input=pixels)
+    model.reshape({model.inputs[0]: openvino.PartialShape(list(pixels.shape))})
+    openvino.save_model(model, file, compress_to_fp16=False)
+
+
+CONVERTERS = {"onnx": to_onnx, "openvino": to_openvino}
+
+
+@torch.no_grad()
+def main(format_: str, folder: str, pixels: str, file: str) -> None:
+    """Convert the network of a folder for the shape of the stored input."""
+    warnings.simplefilter("ignore")  # of tracing: the logits are compared afterwards
+    shape = torch.from_numpy(np.load(pixels))
+    CONVERTERS[format_](load(Path(folder)), shape, Path(file))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
