@@ -27,6 +27,7 @@ from app.seam import (
 from models import checkpoint
 from models.explain import Explanation, explain
 from models.label_map import label_map
+from models.optimize import optimize
 from models.preprocessing import Preprocessing, normalize
 from models.segformer import SegformerClassifier
 from models.vit import ViT
@@ -76,8 +77,11 @@ class Engine:
             raise checkpoint.CheckpointError(
                 f"{loaded.name} is a model to {loaded.task}, not to {self._task}"
             )
-        self._network = loaded.network.to(self._device, self._dtype)
+        self._plain = loaded.network  # on the CPU, until an explanation is asked for
         self._preprocessing = input_of(loaded, self._input_size)
+        self._form = optimize(
+            self._plain, device=self._device, dtype=self._dtype, normalization=self._preprocessing
+        )
         independent = loaded.multi_label or len(loaded.labels) == 1
         self._scores: Callable[..., torch.Tensor] = torch.sigmoid if independent else _softmax
         return ModelInfo(
@@ -86,7 +90,7 @@ class Engine:
             preprocessing=self._preprocessing,
             device=str(self._device),
             dtype=str(self._dtype).removeprefix("torch."),
-            parameters=sum(parameter.numel() for parameter in self._network.parameters()),
+            parameters=sum(parameter.numel() for parameter in self._plain.parameters()),
         )
 
     def warm_up(self, max_batch_size: int, budget_s: float) -> dict[int, float]:
@@ -124,8 +128,7 @@ class Engine:
         began = time.monotonic()
         batch = torch.from_numpy(np.stack([one.pixels for one in inputs])).to(self._device)
         staged = time.monotonic()
-        pixels = normalize(batch, self._preprocessing).to(self._dtype)
-        said = self._compute(pixels, inputs)
+        said = self._compute(batch, inputs)
         if self._device.type == "cuda":
             torch.cuda.synchronize(self._device)  # else the next stage is charged with this one
         computed = time.monotonic()
@@ -151,15 +154,16 @@ class Engine:
             "total": torch.cuda.get_device_properties(self._device).total_memory,
         }
 
-    def _compute(self, pixels: torch.Tensor, inputs: Sequence[EngineInput]) -> Said:
+    def _compute(self, batch: torch.Tensor, inputs: Sequence[EngineInput]) -> Said:
         match inputs[0]:
             case EmbedInput():
-                return cast(Classifier, self._network).classify(pixels).embedding  # (B, D)
+                return cast(Classifier, self._form).classify(batch).embedding  # (B, D)
             case ExplainInput():  # one by one: the attention of a whole batch may not fit
+                network = self._plain.to(self._device)
                 methods = [one.method for one in inputs if isinstance(one, ExplainInput)]
-                pairs = zip(pixels.split(1), methods, strict=True)
-                return [explain(self._network, image, method) for image, method in pairs]
-        return self._network(pixels)  # (B, num_labels, ...)
+                pairs = zip(normalize(batch, self._preprocessing).split(1), methods, strict=True)
+                return [explain(network, image, method) for image, method in pairs]
+        return self._form(batch)  # (B, num_labels, ...)
 
     def _reduce(self, said: Said, inputs: Sequence[EngineInput]) -> list[EngineOutput]:
         if isinstance(said, list):
