@@ -1,0 +1,10 @@
+"""A second runtime for CPUs: the folded network in OpenVINO, behind the same call as in torch.
+
+Knows nothing of checkpoints, nor of who runs it. OpenVINO is an extra and is imported on use.
+"""
+
+from models.openvino_runtime.choice import faster
+from models.openvino_runtime.form import OpenVINOForm
+from models.openvino_runtime.package import available
+
+__all__ = ["OpenVINOForm", "available", "faster"]
