@@ -15,7 +15,8 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from starlette.exceptions import HTTPException
 
-from app import health, routes
+from app import health, listing, routes
+from app.answering import Limits
 from app.deployment import Deployment
 from app.edge import Edge, on_http_error, on_service_error
 from app.engine import Engine, model_name, resolve_device
@@ -23,7 +24,6 @@ from app.errors import ServiceError
 from app.lanes import Lane
 from app.metrics import Metrics
 from app.openapi import component_schemas
-from app.routes import Limits
 from app.schemas import Task
 from app.seam import EngineSeam
 from app.settings import Settings
@@ -121,6 +121,7 @@ def assemble(lifespan: Any, metrics: Metrics) -> FastAPI:
         redirect_slashes=False,
     )
     app.include_router(routes.router)
+    app.include_router(listing.router)
     app.include_router(health.router)
     metrics.start_routes(document(app)["paths"])
     app.add_middleware(Edge, metrics=metrics)

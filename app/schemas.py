@@ -38,6 +38,33 @@ class ClassifyResponse(Schema):
     predictions: list[Prediction]
 
 
+class EmbeddingResponse(Schema):
+    """What the classifier's head reads the labels from: one vector for an image."""
+
+    model: str
+    embedding: list[float]
+
+
+class ExplainResponse(Schema):
+    """The labels of an image, best first, and what the best one hangs on."""
+
+    model: str
+    method: Method
+    predictions: list[Prediction]
+    relevance: list[list[float]] = Field(
+        description="of each cell of the grid, by rows, from 0 on; the sum is 1, or 0 where "
+        "nothing was found to speak for the label"
+    )
+    box: tuple[float, float, float, float] = Field(
+        description="where the grid lies in the image: x, y, width, height in pixels; it may reach "
+        "beyond"
+    )
+    attention_distance: list[list[float]] = Field(
+        description="the mean attention distance of each layer and each of its heads, in pixels "
+        "of the network's input"
+    )
+
+
 class RunLengths(Schema):
     """A binary mask as COCO's compressed run lengths, column by column."""
 

@@ -64,6 +64,11 @@ class Relevance(NamedTuple):
     cell: int
     attention_distance: list[list[float]]
 
+    @property
+    def extent(self) -> tuple[int, int, int, int]:
+        """Top, left, bottom and right of the grid in pixels of the input."""
+        return 0, 0, self.grid.shape[0] * self.cell, self.grid.shape[1] * self.cell
+
 
 EngineInput = ClassifyInput | EmbedInput | ExplainInput | SegmentInput
 Embedding = NDArray[np.float32]  # (D,)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 Size = tuple[int, int]  # height, width
+Box = tuple[float, float, float, float]  # top, left, bottom, right in pixels
 Colour = tuple[float, float, float]  # red, green, blue
 
 NEAREST, LANCZOS, BILINEAR, BICUBIC, BOX, HAMMING = range(6)  # Pillow's numbers for its filters
@@ -76,6 +77,13 @@ class Preprocessing:
             return None
         top, left = (height - self.crop_size[0]) // 2, (width - self.crop_size[1]) // 2
         return top, left, top + self.crop_size[0], left + self.crop_size[1]
+
+    def source_box(self, height: int, width: int, box: Box) -> Box:
+        """Where a box of the network's input lies in an image of that size; it may reach beyond."""
+        resized = self.resized_size(height, width) or (height, width)
+        top, left = (self.crop_box(*resized) or (0, 0))[:2]
+        y, x = height / resized[0], width / resized[1]
+        return (top + box[0]) * y, (left + box[1]) * x, (top + box[2]) * y, (left + box[3]) * x
 
 
 def scaled_size(height: int, width: int, shortest: int, longest: int | None = None) -> Size:

@@ -28,7 +28,8 @@ def test_every_error_that_is_sent_is_named(kind):
 
 
 @pytest.mark.parametrize(
-    "path", ["/classify", "/segment", "/models", "/livez", "/readyz", "/startupz", "/metrics"]
+    "path",
+    ["/classify", "/segment", "/explain", "/models", "/livez", "/readyz", "/startupz", "/metrics"],
 )
 def test_every_endpoint_is_named(path):
     assert path in README

@@ -63,6 +63,7 @@ class FakeEngine:
         self.run_gate.wait(30)
         if self.run_error is not None:
             raise self.run_error
+        (_,) = {type(one) for one in inputs}  # a batch is of one kind
         self.batches.append(len(inputs))
         outputs = [self._answer(one) for one in inputs]
         return Batch(outputs, {"stage_in": 0.001, "compute": 0.002, "postprocess": 0.001})
@@ -77,7 +78,7 @@ class FakeEngine:
                 return np.float32([best, 0.5])
             case ExplainInput():
                 grid = np.zeros((2, 2), np.float32)
-                grid[0, one.method == "rollout"] = 1.0
+                grid[0, int(one.method == "rollout")] = 1.0
                 return Relevance(self._rank(best, one.top_k), grid, 4, [[1.5, 2.5], [3.0, 4.0]])
         return np.full(one.size, best, np.uint8)
 

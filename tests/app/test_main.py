@@ -52,10 +52,10 @@ async def test_every_route_is_documented_with_its_errors_and_examples(serve):
         page = await running.client.get("/docs")
     assert page.status_code == 200
     assert set(document["paths"]) == {
-        "/classify", "/segment", "/models", "/models/{name}",
+        "/classify", "/segment", "/explain", "/models", "/models/{name}",
         "/livez", "/readyz", "/startupz", "/metrics",
     }  # fmt: skip
-    for path in ("/classify", "/segment"):
+    for path in ("/classify", "/segment", "/explain"):
         operation = document["paths"][path]["post"]
         assert {"multipart/form-data", "application/json", "application/octet-stream"} <= set(
             operation["requestBody"]["content"]

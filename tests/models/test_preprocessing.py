@@ -147,3 +147,16 @@ def test_another_input_size_stretches_the_image_to_it():
 def test_another_input_size_cuts_away_the_same_part(trained, served):
     assert trained.at(384) == served
     assert served.input_size == (384, 384)
+
+
+@pytest.mark.parametrize(
+    ("preprocessing", "box"),
+    [
+        (Preprocessing(size=(50, 100)), (0.0, 0.0, 300.0, 400.0)),
+        (Preprocessing(size=None), (0.0, 0.0, 50.0, 100.0)),
+        (Preprocessing(size=None, shortest_edge=150, crop_size=(50, 100)), (100, 100, 200, 300)),
+        (Preprocessing(size=None, crop_size=(400, 400)), (-50, 0, 0, 100)),
+    ],
+)
+def test_a_box_of_the_input_is_found_again_in_the_image(preprocessing, box):
+    assert preprocessing.source_box(300, 400, (0, 0, 50, 100)) == pytest.approx(box)

@@ -107,6 +107,35 @@ async def test_the_samples_get_the_labels_and_masks_of_their_truth(client, truth
         assert (np.asarray(mask) == expected).mean() > 0.97
 
 
+async def test_relevance_falls_on_what_the_label_names(client, truth):
+    for name, entry in truth.items():
+        data = (SAMPLES / name).read_bytes()
+        picture = await client.post("/explain", content=data)
+        numbers = await client.post(
+            "/explain", content=data, headers={"Accept": "application/json"}
+        )
+        drawn, told = Image.open(BytesIO(picture.content)), numbers.json()
+        with Image.open(SAMPLES / name) as scene:
+            assert drawn.size == scene.size
+        assert drawn.text["label"] == told["predictions"][0]["label"] == entry["label"]
+        rows, columns = np.shape(told["relevance"])
+        shape = np.asarray(Image.open(SAMPLES / entry["mask"])) > 0
+        cells = Image.fromarray(shape.astype(np.float32)).resize((columns, rows), Image.BOX)
+        assert np.sum(told["relevance"] * np.asarray(cells)) > 1.2 * shape.mean()
+
+
+async def test_an_image_and_its_turned_copy_have_embeddings_that_differ(client, truth):
+    scene = Image.open(SAMPLES / next(iter(truth)))
+    embeddings = []
+    for image in (scene, scene, scene.rotate(90)):
+        file = BytesIO()
+        image.save(file, "PNG")
+        answer = await client.post("/classify?output=embedding", content=file.getvalue())
+        embeddings.append(answer.json()["embedding"])
+    assert embeddings[0] == pytest.approx(embeddings[1], abs=1e-4)
+    assert np.abs(np.subtract(embeddings[0], embeddings[2])).max() > 0.1
+
+
 async def test_both_models_answer_at_the_same_time(client):
     requests = [
         client.post(path, content=png((50 + i, 40)))

@@ -1,0 +1,90 @@
+"""Owns how every request about an image is answered: read, within its deadline, and counted.
+
+Knows nothing of what is asked; a route says what work to do.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Coroutine, Mapping
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from typing import Any
+
+from fastapi import Request, Response
+from starlette.requests import ClientDisconnect
+
+from app import parameters
+from app.bodies import read_image
+from app.deployment import Deployment
+from app.errors import ClientGone, DeadlineExceeded, ModelNotLoaded, ServiceError
+from app.metrics import Metrics
+from app.schemas import Task
+from app.trips import Trip, unless_gone
+
+Deployments = Mapping[Task, Deployment]
+Work = Callable[[Deployment, bytes, Trip], Coroutine[Any, Any, Response]]
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a request may cost."""
+
+    max_body_bytes: int
+    request_timeout_s: float
+
+
+def accepted(request: Request) -> str:
+    """All `Accept` lines of a request as the one that they mean."""
+    return ", ".join(request.headers.getlist("accept"))
+
+
+async def answer(request: Request, task: Task, work: Work) -> Response:
+    """Read the image of a request, do the work before the deadline, and count how it went."""
+    deployments: Deployments = request.state.deployments
+    deployment = deployments.get(task)
+    if deployment is None:
+        raise ModelNotLoaded(f"this service has no model to {task}")
+    metrics: Metrics = request.state.metrics
+    outcome = "internal"
+    try:
+        response = await _travel(request, deployment, work)
+        outcome = "ok"
+    except ServiceError as error:
+        outcome = error.code
+        raise
+    finally:
+        metrics.images.labels(deployment.name, outcome).inc()
+    return response
+
+
+async def _travel(request: Request, deployment: Deployment, work: Work) -> Response:
+    limits: Limits = request.state.limits
+    metrics: Metrics = request.state.metrics
+    timeout_s = parameters.timeout_s(request.headers, limits.request_timeout_s)
+    deployment.refuse_unready()  # before the upload, not after it
+    began = time.monotonic()
+    data = await _read(request, limits)
+    stages = {"read": time.monotonic() - began}
+    trip = Trip(asyncio.get_running_loop().time() + timeout_s, stages)
+    try:
+        async with asyncio.timeout_at(trip.deadline):
+            response = await unless_gone(request.receive, work(deployment, data, trip))
+    except (TimeoutError, DeadlineExceeded):
+        metrics.deadline_missed.labels(deployment.name, trip.place).inc()
+        raise DeadlineExceeded(f"not done within {timeout_s:g} s") from None
+    except ClientGone:
+        metrics.cancelled.labels(deployment.name, trip.place).inc()
+        raise
+    metrics.observe_stages(deployment.name, trip.stages)
+    response.headers["Server-Timing"] = trip.server_timing()
+    return response
+
+
+async def _read(request: Request, limits: Limits) -> bytes:
+    pool: Executor = request.state.pool
+    try:
+        return await read_image(
+            request.headers, request.stream(), max_bytes=limits.max_body_bytes, pool=pool
+        )
+    except ClientDisconnect:
+        raise ClientGone("the caller left while uploading") from None

@@ -1,0 +1,20 @@
+"""Owns what /openapi.json says: bodies, parameters, answers and errors, each with an example.
+
+Knows nothing of how a request is answered; a test holds it against the routes.
+"""
+
+from app.openapi.images import CLASSIFY, EXPLAIN, SEGMENT
+from app.openapi.parts import COMPONENTS, component_schemas
+from app.openapi.service import HEALTH, METRICS, MODEL, MODELS
+
+__all__ = [
+    "CLASSIFY",
+    "COMPONENTS",
+    "EXPLAIN",
+    "HEALTH",
+    "METRICS",
+    "MODEL",
+    "MODELS",
+    "SEGMENT",
+    "component_schemas",
+]
