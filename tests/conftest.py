@@ -1,11 +1,16 @@
 """Owns what every test may ask for."""
 
 import json
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image, ImageDraw
 
 SAMPLES = Path(__file__).parent / "samples"
+KINDS = ("cross", "disc", "stripes")
+WIDTH, HEIGHT = 40, 36
 
 
 @pytest.fixture
@@ -17,3 +22,84 @@ def anyio_backend() -> str:
 def truth() -> dict[str, dict[str, str]]:
     """The sample scenes' truth: `label` and `mask` by file name."""
     return json.loads((SAMPLES / "truth.json").read_text())
+
+
+@pytest.fixture(scope="session")
+def labelled_folder() -> Callable[..., Path]:
+    """Draw a folder with a subfolder for each label."""
+    return draw_labelled
+
+
+@pytest.fixture(scope="session")
+def masked_folder() -> Callable[..., Path]:
+    """Draw a folder of images/ and masks/."""
+    return draw_masked
+
+
+@pytest.fixture(scope="session")
+def pets_folder() -> Callable[..., Path]:
+    """Draw a folder of the Pets' layout."""
+    return draw_pets
+
+
+def draw_labelled(root: Path, count: int, kinds: Sequence[str] = KINDS, seed: int = 0) -> Path:
+    """`count` pictures of each kind, in a subfolder each."""
+    rng = np.random.default_rng(seed)
+    for kind in kinds:
+        (root / kind).mkdir(parents=True)
+        for index in range(count):
+            image, _ = drawn(kind, rng)
+            image.save(root / kind / f"{index:03}.png")
+    return root
+
+
+def draw_masked(root: Path, count: int) -> Path:
+    """Pictures of discs in images/, in masks/ 1 where the disc is, and labels.txt."""
+    rng = np.random.default_rng(1)
+    for name in ("images", "masks"):
+        (root / name).mkdir(parents=True)
+    for index in range(count):
+        image, mask = drawn("disc", rng)
+        image.save(root / "images" / f"{index:03}.jpg")
+        Image.fromarray(mask.astype(np.uint8)).save(root / "masks" / f"{index:03}.png")
+    (root / "labels.txt").write_text("background\ndisc\n")
+    return root
+
+
+def draw_pets(root: Path, *, train: int, test: int) -> Path:
+    """Oxford-IIIT Pet's layout: trimaps of 1 within a disc, 3 on its border and 2 elsewhere."""
+    rng = np.random.default_rng(2)
+    (root / "images").mkdir(parents=True)
+    (root / "annotations/trimaps").mkdir(parents=True)
+    names = [f"{('Abyssinian', 'great_pyrenees')[i % 2]}_{i}" for i in range(train + test)]
+    for name in names:
+        image, mask = drawn("disc", rng)
+        grown = np.asarray(mask, np.uint8)
+        border = sum(np.roll(grown, shift, axis) for shift in (-1, 1) for axis in (0, 1)) % 4 > 0
+        trimap = np.where(border, 3, np.where(mask, 1, 2)).astype(np.uint8)
+        image.save(root / "images" / f"{name}.jpg")
+        Image.fromarray(trimap).save(root / "annotations/trimaps" / f"{name}.png")
+    lists = {"trainval.txt": names[:train], "test.txt": names[train:]}
+    for file, listed in lists.items():
+        lines = [f"{name} 1 1 1\n" for name in listed]
+        (root / "annotations" / file).write_text("# image class species breed\n" + "".join(lines))
+    return root
+
+
+def drawn(kind: str, rng: np.random.Generator) -> tuple[Image.Image, np.ndarray]:
+    """A bright shape anywhere on a dark ground, and where it is."""
+    ground, paint = (tuple(rng.integers(*span, 3).tolist()) for span in ((0, 100), (150, 256)))
+    image, mask = Image.new("RGB", (WIDTH, HEIGHT), ground), Image.new("1", (WIDTH, HEIGHT))
+    r = int(rng.integers(8, 13))
+    x, y = int(rng.integers(r, WIDTH - r)), int(rng.integers(r, HEIGHT - r))
+    for canvas, colour in ((image, paint), (mask, 1)):
+        draw = ImageDraw.Draw(canvas)
+        if kind == "disc":
+            draw.ellipse((x - r, y - r, x + r, y + r), colour)
+        elif kind == "cross":
+            draw.rectangle((x - r, y - 2, x + r, y + 2), colour)
+            draw.rectangle((x - 2, y - r, x + 2, y + r), colour)
+        else:
+            for line in range(y - r, y + r, 5):
+                draw.rectangle((x - r, line, x + r, line + 1), colour)
+    return image, np.asarray(mask)

@@ -4,7 +4,7 @@ Knows nothing of the service.
 """
 
 from models.training.fitting.choices import network_named
-from models.training.fitting.fit import fit, resume
+from models.training.fitting.execution import fit, resume
 from models.training.fitting.learner import Learner
 from models.training.fitting.plan import Plan
 from models.training.fitting.recipe import RECIPES, Recipe

@@ -15,7 +15,7 @@ from torch.optim import Adam, AdamW, Optimizer
 from models.training.data.augmentation import Augmentation
 from models.training.loop import decaying, pace
 
-USUAL = Augmentation(flip=0.5, smallest_crop=0.5, brightness=0.2, contrast=0.2, saturation=0.2)
+USUAL = Augmentation(flip=0.5, smallest_crop=0.8, brightness=0.2, contrast=0.2, saturation=0.2)
 
 
 @dataclass(frozen=True)

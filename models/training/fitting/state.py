@@ -5,6 +5,7 @@ Does not know what is in it but for plain values and tensors: the file can hold 
 
 import os
 import pickle
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +29,11 @@ def read_state(folder: Path) -> dict[str, Any]:
     path = folder / STATE
     if not path.is_file():
         raise ValueError(f"{folder} has no interrupted run to go on with")
+    if not zipfile.is_zipfile(path):  # as torch.save writes it, the directory last
+        raise ValueError(f"{path} is damaged: it is not whole")
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+    except (pickle.UnpicklingError, RuntimeError) as error:
         raise ValueError(f"{path} is damaged: {error}") from error
     if not isinstance(state, dict):
         raise ValueError(f"{path} is no state of a run")

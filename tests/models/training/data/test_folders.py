@@ -1,0 +1,90 @@
+import json
+
+import pytest
+
+from models.training.data.folders import has_masks, label_list, labelled, masked, visible
+
+
+def test_labels_are_the_subfolders_sorted(labelled_folder, tmp_path):
+    root = labelled_folder(tmp_path / "data", 2, kinds=("stripes", "disc"))
+    (root / ".hidden").mkdir()
+    (root / "disc/.DS_Store").touch()
+    found = labelled(root)
+    assert found.labels == ("disc", "stripes")
+    assert found.held_out is None
+    names = [found.train.name(i) for i in range(len(found.train))]
+    assert names == ["disc/000.png 0", "disc/001.png 0", "stripes/000.png 1", "stripes/001.png 1"]
+
+
+@pytest.mark.parametrize("name", ["val", "test"])
+def test_train_and_val_are_kept_apart(labelled_folder, tmp_path, name):
+    labelled_folder(tmp_path / "train", 2)
+    labelled_folder(tmp_path / name, 1, kinds=("disc",))
+    found = labelled(tmp_path)
+    assert found.labels == ("cross", "disc", "stripes")
+    assert (len(found.train), len(found.held_out)) == (6, 1)
+    assert found.held_out.name(0) == f"{name}/disc/000.png 1"
+
+
+def test_a_label_only_of_val_is_refused(labelled_folder, tmp_path):
+    labelled_folder(tmp_path / "train", 1)
+    labelled_folder(tmp_path / "val", 1, kinds=("moon",))
+    with pytest.raises(ValueError, match="moon"):
+        labelled(tmp_path)
+
+
+def test_less_than_two_labels_are_refused(labelled_folder, tmp_path):
+    with pytest.raises(ValueError, match="has 1 subfolders"):
+        labelled(labelled_folder(tmp_path / "data", 1, kinds=("disc",)))
+
+
+def test_masks_belong_to_pictures_of_the_same_name(masked_folder, tmp_path):
+    root = masked_folder(tmp_path / "data", 3)
+    assert has_masks(root)
+    found = masked(root)
+    assert found.labels == ("background", "disc")
+    image, truth = found.train.read(1)
+    assert truth.shape == (image.height, image.width)
+    assert set(truth.ravel().tolist()) == {0, 1}
+
+
+def test_masks_may_be_split_too(masked_folder, tmp_path):
+    masked_folder(tmp_path / "train", 3)
+    masked_folder(tmp_path / "val", 2)
+    (tmp_path / "labels.json").write_text(json.dumps(["background", "disc"]))
+    assert has_masks(tmp_path)
+    found = masked(tmp_path)
+    assert (len(found.train), len(found.held_out)) == (3, 2)
+
+
+def test_a_picture_without_a_mask_is_named(masked_folder, tmp_path):
+    root = masked_folder(tmp_path / "data", 3)
+    (root / "masks/001.png").unlink()
+    with pytest.raises(ValueError, match=r"no mask for 001\.jpg"):
+        masked(root)
+    (root / "masks/002.png").unlink()
+    with pytest.raises(ValueError, match="and 1 others"):
+        masked(root)
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "said"),
+    [
+        ("labels.txt", "one\n", "1 names"),
+        ("labels.txt", "one\none\n", "different"),
+        ("labels.json", '{"0": "one"}', "no list"),
+        ("labels.json", "[1, 2]", "no list"),
+        ("other", "", "neither"),
+    ],
+)
+def test_labels_that_make_no_sense_are_refused(tmp_path, file, content, said):
+    (tmp_path / file).write_text(content)
+    with pytest.raises(ValueError, match=said):
+        label_list(tmp_path)
+
+
+def test_only_files_that_are_not_hidden_are_visible(tmp_path):
+    for name in ("b/c.png", "a.png", ".x/d.png", "b/.y.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    assert [path.name for path in visible(tmp_path)] == ["a.png", "c.png"]

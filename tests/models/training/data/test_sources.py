@@ -1,0 +1,112 @@
+from collections import Counter
+
+import pytest
+from PIL import Image
+
+from models.training.data.sources import natural_task, open_data
+from models.training.quality import UNSEEN_SEED
+
+
+def names(dataset) -> list[str]:
+    return [dataset.name(index) for index in range(len(dataset))]
+
+
+def test_the_layout_says_the_task(labelled_folder, masked_folder, pets_folder, tmp_path):
+    assert natural_task(str(labelled_folder(tmp_path / "a", 1))) == "classify"
+    assert natural_task(str(masked_folder(tmp_path / "b", 1))) == "segment"
+    assert natural_task(str(pets_folder(tmp_path / "c", train=1, test=1))) == "segment"
+    assert natural_task("scenes") is None
+
+
+def test_a_share_of_each_label_is_held_out_by_the_seed(labelled_folder, tmp_path):
+    root = str(labelled_folder(tmp_path / "data", 14))
+    data, same, other = (open_data(root, "classify", seed=seed) for seed in (1, 1, 2))
+    assert Counter(name[-1] for name in names(data.held_out)) == {"0": 2, "1": 2, "2": 2}
+    assert len(data.train) == 36
+    assert not set(names(data.train)) & set(names(data.held_out))
+    assert names(data.held_out) == names(same.held_out)
+    assert names(data.held_out) != names(other.held_out)
+
+
+def test_masks_and_unlisted_pets_are_split_too(masked_folder, tmp_path):
+    data = open_data(str(masked_folder(tmp_path / "data", 8)), "segment", seed=1)
+    assert (len(data.train), len(data.held_out)) == (7, 1)
+
+
+def test_listed_pets_are_held_out_as_they_say(pets_folder, tmp_path):
+    data = open_data(str(pets_folder(tmp_path / "p", train=4, test=3)), "segment", seed=1)
+    assert (len(data.train), len(data.held_out)) == (4, 3)
+
+
+def test_files_that_cannot_be_read_are_left_out_by_name(labelled_folder, tmp_path):
+    root = labelled_folder(tmp_path / "data", 4)
+    (root / "disc/000.png").write_bytes(b"broken")
+    (root / "disc/notes.txt").write_text("not a picture")
+    heard = []
+    data = open_data(str(root), "classify", seed=1, watch=lambda *part: heard.append(part))
+    assert heard[-1] == (13, 13)
+    assert len(data.train) + len(data.held_out) == 11
+    assert ["000.png" in data.left_out[0], "notes.txt" in data.left_out[1]] == [True, True]
+
+
+def test_an_error_while_checking_ends_it(labelled_folder, tmp_path):
+    def interrupt(done, total):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        open_data(str(labelled_folder(tmp_path / "d", 4)), "classify", seed=1, watch=interrupt)
+
+
+def test_nothing_to_learn_or_to_hold_out_is_told(labelled_folder, tmp_path):
+    root = labelled_folder(tmp_path / "data", 1)
+    with pytest.raises(ValueError, match="no pictures to hold out"):
+        open_data(str(root), "classify", seed=1)
+    for kind in ("cross", "disc"):
+        (root / kind / "000.png").write_bytes(b"broken")
+    labelled_folder(tmp_path / "more", 3, kinds=("stripes",))
+    (tmp_path / "more/stripes").rename(root / "stripes/more")
+    with pytest.raises(ValueError, match="no pictures to learn cross, disc from"):
+        open_data(str(root), "classify", seed=1)
+
+
+def test_data_for_the_other_task_is_refused(labelled_folder, masked_folder, tmp_path):
+    with pytest.raises(ValueError, match="to learn the task segment from"):
+        open_data(str(labelled_folder(tmp_path / "a", 1)), "segment", seed=1)
+    with pytest.raises(ValueError, match="for the task segment"):
+        open_data(str(masked_folder(tmp_path / "b", 1)), "classify", seed=1)
+
+
+def test_a_folder_that_is_not_there_is_told(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        open_data(str(tmp_path / "nowhere"), "classify", seed=1)
+
+
+@pytest.mark.parametrize(("task", "labels"), [("classify", 6), ("segment", 7)])
+def test_scenes_are_drawn_by_the_seed_and_measured_on_unseen_ones(task, labels):
+    data = open_data("scenes:30", task, seed=5)
+    assert (len(data.labels), len(data.train)) == (labels, 30)
+    assert data.train.name(2) == "5/2"
+    assert data.held_out.name(0) == f"{UNSEEN_SEED}/0"
+    assert len(open_data("scenes", task, seed=5).train) > 1_000
+
+
+def test_scenes_that_cannot_be_drawn_are_refused():
+    for source in ("scenes:0", "scenes:many"):
+        with pytest.raises(ValueError, match="how many"):
+            open_data(source, "classify", seed=1)
+    with pytest.raises(ValueError, match="kept for measuring"):
+        open_data("scenes", "classify", seed=UNSEEN_SEED)
+
+
+def test_a_folder_called_scenes_is_a_folder(labelled_folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    labelled_folder(tmp_path / "scenes", 2)
+    assert open_data("scenes", "classify", seed=1).labels == ("cross", "disc", "stripes")
+
+
+def test_a_mask_of_another_size_is_left_out(masked_folder, tmp_path):
+    root = masked_folder(tmp_path / "data", 4)
+    Image.new("L", (3, 3)).save(root / "masks/002.png")
+    data = open_data(str(root), "segment", seed=1)
+    assert len(data.left_out) == 1
+    assert "002.png has 3 x 3 pixels" in data.left_out[0]
