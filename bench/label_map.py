@@ -58,12 +58,6 @@ def white_noise() -> Tensor:
 KINDS: dict[str, Callable[[], Tensor]] = {"regions": regions, "white noise": white_noise}
 
 
-def memory(key: str, file: str = "/proc/self/status") -> float:
-    """A line of the file in MB: VmRSS is what this process holds now, VmHWM the most it held."""
-    lines = Path(file).read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith(key)) / 1024
-
-
 def measure(way: str, kind: str, size: tuple[int, int]) -> Figures:
     """The extra memory of the first call, and the median time of it and those within a second."""
     torch.set_num_threads(1)
@@ -71,19 +65,19 @@ def measure(way: str, kind: str, size: tuple[int, int]) -> Figures:
     logits, call = KINDS[kind](), WAYS[way]
     call(logits[:2], (32, 32))  # what torch sets up once
     Path("/proc/self/clear_refs").write_text("5")  # VmHWM counts from here
-    before = memory("VmRSS")
+    before = machine.memory("VmRSS")
     taken: list[float] = []
     while not taken or sum(taken) < 1:
         began = time.process_time()
         call(logits, size)
         taken.append(time.process_time() - began)
-    return Figures(statistics.median(taken), memory("VmHWM") - before)
+    return Figures(statistics.median(taken), machine.memory("VmHWM") - before)
 
 
 def row(kind: str, size: tuple[int, int], pool: ProcessPoolExecutor) -> str:
     """One line of the table, from interleaved rounds of both ways."""
     needed = 4 * NUM_LABELS * size[0] * size[1] / 2**20
-    if 1.2 * needed > memory("MemAvailable", "/proc/meminfo"):
+    if 1.2 * needed > machine.memory("MemAvailable", "/proc/meminfo"):
         return f"| {kind} | {size[0]} x {size[1]} | the plain way does not fit here | | | | | |"
     rounds = [
         {way: pool.submit(measure, way, kind, size).result() for way in WAYS} for _ in range(ROUNDS)
