@@ -18,7 +18,7 @@ from models.openvino_runtime.package import import_openvino
 from models.openvino_runtime.store import default_folder, key_of, stored
 from models.preprocessing import Preprocessing, Size
 
-PRECISIONS = {torch.float32: "f32", torch.bfloat16: "bf16", torch.float16: "f16"}
+PRECISIONS = {torch.float32: "f32", torch.bfloat16: "bf16"}
 
 
 class OpenVINOForm:
