@@ -70,7 +70,7 @@ ARTICLE = Recipe(  # "Efficient Image Segmentation Using PyTorch: Part 4", for i
 RECIPES: Mapping[str, Recipe] = MappingProxyType(
     {
         "scratch": Recipe(),
-        "fine-tune": Recipe(epochs=10, learning_rate=1e-3, body=0.1),
+        "fine-tune": Recipe(epochs=20, learning_rate=1e-3, body=0.1),
         "article": ARTICLE,
     }
 )
