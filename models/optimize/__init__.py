@@ -22,6 +22,7 @@ from models.optimize.normalization import fold_normalization
 from models.optimize.patches import fold_batch_norms, patches_by_matrix
 from models.optimize.reduction import reduce_by_matrix
 from models.optimize.rewriting import Transformation
+from models.optimize.upsampling import upsample_by_bags
 from models.preprocessing import Preprocessing
 
 __all__ = ["FOLDINGS", "Step", "Transformation", "fold", "optimize", "steps"]
@@ -71,6 +72,7 @@ def steps(
     chosen.append(Step("channels_last", channels_last))
     if device.type == "cpu":
         chosen += [Step(step.__name__, step) for step, pays in ONEDNN if pays(dtype)]
+        chosen.append(Step("upsample_by_bags", upsample_by_bags))
         split = partial(split_batches, pixels_at_once=PIXELS_AT_ONCE)
         chosen.append(Step("split_batches", split))
     return tuple(chosen)

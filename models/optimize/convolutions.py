@@ -3,6 +3,8 @@
 Knows nothing of networks.
 """
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 
@@ -31,8 +33,8 @@ class PackedConvolution(nn.Module):
 
 def packed(plain: Depthwise) -> Depthwise:
     """The activation in the same pass as the convolution."""
-    assert isinstance(plain.convolution, nn.Conv2d)  # noqa: S101  # packed only once
-    convolution = PackedConvolution(plain.convolution, plain.activation)
+    layer = cast(nn.Conv2d, plain.convolution)
+    convolution = PackedConvolution(layer, plain.activation)
     return Depthwise(convolution, nn.Identity())
 
 
@@ -41,9 +43,7 @@ def convolutions_by_onednn(network: nn.Module) -> nn.Module:
 
     def rule(module: nn.Module) -> nn.Module | None:
         if isinstance(module, Depthwise):
-            return Depthwise(
-                PackedConvolution(module.convolution, module.activation), nn.Identity()
-            )
+            return packed(module)
         return PackedConvolution(module) if isinstance(module, nn.Conv2d) else None
 
     return rewrite(network, rule)

@@ -5,6 +5,7 @@ features, and a bilinear upsampling, whose weights sum to 1, commutes with such 
 goes first, where there are 4 to 1024 times fewer tokens, and nothing is concatenated.
 """
 
+from functools import reduce
 from typing import cast
 
 import torch
@@ -14,25 +15,26 @@ from torch.nn.functional import interpolate
 from models.optimize.dense import Dense
 from models.optimize.patches import affine
 from models.optimize.rewriting import rewrite
+from models.positions import Grid
 from models.segformer import DecodeHead
 
 
-class LevelSum(nn.Module):
-    """relu(finest + coarser levels, upsampled): of tokens (B, h_i, w_i, D) to (B, h_1, w_1, D)."""
+class RectifiedSum(Dense):
+    """relu(x W^T + b + total) of tokens x (..., C), total (..., D); may overwrite the total."""
 
-    def forward(self, levels: list[Tensor]) -> Tensor:
-        total, *coarser = levels
-        for level in coarser:
-            total = total + upsample(level, total)  # (B, h_1, w_1, D)
-        return torch.relu(total)
+    def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
+        return torch.relu(super().forward(x, residual))
 
 
-def upsample(level: Tensor, like: Tensor) -> Tensor:
-    """Tokens (B, h, w, D), bilinearly, on the grid of others; align_corners is False."""
-    image = interpolate(
-        level.permute(0, 3, 1, 2), like.shape[1:3], mode="bilinear", align_corners=False
-    )
-    return image.permute(0, 2, 3, 1)  # (B, h_1, w_1, D)
+class Upsampling(nn.Module):
+    """The sum of token grids (B, h_i, w_i, D), each bilinearly on one grid: (B, h, w, D)."""
+
+    def forward(self, levels: list[Tensor], grid: Grid) -> Tensor:
+        images = (
+            interpolate(level.permute(0, 3, 1, 2), grid, mode="bilinear", align_corners=False)
+            for level in levels
+        )
+        return reduce(torch.add, images).permute(0, 2, 3, 1)  # (B, h, w, D)
 
 
 class FoldedDecodeHead(nn.Module):
@@ -52,16 +54,17 @@ class FoldedDecodeHead(nn.Module):
             bias = bias + part @ layer.bias.detach().double()  # (D,)
         dtype = plain.fuse.weight.dtype
         finest, *coarser = (weight.to(dtype) for weight in weights)
-        self.projections = nn.ModuleList([Dense(finest, bias.to(dtype)), *map(Dense, coarser)])
-        self.sum = LevelSum()
+        self.finest = RectifiedSum(finest, bias.to(dtype))
+        self.coarser = nn.ModuleList(map(Dense, coarser))
+        self.upsampling = Upsampling()
         self.head = Dense(plain.head.weight.flatten(1), plain.head.bias)
 
     def forward(self, features: list[Tensor]) -> Tensor:
-        levels = [
-            projection(x.permute(0, 2, 3, 1))  # (B, H_i, W_i, D)
-            for projection, x in zip(self.projections, features, strict=True)
-        ]
-        return self.head(self.sum(levels)).permute(0, 3, 1, 2)  # (B, num_labels, H_1, W_1)
+        finest, *coarser = (x.permute(0, 2, 3, 1) for x in features)  # (B, H_i, W_i, C_i)
+        levels = [layer(x) for layer, x in zip(self.coarser, coarser, strict=True)]  # D channels
+        total = self.upsampling(levels, finest.shape[1:3]) if levels else None
+        x = self.finest(finest, total)  # (B, H_1, W_1, D)
+        return self.head(x).permute(0, 3, 1, 2)  # (B, num_labels, H_1, W_1)
 
 
 def fold_decode_head(network: nn.Module) -> nn.Module:

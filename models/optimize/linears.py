@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from models.optimize import onednn
+from models.optimize.decoder import RectifiedSum
 from models.optimize.dense import Dense
 from models.optimize.rewriting import rewrite
 from models.optimize.trial import passes
@@ -32,10 +33,26 @@ class PackedDense(nn.Module):
         return x if residual is None else x + residual
 
 
+class PackedRectifiedSum(nn.Module):
+    """`models.optimize.decoder.RectifiedSum` through oneDNN, in the memory of the total."""
+
+    def __init__(self, plain: RectifiedSum) -> None:
+        super().__init__()
+        self.weight = onednn.pack_pointwise(plain.weight.detach())
+        self.bias = plain.bias
+
+    def forward(self, x: Tensor, total: Tensor | None = None) -> Tensor:
+        if total is None:  # of a single stage
+            total = x.new_zeros(*x.shape[:-1], len(self.weight))
+        return onednn.add_rectified_(total, x, self.weight, self.bias)
+
+
 def linears_by_onednn(network: nn.Module) -> nn.Module:
     """Every linear layer packed for oneDNN, its activation or residual in the same pass."""
 
     def rule(module: nn.Module) -> nn.Module | None:
+        if isinstance(module, RectifiedSum):
+            return PackedRectifiedSum(module)
         if isinstance(module, nn.Linear):
             module = Dense.of(module)
         return PackedDense(module) if isinstance(module, Dense) else None

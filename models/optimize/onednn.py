@@ -14,6 +14,9 @@ ROWS = 64  # to lay weights out for: measured best for any number of rows, 1 to 
 NONE: Eltwise = ("none", [], "")
 
 
+POINTWISE = ([0, 0], [1, 1], [1, 1], 1)  # padding, stride, dilation and groups of 1 x 1
+
+
 def eltwise(activation: nn.Module | None) -> Eltwise | None:
     """What oneDNN calls an activation: name, numbers and algorithm; None if it has no name."""
     match activation:
@@ -83,3 +86,19 @@ def grouped_product(x: Tensor, weight: Tensor, groups: int) -> Tensor:
         image, kernel, None, [0, 0], [1, 1], [1, 1], groups, *NONE
     )
     return y.permute(0, 2, 3, 1)[0, 0]  # (N, groups D)
+
+
+def pack_pointwise(weight: Tensor) -> Tensor:
+    """The weight (D, C) of a linear layer packed as `add_rectified_` takes it; opaque."""
+    kernel = weight[..., None, None]  # (D, C, 1, 1)
+    packed: Tensor = torch.ops.mkldnn._reorder_convolution_weight(kernel, *POINTWISE)
+    return packed
+
+
+def add_rectified_(total: Tensor, x: Tensor, packed: Tensor, bias: Tensor | None) -> Tensor:
+    """relu(total + x W^T + b) of grids (B, H, W, D) and (B, H, W, C), in the total's memory."""
+    image, out = x.permute(0, 3, 1, 2), total.permute(0, 3, 1, 2)
+    torch.ops.mkldnn._convolution_pointwise_.binary(
+        out, image, packed, bias, *POINTWISE, "add", 1.0, "relu", [], ""
+    )
+    return total
