@@ -5,12 +5,12 @@ Knows nothing of queues, threads or HTTP; whoever calls it does so from one thre
 
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import cast
 
 import numpy as np
 import torch
 
+from app.placement import folder_or_id, input_of, pick_dtype, resolve_device
 from app.schemas import Task
 from app.seam import (
     Batch,
@@ -27,8 +27,8 @@ from app.seam import (
 from models import checkpoint
 from models.explain import Explanation, explain
 from models.label_map import label_map
-from models.optimize import optimize
-from models.preprocessing import Preprocessing, normalize
+from models.preprocessing import normalize
+from models.runtimes import Runtime, inference_form
 from models.segformer import SegformerClassifier
 from models.vit import ViT
 
@@ -36,7 +36,6 @@ Classifier = ViT | SegformerClassifier
 Said = torch.Tensor | list[Explanation]  # what a batch gave, before it is brought to the caller
 
 REPEATS = 3  # of each batch size at warm-up
-LEAST_INPUT_SIZE = 32  # of a SegFormer, whose stages shrink it 32 times
 FREE_INPUT_SIZE = (512, 512)  # warm-up pixels of a checkpoint that fixes no input size
 
 
@@ -49,6 +48,7 @@ class Engine:
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
         dtype: `auto`, `float32`, `bfloat16` or `float16`.
         input_size: pixels a side of the network's input; 0 is what the checkpoint says.
+        runtime: `torch`, `openvino`, or `auto` for the quicker one.
     """
 
     def __init__(
@@ -59,10 +59,12 @@ class Engine:
         device: str = "auto",
         dtype: str = "auto",
         input_size: int = 0,
+        runtime: Runtime = "torch",
     ) -> None:
         self._source = source
         self._task = task
         self._device = torch.device(resolve_device(device))
+        self._runtime: Runtime = runtime
         self._dtype = pick_dtype(dtype, self._device)
         self._input_size = input_size
 
@@ -71,16 +73,22 @@ class Engine:
 
         Raises:
             models.checkpoint.CheckpointError: it cannot be loaded, or is for another task.
+            ValueError: the runtime that was asked for is not there.
         """
-        loaded = checkpoint.load(_folder_or_id(self._source, self._task))
+        loaded = checkpoint.load(folder_or_id(self._source, self._task))
         if loaded.task != self._task:
             raise checkpoint.CheckpointError(
                 f"{loaded.name} is a model to {loaded.task}, not to {self._task}"
             )
         self._plain = loaded.network  # on the CPU, until an explanation is asked for
         self._preprocessing = input_of(loaded, self._input_size)
-        self._form = optimize(
-            self._plain, device=self._device, dtype=self._dtype, normalization=self._preprocessing
+        self._form, runtime = inference_form(
+            self._plain,
+            runtime=self._runtime,
+            device=self._device,
+            dtype=self._dtype,
+            normalization=self._preprocessing,
+            size=self._preprocessing.input_size or FREE_INPUT_SIZE,
         )
         independent = loaded.multi_label or len(loaded.labels) == 1
         self._scores: Callable[..., torch.Tensor] = torch.sigmoid if independent else _softmax
@@ -90,6 +98,7 @@ class Engine:
             preprocessing=self._preprocessing,
             device=str(self._device),
             dtype=str(self._dtype).removeprefix("torch."),
+            runtime=runtime,
             parameters=sum(parameter.numel() for parameter in self._plain.parameters()),
         )
 
@@ -198,49 +207,3 @@ def _relevance(ranking: Ranking, explanation: Explanation) -> Relevance:
 
 def _softmax(logits: torch.Tensor) -> torch.Tensor:
     return logits.softmax(dim=-1)
-
-
-def resolve_device(name: str) -> str:
-    """The device that a setting names; `auto` is CUDA where there is one.
-
-    Raises:
-        ValueError: CUDA is asked for and not there.
-    """
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    device = torch.device(name)
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise ValueError(f"the device {name} is asked for and not there")
-    return name
-
-
-def input_of(loaded: checkpoint.Checkpoint, side: int) -> Preprocessing:
-    """What the checkpoint asks of an image, at another input size unless that is 0.
-
-    Raises:
-        models.checkpoint.CheckpointError: the network sees nothing in an image so small.
-    """
-    least = getattr(loaded.network.config, "patch_size", LEAST_INPUT_SIZE)
-    if 0 < side < least:
-        raise checkpoint.CheckpointError(
-            f"{loaded.name} needs an input of {least} pixels a side, not {side}"
-        )
-    return loaded.preprocessing.at(side) if side else loaded.preprocessing
-
-
-def model_name(source: str, task: Task) -> str:
-    """What to call the model of a source, before it is loaded."""
-    return checkpoint.name_of(_folder_or_id(source, task))
-
-
-def _folder_or_id(source: str, task: Task) -> str | Path:
-    return checkpoint.bundled(task) if source == "bundled" else source
-
-
-def pick_dtype(name: str, device: torch.device) -> torch.dtype:
-    """The number format that a setting names; `auto` is bfloat16 on CUDA, else float32."""
-    if name == "auto":
-        return torch.bfloat16 if device.type == "cuda" else torch.float32
-    dtype = getattr(torch, name)
-    assert isinstance(dtype, torch.dtype)  # noqa: S101  # settings admit three names
-    return dtype

@@ -48,6 +48,7 @@ def describe(deployment: Deployment) -> ModelResponse:
             "input_size": None if size is None else list(size),
             "device": info.device,
             "dtype": info.dtype,
+            "runtime": info.runtime,
             "parameters": info.parameters,
             "max_batch_size": deployment.batcher.max_batch_size,
             "batch_costs": [BatchCost(batch_size=n, seconds=s) for n, s in costs],

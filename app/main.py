@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from importlib.metadata import version
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
@@ -19,11 +19,12 @@ from app import health, listing, routes
 from app.answering import Limits
 from app.deployment import Deployment
 from app.edge import Edge, on_http_error, on_service_error
-from app.engine import Engine, model_name, resolve_device
+from app.engine import Engine
 from app.errors import ServiceError
 from app.lanes import Lane
 from app.metrics import Metrics
 from app.openapi import component_schemas
+from app.placement import model_name, resolve_device
 from app.schemas import Task
 from app.seam import EngineSeam
 from app.settings import Settings
@@ -37,7 +38,14 @@ class EngineFactory(Protocol):
     """Makes the engine of one model; the one seam for tests."""
 
     def __call__(
-        self, source: str, *, task: Task, device: str, dtype: str, input_size: int
+        self,
+        source: str,
+        *,
+        task: Task,
+        device: str,
+        dtype: str,
+        input_size: int,
+        runtime: Literal["torch", "openvino", "auto"],
     ) -> EngineSeam:
         """An engine that has not loaded anything yet."""
         ...
@@ -82,6 +90,7 @@ def create_app(
                     device=device,
                     dtype=settings.dtype,
                     input_size=input_size(settings, task),
+                    runtime=settings.runtime,
                 )
                 deployment = Deployment(
                     name=names[task],

@@ -110,6 +110,7 @@ class ModelResponse(Schema):
     input_size: Annotated[list[int] | None, Field(description="height, width; null: any")] = None
     device: str | None = None
     dtype: str | None = None
+    runtime: str | None = None
     parameters: int | None = None
     max_batch_size: int | None = None
     batch_costs: list[BatchCost] = []

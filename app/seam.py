@@ -93,6 +93,7 @@ class ModelInfo:
     device: str
     dtype: str
     parameters: int
+    runtime: str = "torch"
 
 
 class EngineSeam(Protocol):

@@ -46,6 +46,9 @@ class Settings(BaseSettings):
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto", description="auto is float32 on a CPU and bfloat16 on CUDA"
     )
+    runtime: Literal["auto", "torch", "openvino"] = Field(
+        "auto", description="on a CPU; auto is the quicker one, if OpenVINO is installed"
+    )
     classifier_input_size: int = Field(
         0, ge=0, le=4096, description="pixels a side; 0 is what the checkpoint says"
     )

@@ -14,6 +14,7 @@ _MODEL = {
     "input_size": [64, 64],
     "device": "cpu",
     "dtype": "float32",
+    "runtime": "torch",
     "parameters": 812006,
     "max_batch_size": 16,
     "batch_costs": [{"batch_size": 1, "seconds": 0.002}],

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from app.engine import Engine, model_name, pick_dtype, resolve_device
+from app.engine import Engine
 from app.seam import ClassifyInput, EmbedInput, ExplainInput, SegmentInput
 from models import checkpoint
 from models.checkpoint import Checkpoint, CheckpointError
@@ -201,18 +201,6 @@ def test_half_precision_answers_like_full(save):
     assert half == pytest.approx(full, abs=0.02)
 
 
-def test_auto_is_bfloat16_on_cuda_and_float32_on_a_cpu():
-    assert pick_dtype("auto", torch.device("cuda")) is torch.bfloat16
-    assert pick_dtype("auto", torch.device("cpu")) is torch.float32
-    assert resolve_device("auto") == ("cuda" if torch.cuda.is_available() else "cpu")
-    assert resolve_device("cpu") == "cpu"
-
-
-def test_the_bundled_checkpoints_have_the_names_of_their_folders():
-    assert model_name("bundled", "classify") == "shapes-vit"
-    assert model_name("bundled", "segment") == "shapes-segformer"
-
-
 def test_a_cpu_has_no_device_memory_to_tell(save):
     assert Engine(save("classify"), task="classify", device="cpu").memory() == {}
 
@@ -242,8 +230,20 @@ def test_another_input_size_than_the_trained_one_is_served(save):
     assert output.scores == pytest.approx(expected[output.indices].tolist(), abs=1e-5)
 
 
-@pytest.mark.parametrize(("task", "least"), [("classify", 8), ("segment", 32)])
-def test_an_input_smaller_than_the_network_sees_is_refused_in_words(save, task, least):
-    with pytest.raises(CheckpointError, match=f"needs an input of {least} pixels a side"):
-        Engine(save(task), task=task, input_size=least - 1).load()
-    assert Engine(save(task), task=task, input_size=least).load()
+@pytest.mark.parametrize("runtime", ["openvino", "auto"])
+@pytest.mark.parametrize("task", ["classify", "segment"])
+def test_another_runtime_gives_the_same_answers(save, task, runtime, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    side = 16 if task == "classify" else 32
+    kind = ClassifyInput if task == "classify" else SegmentInput
+    inputs = [kind(random_pixels(s, side), 3 if task == "classify" else (40, 50)) for s in range(3)]
+    usual, other = Engine(save(task), task=task), Engine(save(task), task=task, runtime=runtime)
+    assert usual.load().runtime == "torch"
+    expected = {"openvino"} if runtime == "openvino" else {"torch", "openvino"}
+    assert other.load().runtime in expected
+    for ours, theirs in zip(usual.run(inputs).outputs, other.run(inputs).outputs, strict=True):
+        if task == "classify":
+            assert theirs.indices == ours.indices
+            assert theirs.scores == pytest.approx(ours.scores, abs=1e-5)
+        else:
+            assert (theirs == ours).mean() > 0.999

@@ -41,6 +41,7 @@ def serve_command() -> Callable[..., tuple[list[str], dict[str, str]]]:
     def command(*flags: object) -> tuple[list[str], dict[str, str]]:
         clean = {k: v for k, v in os.environ.items() if not k.startswith("PATCHSERVE_")}
         clean.pop("OMP_NUM_THREADS", None)  # the tests' own
+        clean["PATCHSERVE_RUNTIME"] = "torch"  # converting takes seconds; a flag goes first
         return [str(PATCHSERVE), "serve", *map(str, flags)], clean
 
     return command

@@ -1,0 +1,55 @@
+"""Which runtime a network's inference form runs in: torch, OpenVINO, or the quicker one here.
+
+Knows nothing of checkpoints, nor of who runs the form.
+"""
+
+from collections.abc import Callable
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from models.architectures import Network
+from models.openvino_runtime import OpenVINOForm, available, faster
+from models.optimize import optimize
+from models.preprocessing import Preprocessing, Size
+
+Runtime = Literal["torch", "openvino", "auto"]
+
+
+class Placed(NamedTuple):
+    """A form, uint8 (B, H, W, 3) -> logits, `classify` on a classifier's, and where it runs."""
+
+    form: Callable[[Tensor], Tensor]
+    runtime: Literal["torch", "openvino"]
+
+
+def inference_form(
+    network: Network,
+    *,
+    runtime: Runtime,
+    device: torch.device,
+    dtype: torch.dtype,
+    normalization: Preprocessing,
+    size: Size,
+) -> Placed:
+    """The network's inference form in a runtime.
+
+    "auto" is torch, unless OpenVINO is installed, computes in this dtype, and takes less time for
+    one image of this size on the CPU. ValueError when OpenVINO is asked for and cannot do it.
+    """
+    possible = device.type == "cpu" and dtype != torch.float16 and available()
+    if runtime == "openvino" and not possible:
+        raise ValueError(
+            "the runtime openvino needs a CPU, float32 or bfloat16, and"
+            ' pip install "patchserve[openvino]"'
+        )
+    if runtime == "openvino":
+        return Placed(OpenVINOForm(network, dtype=dtype, normalization=normalization), "openvino")
+    ours = optimize(network, device=device, dtype=dtype, normalization=normalization)
+    if runtime == "torch" or not possible:
+        return Placed(ours, "torch")
+    theirs = OpenVINOForm(network, dtype=dtype, normalization=normalization)
+    image = torch.zeros(1, *size, 3, dtype=torch.uint8)
+    quicker = faster(ours, theirs, image)
+    return Placed(theirs, "openvino") if quicker is theirs else Placed(ours, "torch")
