@@ -23,7 +23,7 @@ from bench import machine, random_checkpoints, standings
 from bench.contenders import CONTENDERS, SERVED, UNTIL, Job, contender
 from bench.race import Figures, Limits, race
 from bench.standings import BASE, REFERENCE, Standing, Yardstick
-from models.optimize import steps
+from models.optimize import FOLDINGS, steps
 
 RESULTS = Path(__file__).parent / "results" / "models.md"
 CASES = {  # the batch sizes of each network
@@ -146,6 +146,28 @@ def run(
     return race(entries, folder, who, options.device, options.limits)
 
 
+def executed(name: str, one: str) -> int:
+    """The FLOPs of an image in a contender: as published, but in those of ours that are folded."""
+    if one == "ours, plain" or not one.startswith("ours"):
+        return random_checkpoints.flops(name)
+    names = [folding.__name__ for folding in FOLDINGS]
+    until = one.removeprefix(UNTIL)
+    done = names.index(until) + 1 if until in names else len(names)
+    return random_checkpoints.flops(name, FOLDINGS[:done])
+
+
+def yardstick(
+    name: str, these: Sequence[Standing], device: str, peaks: dict[str, float]
+) -> Yardstick:
+    """What the figures of a network are held against."""
+    names = {one for standing in these for one in {**standing.installed, **standing.tuned}}
+    return Yardstick(
+        random_checkpoints.flops(name),
+        {one: executed(name, one) for one in names},
+        {one: peaks[contender(device, one).dtype] * 1e12 for one in names},
+    )
+
+
 def heading(options: Options, peaks: dict[str, float]) -> list[str]:
     """What the tables mean, and the machine."""
     where = machine.cpu() if options.device == "cpu" else torch.cuda.get_device_name()
@@ -170,9 +192,7 @@ def main(arguments: Sequence[str] = ()) -> None:
     for name in options.models:
         with tempfile.TemporaryDirectory() as folder:
             these = measure(name, options, Path(folder))
-        names = {one for standing in these for one in {**standing.installed, **standing.tuned}}
-        dtypes = {one: contender(options.device, one).dtype for one in names}
-        table = standings.table(these, Yardstick(random_checkpoints.flops(name), peaks, dtypes))
+        table = standings.table(these, yardstick(name, these, options.device, peaks))
         print("\n".join(table), flush=True)
         found, lines = found + these, lines + table
         options.out.mkdir(parents=True, exist_ok=True)

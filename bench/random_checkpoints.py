@@ -3,15 +3,17 @@
 Knows nothing of who runs them.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from models import checkpoint
 from models.architectures import Network
 from models.checkpoint import Checkpoint
+from models.optimize import Transformation
 from models.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing, normalize
 from models.segformer import Segformer
 from models.variants import segformer_config, vit_config
@@ -76,12 +78,16 @@ def images(name: str, batch: int) -> tuple[Tensor, Tensor]:
     return pixels, normalize(pixels, preprocessing(name))
 
 
-def flops(name: str) -> int:
-    """The floating-point operations that the network as published takes for one image.
+def flops(name: str, foldings: Sequence[Transformation] = ()) -> int:
+    """The floating-point operations for one image, of the network as published or folded.
 
     Products and sums of matrix products and convolutions; all else is not counted.
     """
     side = SIDES[name.partition("-")[0]]
-    with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:
-        network(name).eval()(torch.empty(1, 3, side, side))
+    with torch.device("meta"), torch.no_grad():
+        form: nn.Module = network(name).eval()
+        for folding in foldings:
+            form = folding(form)
+        with FlopCounterMode(display=False) as counter:
+            form(torch.empty(1, 3, side, side))
     return int(counter.get_total_flops())

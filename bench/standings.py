@@ -25,13 +25,13 @@ class Standing(NamedTuple):
 
 
 class Yardstick(NamedTuple):
-    """What a figure is held against: the network's FLOPs for an image, peaks in TFLOP/s by dtype,
-    and the dtype of each contender.
+    """What a figure is held against: the FLOPs of an image as published, and by contender those
+    that it executes, as far as they are ours to know, and its peak, in FLOP/s.
     """
 
     flops: int
+    executed: Mapping[str, int]
     peaks: Mapping[str, float]
-    dtypes: Mapping[str, str]
 
 
 def median(figures: Mapping[str, Figures], name: str) -> float | None:
@@ -71,27 +71,28 @@ def row(standing: Standing, name: str, yardstick: Yardstick) -> str:
         for figures in (standing.installed, standing.tuned)
         if (seconds := median(figures, name))
     ]
-    peak = yardstick.peaks[yardstick.dtypes[name]] * 1e12
-    share = yardstick.flops * standing.batch / min(best) / peak if best else 0.0
+    rate = standing.batch / min(best) / yardstick.peaks[name] if best else 0.0
+    cells += [f"{rate * flops:.0%}" for flops in (yardstick.flops, yardstick.executed[name])]
     found = {**standing.installed, **standing.tuned}[name]
-    return f"| {' | '.join([*cells, f'{share:.0%}', f'{found.difference:.0e}'])} |"
+    return f"| {' | '.join([*cells, f'{found.difference:.0e}'])} |"
 
 
 def table(standings: Sequence[Standing], yardstick: Yardstick) -> list[str]:
     """The lines about one network: a heading and a table."""
+    folded = min(yardstick.executed.values())
     lines = [
         f"## {standings[0].network}",
         "",
-        f"{yardstick.flops / 1e9:.1f} GFLOP an image, as published.",
+        f"{yardstick.flops / 1e9:.1f} GFLOP an image as published, {folded / 1e9:.1f} folded.",
         "",
         "| batch | | images/s | ms | ratio "
         "| images/s, allocator set | ms, allocator set | ratio, both set | ratio, theirs not set "
-        "| of peak | logits off by |",
-        "|---|---|---|---|---|---|---|---|---|---|---|",
+        "| of peak | executed, of peak | logits off by |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for standing in standings:
-        names = dict.fromkeys([*standing.installed, *standing.tuned])
-        lines += [row(standing, name, yardstick) for name in names if name != REFERENCE]
+        names = [n for n in {**standing.installed, **standing.tuned} if n != REFERENCE]
+        lines += [row(standing, name, yardstick) for name in names]
     return [*lines, ""]
 
 
@@ -104,7 +105,7 @@ def draw(standings: Sequence[Standing], file: Path) -> None:
     figure = Figure(figsize=(13, 4.2 * rows), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False).flat
     for axis, standing in zip(axes, standings, strict=False):
-        names = list(dict.fromkeys([*standing.installed, *standing.tuned]))
+        names = [n for n in {**standing.installed, **standing.tuned} if n != REFERENCE]
         for offset, figures, base, label in (
             (-0.2, standing.installed, BASE, "as installed"),
             (0.2, standing.tuned, REFERENCE, "with our allocator settings"),
