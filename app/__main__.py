@@ -11,13 +11,14 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import typer
 
-from app.commands import predicting, serving, training
+from app.commands import explaining, predicting, serving, training
 
 cli = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 for command in (
     serving.serve,
     predicting.classify,
     predicting.segment,
+    explaining.explain,
     training.train,
     training.scenes,
     training.evaluate,

@@ -10,16 +10,14 @@ from typing import cast, get_args
 
 from fastapi import APIRouter, Request, Response
 
-from app import heat, masks, openapi, parameters
+from app import explanations, masks, openapi, parameters
 from app.answering import accepted, answer
 from app.deployment import Deployment
 from app.images import Photo
 from app.schemas import (
     ClassifyResponse,
     EmbeddingResponse,
-    ExplainResponse,
     Method,
-    Prediction,
     Segment,
     SegmentResponse,
 )
@@ -57,7 +55,7 @@ async def _classify(deployment: Deployment, data: bytes, trip: Trip, query: Quer
     _, output = await deployment.process(
         data, trip, lambda photo: ClassifyInput(photo.pixels, top_k)
     )
-    predictions = _predictions(deployment, cast(Ranking, output))
+    predictions = explanations.predictions(deployment.info, cast(Ranking, output))
     body = ClassifyResponse(model=deployment.name, predictions=predictions)
     return Response(body.model_dump_json(), media_type=JSON)
 
@@ -73,12 +71,6 @@ def _top_k(deployment: Deployment, query: Query) -> int:
     count = len(deployment.info.labels)
     asked = query.get("top_k", str(min(DEFAULT_TOP_K, count)))
     return parameters.integer("top_k", asked, 1, count)
-
-
-def _predictions(deployment: Deployment, ranking: Ranking) -> list[Prediction]:
-    labels = deployment.info.labels
-    best = zip(ranking.indices, ranking.scores, strict=True)
-    return [Prediction(label=labels[index], index=index, score=score) for index, score in best]
 
 
 @router.post("/explain", openapi_extra=openapi.EXPLAIN, response_class=Response)
@@ -107,35 +99,18 @@ async def _explain(
         lambda photo: ExplainInput(photo.pixels, top_k, method),
         keep_rgb=media_type == PNG,
     )
-    encode = _heat_png if media_type == PNG else _explain_json
+    encode = _heat_png if media_type == PNG else _heat_json
     work = partial(encode, deployment, photo, cast(Relevance, output), method)
     return Response(await deployment.in_pool(trip, "encode", work), media_type=media_type)
 
 
 def _heat_png(deployment: Deployment, photo: Photo, relevance: Relevance, method: Method) -> bytes:
-    assert photo.rgb is not None  # noqa: S101  # it was asked for
-    (best,) = _predictions(deployment, relevance.ranking)[:1]
-    notes = {"label": best.label, "score": f"{best.score:.4f}", "method": method}
-    return heat.render(photo.rgb, relevance.grid, _box(deployment, photo, relevance), notes)
+    return explanations.picture(deployment.info, photo, relevance, method)
 
 
-def _explain_json(
-    deployment: Deployment, photo: Photo, relevance: Relevance, method: Method
-) -> bytes:
-    top, left, bottom, right = _box(deployment, photo, relevance)
-    body = ExplainResponse(
-        model=deployment.name,
-        method=method,
-        predictions=_predictions(deployment, relevance.ranking),
-        relevance=relevance.grid.tolist(),
-        box=(left, top, right - left, bottom - top),
-        attention_distance=relevance.attention_distance,
-    )
+def _heat_json(deployment: Deployment, photo: Photo, relevance: Relevance, method: Method) -> bytes:
+    body = explanations.numbers(deployment.name, deployment.info, photo, relevance, method)
     return body.model_dump_json().encode()
-
-
-def _box(deployment: Deployment, photo: Photo, relevance: Relevance) -> heat.Box:
-    return deployment.info.preprocessing.source_box(photo.height, photo.width, relevance.extent)
 
 
 @router.post("/segment", openapi_extra=openapi.SEGMENT, response_class=Response)

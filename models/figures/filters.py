@@ -1,0 +1,63 @@
+"""The filters of the first layer, by their principal components: figure 7, left, of ViT.
+
+Does not know what the rest of the network is.
+"""
+
+from math import isqrt
+
+import torch
+from torch import Tensor, nn
+
+from models.architectures import Network
+from models.figures.canvas import blank, png
+from models.vit import ViT
+from models.vit_segmenter import ViTSegmenter
+
+COMPONENTS = 28  # as the paper shows
+COLUMNS = 7
+
+
+def filters_figure(network: Network, name: str) -> bytes:
+    """Draw the first principal components of the patch embedding's filters, largest first.
+
+    Grey is 0 in each colour; each is scaled by its own largest value.
+    """
+    components, parts = principal_components(first_filters(network), COMPONENTS)
+    rows = -(-len(components) // COLUMNS)
+    title = (
+        f"{name}: first-layer filters, {len(components)} components of {parts.sum():.0%} variance"
+    )
+    figure = blank(7.2, 1.15 * rows + 0.7, title)
+    panels = figure.subplots(rows, COLUMNS, squeeze=False).ravel()
+    for panel in panels:
+        panel.axis("off")
+    for panel, component, part in zip(panels, components, parts.tolist(), strict=False):
+        picture = 0.5 + 0.5 * component / component.abs().max()
+        panel.imshow(picture.permute(1, 2, 0).numpy(), interpolation="nearest")
+        panel.set_title(f"{part:.1%}", fontsize=8, pad=2)
+    return png(figure)
+
+
+def first_filters(network: Network) -> Tensor:
+    """The weight of the first layer as filters of colour pixels, (D, 3, height, width)."""
+    if isinstance(network, ViT | ViTSegmenter):
+        first = network.patch_embedding
+    else:
+        first = network.encoder.stages[0]
+    layer = next(m for m in first.modules() if isinstance(m, nn.Conv2d | nn.Linear))
+    weight = layer.weight.detach().float()
+    if isinstance(layer, nn.Linear):  # of the pixels of a patch, channels outermost
+        side = isqrt(layer.in_features // 3)
+        return weight.unflatten(1, (3, side, side))
+    return weight
+
+
+def principal_components(filters: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """The directions in which filters (D, ...) vary most, and the part of the variance of each.
+
+    Returns (K, ...) of length 1 and (K,), for K at most `count`.
+    """
+    flat = filters.flatten(1)
+    _, singular, directions = torch.linalg.svd(flat - flat.mean(0), full_matrices=False)
+    parts = singular.square() / singular.square().sum()
+    return directions[:count].unflatten(1, filters.shape[1:]), parts[:count]

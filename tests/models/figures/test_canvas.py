@@ -1,0 +1,24 @@
+import sys
+from io import BytesIO
+
+import pytest
+from PIL import Image
+
+from models.figures.canvas import DOTS_PER_INCH, FigureError, blank, png
+
+
+def test_a_figure_becomes_a_png_of_its_size():
+    picture = Image.open(BytesIO(png(blank(3.0, 2.0, "nothing"))))
+    assert picture.format == "PNG"
+    assert picture.size == (3 * DOTS_PER_INCH, 2 * DOTS_PER_INCH)
+
+
+def test_without_matplotlib_it_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    with pytest.raises(FigureError, match=r'pip install "patchserve\[figures\]"'):
+        blank(3.0, 2.0, "nothing")
+
+
+def test_no_window_is_ever_prepared():
+    png(blank(1.0, 1.0, "nothing"))
+    assert "matplotlib.pyplot" not in sys.modules
