@@ -37,7 +37,7 @@ def attention_distance_figure(
         xlabel="attention layer, first to last",
         ylabel=f"mean attention distance (px of {size[1]} x {size[0]})",
     )
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.locator_params(axis="x", integer=True)
     axes.set_ylim(bottom=0)
     axes.grid(color=GRID)
     axes.set_axisbelow(True)
