@@ -13,6 +13,7 @@ from models import checkpoint
 from models.architectures import Task
 from models.training.data.examples import Data
 from models.training.data.sources import is_scenes, natural_task
+from models.training.fitting.bodies import load_body
 from models.training.fitting.choices import NAMES, task_of
 from models.training.fitting.recipe import RECIPES, Recipe
 from models.training.fitting.start import Start, from_checkpoint, from_nothing
@@ -83,7 +84,7 @@ class Plan:
             if task is None:
                 raise ValueError("there are two bundled checkpoints: say --task as well")
             return checkpoint.load(checkpoint.bundled(task))
-        return None if self.source is None else checkpoint.load(self.source)
+        return None if self.source is None else load_body(self.source)
 
     def start(self, data: Data, loaded: checkpoint.Checkpoint | None) -> Start:
         """The network to be trained on that data."""
