@@ -32,6 +32,9 @@ def train(  # noqa: PLR0913 - each is a flag
         Task | None, typer.Option(help="what to learn, if the data leaves it open")
     ] = None,
     preset: Annotated[str | None, typer.Option(help="scratch, fine-tune or article")] = None,
+    teacher: Annotated[
+        str | None, typer.Option(help="a checkpoint that a deit's second head learns from")
+    ] = None,
     option: Annotated[
         list[str] | None, typer.Option(help="of the network, e.g. positions=sinusoidal_2d")
     ] = None,
@@ -51,6 +54,7 @@ def train(  # noqa: PLR0913 - each is a flag
         "source": from_,
         "task": task,
         "preset": preset,
+        "teacher": teacher,
         "options": pairs(option) if option else None,
         "epochs": epochs,
         "batch_size": batch_size,

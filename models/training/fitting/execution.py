@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from models.checkpoint import Checkpoint, save
+from models.checkpoint import Checkpoint, load, save
 from models.training.confusion import Confusion
 from models.training.data.examples import Data
 from models.training.data.sources import open_data
@@ -101,7 +101,9 @@ def prepared(plan: Plan, device: str, stop: Stop, watcher: Watcher) -> Run:
     torch.manual_seed(plan.seed)
     start = plan.start(data, loaded)
     watcher.say(f"{start.about}; {data.about}")
-    return Run(plan.recipe, data, start, seed=plan.seed, device=chosen(device))
+    teacher = None if plan.teacher is None else load(plan.teacher)
+    where = chosen(device)
+    return Run(plan.recipe, data, start, seed=plan.seed, device=where, teacher=teacher)
 
 
 def finish(run: Run, plan: Plan, out: Path, stop: Stop, watcher: Watcher) -> Path:

@@ -23,7 +23,9 @@ ARTICLE_MODEL = "vit-segmenter"
 
 @dataclass(frozen=True)
 class Plan:
-    """What is asked for; None is not said. `source` is a checkpoint to begin from.
+    """What is asked for; None is not said.
+
+    `source` is a checkpoint to begin from, `teacher` one for a distillation head to learn from.
 
     ValueError for what contradicts itself or is missing.
     """
@@ -33,6 +35,7 @@ class Plan:
     source: str | None = None
     task: Task | None = None
     preset: str | None = None
+    teacher: str | None = None
     options: Mapping[str, str] = field(default_factory=dict)
     epochs: int | None = None
     batch_size: int | None = None
@@ -102,10 +105,11 @@ class Plan:
     def anchored(self) -> "Plan":
         """The same plan from wherever it is looked at: folders by their absolute path."""
         data = self.data if is_scenes(self.data) else str(Path(self.data).absolute())
-        source = self.source
-        if source is not None and Path(source).is_dir():
-            source = str(Path(source).absolute())
-        return replace(self, data=data, source=source)
+        source, teacher = (
+            str(Path(name).absolute()) if name and Path(name).is_dir() else name
+            for name in (self.source, self.teacher)
+        )
+        return replace(self, data=data, source=source, teacher=teacher)
 
     def command(self, out: str) -> str:
         """The command line that runs it; folders by their names, wherever they are."""
@@ -115,7 +119,7 @@ class Plan:
             if field_name == "options":
                 words += [w for pair in value.items() for w in ("--option", "=".join(pair))]
             elif value is not None and (flag, value) != ("seed", 1):
-                is_folder = flag in ("data", "from") and Path(value).is_dir()
+                is_folder = flag in ("data", "from", "teacher") and Path(value).is_dir()
                 words += [f"--{flag}", Path(value).name if is_folder else str(value)]
         return shlex.join([*words, "--out", out])
 
@@ -127,7 +131,11 @@ class Plan:
         """What is first said otherwise than here, by field; what is None is not said."""
         for each in fields(self):
             value, here = said.get(each.name), getattr(self, each.name)
-            if each.name in ("data", "source") and value is not None and Path(value).is_dir():
+            if (
+                each.name in ("data", "source", "teacher")
+                and value is not None
+                and Path(value).is_dir()
+            ):
                 value = str(Path(value).absolute())
             if value is not None and value != here:
                 return f"it began with {each.name} {here}, not {value}"

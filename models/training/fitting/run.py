@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from models.checkpoint import Checkpoint
 from models.training.confusion import Confusion
 from models.training.data.examples import Batch, Data
 from models.training.data.feed import Feed
@@ -21,6 +22,7 @@ from models.training.fitting.recipe import Recipe, optimizer_for
 from models.training.fitting.snapshots import Snapshots
 from models.training.fitting.start import Start
 from models.training.fitting.state import write_state
+from models.training.fitting.teacher import Teacher
 from models.training.fitting.watching import Step, Watcher
 from models.training.loop import Loop
 
@@ -62,10 +64,18 @@ class Run:
     """
 
     def __init__(
-        self, recipe: Recipe, data: Data, start: Start, *, seed: int, device: torch.device
+        self,
+        recipe: Recipe,
+        data: Data,
+        start: Start,
+        *,
+        seed: int,
+        device: torch.device,
+        teacher: Checkpoint | None = None,
     ) -> None:
         self.recipe, self.data, self.start, self.device = recipe, data, start, device
-        learner = Learner(start.network, start.preprocessing).to(device)
+        teach = None if teacher is None else Teacher(teacher, data.labels, device)
+        learner = Learner(start.network, start.preprocessing, teach).to(device)
         names = start.fresh
         fresh = None if names is None else {f"network.{name}" for name in names}
         size = min(recipe.batch_size, len(data.train))

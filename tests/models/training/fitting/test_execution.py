@@ -148,6 +148,20 @@ def test_a_checkpoint_gets_a_new_head(plan, tmp_path):
     assert "first, trained further" in (out / "README.md").read_text()
 
 
+def test_a_distilled_run_goes_on_with_its_teacher(plan, tmp_path):
+    teacher = fit(replace(plan, epochs=1), tmp_path / "teacher")
+    student = replace(plan, model="deit-ti/8", teacher=str(teacher), epochs=2)
+    whole, broken, listener = tmp_path / "whole", tmp_path / "broken", Listener(steps=3)
+    fit(student, whole)
+    with pytest.raises(Interrupted):
+        fit(student, broken, stop=listener.stop, watcher=listener)
+    resume(broken)
+    assert weights(broken) == weights(whole)
+    fit(replace(student, teacher=None), tmp_path / "alone")
+    assert weights(tmp_path / "alone") != weights(whole)
+    assert "--teacher teacher" in (whole / "README.md").read_text()
+
+
 def test_what_is_there_is_replaced_only_when_asked(plan, tmp_path):
     out = fit(replace(plan, epochs=1), tmp_path / "out")
     before = weights(out)

@@ -45,6 +45,10 @@ def batch_for(name: str) -> Batch:
     return Batch(images, truth)
 
 
+def pixels_of(batch: Batch) -> torch.Tensor:
+    return (batch.images.permute(0, 3, 1, 2) / 255 - 0.5) / 0.5
+
+
 @pytest.mark.parametrize(("name", "options", "theirs"), NETWORKS)
 def test_a_step_teaches_each_network_and_it_is_saved_and_loaded(tmp_path, name, options, theirs):
     torch.manual_seed(0)
@@ -92,8 +96,21 @@ def test_both_heads_of_deit_learn_by_themselves():
     with torch.no_grad():
         network.distillation_head.bias.copy_(torch.tensor([9.0, 0.0, 0.0]))
         loss = learner(batch).item()
-        pixels = (batch.images.permute(0, 3, 1, 2) / 255 - 0.5) / 0.5
-        x = network.features(pixels)
+        x = network.features(pixels_of(batch))
         heads = network.head(x[:, 0]), network.distillation_head(x[:, 1])
     expected = sum(cross_entropy(logits, batch.truth).item() for logits in heads) / 2
     assert loss == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_second_head_learns_from_a_teacher_and_no_other_network_has_one():
+    network = network_named("deit-ti/8", num_labels=3, image_size=SIDE, options=TINY)
+    asked = preprocessing_for("deit-ti/8", SIDE, as_is=False)
+    batch = batch_for("deit-ti/8")
+    learner = Learner(network, asked, lambda images: torch.full((len(images),), 2)).eval()
+    with torch.no_grad():
+        network.distillation_head.bias.copy_(torch.tensor([0.0, 0.0, 40.0]))
+        whole = cross_entropy(network.head(network.features(pixels_of(batch))[:, 0]), batch.truth)
+        assert learner(batch).item() == pytest.approx(whole.item() / 2, rel=1e-4)
+    plain = network_named("vit-ti/8", num_labels=3, image_size=SIDE, options=TINY)
+    with pytest.raises(ValueError, match="distillation head"):
+        Learner(plain, asked, lambda images: batch.truth)
