@@ -12,6 +12,7 @@ from torch import nn
 
 from models.optimize.attention import fuse_qkv
 from models.optimize.blocks import drop_unread_tokens, fuse_residuals
+from models.optimize.compiled import compile_parts
 from models.optimize.convolutions import convolutions_by_onednn, convolutions_pass
 from models.optimize.decoder import fold_decode_head
 from models.optimize.form import place, split_batches
@@ -41,7 +42,6 @@ ONEDNN: tuple[tuple[Transformation, Callable[[torch.dtype], bool]], ...] = (
     (convolutions_by_onednn, convolutions_pass),
     (heads_by_onednn, heads_pass),
 )
-PIXELS_AT_ONCE = 256 * 256  # on a CPU
 
 
 class Step(NamedTuple):
@@ -60,22 +60,27 @@ def steps(
 ) -> tuple[Step, ...]:
     """What `optimize` does, in order. Each step is applied to what the one before it gave.
 
-    On a CPU each operator of oneDNN is tried, which takes some milliseconds, and left out where it
-    does not pay.
+    On a CPU the operators of oneDNN are tried, which takes some 20 ms, and left out where they do
+    not pay; nothing is compiled there: what the compiler makes is slower than they and the bags.
     """
     device = torch.device(device)
-    chosen = [Step(folding.__name__, folding) for folding in FOLDINGS]
+    chosen = [named(folding) for folding in FOLDINGS]
     if normalization is not None:
         folding = partial(fold_normalization, preprocessing=normalization)
         chosen.append(Step("fold_normalization", folding))
     chosen.append(Step("place", partial(place, device=device, dtype=dtype)))
-    chosen.append(Step("channels_last", channels_last))
+    chosen.append(named(channels_last))
     if device.type == "cpu":
-        chosen += [Step(step.__name__, step) for step, pays in ONEDNN if pays(dtype)]
-        chosen.append(Step("upsample_by_bags", upsample_by_bags))
-        split = partial(split_batches, pixels_at_once=PIXELS_AT_ONCE)
-        chosen.append(Step("split_batches", split))
+        chosen += [named(step) for step, pays in ONEDNN if pays(dtype)]
+        chosen += [named(upsample_by_bags), named(split_batches)]
+    elif compile:
+        chosen.append(named(compile_parts))
     return tuple(chosen)
+
+
+def named(step: Transformation) -> Step:
+    """A transformation under the name of its function."""
+    return Step(step.__name__, step)
 
 
 def fold(network: nn.Module) -> nn.Module:
@@ -98,7 +103,8 @@ def optimize(
     With a `normalization` it takes the bytes that this is for, uint8 (B, H, W, 3), in place of
     pixels; a classifier's form has `classify`, too. Logits are of `dtype`. The network stays as it
     is and shares the weights that did not change. The form has no state: any number of threads may
-    run it at once, on any sizes of batch and image that the network takes.
+    run it at once, without gradients, on any sizes of batch and image that the network takes. With
+    `compile`, on CUDA, torch.compile fuses what is left, which takes tens of seconds.
     """
     for step in steps(device=device, dtype=dtype, normalization=normalization, compile=compile):
         network = step.apply(network)

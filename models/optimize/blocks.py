@@ -111,7 +111,7 @@ def drop_unread_tokens(network: nn.Module) -> nn.Module:
     def rule(module: nn.Module) -> nn.Module | None:
         if not isinstance(module, ViT) or module.config.pooling != "class":
             return None
-        if not isinstance(module.encoder, encoder.Encoder):
+        if not isinstance(module.encoder, encoder.Encoder) or not module.encoder.blocks:
             return None
         last = len(module.encoder.blocks) - 1
         count = 2 if module.config.distillation_head else 1

@@ -12,8 +12,10 @@ from torch import Tensor, nn
 from models.heads import Classified
 from models.optimize.rewriting import copied, placed
 from models.preprocessing import Colour, per_channel
-from models.segformer import SegformerClassifier
+from models.segformer import Segformer, SegformerClassifier
 from models.vit import ViT
+
+PIXELS_AT_ONCE = 256 * 256  # of SegFormer on a CPU
 
 
 class Form(nn.Module):
@@ -92,7 +94,9 @@ def place(network: nn.Module, device: torch.device, dtype: torch.dtype) -> Form:
     return form.changed(placed(form.network, device, dtype), dtype=dtype)
 
 
-def split_batches(network: nn.Module, pixels_at_once: int) -> Form:
-    """Large images one after the other: their activations do not fit a CPU's caches together."""
+def split_batches(network: nn.Module) -> Form:
+    """A SegFormer's larger images one after the other, for together they do not fit the caches."""
     form = form_of(network)
-    return form.changed(form.network, pixels_at_once=pixels_at_once)
+    if not isinstance(form.network, Segformer | SegformerClassifier):
+        return form  # a ViT's tokens are few
+    return form.changed(form.network, pixels_at_once=PIXELS_AT_ONCE)

@@ -81,8 +81,7 @@ def rescaled(patches: MatrixPatches, scale: Tensor, shift: Tensor) -> MatrixPatc
     layer, P = patches.projection, patches.patch_size
     weight = layer.weight.double().unflatten(1, (P, P, 3))  # (D, P, P, 3)
     bias = (weight * shift).sum(dim=(1, 2, 3))  # (D,)
-    if layer.bias is not None:
-        bias = bias + layer.bias.double()
+    bias = bias + (0.0 if layer.bias is None else layer.bias.double())
     weight = (weight * scale).permute(0, 3, 1, 2)  # (D, 3, P, P)
     return MatrixPatches(weight.to(layer.weight.dtype), bias.to(layer.weight.dtype))
 

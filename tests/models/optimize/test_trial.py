@@ -1,0 +1,42 @@
+import time
+
+import torch
+from torch import nn
+
+from models.optimize.trial import passes
+
+
+class Timed(nn.Module):
+    """x + offset, after some seconds by a clock that the test turns."""
+
+    def __init__(self, clock, seconds, offset=0.0):
+        super().__init__()
+        self.clock, self.seconds, self.offset = clock, seconds, offset
+
+    def forward(self, x):
+        self.clock[0] += self.seconds
+        return x + self.offset
+
+
+def trial(monkeypatch, seconds, offset=0.0):
+    clock = [0.0]
+    monkeypatch.setattr(time, "perf_counter", lambda: clock[0])
+    return passes(lambda: Timed(clock, seconds, offset), Timed(clock, 1.0), torch.ones(3))
+
+
+def test_what_is_right_and_quicker_passes(monkeypatch):
+    assert trial(monkeypatch, 0.5)
+    assert trial(monkeypatch, 0.5, offset=1e-6)
+
+
+def test_what_is_slower_or_wrong_does_not_pass(monkeypatch):
+    assert not trial(monkeypatch, 1.5)
+    assert not trial(monkeypatch, 0.5, offset=1e-3)
+    assert not trial(monkeypatch, 0.5, offset=float("nan"))
+
+
+def test_what_is_missing_does_not_pass():
+    def missing():
+        return torch.ops.mkldnn.no_such_operator
+
+    assert not passes(missing, nn.Identity(), torch.ones(3))
