@@ -3,6 +3,7 @@
 Knows nothing of how networks learn.
 """
 
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -72,8 +73,8 @@ def train(  # noqa: PLR0913 - each is a flag
             plan = training.Plan(**said)
             with watched(target) as how:
                 training.fit(plan, target, overwrite=overwrite, device=device, **how)
-        elif strange := said.keys() - {"seed"}:
-            raise ValueError(f"--data is missing: what to learn from (for {', '.join(strange)})")
+        elif said.keys() - {"seed"}:
+            raise ValueError("--data is missing: what to learn from")
         else:
             training.train_all(target, seed=1 if seed is None else seed, overwrite=overwrite)
 
@@ -100,7 +101,8 @@ def watched(folder: Path) -> Iterator[dict[str, Any]]:
             yield {"stop": told, "watcher": display}
             display.say(f"written to {folder}")
     except training.Interrupted:
-        stop(f"interrupted; patchserve train --resume --out {folder} goes on", INTERRUPTED)
+        name = shlex.quote(str(folder))
+        stop(f"interrupted; patchserve train --resume --out {name} goes on", INTERRUPTED)
     except KeyboardInterrupt:
         stop("interrupted", INTERRUPTED)
 

@@ -23,6 +23,7 @@ FAMILY = re.compile(
     r"|(?P<mit>segformer|mit)-(?P<number>b\d)"
 )
 SIDES = {"vit": 224, "deit": 224, "mit": 224, "segformer": 512, "vit-segmenter": 128}
+LEAST_SIDE = 32  # of a SegFormer's pictures: one token is left at its last stage
 SET_ELSEWHERE = ("image_size", "num_labels")
 
 
@@ -48,6 +49,7 @@ def network_named(
     if family in ("mit", "segformer"):
         changes |= parsed(options or {}, SegformerConfig)
         config = segformer_config(name.rpartition("-")[2].upper(), **changes)
+        refuse_side(config, side)
         return Segformer(config) if family == "segformer" else SegformerClassifier(config)
     changes["image_size"] = (side, side)
     network: ViT | ViTSegmenter
@@ -60,10 +62,7 @@ def network_named(
         changes |= parsed(options or {}, ViTConfig)
         size, _, patch = name.partition("-")[2].partition("/")
         network = ViT(vit_config(f"{size.capitalize()}/{patch}", **changes))
-    if side % network.config.patch_size:
-        raise ValueError(
-            f"an image size of {side} is no multiple of the patch size {network.config.patch_size}"
-        )
+    refuse_side(network.config, side)
     return network
 
 
@@ -82,6 +81,17 @@ def preprocessing_for(name: str, image_size: int | None, *, as_is: bool) -> Prep
     if family in ("mit", "segformer"):
         return Preprocessing(processor, (side, side), mean=IMAGENET_MEAN, std=IMAGENET_STD)
     return Preprocessing(processor, (side, side), mean=HALF, std=HALF)
+
+
+def refuse_side(sizes: Sizes, side: int) -> None:
+    """ValueError for pictures that patches do not fill, or that are too small for four stages."""
+    if isinstance(sizes, SegformerConfig):
+        if side < LEAST_SIDE:
+            raise ValueError(f"an image size of {side} is too small: at least {LEAST_SIDE}")
+    elif side % sizes.patch_size:
+        raise ValueError(
+            f"an image size of {side} is no multiple of the patch size {sizes.patch_size}"
+        )
 
 
 def family_of(name: str) -> str:

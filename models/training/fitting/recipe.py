@@ -39,7 +39,7 @@ class Recipe:
     averaging: float = 0.02  # of all steps: over so many the weights are averaged
     largest_gradient: float = 1.0
     augmentation: Augmentation = field(default=USUAL)
-    as_is: bool = False  # pictures brought to size by nearest pixels, and only rescaled
+    as_is: bool = False  # from nothing: pictures come to size by nearest pixels, only rescaled
     at_input_size: bool = False  # label maps are measured there, not at the pictures' own size
 
     def pace(self, step: int, steps: int) -> float:

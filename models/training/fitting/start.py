@@ -18,7 +18,7 @@ from models.mit import SegformerConfig
 from models.positions import resample
 from models.preprocessing import Preprocessing
 from models.segformer import Segformer, SegformerClassifier
-from models.training.fitting.choices import network_named, preprocessing_for, task_of
+from models.training.fitting.choices import network_named, preprocessing_for, refuse_side, task_of
 from models.vit import ViTConfig
 
 HEADS = ("head", "distillation_head", "decoder.head")  # what is replaced for other labels
@@ -97,12 +97,10 @@ def one_size(preprocessing: Preprocessing, image_size: int | None) -> Preprocess
 
 def resized(sizes: Sizes, image_size: int | None, num_labels: int) -> Any:
     """The same config for so many labels and another image size."""
+    if image_size is not None:
+        refuse_side(sizes, image_size)
     if isinstance(sizes, SegformerConfig) or image_size is None:
         return replace(sizes, num_labels=num_labels)
-    if image_size % sizes.patch_size:
-        raise ValueError(
-            f"an image size of {image_size} is no multiple of the patch size {sizes.patch_size}"
-        )
     return replace(sizes, num_labels=num_labels, image_size=(image_size, image_size))
 
 
@@ -122,7 +120,7 @@ def carry_over(old: Network, new: Network, *, keep_head: bool) -> frozenset[str]
     for name, module in new.named_modules():
         if name in HEADS and not keep_head:
             last = module.output if isinstance(module, MLPHead) else module
-            for parameter in (child for child in last.parameters(recurse=False)):
+            for parameter in last.parameters(recurse=False):
                 nn.init.zeros_(parameter)
     return frozenset(name for name, _ in new.named_parameters() if name not in taken)
 

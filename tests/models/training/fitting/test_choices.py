@@ -68,6 +68,12 @@ def test_what_there_is_not_is_refused(name, options, said):
         network_named(name, num_labels=2, options=options)
 
 
+@pytest.mark.parametrize("name", ["segformer-b0", "mit-b0"])
+def test_pictures_too_small_for_four_stages_are_refused(name):
+    with pytest.raises(ValueError, match="at least 32"):
+        network_named(name, num_labels=2, image_size=28, options=SMALL)
+
+
 def test_each_family_asks_for_what_its_kind_is_used_to():
     assert preprocessing_for("vit-b/16", None, as_is=False).mean == HALF
     assert preprocessing_for("mit-b0", 64, as_is=False).size == (64, 64)

@@ -107,6 +107,8 @@ def test_other_networks_are_of_one_task():
 def test_a_size_that_patches_do_not_fill_is_refused():
     with pytest.raises(ValueError, match="no multiple of the patch size 8"):
         start(made("vit-ti/8"), image_size=60)
+    with pytest.raises(ValueError, match="at least 32"):
+        start(made("mit-b0"), image_size=16)
 
 
 def test_preprocessing_comes_to_one_size():
