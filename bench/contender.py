@@ -1,7 +1,7 @@
 """Runs one contender in a process of its own: it answers lines of JSON on its standard input.
 
     {"do": "build", "contender": "OpenVINO", "folder": "...", "batch": 1, "device": "cpu"}
-    {"do": "logits", "file": "..."}   runs it once, and keeps what it gave
+    {"do": "logits", "file": "..."}   runs it twice, so that all is set up, and keeps what it gave
     {"do": "round"}                   runs it for a while: {"seconds": of one batch}
 
 Knows nothing of the others. Whatever else is printed goes to the standard error.
@@ -23,12 +23,9 @@ ROUND_S = 0.1
 
 
 def build(request: dict[str, Any]) -> Run:
-    """The contender that the request names, which has run twice: what it sets up is set up."""
+    """The contender that the request names."""
     job = Job(Path(request["folder"]), request["batch"], request["device"])
-    run = contender(job.device, request["contender"]).build(job)
-    run()
-    run()
-    return run
+    return contender(job.device, request["contender"]).build(job)
 
 
 def round_(run: Run) -> float:
@@ -53,6 +50,7 @@ def main() -> None:
                 run = None  # frees the last one first
                 run = build(request)
             elif request["do"] == "logits" and run is not None:
+                run()
                 np.save(request["file"], numpy_of(run()))
             elif run is not None:
                 answer["seconds"] = round_(run)

@@ -75,7 +75,10 @@ def transformers(job: Job, dtype: str = "float32", mode: str | None = None) -> R
         torch._inductor.config.freezing = job.device == "cpu"  # weights become constants, packed
         network = torch.compile(network, mode=mode, dynamic=False)
     pixels = torch.from_numpy(np.load(job.pixels)).to(job.device, getattr(torch, dtype))
-    return in_torch(network, pixels, job.device)
+    run = in_torch(network, pixels, job.device)
+    if mode is not None:
+        run()  # compiles
+    return run
 
 
 def plain(job: Job, dtype: str = "float32") -> Run:

@@ -3,25 +3,30 @@
     python -m bench.models [--models NAME...] [--batches N...] [--contenders NAME...] [--no-steps]
                            [--device cpu|cuda] [--rounds N] [--seconds S] [--out FOLDER]
 
+All of it takes about half an hour on two cores.
+
 Weights are random, but the same for everyone, and so are the inputs. Each contender is a process
 of its own with as many threads as there are cores and no variable set that tunes; they take turns.
 """
 
 import argparse
-import json
+import os
 import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import product
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
 
-from bench import machine, random_checkpoints, standings
+from app.allocator import LARGEST, LARGEST_BLOCK
+from bench import machine, peak, random_checkpoints, standings
 from bench.contenders import CONTENDERS, SERVED, UNTIL, Job, contender
-from bench.race import Figures, Limits, race
+from bench.race import Limits, race
 from bench.standings import BASE, REFERENCE, Standing, Yardstick
 from models.optimize import FOLDINGS, steps
 
@@ -35,9 +40,9 @@ CASES = {  # the batch sizes of each network
 }
 FEW = ("SegFormer-B5", (BASE, "ours, plain", "ours"))  # it takes seconds: few contenders
 OURS_SERVED = "ours" + SERVED
-ALLOCATOR = {  # freed memory stays with the process, as patchserve sets it at its start
-    "MALLOC_MMAP_THRESHOLD_": str(2**30),
-    "MALLOC_TRIM_THRESHOLD_": str(2**31 - 1),
+ALLOCATOR = {  # what patchserve asks of the C library at its start, as others can
+    "MALLOC_MMAP_THRESHOLD_": str(LARGEST_BLOCK),
+    "MALLOC_TRIM_THRESHOLD_": str(LARGEST),
 }
 SERVING = ALLOCATOR | {"OMP_WAIT_POLICY": "PASSIVE"}
 
@@ -76,14 +81,6 @@ def parsed(arguments: Sequence[str]) -> Options:
     )
 
 
-def measured_peaks(device: str) -> dict[str, float]:
-    """TFLOP/s of matrix products by dtype, the best of the ways to multiply."""
-    found = subprocess.run(  # noqa: S603  # ourselves
-        [sys.executable, "-m", "bench.peak", device], stdout=subprocess.PIPE, check=True
-    )
-    return {dtype: max(ways.values()) for dtype, ways in json.loads(found.stdout).items()}
-
-
 def step_names(name: str, device: str) -> list[str]:
     """Our optimization up to each step that changes this network, but the last: that is "ours"."""
     form: torch.nn.Module = random_checkpoints.network(name).eval()
@@ -100,50 +97,50 @@ def step_names(name: str, device: str) -> list[str]:
 def prepare(name: str, batches: Sequence[int], options: Options, folder: Path) -> None:
     """Put into the folder what the contenders read: weights, inputs, and converted graphs."""
     random_checkpoints.write(name, folder)
-    formats = {contender(options.device, one).needs for one in options.contenders} - {""}
-    for batch in batches:
-        job = Job(folder, batch)
+    jobs = [Job(folder, batch) for batch in batches]
+    for job in jobs:
         for file, tensor in zip(
-            (job.images, job.pixels), random_checkpoints.images(name, batch), strict=True
+            (job.images, job.pixels), random_checkpoints.images(name, job.batch), strict=True
         ):
             np.save(file, tensor.numpy())
-        for format_ in formats:
-            command = [sys.executable, "-m", "bench.transformers_networks", format_]
-            files = [str(folder), str(job.pixels), str(job.converted(format_))]
-            with (folder / "errors.txt").open("a") as errors:
-                subprocess.run(  # noqa: S603  # ourselves
-                    [*command, *files], stdout=errors, stderr=errors, check=False
-                )
+    formats = {contender(options.device, one).needs for one in options.contenders} - {""}
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        list(pool.map(lambda pair: convert(*pair), product(formats, jobs)))
+
+
+def convert(format_: str, job: Job) -> None:
+    """Put transformers' network, converted for the job's batch, where its contender looks."""
+    command = [sys.executable, "-m", "bench.transformers_networks", format_]
+    files = [str(file) for file in (job.folder, job.pixels, job.converted(format_))]
+    with (job.folder / "errors.txt").open("a") as errors:
+        subprocess.run(  # noqa: S603  # ourselves
+            [*command, *files], stdout=errors, stderr=errors, check=False
+        )
 
 
 def measure(name: str, options: Options, folder: Path) -> list[Standing]:
-    """The races on one network: as installed, and with our allocator settings; every batch."""
+    """The races on one network. As installed the smallest batch only, to save time, except for
+    transformers; with our allocator settings every batch, and the smallest with every step.
+    """
     batches = [b for b in CASES[name] if not options.batches or b in options.batches]
     prepare(name, batches, options, folder)
     names = [one for one in options.contenders if name != FEW[0] or one in FEW[1]]
-    installed = run({one: {} for one in names}, batches, [], options, folder)
+    untuned = {one: {} for one in names}
     if options.device == "cuda":  # where another allocator is at work
-        return [Standing(name, batch, installed[batch], {}) for batch in batches]
+        found = race(untuned, folder, dict.fromkeys(batches, names), "cuda", options.limits)
+        return [Standing(name, batch, found[batch], {}) for batch in batches]
+    installed = race(untuned, folder, {batches[0]: names}, "cpu", options.limits)
     whole = options.steps and name != FEW[0]
     some = step_names(name, options.device) if whole else []
     entries = dict.fromkeys([*names, *some], ALLOCATOR) | {REFERENCE: {}}
     if "ours" in names:
         entries[OURS_SERVED] = SERVING
-    tuned = run(entries, batches, some, options, folder)
+    others = [one for one in entries if one not in some]
+    who = dict.fromkeys(batches, others) | {batches[0]: list(entries)}
+    tuned = race(entries, folder, who, "cpu", options.limits)
+    for batch in batches[1:]:
+        installed[batch] = {BASE: tuned[batch][REFERENCE]}
     return [Standing(name, batch, installed[batch], tuned[batch]) for batch in batches]
-
-
-def run(
-    entries: dict[str, dict[str, str]],
-    batches: Sequence[int],
-    only_first: Sequence[str],
-    options: Options,
-    folder: Path,
-) -> dict[int, dict[str, Figures]]:
-    """A race on each batch; some contenders take part in the first only."""
-    others = [name for name in entries if name not in only_first]
-    who = {batch: others if index else list(entries) for index, batch in enumerate(batches)}
-    return race(entries, folder, who, options.device, options.limits)
 
 
 def executed(name: str, one: str) -> int:
@@ -185,7 +182,7 @@ def heading(options: Options, peaks: dict[str, float]) -> list[str]:
 def main(arguments: Sequence[str] = ()) -> None:
     """Print the tables and keep them, with a picture; after each network, what is there by then."""
     options = parsed(arguments)
-    peaks = measured_peaks(options.device)
+    peaks = peak.measured(options.device)
     lines = heading(options, peaks)
     print("\n".join(lines))
     found: list[Standing] = []
