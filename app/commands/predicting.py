@@ -10,6 +10,7 @@ from typing import Annotated, cast
 import typer
 
 from app import masks
+from app.allocator import keep_freed_memory
 from app.commands.failures import USAGE_ERROR, one_line, readable_errors, stop
 from app.commands.options import Device, Images, Source
 from app.engine import Engine
@@ -77,6 +78,7 @@ def run_on(
     """Run the engine over image files; one that fails is told and the others go on."""
     limit = Settings.model_fields["max_image_pixels"].default
     forbid_bombs(limit)
+    keep_freed_memory()
     with readable_errors():
         engine = Engine(source, task=task, device=device)
         info = engine.load()

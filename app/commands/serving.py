@@ -12,6 +12,7 @@ import typer
 import uvicorn
 
 from app import logs
+from app.allocator import keep_freed_memory
 from app.commands.failures import LOAD_FAILED, START_FAILED, one_line, readable_errors, stop
 from app.images import forbid_bombs
 from app.main import create_app
@@ -44,6 +45,7 @@ def serve(**flags: str | None) -> None:
         settings = Settings.read(**{k: v for k, v in flags.items() if v is not None})
     logs.configure(settings.log_level)
     forbid_bombs(settings.max_image_pixels)
+    keep_freed_memory()
     failures: list[Exception] = []
 
     def on_fatal(error: Exception) -> None:
