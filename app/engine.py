@@ -168,7 +168,8 @@ class Engine:
             case EmbedInput():
                 return cast(Classifier, self._form).classify(batch).embedding  # (B, D)
             case ExplainInput():  # one by one: the attention of a whole batch may not fit
-                network = self._plain.to(self._device)
+                with torch.inference_mode(False):  # else its parameters could have no gradients
+                    network = self._plain.to(self._device)
                 methods = [one.method for one in inputs if isinstance(one, ExplainInput)]
                 pairs = zip(normalize(batch, self._preprocessing).split(1), methods, strict=True)
                 return [explain(network, image, method) for image, method in pairs]

@@ -43,7 +43,8 @@ def explain(network: Network, pixels: Tensor, method: Method = "gradient") -> Ex
 
     The network runs in eval mode whatever its own is. It takes the time of about three passes with
     "gradient", of about two with "rollout", and the memory of the pass's activations and of one
-    layer's weights. ValueError for an unknown method.
+    layer's weights. An encoder of one's own is followed through every `models.attention.Attention`
+    in it, and through nothing else. ValueError for an unknown method.
     """
     follow: dict[str, Callable[[Network, Recording], Tensor]] = {
         "gradient": gradient_relevance,

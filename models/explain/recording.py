@@ -144,7 +144,8 @@ def record(network: Network, pixels: Tensor, *, gradients: bool = False) -> Reco
 
     With `gradients`, also backwards from each image's best logit; a segmenter's is the mean over
     the pixels of each one's best. Calls of several threads do not disturb each other, nor others
-    that run the network; only its parameters must not change meanwhile.
+    that run the network; only its parameters must not change meanwhile. RuntimeError for gradients
+    of a network that was made, or moved to its device, in inference mode.
     """
     twin = twin_of(network).eval()
     parts = parts_of(twin)

@@ -109,9 +109,9 @@ def spread(v: Tensor, coarse: Grid, fine: Grid, ratio: int) -> Tensor:
     inside = ((row[:, None] < coarse[0]) & (column < coarse[1])).flatten()  # (N',)
     cell = (row[:, None] * coarse[1] + column).flatten()[inside]  # the coarse cell of each
     counts = torch.bincount(cell, minlength=v.shape[1]).clamp_min(1)  # (N,)
-    spread = v.new_zeros(len(v), len(inside))
-    spread[:, inside] = (v / counts)[:, cell]
-    return spread
+    parts = v.new_zeros(len(v), len(inside))
+    parts[:, inside] = (v / counts)[:, cell]
+    return parts
 
 
 def shares(v: Tensor, recording: Recording) -> Tensor:
