@@ -1,4 +1,4 @@
-"""Owns the command line: `patchserve serve | classify | segment | explain | train | scenes | evaluate`.
+"""Owns the command line: which commands `patchserve` has.
 
 Knows nothing of what the commands do.
 """
