@@ -10,7 +10,7 @@ import platform
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8  # malloc.h
 LARGEST_BLOCK = 2**30  # bytes; what is larger still comes from, and returns to, the kernel
-NEVER = 2**31 - 1  # bytes free at the top of the heap before it shrinks; an int
+LARGEST = 2**31 - 1  # an int, of bytes free at the top of the heap before it shrinks: never
 
 
 def keep_freed_memory() -> bool:
@@ -23,5 +23,5 @@ def keep_freed_memory() -> bool:
     if platform.libc_ver()[0] != "glibc":
         return False
     mallopt = ctypes.CDLL(None).mallopt
-    said = ((M_ARENA_MAX, 1), (M_MMAP_THRESHOLD, LARGEST_BLOCK), (M_TRIM_THRESHOLD, NEVER))
+    said = ((M_ARENA_MAX, 1), (M_MMAP_THRESHOLD, LARGEST_BLOCK), (M_TRIM_THRESHOLD, LARGEST))
     return all(mallopt(name, value) for name, value in said)
