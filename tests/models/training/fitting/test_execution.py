@@ -62,7 +62,7 @@ def weights(folder: Path) -> bytes:
 
 
 def test_a_run_fills_a_folder_that_loads(plan, tmp_path):
-    out = fit(plan, tmp_path / "runs" / "mine")
+    out = fit(plan, tmp_path / "runs" / "mine", device="cpu")
     assert {path.name for path in out.iterdir()} == FILES
     loaded = checkpoint.load(out)
     assert loaded.labels == ("cross", "disc", "stripes")
