@@ -17,7 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from bench.contenders import Job, Run, contender, numpy_of
+from bench.contenders import contender
+from bench.jobs import Job, Run, numpy_of
 
 ROUND_S = 0.1
 

@@ -130,14 +130,14 @@ def heat(
 
 
 def compare(entrants: Sequence[Entrant], folder: Path) -> dict[str, float]:
-    """The largest difference of a logit from the first contender's, by name."""
+    """The largest difference of a logit from those of the first that ran, by name."""
     logits = {}
     for index, entrant in enumerate(entrants):
         file = folder / f"logits-{index}.npy"
         entrant.ask("logits", file=str(file))
         if not entrant.error:
             logits[entrant.name] = np.load(file)
-    reference = logits.get(entrants[0].name)
-    if reference is None:
-        raise RuntimeError(f"{entrants[0].name}: {entrants[0].error}")
+    if not logits:
+        raise RuntimeError("; ".join(f"{entrant.name}: {entrant.error}" for entrant in entrants))
+    reference = next(iter(logits.values()))
     return {name: float(np.abs(found - reference).max()) for name, found in logits.items()}
