@@ -12,17 +12,18 @@ from models.optimize.attention import Mixing
 from models.optimize.rewriting import rewrite
 from models.optimize.trial import passes
 
-LEAST_PRODUCT = 64 * 64  # queries times keys: below, one call for the whole batch is quicker
+LEAST_WORK = 12_000_000  # multiplications an image: below, torch's one call a batch is quicker
 
 
 class GroupedMixing(Mixing):
     """`models.optimize.attention.Mixing`, image by image, each head a group of a convolution.
 
-    With a mask, or few tokens, as the plain form.
+    With a mask, or little to do, as the plain form.
     """
 
     def forward(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
-        if mask is not None or query.shape[1] * key.shape[1] < LEAST_PRODUCT:
+        _, N, D = query.shape
+        if mask is not None or N * key.shape[1] * D < LEAST_WORK:
             return super().forward(query, key, value, mask)
         images = [self.mix(*image) for image in zip(query, key, value, strict=True)]
         return torch.stack(images) if len(images) > 1 else images[0][None]  # (B, N, D)
