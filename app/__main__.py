@@ -5,9 +5,11 @@ Knows nothing of what the commands do.
 
 import os
 
-# OpenMP reads this when torch is loaded. Its threads would spin while they wait for each other,
-# which on a machine with anything else to do costs a small network many times its time.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# libgomp reads this when torch is loaded. Its threads would spin long while they wait for each other,
+# which on a machine with anything else to do costs a small network ten times its time; not to spin
+# at all costs a third where there is nothing else. A thousand turns cost a tenth of either.
+if "OMP_WAIT_POLICY" not in os.environ:
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 import typer
 

@@ -46,7 +46,7 @@ ALLOCATOR = {  # what patchserve asks of the C library at its start, as others c
     "MALLOC_MMAP_THRESHOLD_": str(LARGEST_BLOCK),
     "MALLOC_TRIM_THRESHOLD_": str(LARGEST),
 }
-SERVING = ALLOCATOR | {"OMP_WAIT_POLICY": "PASSIVE"}
+SERVING = ALLOCATOR | {"GOMP_SPINCOUNT": "1000"}
 
 
 class Options(NamedTuple):
