@@ -5,9 +5,9 @@ Knows nothing of what the commands do.
 
 import os
 
-# libgomp reads this when torch is loaded. Its threads would spin long while they wait for each other,
-# which on a machine with anything else to do costs a small network ten times its time; not to spin
-# at all costs a third where there is nothing else. A thousand turns cost a tenth of either.
+# libgomp reads this when torch is loaded. Its threads would spin long while they wait for each
+# other, which on a machine with anything else to do costs a small network many times its time;
+# not to spin at all costs it where there is nothing else. This is little of either.
 if "OMP_WAIT_POLICY" not in os.environ:
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
