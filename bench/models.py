@@ -42,7 +42,8 @@ CASES = {  # the batch sizes of each network
 }
 FEW = ("SegFormer-B5", (BASE, "ours, plain", "ours"))  # it takes seconds: few contenders
 OURS_SERVED = "ours" + SERVED
-ALLOCATOR = {  # what patchserve asks of the C library at its start, as others can
+ALLOCATOR = {  # what app.allocator asks of the C library, as anyone can with variables
+    "MALLOC_ARENA_MAX": "1",
     "MALLOC_MMAP_THRESHOLD_": str(LARGEST_BLOCK),
     "MALLOC_TRIM_THRESHOLD_": str(LARGEST),
 }
