@@ -60,7 +60,7 @@ def steps(
 ) -> tuple[Step, ...]:
     """What `optimize` does, in order. Each step is applied to what the one before it gave.
 
-    On a CPU the operators of oneDNN are tried, which takes some 20 ms, and left out where they do
+    On a CPU the operators of oneDNN are tried, which takes some 50 ms, and left out where they do
     not pay; nothing is compiled there: what the compiler makes is slower than they and the bags.
     """
     device = torch.device(device)

@@ -10,11 +10,10 @@ from torch import Tensor, nn
 
 Eltwise = tuple[str, list[float], str]  # name, numbers, algorithm
 
+SIDE = 224  # of the image to lay a convolution's weights out for: told none, it may choose badly
 ROWS = 64  # to lay weights out for: measured best for any number of rows, 1 to 16384
 NONE: Eltwise = ("none", [], "")
-
-
-POINTWISE = ([0, 0], [1, 1], [1, 1], 1)  # padding, stride, dilation and groups of 1 x 1
+POINTWISE = ([0, 0], [1, 1], [1, 1])  # padding, stride and dilation of 1 x 1
 
 
 def eltwise(activation: nn.Module | None) -> Eltwise | None:
@@ -49,29 +48,17 @@ def linear_add(x: Tensor, residual: Tensor, packed: Tensor, bias: Tensor | None)
 
 def pack_convolution(layer: nn.Conv2d) -> Tensor:
     """The weight of a convolution in the layout that oneDNN likes best; opaque."""
+    shape = (layer.padding, layer.stride, layer.dilation, layer.groups)
     packed: Tensor = torch.ops.mkldnn._reorder_convolution_weight(
-        layer.weight.detach(), layer.padding, layer.stride, layer.dilation, layer.groups
+        layer.weight.detach(), *shape, [1, layer.in_channels, SIDE, SIDE]
     )
     return packed
 
 
-def convolution(
-    x: Tensor,
-    weight: Tensor,
-    layer: nn.Conv2d,
-    activation: Eltwise,
-) -> Tensor:
-    """activation(convolution(x)): (B, C, H, W) -> (B, D, H', W'), channels-last if x is."""
-    y: Tensor = torch.ops.mkldnn._convolution_pointwise(
-        x,
-        weight,
-        layer.bias,
-        layer.padding,
-        layer.stride,
-        layer.dilation,
-        layer.groups,
-        *activation,
-    )
+def convolution(x: Tensor, packed: Tensor, layer: nn.Conv2d, activation: Eltwise) -> Tensor:
+    """activation(layer(x)): (B, C, H, W) -> (B, D, H', W'), channels-last if x is."""
+    shape = (layer.padding, layer.stride, layer.dilation, layer.groups)
+    y: Tensor = torch.ops.mkldnn._convolution_pointwise(x, packed, layer.bias, *shape, *activation)
     return y
 
 
@@ -83,22 +70,18 @@ def grouped_product(x: Tensor, weight: Tensor, groups: int) -> Tensor:
     image = x[None, None].permute(0, 3, 1, 2)  # (1, groups C, 1, N), channels-last
     kernel = weight.flatten(0, 1)[..., None, None]  # (groups D, C, 1, 1)
     y: Tensor = torch.ops.mkldnn._convolution_pointwise(
-        image, kernel, None, [0, 0], [1, 1], [1, 1], groups, *NONE
+        image, kernel, None, *POINTWISE, groups, *NONE
     )
     return y.permute(0, 2, 3, 1)[0, 0]  # (N, groups D)
 
 
-def pack_pointwise(weight: Tensor) -> Tensor:
-    """The weight (D, C) of a linear layer packed as `add_rectified_` takes it; opaque."""
-    kernel = weight[..., None, None]  # (D, C, 1, 1)
-    packed: Tensor = torch.ops.mkldnn._reorder_convolution_weight(kernel, *POINTWISE)
-    return packed
+def add_rectified_(total: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """relu(total + x W^T + b) of grids (B, H, W, D) and (B, H, W, C), in the total's memory.
 
-
-def add_rectified_(total: Tensor, x: Tensor, packed: Tensor, bias: Tensor | None) -> Tensor:
-    """relu(total + x W^T + b) of grids (B, H, W, D) and (B, H, W, C), in the total's memory."""
+    The weight (D, C) is not packed: a layout good for one grid may be ten times slower on others.
+    """
     image, out = x.permute(0, 3, 1, 2), total.permute(0, 3, 1, 2)
     torch.ops.mkldnn._convolution_pointwise_.binary(
-        out, image, packed, bias, *POINTWISE, "add", 1.0, "relu", [], ""
+        out, image, weight[..., None, None], bias, *POINTWISE, 1, "add", 1.0, "relu", [], ""
     )
     return total

@@ -3,7 +3,7 @@ import time
 import torch
 from torch import nn
 
-from models.optimize.trial import passes
+from models.optimize.trial import passes, quicker
 
 
 class Timed(nn.Module):
@@ -40,3 +40,15 @@ def test_what_is_missing_does_not_pass():
         return torch.ops.mkldnn.no_such_operator
 
     assert not passes(missing, nn.Identity(), torch.ones(3))
+
+
+def test_a_few_slow_rounds_of_another_s_load_do_not_decide():
+    disturbed = iter([9.0] * 20 + [1.0] * 100)
+    assert quicker(lambda: next(disturbed), lambda: 2.0)
+    assert not quicker(lambda: 2.0, lambda: 1.9)
+
+
+def test_what_is_clearly_quicker_is_not_tried_for_long():
+    rounds = []
+    assert quicker(lambda: rounds.append(1) or 1.0, lambda: 2.0)
+    assert len(rounds) <= 8
