@@ -4,7 +4,7 @@ Knows nothing of queues or lanes; any number of threads may call it at once.
 """
 
 import threading
-from collections import deque
+from collections import OrderedDict, deque
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,8 @@ from models.openvino_runtime.package import import_openvino
 from models.openvino_runtime.store import default_folder, key_of, stored
 from models.preprocessing import Preprocessing, Size
 
+PIECES = (8, 4, 2, 1)  # images at once; more are hardly quicker
+KEPT = 8  # compiled graphs, by batch and image size
 PRECISIONS = {torch.float32: "f32", torch.bfloat16: "bf16"}
 
 
@@ -26,8 +28,9 @@ class OpenVINOForm:
 
     With a `normalization` pixels are uint8 (B, H, W, 3), else float (B, 3, H, W), on the CPU. A
     classifier's form has `classify`, too. The network stays as it is. An image size is converted
-    when first seen, which takes seconds unless the folder has it, and a batch size compiled, which
-    takes tenths of one: whoever serves does both at the warm-up.
+    when first seen, which takes seconds unless the folder has it, and batches of 1, 2, 4 and 8 are
+    compiled when first seen, which takes tenths of one: whoever serves does both at the warm-up.
+    Only the graphs that were used last are kept.
 
     Args:
         network: a plain network in eval mode.
@@ -61,8 +64,8 @@ class OpenVINOForm:
             "INFERENCE_NUM_THREADS": threads or torch.get_num_threads(),
             "INFERENCE_PRECISION_HINT": PRECISIONS[dtype],
         }
-        self._graphs: dict[Size, Any] = {}  # openvino.Model
-        self._compiled: dict[tuple[int, ...], Compiled] = {}
+        self._graph: tuple[Size, Any] | None = None  # the last image size and its openvino.Model
+        self._compiled: OrderedDict[tuple[int, ...], Compiled] = OrderedDict()  # last used last
         self._lock = threading.Lock()  # of the two above
 
     def __call__(self, pixels: Tensor) -> Tensor:
@@ -76,27 +79,44 @@ class OpenVINOForm:
     def _run(self, pixels: Tensor) -> list[Tensor]:
         if self._normalization is None:
             pixels = pixels.float()
-        compiled = self._compiled.get(tuple(pixels.shape)) or self._compile(tuple(pixels.shape))
-        return compiled.run(pixels.contiguous())
+        pieces = pixels.split(piece_sizes(len(pixels)))
+        outputs = [self._compiled_for(tuple(x.shape)).run(x.contiguous()) for x in pieces]
+        return (
+            outputs[0]
+            if len(pieces) == 1
+            else [torch.cat(one) for one in zip(*outputs, strict=True)]
+        )
 
-    def _compile(self, shape: tuple[int, ...]) -> "Compiled":
+    def _compiled_for(self, shape: tuple[int, ...]) -> "Compiled":
         with self._lock:
-            if shape not in self._compiled:  # else another thread was first
-                graph = self._graph(shape).clone()
-                graph.reshape(list(shape))  # a fixed batch is quicker than any batch
-                model = self._core.compile_model(graph, "CPU", self._settings)
-                self._compiled[shape] = Compiled(model)
+            if shape not in self._compiled:
+                self._compiled[shape] = self._compile(shape)
+                if len(self._compiled) > KEPT:
+                    self._compiled.popitem(last=False)
+            self._compiled.move_to_end(shape)
             return self._compiled[shape]
 
-    def _graph(self, shape: tuple[int, ...]) -> Any:
+    def _compile(self, shape: tuple[int, ...]) -> "Compiled":
         size = (shape[2], shape[3]) if self._normalization is None else (shape[1], shape[2])
-        if size not in self._graphs:
-            self._graphs[size] = stored(
+        if self._graph is None or self._graph[0] != size:
+            graph = stored(
                 self._folder,
                 key_of(self._network, size, self._normalization),
                 lambda: convert(self._network, size, self._normalization),
             )
-        return self._graphs[size]
+            self._graph = (size, graph)
+        fixed = self._graph[1].clone()
+        fixed.reshape(list(shape))  # a fixed batch is quicker than any batch
+        return Compiled(self._core.compile_model(fixed, "CPU", self._settings))
+
+
+def piece_sizes(batch_size: int) -> list[int]:
+    """A batch as pieces of 8, 4, 2 and 1: each size is compiled, and has weights, by itself."""
+    sizes = []
+    for size in PIECES:
+        sizes += [size] * (batch_size // size)
+        batch_size %= size
+    return sizes
 
 
 class Compiled:

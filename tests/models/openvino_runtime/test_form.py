@@ -7,6 +7,7 @@ import torch
 
 from models.mit import SegformerConfig
 from models.openvino_runtime import OpenVINOForm
+from models.openvino_runtime.form import KEPT, piece_sizes
 from models.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing, normalize
 from models.segformer import Segformer, SegformerClassifier
 from models.vit import ViT, ViTConfig
@@ -74,6 +75,31 @@ def test_any_batch_is_taken(vit, folder, assert_equal_logits):
 
 
 @torch.inference_mode()
+def test_a_large_batch_goes_in_pieces_of_few_sizes():
+    assert piece_sizes(1) == [1]
+    assert piece_sizes(8) == [8]
+    assert piece_sizes(23) == [8, 8, 4, 2, 1]
+    assert all(sum(piece_sizes(n)) == n for n in range(1, 70))
+
+
+def test_only_the_graphs_used_last_are_kept(vit, folder, monkeypatch):
+    made = []
+
+    class Graph:
+        def __init__(self, shape):
+            made.append(shape)
+
+        def run(self, pixels):
+            return [torch.zeros(len(pixels), 3)]
+
+    runtime = OpenVINOForm(vit, folder=folder)
+    monkeypatch.setattr(runtime, "_compile", Graph)
+    sizes = list(range(16, 16 * (KEPT + 1), 16))
+    for side in [*sizes, sizes[0], 512, sizes[0], sizes[1]]:
+        runtime(torch.zeros(1, 3, side, side))
+    assert [shape[2] for shape in made] == [*sizes, 512, sizes[1]]
+
+
 def test_a_classifier_tells_its_embedding(vit, folder, assert_equal_logits):
     said = OpenVINOForm(vit, normalization=IMAGENET, folder=folder).classify(BYTES)
     truth = vit.classify(PIXELS)
