@@ -3,31 +3,25 @@
     python -m bench.models [--models NAME...] [--batches N...] [--contenders NAME...] [--no-steps]
                            [--device cpu|cuda] [--rounds N] [--seconds S] [--out FOLDER]
 
-All of it takes about half an hour on two cores.
-
 Weights are random, but the same for everyone, and so are the inputs. Each contender is a process
 of its own with as many threads as there are cores and no variable set that tunes; they take turns.
+All of it takes about half an hour on two cores.
 """
 
 import argparse
-import os
-import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
-from itertools import product
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import torch
 
 from app.allocator import LARGEST, LARGEST_BLOCK
 from bench import machine, peak, random_checkpoints, standings
 from bench.contenders import CONTENDERS, SERVED, UNTIL, contender
-from bench.jobs import Job
+from bench.preparation import prepare
 from bench.race import Limits, race
 from bench.standings import BASE, REFERENCE, Standing, Yardstick
 from models.optimize import FOLDINGS, steps
@@ -66,7 +60,7 @@ def parsed(arguments: Sequence[str]) -> Options:
     """The options of a command line; everything, unless it says otherwise."""
     parser = argparse.ArgumentParser(prog="bench.models")
     parser.add_argument("--models", nargs="+", choices=CASES, default=list(CASES))
-    parser.add_argument("--batches", nargs="+", type=int, default=[])
+    parser.add_argument("--batches", nargs="+", type=int, default=[1, 4, 8])
     parser.add_argument("--contenders", nargs="+", default=[])
     parser.add_argument("--no-steps", action="store_true")
     parser.add_argument("--device", choices=CONTENDERS, default="cpu")
@@ -79,8 +73,9 @@ def parsed(arguments: Sequence[str]) -> Options:
     names = [name for name in known if not given.contenders or name in given.contenders]
     reference = next(iter(known))  # what the others' logits are compared with
     names = list(dict.fromkeys([reference, BASE, *names]))
+    models = [name for name in given.models if {*CASES[name]} & {*given.batches}]
     return Options(
-        given.models, given.batches, names, not given.no_steps, given.device, limits, given.out
+        models, given.batches, names, not given.no_steps, given.device, limits, given.out
     )
 
 
@@ -97,37 +92,14 @@ def step_names(name: str, device: str) -> list[str]:
     return found[:-1]
 
 
-def prepare(name: str, batches: Sequence[int], options: Options, folder: Path) -> None:
-    """Put into the folder what the contenders read: weights, inputs, and converted graphs."""
-    random_checkpoints.write(name, folder)
-    jobs = [Job(folder, batch) for batch in batches]
-    for job in jobs:
-        for file, tensor in zip(
-            (job.images, job.pixels), random_checkpoints.images(name, job.batch), strict=True
-        ):
-            np.save(file, tensor.numpy())
-    formats = {contender(options.device, one).needs for one in options.contenders} - {""}
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        list(pool.map(lambda pair: convert(*pair), product(formats, jobs)))
-
-
-def convert(format_: str, job: Job) -> None:
-    """Put transformers' network, converted for the job's batch, where its contender looks."""
-    command = [sys.executable, "-m", "bench.transformers_networks", format_]
-    files = [str(file) for file in (job.folder, job.pixels, job.converted(format_))]
-    with (job.folder / "errors.txt").open("a") as errors:
-        subprocess.run(  # noqa: S603  # ourselves
-            [*command, *files], stdout=errors, stderr=errors, check=False
-        )
-
-
 def measure(name: str, options: Options, folder: Path) -> list[Standing]:
     """The races on one network. As installed the smallest batch only, to save time, except for
     transformers; with our allocator settings every batch, and the smallest with every step.
     """
-    batches = [b for b in CASES[name] if not options.batches or b in options.batches]
-    prepare(name, batches, options, folder)
+    batches = [b for b in CASES[name] if b in options.batches]
     names = [one for one in options.contenders if name != FEW[0] or one in FEW[1]]
+    formats = {contender(options.device, one).needs for one in names} - {""}
+    prepare(name, batches, formats, folder)
     untuned = {one: {} for one in names}
     if options.device == "cuda":  # where another allocator is at work
         found = race(untuned, folder, dict.fromkeys(batches, names), "cuda", options.limits)
@@ -182,23 +154,32 @@ def heading(options: Options, peaks: dict[str, float]) -> list[str]:
     ]
 
 
+def publish(found: Sequence[list[Standing]], peaks: dict[str, float], options: Options) -> None:
+    """Keep what is known so far; print it of the last network."""
+    tables = [
+        standings.table(these, yardstick(these[0].network, these, options.device, peaks))
+        for these in found
+    ]
+    print("\n".join([*heading(options, peaks), *tables[-1]]), flush=True)
+    options.out.mkdir(parents=True, exist_ok=True)
+    lines = sum(tables, heading(options, peaks))
+    (options.out / RESULTS.name).write_text("\n".join(lines))
+    if find_spec("matplotlib"):  # a machine lent for a while may be without
+        picture = options.out / RESULTS.with_suffix(".png").name
+        standings.draw([standing for these in found for standing in these], picture)
+
+
 def main(arguments: Sequence[str] = ()) -> None:
-    """Print the tables and keep them, with a picture; after each network, what is there by then."""
+    """Measure one network after the other, print the tables and keep them, with a picture."""
     options = parsed(arguments)
-    peaks = peak.measured(options.device)
-    lines = heading(options, peaks)
-    print("\n".join(lines))
-    found: list[Standing] = []
+    found: list[list[Standing]] = []
+    peaks: dict[str, float] = {}
     for name in options.models:
+        for dtype, peak_now in peak.measured(options.device).items():
+            peaks[dtype] = max(peaks.get(dtype, 0.0), peak_now)
         with tempfile.TemporaryDirectory() as folder:
-            these = measure(name, options, Path(folder))
-        table = standings.table(these, yardstick(name, these, options.device, peaks))
-        print("\n".join(table), flush=True)
-        found, lines = found + these, lines + table
-        options.out.mkdir(parents=True, exist_ok=True)
-        (options.out / RESULTS.name).write_text("\n".join(lines))
-        if find_spec("matplotlib"):  # a machine lent for a while may be without
-            standings.draw(found, options.out / RESULTS.with_suffix(".png").name)
+            found.append(measure(name, options, Path(folder)))
+        publish(found, peaks, options)
 
 
 if __name__ == "__main__":

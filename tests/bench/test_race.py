@@ -86,7 +86,7 @@ def test_a_whole_run_leaves_a_table_and_a_picture(tmp_path, capsys):
     ours = ["--contenders", "ours, plain", "ours"]
     models.main(["--models", "ViT-Ti/16", "--batches", "1", *ours, *quick])
     table = (tmp_path / "models.md").read_text()
-    assert table in capsys.readouterr().out + "\n"
+    assert table in capsys.readouterr().out
     for name in ("transformers", "ours, plain", "ours", "ours, as served"):
         (line,) = (line for line in table.splitlines() if line.startswith(f"| 1 | {name} |"))
         assert float(line.strip("| ").split("|")[-1]) < 1e-4
