@@ -3,6 +3,7 @@
 Knows nothing of checkpoints, nor of who runs the form.
 """
 
+import logging
 from collections.abc import Callable
 from typing import Literal, NamedTuple
 
@@ -13,6 +14,8 @@ from models.architectures import Network
 from models.openvino_runtime import OpenVINOForm, available, faster
 from models.optimize import optimize
 from models.preprocessing import Preprocessing, Size
+
+logger = logging.getLogger(__name__)
 
 Runtime = Literal["torch", "openvino", "auto"]
 
@@ -35,8 +38,8 @@ def inference_form(
 ) -> Placed:
     """The network's inference form in a runtime.
 
-    "auto" is torch, unless OpenVINO is installed, computes in this dtype, and takes less time for
-    one image of this size on the CPU. ValueError when OpenVINO is asked for and cannot do it.
+    "auto" is torch, unless OpenVINO is installed, computes in this dtype, can run this network, and
+    takes less time for one image of this size on the CPU. ValueError when OpenVINO is asked for and cannot do it.
     """
     possible = device.type == "cpu" and dtype != torch.float16 and available()
     if runtime == "openvino" and not possible:
@@ -51,5 +54,9 @@ def inference_form(
         return Placed(ours, "torch")
     theirs = OpenVINOForm(network, dtype=dtype, normalization=normalization)
     image = torch.zeros(1, *size, 3, dtype=torch.uint8)
-    quicker = faster(ours, theirs, image)
+    try:
+        quicker = faster(ours, theirs, image)
+    except Exception as error:  # noqa: BLE001  # whatever keeps it from converting, torch serves
+        logger.warning("OpenVINO cannot run this network, torch does: %s", error)
+        return Placed(ours, "torch")
     return Placed(theirs, "openvino") if quicker is theirs else Placed(ours, "torch")

@@ -65,3 +65,12 @@ def test_openvino_is_for_dtypes_that_it_computes_in(network):
     assert form_of(network, "auto", dtype=torch.float16).runtime == "torch"
     with pytest.raises(ValueError, match="float32 or bfloat16"):
         form_of(network, "openvino", dtype=torch.float16)
+
+
+def test_a_network_that_openvino_cannot_run_is_torch_s(network, monkeypatch, caplog):
+    def fail(*forms):
+        raise RuntimeError("no such operator")
+
+    monkeypatch.setattr(runtimes, "faster", fail)
+    assert form_of(network, "auto").runtime == "torch"
+    assert "no such operator" in caplog.text
