@@ -39,7 +39,8 @@ def inference_form(
     """The network's inference form in a runtime.
 
     "auto" is torch, unless OpenVINO is installed, computes in this dtype, can run this network, and
-    takes less time for one image of this size on the CPU. ValueError when OpenVINO is asked for and cannot do it.
+    takes less time for one image of this size on the CPU. ValueError when OpenVINO is asked for and
+    cannot do it.
     """
     possible = device.type == "cpu" and dtype != torch.float16 and available()
     if runtime == "openvino" and not possible:
