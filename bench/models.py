@@ -5,7 +5,7 @@
 
 Weights are random, but the same for everyone, and so are the inputs. Each contender is a process
 of its own with as many threads as there are cores and no variable set that tunes; they take turns.
-All of it takes about half an hour on two cores.
+All of it takes about an hour on two cores; `--no-steps` and `--contenders` shorten it.
 """
 
 import argparse
