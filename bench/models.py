@@ -43,6 +43,8 @@ ALLOCATOR = {  # what app.allocator asks of the C library, as anyone can with va
 }
 SERVING = ALLOCATOR | {"GOMP_SPINCOUNT": "1000"}
 
+Peaks = dict[str, dict[str, float]]  # TFLOP/s by dtype and way to multiply
+
 
 class Options(NamedTuple):
     """What the command line asks for."""
@@ -128,33 +130,34 @@ def executed(name: str, one: str) -> int:
     return random_checkpoints.flops(name, FOLDINGS[:done])
 
 
-def yardstick(
-    name: str, these: Sequence[Standing], device: str, peaks: dict[str, float]
-) -> Yardstick:
+def yardstick(name: str, these: Sequence[Standing], device: str, peaks: Peaks) -> Yardstick:
     """What the figures of a network are held against."""
     names = {one for standing in these for one in {**standing.installed, **standing.tuned}}
     return Yardstick(
         random_checkpoints.flops(name),
         {one: executed(name, one) for one in names},
-        {one: peaks[contender(device, one).dtype] * 1e12 for one in names},
+        {one: max(peaks[contender(device, one).dtype].values()) * 1e12 for one in names},
     )
 
 
-def heading(options: Options, peaks: dict[str, float]) -> list[str]:
+def heading(options: Options, peaks: Peaks) -> list[str]:
     """What the tables mean, and the machine."""
     where = machine.cpu() if options.device == "cpu" else torch.cuda.get_device_name()
+    best = {dtype: max(rates.values()) for dtype, rates in peaks.items()}
+    default = best["float32"] / peaks["float32"]["linear"]
     return [
         "# Ways to run the networks",
         "",
-        f"{where}; matrix products at most {peaks['float32']:.3f} TFLOP/s in float32 and "
-        f"{peaks['bfloat16']:.3f} in bfloat16, measured in the same run. Medians of at least "
+        f"{where}; matrix products at most {best['float32']:.3f} TFLOP/s in float32 "
+        f"({default:.2f} times the rate of torch's default way) and "
+        f"{best['bfloat16']:.3f} in bfloat16, measured in the same run. Medians of at least "
         f"{options.limits.rounds} rounds, in which the contenders take turns, each a process of "
         "its own. In brackets the quartiles and the least.",
         "",
     ]
 
 
-def publish(found: Sequence[list[Standing]], peaks: dict[str, float], options: Options) -> None:
+def publish(found: Sequence[list[Standing]], peaks: Peaks, options: Options) -> None:
     """Keep what is known so far; print it of the last network."""
     tables = [
         standings.table(these, yardstick(these[0].network, these, options.device, peaks))
@@ -173,10 +176,11 @@ def main(arguments: Sequence[str] = ()) -> None:
     """Measure one network after the other, print the tables and keep them, with a picture."""
     options = parsed(arguments)
     found: list[list[Standing]] = []
-    peaks: dict[str, float] = {}
+    peaks: Peaks = {}
     for name in options.models:
-        for dtype, peak_now in peak.measured(options.device).items():
-            peaks[dtype] = max(peaks.get(dtype, 0.0), peak_now)
+        for dtype, rates in peak.measured(options.device).items():
+            known = peaks.setdefault(dtype, {})
+            known |= {way: max(rate, known.get(way, 0.0)) for way, rate in rates.items()}
         with tempfile.TemporaryDirectory() as folder:
             found.append(measure(name, options, Path(folder)))
         publish(found, peaks, options)

@@ -1,7 +1,7 @@
 """Owns the measured peak of matrix products: what a network's time is held against.
 
-Knows nothing of networks. Run as a program it prints, as JSON, TFLOP/s by dtype, the best of the
-ways to multiply that torch has on the device.
+Knows nothing of networks. Run as a program it prints, as JSON, TFLOP/s by dtype and by the way to
+multiply, of those that torch has on the device.
 """
 
 import json
@@ -55,11 +55,12 @@ def seconds(device: str, product: Product, x: Tensor, weight: Tensor) -> float:
     return time.perf_counter() - began
 
 
-def measured(device: str) -> dict[str, float]:
-    """TFLOP/s by dtype, the best of the ways, from a process that does nothing else."""
+def measured(device: str) -> dict[str, dict[str, float]]:
+    """TFLOP/s by dtype and way, from a process that does nothing else."""
     command = [sys.executable, "-m", "bench.peak", device]
     found = subprocess.run(command, stdout=subprocess.PIPE, check=True)  # noqa: S603  # ourselves
-    return {dtype: max(ways.values()) for dtype, ways in json.loads(found.stdout).items()}
+    rates: dict[str, dict[str, float]] = json.loads(found.stdout)
+    return rates
 
 
 @torch.inference_mode()
