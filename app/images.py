@@ -5,6 +5,8 @@ Knows nothing of batches or networks; what to resize and crop to is the checkpoi
 
 import re
 import warnings
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from io import BytesIO
 
@@ -13,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from app.errors import ImageTooLarge, InvalidImage, UnsupportedImageFormat
-from models.pixels import fit, to_rgb
+from models.pixels import fit, reduce, to_rgb
 from models.preprocessing import Preprocessing
 
 MAGIC = (
@@ -27,13 +29,16 @@ MAGIC = (
 ACCEPTED = "image/jpeg, image/png, image/webp, image/gif, image/bmp, image/tiff"
 
 
+Hold = Callable[[int], AbstractContextManager[object]]
+
+
 @dataclass(frozen=True)
 class Photo:
     """A decoded image.
 
     Attributes:
         pixels: uint8 (H, W, 3), RGB, resized and cropped as the checkpoint asks.
-        width: of the image after its EXIF orientation, in pixels.
+        width: of the whole image after its EXIF orientation, in pixels.
         height: likewise.
         rgb: the whole image in RGB, where it was asked for.
     """
@@ -45,7 +50,13 @@ class Photo:
 
 
 def decode(
-    data: bytes, preprocessing: Preprocessing, *, max_pixels: int, keep_rgb: bool = False
+    data: bytes,
+    preprocessing: Preprocessing,
+    *,
+    max_pixels: int,
+    keep_rgb: bool = False,
+    scaled: bool = False,
+    hold: Hold = nullcontext,
 ) -> Photo:
     """Decode an image file fully and bring it to the model's input size.
 
@@ -57,6 +68,10 @@ def decode(
         preprocessing: what the checkpoint asks for.
         max_pixels: of the image, read from its header before anything is decoded.
         keep_rgb: keep the whole image too, to draw a mask over it.
+        scaled: decode a JPEG at 1/2, 1/4 or 1/8 where that leaves twice the size that it is
+            resized to; without effect where the whole image is kept.
+        hold: entered with the number of pixels about to be decoded, once the header has been
+            found acceptable, and left after them; a whole image that is kept outlives it.
 
     Raises:
         UnsupportedImageFormat: not one of JPEG, PNG, WebP, GIF, BMP, TIFF.
@@ -65,9 +80,15 @@ def decode(
     """
     image = _open(data, max_pixels)
     _refuse_large(image, preprocessing, max_pixels)
-    rgb = _to_rgb(image)
-    pixels = np.asarray(fit(rgb, preprocessing))
-    return Photo(pixels, rgb.width, rgb.height, rgb if keep_rgb else None)
+    pixels = image.width * image.height
+    whole = reduce(image, preprocessing) if scaled and not keep_rgb else None
+    if not image.info.get("progressive"):  # that keeps every coefficient, whatever the scale
+        pixels = image.width * image.height
+    with hold(pixels):
+        rgb = _to_rgb(image)
+        height, width = whole or (rgb.height, rgb.width)
+        fitted = np.asarray(fit(rgb, preprocessing, whole))
+        return Photo(fitted, width, height, rgb if keep_rgb else None)
 
 
 def forbid_bombs(max_pixels: int | None = None) -> None:

@@ -6,7 +6,7 @@ Knows nothing of who uses them; only `main` and `__main__` read it.
 from collections.abc import Iterable
 from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
 from pydantic_settings import (
     BaseSettings,
     EnvSettingsSource,
@@ -63,11 +63,31 @@ class Settings(BaseSettings):
     request_timeout_s: float = Field(30.0, gt=0, le=3600, description="from the last body byte")
     max_body_bytes: int = Field(20 * 2**20, ge=1, le=2**30, description="body bytes at most")
     max_image_pixels: int = Field(50_000_000, ge=1, le=10**9, description="image pixels at most")
+    max_decoded_pixels: int = Field(
+        200_000_000,
+        ge=1,
+        le=10**12,
+        validate_default=True,
+        description="pixels of all images that are being decoded, at most",
+    )
+    jpeg_decode: Literal["exact", "scaled"] = Field(
+        "exact",
+        description="scaled decodes a large JPEG at 1/2, 1/4 or 1/8, never below twice the input",
+    )
     host: str = Field("127.0.0.1", description="the address to listen on")
     port: int = Field(8000, ge=0, le=65535, description="the port to listen on; 0 is any free one")
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="the least severe lines to log"
     )
+
+    @field_validator("max_decoded_pixels")
+    @classmethod
+    def hold_one_image(cls, pixels: int, info: ValidationInfo) -> int:
+        """Refuse a bound that the largest image would exceed by itself."""
+        largest = info.data.get("max_image_pixels", 0)
+        if pixels < largest:
+            raise ValueError(f"must be at least max_image_pixels, which is {largest}")
+        return pixels
 
     @classmethod
     def settings_customise_sources(

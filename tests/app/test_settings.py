@@ -68,7 +68,8 @@ def test_settings_do_not_change():
         ("max_queue_size", 1, 65536),
         ("request_timeout_s", 0.001, 3600),
         ("max_body_bytes", 1, 2**30),
-        ("max_image_pixels", 1, 10**9),
+        ("max_image_pixels", 1, 200_000_000),
+        ("max_decoded_pixels", 50_000_000, 10**12),
         ("port", 0, 65535),
     ],
 )
@@ -96,12 +97,24 @@ def test_devices_are_auto_cpu_and_cuda(device):
 
 @pytest.mark.parametrize(
     ("name", "good", "bad"),
-    [("dtype", "bfloat16", "int8"), ("log_level", "debug", "verbose")],
+    [
+        ("dtype", "bfloat16", "int8"),
+        ("jpeg_decode", "scaled", "fast"),
+        ("log_level", "debug", "verbose"),
+    ],
 )
 def test_words_are_of_a_list(name, good, bad):
     assert getattr(Settings.read(**{name: good}), name) == good
     with pytest.raises(ValueError, match=name):
         Settings.read(**{name: bad})
+
+
+def test_what_may_be_decoded_at_once_holds_the_largest_image():
+    both = {"max_image_pixels": "300000000", "max_decoded_pixels": "300000000"}
+    assert Settings.read(**both).max_decoded_pixels == 300_000_000
+    message = "max_decoded_pixels\n.*must be at least max_image_pixels, which is 300000000"
+    with pytest.raises(ValueError, match=message):
+        Settings.read(max_image_pixels="300000000")
 
 
 def test_unknown_variables_are_refused_and_named(monkeypatch):
