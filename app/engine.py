@@ -131,9 +131,17 @@ class Engine:
         )
         return min(sum(self.run([one] * size).stages.values()) for _ in range(REPEATS))
 
-    @torch.inference_mode()
     def run(self, inputs: Sequence[EngineInput]) -> Batch:
         """Run one batch: inputs of one kind, pixels of one shape. Logits never leave the device."""
+        return self.launch(inputs)()
+
+    def launch(self, inputs: Sequence[EngineInput]) -> Callable[[], Batch]:
+        """Begin a batch; what is returned gives it when it is done."""
+        batch = self._run(inputs)
+        return lambda: batch
+
+    @torch.inference_mode()
+    def _run(self, inputs: Sequence[EngineInput]) -> Batch:
         began = time.monotonic()
         batch = torch.from_numpy(np.stack([one.pixels for one in inputs])).to(self._device)
         staged = time.monotonic()

@@ -3,7 +3,7 @@
 Knows nothing of how an engine does it; a test can stand in for one.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -108,7 +108,19 @@ class EngineSeam(Protocol):
         ...
 
     def run(self, inputs: Sequence[EngineInput]) -> Batch:
-        """Run one batch of one kind of input and of equal shapes."""
+        """Run one batch of one kind of input and of equal shapes: `launch(inputs)()`.
+
+        On a CPU any number of threads may do so at once.
+        """
+        ...
+
+    def launch(self, inputs: Sequence[EngineInput]) -> Callable[[], Batch]:
+        """Begin a batch, and return what waits for its end, and for nothing else, and gives it.
+
+        A GPU works on when this returns, so that the next batch is staged while this one computes;
+        a CPU is done by then. On a GPU all launches come from one thread, which collects them in
+        their order, each once; as a rule two are open, as more would only wait for each other.
+        """
         ...
 
     def memory(self) -> dict[str, int]:
