@@ -4,6 +4,7 @@ Knows nothing of how the label map came about.
 """
 
 import json
+import zlib
 from io import BytesIO
 
 import numpy as np
@@ -15,7 +16,9 @@ LabelMap = NDArray[np.uint8] | NDArray[np.uint16]
 RENDERS = ("mask", "color", "overlay")
 
 OVERLAY_OPACITY = 0.5
-COMPRESSION = 1  # zlib's fastest: masks are flat, and the caller waits
+# Runs of one byte are all that there is to find in a mask: half the time of zlib's default strategy
+# and half the size. Even overlays come out smaller so, as their filtered rows are mostly noise.
+COMPRESSION = {"compress_level": 1, "compress_type": zlib.Z_RLE}
 
 
 def palette(count: int) -> NDArray[np.uint8]:
@@ -44,7 +47,7 @@ def render(
     if how == "mask":
         image = _mask(label_map, len(labels))
     else:
-        image = Image.fromarray(palette(len(labels))[label_map])
+        image = _colors(label_map, len(labels))
         if how == "overlay":
             if rgb is None:
                 raise ValueError("an overlay needs the photograph")
@@ -52,7 +55,7 @@ def render(
     table = PngInfo()
     table.add_itxt("labels", json.dumps(dict(enumerate(labels)), ensure_ascii=False))
     file = BytesIO()
-    image.save(file, "PNG", compress_level=COMPRESSION, pnginfo=table)
+    image.save(file, "PNG", pnginfo=table, **COMPRESSION)
     return file.getvalue()
 
 
@@ -62,6 +65,12 @@ def _mask(label_map: LabelMap, count: int) -> Image.Image:
     image = Image.fromarray(label_map.astype(np.uint8))
     image.putpalette(palette(256).tobytes())  # all of it: a short one would be packed below 8 bits
     return image
+
+
+def _colors(label_map: LabelMap, count: int) -> Image.Image:
+    if count > 256:
+        return Image.fromarray(palette(count)[label_map])
+    return _mask(label_map, count).convert("RGB")
 
 
 def statistics(label_map: LabelMap, labels: tuple[str, ...]) -> list[dict[str, object]]:
