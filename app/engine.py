@@ -1,15 +1,19 @@
 """Owns a network on a device: it loads it, warms it up, and runs batches of pixels.
 
-Knows nothing of queues, threads or HTTP; whoever calls it does so from one thread.
+Knows nothing of queues, threads or HTTP.
 """
 
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import cast
 
 import numpy as np
 import torch
+from torch import Tensor
 
+from app.answers import Said, Scores, answer_to
+from app.pipeline import Graphs, Pipeline, queues_of
 from app.placement import folder_or_id, input_of, pick_dtype, resolve_device
 from app.schemas import Task
 from app.seam import (
@@ -17,23 +21,18 @@ from app.seam import (
     ClassifyInput,
     EmbedInput,
     EngineInput,
-    EngineOutput,
     ExplainInput,
     ModelInfo,
-    Ranking,
-    Relevance,
     SegmentInput,
 )
 from models import checkpoint
-from models.explain import Explanation, explain
-from models.label_map import label_map
+from models.explain import explain
 from models.preprocessing import normalize
 from models.runtimes import Runtime, inference_form
 from models.segformer import SegformerClassifier
 from models.vit import ViT
 
 Classifier = ViT | SegformerClassifier
-Said = torch.Tensor | list[Explanation]  # what a batch gave, before it is brought to the caller
 
 REPEATS = 3  # of each batch size at warm-up
 FREE_INPUT_SIZE = (512, 512)  # warm-up pixels of a checkpoint that fixes no input size
@@ -82,7 +81,7 @@ class Engine:
             )
         self._plain = loaded.network  # on the CPU, until an explanation is asked for
         self._preprocessing = input_of(loaded, self._input_size)
-        self._form, runtime = inference_form(
+        form, runtime = inference_form(
             self._plain,
             runtime=self._runtime,
             device=self._device,
@@ -90,8 +89,12 @@ class Engine:
             normalization=self._preprocessing,
             size=self._preprocessing.input_size or FREE_INPUT_SIZE,
         )
+        classify = cast(Classifier, form).classify if self._task == "classify" else None
+        self._queues = queues_of(self._device)
+        self._pipeline = Pipeline(self._queues)
+        self._graphs = Graphs(classify or (lambda batch: (form(batch),)), self._queues.recorder)
         independent = loaded.multi_label or len(loaded.labels) == 1
-        self._scores: Callable[..., torch.Tensor] = torch.sigmoid if independent else _softmax
+        self._scores: Scores = torch.sigmoid if independent else _softmax
         return ModelInfo(
             task=loaded.task,
             labels=loaded.labels,
@@ -106,9 +109,11 @@ class Engine:
         """Run batches of 1, 2, 4, ... images; return the seconds of each size that was run.
 
         A size is not begun when, by the one before it, it would pass the budget, nor when two
-        doublings have made an image no cheaper; 1 always is.
+        doublings have made an image no cheaper; 1 always is. On a GPU all of them are recorded
+        first, on the thread that will run them.
         """
         ends = time.monotonic() + budget_s
+        self._record(max_batch_size, ends)
         seconds = {1: self._measure(1)}
         best, size = 1, 2
         while size <= min(max_batch_size, 4 * best):
@@ -119,6 +124,13 @@ class Engine:
                 best = size
             size *= 2
         return seconds
+
+    def _record(self, max_batch_size: int, ends: float) -> None:
+        height, width = self._preprocessing.input_size or FREE_INPUT_SIZE
+        image = torch.zeros(height, width, 3, dtype=torch.uint8, device=self._device)
+        sizes = [1 << power for power in range(max_batch_size.bit_length())]
+        with self._queues.here():
+            self._graphs.record(image, sizes, ends)
 
     def _measure(self, size: int) -> float:
         """The least seconds of a batch of this size; the first run allocates, and may compile."""
@@ -132,31 +144,31 @@ class Engine:
         return min(sum(self.run([one] * size).stages.values()) for _ in range(REPEATS))
 
     def run(self, inputs: Sequence[EngineInput]) -> Batch:
-        """Run one batch: inputs of one kind, pixels of one shape. Logits never leave the device."""
+        """Run one batch: inputs of one kind, pixels of one shape. Logits never leave the device.
+
+        On a CPU any number of threads may do so at once.
+        """
         return self.launch(inputs)()
 
     def launch(self, inputs: Sequence[EngineInput]) -> Callable[[], Batch]:
-        """Begin a batch; what is returned gives it when it is done."""
-        batch = self._run(inputs)
-        return lambda: batch
+        """Begin a batch; what is returned waits for its end, and for nothing else, and gives it.
 
-    @torch.inference_mode()
-    def _run(self, inputs: Sequence[EngineInput]) -> Batch:
-        began = time.monotonic()
-        batch = torch.from_numpy(np.stack([one.pixels for one in inputs])).to(self._device)
-        staged = time.monotonic()
-        said = self._compute(batch, inputs)
-        if self._device.type == "cuda":
-            torch.cuda.synchronize(self._device)  # else the next stage is charged with this one
-        computed = time.monotonic()
-        outputs = self._reduce(said, inputs)
-        done = time.monotonic()
-        stages = {
-            "stage_in": staged - began,
-            "compute": computed - staged,
-            "postprocess": done - computed,
-        }
-        return Batch(outputs, stages)
+        Call it once. On a GPU both are for the thread that warmed up; a second batch is then
+        staged while the first computes. The stages are the device's own time, without what a batch
+        waits for the one before it.
+        """
+        answer = answer_to(inputs, self._scores)
+        compute = partial(self._compute, inputs)
+        collect = self._pipeline.launch([one.pixels for one in inputs], compute, answer.reduce)
+
+        def batch() -> Batch:
+            results, stages = collect()
+            began = time.monotonic()
+            outputs = answer.outputs(results)
+            stages["postprocess"] += time.monotonic() - began
+            return Batch(outputs, stages)
+
+        return batch
 
     def memory(self) -> dict[str, int]:
         """Bytes of the device's memory by kind: allocated, reserved, total; nothing on a CPU.
@@ -171,48 +183,18 @@ class Engine:
             "total": torch.cuda.get_device_properties(self._device).total_memory,
         }
 
-    def _compute(self, batch: torch.Tensor, inputs: Sequence[EngineInput]) -> Said:
+    def _compute(self, inputs: Sequence[EngineInput], batch: Tensor) -> Said:
         match inputs[0]:
             case EmbedInput():
-                return cast(Classifier, self._form).classify(batch).embedding  # (B, D)
+                return self._graphs(batch)[1]  # (B, D)
             case ExplainInput():  # one by one: the attention of a whole batch may not fit
                 with torch.inference_mode(False):  # else its parameters could have no gradients
                     network = self._plain.to(self._device)
                 methods = [one.method for one in inputs if isinstance(one, ExplainInput)]
                 pairs = zip(normalize(batch, self._preprocessing).split(1), methods, strict=True)
                 return [explain(network, image, method) for image, method in pairs]
-        return self._form(batch)  # (B, num_labels, ...)
-
-    def _reduce(self, said: Said, inputs: Sequence[EngineInput]) -> list[EngineOutput]:
-        if isinstance(said, list):
-            top_ks = [one.top_k for one in inputs if isinstance(one, ExplainInput)]
-            logits = torch.cat([explanation.logits for explanation in said])
-            rankings = self._rank(logits, top_ks)
-            return [_relevance(*pair) for pair in zip(rankings, said, strict=True)]
-        if isinstance(inputs[0], EmbedInput):
-            return list(said.float().cpu().numpy())
-        if self._task == "classify":
-            top_ks = [one.top_k for one in inputs if isinstance(one, ClassifyInput)]
-            return list(self._rank(said, top_ks))
-        sizes = [one.size for one in inputs if isinstance(one, SegmentInput)]
-        return [
-            label_map(image, size).cpu().numpy() for image, size in zip(said, sizes, strict=True)
-        ]
-
-    def _rank(self, logits: torch.Tensor, top_ks: Sequence[int]) -> list[Ranking]:
-        scores, indices = self._scores(logits.float()).topk(max(top_ks))  # each (B, k)
-        rows = zip(indices.tolist(), scores.tolist(), top_ks, strict=True)
-        return [Ranking(index[:top_k], score[:top_k]) for index, score, top_k in rows]
+        return self._graphs(batch)[0]  # (B, num_labels, ...)
 
 
-def _relevance(ranking: Ranking, explanation: Explanation) -> Relevance:
-    return Relevance(
-        ranking=ranking,
-        grid=explanation.relevance[0].cpu().numpy(),
-        cell=explanation.cell,
-        attention_distance=[heads[0].tolist() for heads in explanation.attention_distance],
-    )
-
-
-def _softmax(logits: torch.Tensor) -> torch.Tensor:
+def _softmax(logits: Tensor) -> Tensor:
     return logits.softmax(dim=-1)
