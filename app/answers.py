@@ -84,9 +84,9 @@ class Embeddings:
     """What the head reads, as it is."""
 
     def reduce(self, said: Said) -> list[Tensor]:
-        """The embeddings (B, D) in float32."""
+        """A copy of the embeddings (B, D) in float32: their own memory is soon another batch's."""
         assert isinstance(said, Tensor)  # noqa: S101  # only explanations are not
-        return [said.float()]
+        return [said.to(torch.float32, copy=True)]
 
     def outputs(self, results: Sequence[Tensor]) -> list[EngineOutput]:
         """The rows."""
