@@ -13,6 +13,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 LabelMap = NDArray[np.uint8] | NDArray[np.uint16]
+Positions = NDArray[np.int64]
 RENDERS = ("mask", "color", "overlay")
 
 OVERLAY_OPACITY = 0.5
@@ -76,53 +77,66 @@ def _colors(label_map: LabelMap, count: int) -> Image.Image:
 def statistics(label_map: LabelMap, labels: tuple[str, ...]) -> list[dict[str, object]]:
     """What occurs in a label map, largest first: label, index, area, fraction, bbox and rle."""
     runs = column_runs(label_map)
-    areas = np.bincount(*runs)  # not of the pixels: that would take eight bytes for each
-    present = sorted(np.flatnonzero(areas), key=lambda index: (-areas[index], index))
+    areas = {index: int(lengths.sum()) for index, (_, lengths) in runs.items()}
     return [
         {
             "label": labels[index],
-            "index": int(index),
-            "area": int(areas[index]),
-            "fraction": float(areas[index] / label_map.size),
-            "bbox": bounding_box(label_map == index),
-            "rle": {"size": label_map.shape, "counts": run_lengths(*runs, int(index))},
+            "index": index,
+            "area": areas[index],
+            "fraction": areas[index] / label_map.size,
+            "bbox": bounding_box(*runs[index], label_map.shape[0]),
+            "rle": {"size": label_map.shape, "counts": run_lengths(*runs[index], label_map.size)},
         }
-        for index in present
+        for index in sorted(areas, key=lambda index: (-areas[index], index))
     ]
 
 
-def bounding_box(mask: NDArray[np.bool_]) -> tuple[int, int, int, int]:
-    """The (x, y, width, height) in pixels of what is true in (H, W); there must be something."""
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    x, y = int(columns[0]), int(rows[0])
-    return x, y, int(columns[-1]) - x + 1, int(rows[-1]) - y + 1
+def column_runs(label_map: LabelMap) -> dict[int, tuple[Positions, Positions]]:
+    """The runs down the columns of each class that occurs: where they start, and their lengths.
 
-
-def column_runs(label_map: LabelMap) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The runs of equal labels down the columns: labels and lengths, each int64 (runs,)."""
+    Positions count down one column after the other, from the top left; they ascend.
+    """
     columns = label_map.ravel(order="F")
     starts = np.flatnonzero(columns[1:] != columns[:-1]) + 1
     starts = np.insert(starts, 0, 0)
-    return columns[starts].astype(np.int64), np.diff(starts, append=columns.size)
+    lengths, classes = np.diff(starts, append=columns.size), columns[starts]
+    order = np.argsort(classes, kind="stable")
+    present, first = np.unique(classes[order], return_index=True)
+    grouped = [np.split(one[order], first[1:]) for one in (starts, lengths)]
+    return dict(zip(present.tolist(), zip(*grouped, strict=True), strict=True))
 
 
-def run_lengths(labels: NDArray[np.int64], lengths: NDArray[np.int64], index: int) -> str:
-    """One class's runs as COCO writes a binary mask: lengths off, on, off, ... from the first on.
+def bounding_box(starts: Positions, lengths: Positions, height: int) -> tuple[int, int, int, int]:
+    """The (x, y, width, height) in pixels of the runs of one class in columns of that height."""
+    ends = starts + lengths - 1
+    left, right = int(starts[0]) // height, int(ends[-1]) // height
+    top, bottom = 0, height - 1
+    if (starts // height == ends // height).all():  # no run goes from one column into the next
+        top, bottom = int((starts % height).min()), int((ends % height).max())
+    return left, top, right - left + 1, bottom - top + 1
+
+
+def run_lengths(starts: Positions, lengths: Positions, size: int) -> str:
+    """One class's runs as COCO writes a binary mask: lengths off, on, off, ... of `size` pixels.
 
     Each length is the difference to the one two before it, in groups of five bits, lowest first, a
     sixth bit saying that more follow, each group a character from `0` on (pycocotools' format).
     """
-    on = labels == index
-    merged = np.flatnonzero(np.diff(on.astype(np.int8), prepend=-1))
-    counts = np.add.reduceat(lengths, merged)
-    if on[0]:
-        counts = np.insert(counts, 0, 0)
+    ends = starts + lengths
+    counts = np.empty(2 * len(starts) + 1, np.int64)
+    counts[0], counts[1::2] = starts[0], lengths
+    counts[2::2] = np.append(starts[1:], size) - ends
+    if counts[-1] == 0:  # it ends with a run of the class
+        counts = counts[:-1]
     counts[3:] -= counts[1:-2].copy()
-    characters = []
-    for count in counts.tolist():
-        more = True
-        while more:
-            group, count = count & 0x1F, count >> 5
-            more = count != (-1 if group & 0x10 else 0)
-            characters.append(chr(48 + (group | (0x20 if more else 0))))
-    return "".join(characters)
+    return _in_characters(counts)
+
+
+def _in_characters(counts: Positions) -> str:
+    spread = np.where(counts < 0, ~counts, counts)  # has to fit the groups beside a bit of sign
+    most = int(spread.max()).bit_length() // 5 + 1
+    group = np.arange(most)
+    used = spread[:, None] >= np.array([0, *(1 << 5 * k - 1 for k in group[1:].tolist())])
+    more = np.pad(used[:, 1:], ((0, 0), (0, 1)))
+    characters = 48 + (counts[:, None] >> 5 * group & 0x1F | more << 5)  # (counts, most)
+    return characters[used].astype(np.uint8).tobytes().decode("ascii")
