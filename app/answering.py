@@ -5,10 +5,9 @@ Knows nothing of what is asked; a route says what work to do.
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass
-from typing import Any
 
 from fastapi import Request, Response
 from starlette.requests import ClientDisconnect
@@ -17,12 +16,13 @@ from app import parameters
 from app.bodies import read_image
 from app.deployment import Deployment
 from app.errors import ClientGone, DeadlineExceeded, ModelNotLoaded, ServiceError
+from app.jobs import Question
 from app.metrics import Metrics
 from app.schemas import Task
 from app.trips import Trip, unless_gone
 
 Deployments = Mapping[Task, Deployment]
-Work = Callable[[Deployment, bytes, Trip], Coroutine[Any, Any, Response]]
+Ask = Callable[[Deployment], Question]
 
 
 @dataclass(frozen=True)
@@ -38,8 +38,14 @@ def accepted(request: Request) -> str:
     return ", ".join(request.headers.getlist("accept"))
 
 
-async def answer(request: Request, task: Task, work: Work) -> Response:
-    """Read the image of a request, do the work before the deadline, and count how it went."""
+async def answer(request: Request, task: Task, ask: Ask) -> Response:
+    """Read the image of a request, answer the question before the deadline, and count it.
+
+    Args:
+        request: whose body has the image.
+        task: which model is asked.
+        ask: makes the question; it may need to know the model.
+    """
     deployments: Deployments = request.state.deployments
     deployment = deployments.get(task)
     if deployment is None:
@@ -47,7 +53,7 @@ async def answer(request: Request, task: Task, work: Work) -> Response:
     metrics: Metrics = request.state.metrics
     outcome = "internal"
     try:
-        response = await _travel(request, deployment, work)
+        response = await _travel(request, deployment, ask)
         outcome = "ok"
     except ServiceError as error:
         outcome = error.code
@@ -57,18 +63,19 @@ async def answer(request: Request, task: Task, work: Work) -> Response:
     return response
 
 
-async def _travel(request: Request, deployment: Deployment, work: Work) -> Response:
+async def _travel(request: Request, deployment: Deployment, ask: Ask) -> Response:
     limits: Limits = request.state.limits
     metrics: Metrics = request.state.metrics
     timeout_s = parameters.timeout_s(request.headers, limits.request_timeout_s)
-    deployment.refuse_unready()  # before the upload, not after it
+    deployment.refuse_unready()  # before the upload, as all that can be refused by then
+    question = ask(deployment)
     began = time.monotonic()
     data = await _read(request, limits)
     stages = {"read": time.monotonic() - began}
     trip = Trip(asyncio.get_running_loop().time() + timeout_s, stages)
     try:
         async with asyncio.timeout_at(trip.deadline):
-            response = await unless_gone(request.receive, work(deployment, data, trip))
+            body = await unless_gone(request.receive, deployment.answer(data, trip, question))
     except (TimeoutError, DeadlineExceeded):
         metrics.deadline_missed.labels(deployment.name, trip.place).inc()
         raise DeadlineExceeded(f"not done within {timeout_s:g} s") from None
@@ -76,8 +83,8 @@ async def _travel(request: Request, deployment: Deployment, work: Work) -> Respo
         metrics.cancelled.labels(deployment.name, trip.place).inc()
         raise
     metrics.observe_stages(deployment.name, trip.stages)
-    response.headers["Server-Timing"] = trip.server_timing()
-    return response
+    headers = {"Server-Timing": trip.server_timing()}
+    return Response(body, headers=headers, media_type=question.media_type)
 
 
 async def _read(request: Request, limits: Limits) -> bytes:

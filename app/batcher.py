@@ -1,22 +1,25 @@
-"""Owns the async queue: who may wait, who shares a batch, and that everyone gets their own answer.
+"""Owns the async queue: who waits, who shares a batch, and that everyone gets their own answer.
 
 Knows nothing of images, networks or HTTP; it is given a function that runs a batch.
 """
 
 import asyncio
-import random
 from collections.abc import Awaitable, Callable, Hashable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
+from math import ceil, inf
 from types import TracebackType
 from typing import Generic, Self, TypeVar
 
-from app.errors import DeadlineExceeded, Internal, NotReady, Overloaded
+from app.admission import Admission, Ticket
+from app.costs import Costs
+from app.device import Device
+from app.errors import DeadlineExceeded, Internal, NotReady, ServiceError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+Lane = TypeVar("Lane", bound=Hashable)
 
-SMOOTHING = 0.2  # of the measured seconds per item: the last ten batches decide
+CLOCK_S = 0.001  # what a timer may be early by
 
 
 @dataclass(eq=False)
@@ -25,93 +28,52 @@ class _Waiting(Generic[Item, Result]):
 
     item: Item
     key: Hashable
-    deadline: float
     since: float
     answer: asyncio.Future[Result]
-    ticket: "Ticket[Item, Result]"
+    ticket: Ticket
+
+    @property
+    def deadline(self) -> float:
+        return self.ticket.deadline
 
 
-class Ticket(Generic[Item, Result]):
-    """A place in the queue, taken before the image is decoded and given back on leaving the `with`.
-
-    After `run`, `queue_seconds` and `batch_size` tell how the item travelled.
-    """
-
-    def __init__(self, batcher: "Batcher[Item, Result]", deadline: float) -> None:
-        self.deadline = deadline
-        self.queue_seconds = 0.0
-        self.batch_size = 0
-        self._batcher = batcher
-        self._holds_place = True
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.give_back()
-
-    async def run(self, item: Item, key: Hashable) -> Result:
-        """Wait for a batch of items with an equal key, and return this item's own result.
-
-        Raises:
-            DeadlineExceeded: the deadline passed before a batch took the item.
-            Internal: the batch failed; the cause is chained.
-            NotReady: the batcher was closed.
-        """
-        return await self._batcher._submit(self, item, key)
-
-    def give_back(self) -> None:
-        """Free the place; harmless when it is free already."""
-        if self._holds_place:
-            self._holds_place = False
-            self._batcher._places_taken -= 1
-
-
-class Batcher(Generic[Item, Result]):
+class Batcher(Generic[Item, Result, Lane]):
     """The queue of one model.
 
-    A batch is composed as late as possible: only when `slot`, the right to use the device, is held.
-    Nothing waits for company while the device is idle, unless `max_queue_delay_s` says so.
+    A batch is composed as late as possible: only when the device has a lane for it. Nothing waits
+    for company while the device is idle, unless `max_queue_delay_s` says so.
 
     Args:
-        run_batch: runs a batch; one result per item, in order.
-        slot: held while a batch is composed and run; batchers of one device share it.
-        max_batch_size: items in a batch at most; the warm-up may lower it.
-        max_queue_size: places at most, the items that are still being decoded included.
+        run_batch: runs a batch on a lane; one result per item, in order, or what was raised.
+        device: whose lanes the batches run on, and which other batchers may share.
+        max_batch_size: items in a batch at most; what the warm-up measured may lower it.
+        max_queue_size: places at most: see `Admission`.
         max_queue_delay_s: how long the oldest item waits for company, in seconds.
         on_batch: called with the size and seconds of each batch that ran.
     """
 
     def __init__(
         self,
-        run_batch: Callable[[Sequence[Item]], Awaitable[Sequence[Result]]],
+        run_batch: Callable[[Lane, Sequence[Item]], Awaitable[Sequence[Result | Exception]]],
         *,
-        slot: asyncio.Lock,
+        device: Device[Lane],
         max_batch_size: int,
         max_queue_size: int,
         max_queue_delay_s: float = 0.0,
         on_batch: Callable[[int, float], None] = lambda size, seconds: None,
     ) -> None:
-        self.max_batch_size = max_batch_size
-        self.max_queue_size = max_queue_size
+        self.admission = Admission(max_queue_size)
         self.max_queue_delay_s = max_queue_delay_s
-        self.seconds_per_item = 0.0
+        self.costs = Costs({max_batch_size: 0.0})  # until they are measured
         self._run_batch = run_batch
-        self._slot = slot
+        self._device = device
         self._on_batch = on_batch
-        self._places_taken = 0
         self._queue: list[_Waiting[Item, Result]] = []
-        self._arrived = asyncio.Event()
-        self._running: set[asyncio.Future[Result]] = set()
-        self._dispatcher: asyncio.Task[None] | None = None
+        self._running: set[asyncio.Task[None]] = set()
+        self._leave: Callable[[], None] | None = None
 
     async def __aenter__(self) -> Self:
-        self._dispatcher = asyncio.create_task(self._dispatch())
+        self._leave = self._device.join(self)
         return self
 
     async def __aexit__(
@@ -120,100 +82,112 @@ class Batcher(Generic[Item, Result]):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._dispatcher is not None:
-            self._dispatcher.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._dispatcher
-        for answer in [*(waiting.answer for waiting in self._queue), *self._running]:
-            _fail(answer, NotReady("the service is shutting down"))
+        if self._leave is not None:
+            self._leave()
+            self._leave = None
+        for waiting in self._queue:
+            _fail(waiting.answer, NotReady("the service is shutting down"))
         self._queue.clear()
+        for task in self._running:
+            task.cancel()
+        await asyncio.gather(*self._running, return_exceptions=True)
 
     @property
     def alive(self) -> bool:
-        """Whether the task that composes batches still runs."""
-        return self._dispatcher is not None and not self._dispatcher.done()
+        """Whether items are taken."""
+        return self._leave is not None
 
     @property
-    def depth(self) -> int:
-        """Places taken: items admitted and not yet in a batch."""
-        return self._places_taken
+    def waiting(self) -> int:
+        """The items that may be sent now: none while they wait for company."""
+        complete = len(self._queue) >= self.costs.batch_size(narrow=False)
+        return len(self._queue) if complete or self._waited_enough() else 0
+
+    @property
+    def urgency(self) -> float:
+        """The nearest deadline of an item in the queue."""
+        return min((waiting.deadline for waiting in self._queue), default=inf)
+
+    @property
+    def wide_alone(self) -> bool:
+        """Whether an item that is alone is best run on the whole device."""
+        return self.costs.wide_alone
+
+    @property
+    def wide_only(self) -> bool:
+        """Whether the model has no use for narrow lanes."""
+        return not self.costs.narrow
 
     def oldest_age(self) -> float:
         """Seconds that the earliest item in the queue has waited."""
         now = asyncio.get_running_loop().time()
         return max((now - waiting.since for waiting in self._queue), default=0.0)
 
-    def predicted_wait(self) -> float:
-        """Seconds that an item admitted now would wait, by the measured drain rate."""
-        return self.depth * self.seconds_per_item
+    def measured(self, costs: Costs) -> None:
+        """Go by what the warm-up measured."""
+        self.costs = costs
+        self.admission.seconds_per_item = costs.seconds_per_image
 
-    def reserve(self, deadline: float) -> Ticket[Item, Result]:
-        """Take a place in the queue.
+    async def run(self, ticket: Ticket, item: Item, key: Hashable) -> Result:
+        """Wait for a batch of items with an equal key, and return this item's own result.
 
         Args:
-            deadline: on the clock of the running loop, in seconds.
+            ticket: the item's place, which `admission` gave; the batch frees it.
+            item: what the batch is run on.
+            key: what a batch has in common.
 
         Raises:
-            Overloaded: the queue is full, or the predicted wait passes the deadline.
+            DeadlineExceeded: the deadline passed before a batch took the item.
+            ServiceError: what became of this item alone.
+            Internal: the batch failed; the cause is chained.
+            NotReady: the batcher was closed.
         """
-        wait = self.predicted_wait()
-        if self.depth >= self.max_queue_size:
-            raise self._overloaded("the queue is full", wait)
-        if asyncio.get_running_loop().time() + wait > deadline:
-            raise self._overloaded("the predicted wait passes the deadline", wait)
-        self._places_taken += 1
-        return Ticket(self, deadline)
-
-    def _overloaded(self, detail: str, wait: float) -> Overloaded:
-        jittered = max(wait, 0.05) * random.uniform(1.0, 1.5)  # noqa: S311  # only spreads retries
-        return Overloaded(detail, retry_after_s=jittered)
-
-    async def _submit(self, ticket: Ticket[Item, Result], item: Item, key: Hashable) -> Result:
         if not self.alive:
             raise NotReady("the service is shutting down")
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[Result] = loop.create_future()
-        waiting = _Waiting(item, key, ticket.deadline, loop.time(), answer, ticket)
+        waiting = _Waiting(item, key, loop.time(), answer, ticket)
         self._queue.append(waiting)
-        self._arrived.set()
+        self._device.arrived(self)
+        if self.max_queue_delay_s:
+            loop.call_later(self.max_queue_delay_s, self._device.pump)
         try:
             return await answer
         finally:
             if answer.cancelled() and waiting in self._queue:
                 self._queue.remove(waiting)
 
-    async def _dispatch(self) -> None:
-        while True:
-            await self._arrived.wait()
-            await self._wait_for_company()
-            began = asyncio.get_running_loop().time()
-            async with self._slot:
-                if batch := self._compose():
-                    await self._settle(batch, began)
-            if self._queue:
-                self._arrived.set()
-            else:
-                self._arrived.clear()
+    def send(self, lane: Lane, *, narrow: bool, lanes_free: int) -> bool:
+        """Compose a batch and let it run on the lane; whether anything was left to run."""
+        batch = self._compose(narrow, lanes_free)
+        if batch:
+            task = asyncio.get_running_loop().create_task(self._settle(lane, batch, narrow))
+            self._running.add(task)
+            task.add_done_callback(self._running.discard)
+        return bool(batch)
 
-    async def _wait_for_company(self) -> None:
-        while 0 < len(self._queue) < self.max_batch_size:
-            left = self.max_queue_delay_s - self.oldest_age()
-            if left <= 0:
-                return
-            self._arrived.clear()
-            with suppress(TimeoutError):
-                async with asyncio.timeout(left):
-                    await self._arrived.wait()
+    def _waited_enough(self) -> bool:
+        if not self.max_queue_delay_s:
+            return True
+        return self.oldest_age() >= self.max_queue_delay_s - CLOCK_S
 
-    def _compose(self) -> list[_Waiting[Item, Result]]:
-        """Take the items of the next batch: the most urgent one, and those with an equal key."""
+    def _compose(self, narrow: bool, lanes_free: int) -> list[_Waiting[Item, Result]]:
+        """Take the items of the next batch: the most urgent one, and those with an equal key.
+
+        Narrow lanes that are free at the same time share what waits.
+        """
         now = asyncio.get_running_loop().time()
         for waiting in self._queue:
             if waiting.deadline <= now:
                 _fail(waiting.answer, DeadlineExceeded("the deadline passed in the queue"))
         live = [waiting for waiting in self._queue if not waiting.answer.done()]
         live.sort(key=lambda waiting: waiting.deadline)
-        batch = [waiting for waiting in live if waiting.key == live[0].key][: self.max_batch_size]
+        self._queue = live
+        if not live:
+            return []
+        equal = [waiting for waiting in live if waiting.key == live[0].key]
+        most = self.costs.batch_size(narrow=narrow, within_s=live[0].deadline - now)
+        batch = equal[: min(most, ceil(len(equal) / lanes_free))]
         chosen = set(batch)
         self._queue = [waiting for waiting in live if waiting not in chosen]
         for waiting in batch:
@@ -222,29 +196,36 @@ class Batcher(Generic[Item, Result]):
             waiting.ticket.batch_size = len(batch)
         return batch
 
-    async def _settle(self, batch: list[_Waiting[Item, Result]], began: float) -> None:
+    async def _settle(self, lane: Lane, batch: list[_Waiting[Item, Result]], narrow: bool) -> None:
         loop = asyncio.get_running_loop()
-        started = loop.time()
+        began = loop.time()
         answers = [waiting.answer for waiting in batch]
-        self._running.update(answers)
         try:
-            results = await self._run_batch([waiting.item for waiting in batch])
-            pairs = list(zip(answers, results, strict=True))
+            results = await self._run_batch(lane, [waiting.item for waiting in batch])
+            for answer, result in list(zip(answers, results, strict=True)):  # all, or none
+                _answer(answer, result)
+        except asyncio.CancelledError:
+            for answer in answers:
+                _fail(answer, NotReady("the service is shutting down"))
+            raise
         except Exception as error:  # noqa: BLE001  # it belongs to the callers, not to the queue
             for answer in answers:
                 _fail(answer, _internal(error))
-        else:
-            for answer, result in pairs:
-                if not answer.done():
-                    answer.set_result(result)
-            self._on_batch(len(batch), loop.time() - started)
-            if len(batch) == self.max_batch_size or self._queue:  # a lone item tells of no crowd
-                self._measure((loop.time() - began) / len(batch))
-        self._running.difference_update(answers)
+        finally:
+            seconds = loop.time() - began
+            crowd = bool(self._queue) or len(batch) == self.costs.batch_size(narrow=narrow)
+            self._device.left(self, lane, seconds)
+        self._on_batch(len(batch), seconds)
+        if crowd:  # a lone item tells of none
+            lanes = self.costs.lanes if narrow else 1
+            self.admission.measured(seconds / len(batch) / lanes)
 
-    def _measure(self, seconds: float) -> None:
-        before = self.seconds_per_item or seconds
-        self.seconds_per_item = before + SMOOTHING * (seconds - before)
+
+def _answer(answer: asyncio.Future[Result], result: Result | Exception) -> None:
+    if isinstance(result, Exception):
+        _fail(answer, result if isinstance(result, ServiceError) else _internal(result))
+    elif not answer.done():
+        answer.set_result(result)
 
 
 def _fail(answer: asyncio.Future[Result], error: Exception) -> None:

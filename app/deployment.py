@@ -8,31 +8,25 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
 from functools import partial
-from typing import Literal, TypeVar
+from typing import Literal
 
-from app.batcher import Batcher, Ticket
+from app.admission import Ticket
+from app.batcher import Batcher
+from app.costs import Costs, Table
+from app.device import Device
 from app.errors import NotReady, Overloaded
-from app.images import Photo, decode
+from app.images import decode
+from app.jobs import Job, Outcome, Question, compute, fulfil
 from app.lanes import Lane
 from app.metrics import Metrics
 from app.schemas import Task
-from app.seam import EngineInput, EngineOutput, EngineSeam, ModelInfo
+from app.seam import EngineSeam, ModelInfo
 from app.trips import Trip
 
 logger = logging.getLogger(__name__)
 
 Status = Literal["waiting", "loading", "warming_up", "warm", "ready", "failed"]
-Value = TypeVar("Value")
-
-
-@dataclass(frozen=True)
-class _Output:
-    """One result and the seconds of the batch that made it."""
-
-    value: EngineOutput
-    stages: dict[str, float]
 
 
 class Deployment:
@@ -41,8 +35,8 @@ class Deployment:
     Args:
         name: what answers and metrics call it.
         task: what it does.
-        engine: loads and runs it, on the lane only.
-        lane: the device's thread, shared with the other models there.
+        engine: loads and runs it, on the device's lanes only.
+        device: its lanes, shared with the other models there.
         pool: the image threads.
         metrics: where its series are.
         max_batch_size: an upper bound; the measured costs may choose less.
@@ -58,7 +52,7 @@ class Deployment:
         name: str,
         task: Task,
         engine: EngineSeam,
-        lane: Lane,
+        device: Device[Lane],
         pool: Executor,
         metrics: Metrics,
         max_batch_size: int,
@@ -69,18 +63,18 @@ class Deployment:
     ) -> None:
         self.name = name
         self.task = task
-        self.lane = lane
+        self.device = device
         self.status: Status = "waiting"
-        self.costs: dict[int, float] = {}
         self.max_image_pixels = max_image_pixels
-        self.batcher: Batcher[EngineInput, _Output] = Batcher(
+        self.batcher: Batcher[Job, Job, Lane] = Batcher(
             self._run_batch,
-            slot=lane.slot,
+            device=device,
             max_batch_size=max_batch_size,
             max_queue_size=max_queue_size,
             max_queue_delay_s=max_queue_delay_s,
             on_batch=self._count_batch,
         )
+        self._max_batch_size = max_batch_size
         self._warm_up_s = warm_up_s
         self._info: ModelInfo | None = None
         self._engine = engine
@@ -110,31 +104,36 @@ class Deployment:
         """Why only a restart can help, or None."""
         if not self.batcher.alive:
             return f"the queue of {self.name} has stopped"
-        if not self.lane.alive:
-            return f"the thread of {self.lane.name} has ended"
-        if self.lane.stuck:
-            return f"the thread of {self.lane.name} is stuck"
+        for lane in self.device.lanes:
+            if not lane.alive:
+                return f"the thread of {lane.name} has ended"
+            if lane.stuck:
+                return f"the thread of {lane.name} is stuck"
         return None
 
-    async def start(self) -> None:
-        """Load the model and warm it up, on the lane; `status` tells how far it is.
+    @property
+    def cores_are_the_device(self) -> bool:
+        """Whether what computes also decodes and encodes: an image is then one piece of work."""
+        return bool(self.batcher.costs.narrow)
 
-        It takes no work before `open`: the lane may have other models to load.
+    async def start(self) -> None:
+        """Load the model and warm it up, on the lanes; `status` tells how far it is.
+
+        It takes no work before `open`: the lanes may have other models to load.
         """
         began = time.monotonic()
         try:
             self.status = "loading"
-            info = await self.lane.run(self._engine.load, watched=False)
+            info = await self.device.wide.run(self._engine.load, watched=False)
             loaded = time.monotonic()
             self.status = "warming_up"
-            warm_up = partial(self._engine.warm_up, self.batcher.max_batch_size, self._warm_up_s)
-            self.costs = await self.lane.run(warm_up, watched=False)
+            costs = await self._warm_up(info)
         except BaseException:
             self.status = "failed"
             raise
-        self.lane.expect(max(self.costs.values()))
-        self.batcher.max_batch_size = best_batch_size(self.costs)
-        self.batcher.seconds_per_item = min(s / size for size, s in self.costs.items())
+        for lane in self.device.lanes:
+            lane.expect(costs.slowest)
+        self.batcher.measured(costs)
         self._info = info
         self.status = "warm"
         self._metrics.model_load.labels(self.name).set(loaded - began)
@@ -143,6 +142,18 @@ class Deployment:
         logger.info(
             "%s is warm on %s after %.1f s", self.name, info.device, time.monotonic() - began
         )
+
+    async def _warm_up(self, info: ModelInfo) -> Costs:
+        """Measure the wide lane, then the narrow ones: all at once, as they will be at work.
+
+        A runtime with threads of its own has no use for narrow lanes.
+        """
+        narrow = self.device.narrow if info.runtime == "torch" else ()
+        budget_s = self._warm_up_s / (2 if narrow else 1)
+        work = partial(self._engine.warm_up, self._max_batch_size, budget_s)
+        wide = await self.device.wide.run(work, watched=False)
+        tables = await asyncio.gather(*(lane.run(work, watched=False) for lane in narrow))
+        return Costs(wide, slowest_of(tables), max(1, len(narrow)))
 
     def open(self) -> None:
         """Take work from now on."""
@@ -154,84 +165,80 @@ class Deployment:
             self._metrics.rejections.labels(self.name, "not_ready").inc()
             raise NotReady(f"the model {self.name} is {self.status}", retry_after_s=1.0)
 
-    def reserve(self, deadline: float) -> Ticket[EngineInput, _Output]:
+    def reserve(self, deadline: float) -> Ticket:
         """A place in the queue, or an error that is counted with its reason."""
         try:
-            return self.batcher.reserve(deadline)
+            return self.batcher.admission.reserve(deadline)
         except Overloaded:
-            full = self.batcher.depth >= self.batcher.max_queue_size
+            admission = self.batcher.admission
+            full = admission.depth >= admission.max_queue_size
             reason = "queue_full" if full else "predicted_wait"
             self._metrics.rejections.labels(self.name, reason).inc()
             raise
 
-    async def process(
-        self,
-        data: bytes,
-        trip: Trip,
-        make_input: Callable[[Photo], EngineInput],
-        *,
-        keep_rgb: bool = False,
-    ) -> tuple[Photo, EngineOutput]:
-        """Decode an image, wait for its batch, and return it with what the engine made of it.
+    async def answer(self, data: bytes, trip: Trip, question: Question) -> bytes:
+        """Decode an image, let a batch compute it, and encode what came of it.
+
+        Where cores are the device, all of it is done by the core that computes; otherwise image
+        threads decode before the queue and encode behind it, so that the device never waits.
 
         Args:
             data: an image file.
             trip: its deadline; the stages are written into it.
-            make_input: the engine's input for the decoded image.
-            keep_rgb: keep the whole image as well.
+            question: what is asked of the image.
 
         Raises:
             ServiceError: refused, undecodable, late, or failed.
         """
+        make_photo = partial(
+            decode,
+            data,
+            self.info.preprocessing,
+            max_pixels=self.max_image_pixels,
+            keep_rgb=question.keep_rgb,
+        )
+        job = Job(question, trip, make_photo)
+        whole = self.cores_are_the_device
         with self.reserve(trip.deadline) as ticket:
-            photo = await self.in_pool(
-                trip,
-                "decode",
-                partial(
-                    decode,
-                    data,
-                    self.info.preprocessing,
-                    max_pixels=self.max_image_pixels,
-                    keep_rgb=keep_rgb,
-                ),
-            )
-            self._metrics.image_pixels.labels(self.name).observe(photo.width * photo.height)
-            try:
-                one = make_input(photo)
-                output = await ticket.run(one, key=(type(one), photo.pixels.shape))
-            finally:  # also when the caller leaves: a batch may have taken the image by then
-                trip.place = "compute" if ticket.batch_size else "queue"
-            trip.stages |= {"queue": ticket.queue_seconds, **output.stages}
+            if not whole:
+                await self.in_pool(trip, "decode", job.decode)
+            trip.place = "queue"
+            shape = () if whole else job.photo.pixels.shape
+            await self.batcher.run(ticket, job, (question.kind.__name__, shape))
+            trip.stages["queue"] = ticket.queue_seconds
             trip.batch_size = ticket.batch_size
-        return photo, output.value
+        self._metrics.image_pixels.labels(self.name).observe(job.photo.width * job.photo.height)
+        if not whole:
+            await self.in_pool(trip, "encode", job.encode)
+        return job.body
 
-    async def in_pool(self, trip: Trip, stage: str, work: Callable[[], Value]) -> Value:
+    async def in_pool(self, trip: Trip, stage: str, work: Callable[[], None]) -> None:
         """Do one stage of a trip in an image thread; waiting for a thread counts as the stage."""
         trip.place = stage
         began = time.monotonic()
-        value = await asyncio.get_running_loop().run_in_executor(self._pool, work)
+        await asyncio.get_running_loop().run_in_executor(self._pool, work)
         trip.stages[stage] = time.monotonic() - began
-        return value
 
     def refresh(self) -> None:
         """Set the gauges that change without an event, just before they are read."""
-        self._metrics.queue_depth.labels(self.name).set(self.batcher.depth)
+        self._metrics.queue_depth.labels(self.name).set(self.batcher.admission.depth)
         self._metrics.queue_oldest_age.labels(self.name).set(self.batcher.oldest_age())
-        self._metrics.predicted_wait.labels(self.name).set(self.batcher.predicted_wait())
+        self._metrics.predicted_wait.labels(self.name).set(self.batcher.admission.predicted_wait())
         for kind, size in self._engine.memory().items():
-            self._metrics.device_memory.labels(self.lane.name, kind).set(size)
+            self._metrics.device_memory.labels(self.device.wide.name, kind).set(size)
 
-    async def _run_batch(self, inputs: Sequence[EngineInput]) -> list[_Output]:
-        batch = await self.lane.run(partial(self._engine.run, inputs))
-        return [_Output(output, batch.stages) for output in batch.outputs]
+    async def _run_batch(self, lane: Lane, jobs: Sequence[Job]) -> list[Outcome]:
+        if self.cores_are_the_device:
+            return await lane.run(partial(fulfil, jobs, self._engine.run))
+        inputs = [job.input for job in jobs]
+        return await lane.run(partial(compute, jobs, partial(self._engine.run, inputs)))
 
     def _count_batch(self, size: int, seconds: float) -> None:
         self._metrics.batch_size.labels(self.name).observe(size)
         self._metrics.batch_duration.labels(self.name).observe(seconds)
 
 
-def best_batch_size(costs: dict[int, float]) -> int:
-    """The smallest measured batch size within a twentieth of the best cost per image."""
-    per_image = {size: seconds / size for size, seconds in costs.items()}
-    best = min(per_image.values())
-    return min(size for size, cost in per_image.items() if cost <= 1.05 * best)
+def slowest_of(tables: Sequence[Table]) -> Table:
+    """What a batch takes on the slowest lane, of the sizes that all of them measured."""
+    common = set.intersection(*map(set, tables)) if tables else set()
+    return {size: max(table[size] for table in tables) for size in sorted(common)}

@@ -4,36 +4,45 @@ Knows nothing of what the work is, nor of who waits for it.
 """
 
 import asyncio
+import os
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from queue import SimpleQueue
-from typing import TypeVar
+from functools import partial
+from queue import Empty, SimpleQueue
+from typing import Any, TypeVar
+
+import torch
 
 Result = TypeVar("Result")
+Finish = Callable[[], None]  # the second half of a piece of work: it waits for the device
+Settle = Callable[[Any, BaseException | None], None]
 STUCK_S = 30.0  # a lane is never called stuck before this
+NICENESS = 5  # of a lane on the cores that the event loop needs too: requests go before batches
 
 
 class Lane:
     """One thread that runs work in the order of its arrival.
 
-    `slot` is held by whoever may send the next batch, so that a batch is composed only when the
-    thread is free to run it. The thread is a daemon: a process that must leave is not held up by a
-    batch, or a download, that nobody waits for any more.
+    The thread is a daemon: a process that must leave is not held up by a batch, or a download,
+    that nobody waits for any more.
 
     Args:
-        name: the thread's name, also the device's in the metrics.
+        name: the thread's name.
         on_busy: called on the lane with the seconds that a piece of work took.
+        threads: cores that torch uses for the work of this lane, set once; 0 leaves it as it is,
+            for a lane whose device has no cores.
     """
 
-    def __init__(self, name: str, on_busy: Callable[[float], None]) -> None:
+    def __init__(self, name: str, on_busy: Callable[[float], None], threads: int = 0) -> None:
         self.name = name
-        self.slot = asyncio.Lock()
         self.busy_since: float | None = None
         self.stuck_after_s = STUCK_S
         self._on_busy = on_busy
-        self._work: SimpleQueue[tuple[Callable[[], None], bool] | None] = SimpleQueue()
+        self._threads = threads
+        self._work: SimpleQueue[tuple[Callable[[], Finish | None], bool] | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._loop, name=f"lane-{name}", daemon=True)
         self._thread.start()
 
@@ -66,27 +75,27 @@ class Lane:
         Raises:
             RuntimeError: the work raised what no future can carry; it is the cause.
         """
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[Result] = loop.create_future()
+        future, settle = _promise()
+        self._work.put((partial(_settle_by, work, settle), watched))
+        return await future
 
-        def settle(result: Result | None, error: Exception | None) -> None:
-            if future.done():  # the caller left
-                return
-            if error is not None:
-                future.set_exception(error)
-            else:
-                future.set_result(result)  # type: ignore[arg-type]  # None only where Result is
+    async def launch(self, work: Callable[[], Callable[[], Result]]) -> Result:
+        """Run `work`, which starts something and returns how to wait for it, and return that.
 
-        def job() -> None:
-            result, error = None, None
+        The lane starts the next piece of work, if there is one, before it waits for this: so the
+        device is given a batch while it runs another. Raises as `run` does.
+        """
+        future, settle = _promise()
+
+        def job() -> Finish | None:
             try:
-                result = work()
+                wait = work()
             except BaseException as raised:  # noqa: BLE001  # whoever awaits it decides
-                error = _carried(raised)
-            with suppress(RuntimeError):  # the loop has closed: nobody waits
-                loop.call_soon_threadsafe(settle, result, error)
+                settle(None, raised)
+                return None
+            return lambda: _settle_by(wait, settle)
 
-        self._work.put((job, watched))
+        self._work.put((job, True))
         return await future
 
     def close(self) -> None:
@@ -94,13 +103,68 @@ class Lane:
         self._work.put(None)
 
     def _loop(self) -> None:
-        while (next_ := self._work.get()) is not None:
-            job, watched = next_
-            began = time.monotonic()
-            self.busy_since = began if watched else None
-            job()
-            self.busy_since = None
-            self._on_busy(time.monotonic() - began)
+        self._settle_down()
+        started: deque[Finish] = deque()
+        while True:
+            try:
+                next_ = self._work.get(block=not started)
+            except Empty:
+                self._timed(started.popleft(), watched=True)
+                continue
+            if next_ is None:
+                break
+            finish = self._timed(*next_)
+            if finish is not None:
+                started.append(finish)
+            while len(started) > 1:
+                self._timed(started.popleft(), watched=True)
+        for finish in started:
+            self._timed(finish, watched=True)
+
+    def _settle_down(self) -> None:
+        if self._threads:
+            torch.get_num_threads()  # else the first use would take what another lane set last
+            torch.set_num_threads(self._threads)
+            with suppress(AttributeError, OSError):  # no such thing there, or not allowed
+                os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
+
+    def _timed(self, job: Callable[[], Finish | None], watched: bool) -> Finish | None:
+        began = time.monotonic()
+        self.busy_since = began if watched else None
+        finish = job()
+        self.busy_since = None
+        self._on_busy(time.monotonic() - began)
+        return finish
+
+
+def _promise() -> tuple[asyncio.Future[Any], Settle]:
+    """A future of the running loop, and what settles it from another thread."""
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[Any] = loop.create_future()
+
+    def settle_here(result: Any, error: Exception | None) -> None:
+        if future.done():  # the caller left
+            return
+        if error is not None:
+            future.set_exception(error)
+        else:
+            future.set_result(result)
+
+    def settle(result: Any, error: BaseException | None) -> None:
+        carried = None if error is None else _carried(error)
+        with suppress(RuntimeError):  # the loop has closed: nobody waits
+            loop.call_soon_threadsafe(settle_here, result, carried)
+
+    return future, settle
+
+
+def _settle_by(work: Callable[[], Any], settle: Settle) -> None:
+    try:
+        result = work()
+    except BaseException as raised:  # noqa: BLE001  # whoever awaits it decides
+        settle(None, raised)
+    else:
+        settle(result, None)
 
 
 def _carried(error: BaseException) -> Exception:

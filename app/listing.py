@@ -3,10 +3,13 @@
 Knows nothing of how a model answers.
 """
 
+from typing import Literal
+
 from fastapi import APIRouter, Request, Response
 
 from app import openapi
 from app.answering import Deployments
+from app.costs import Table
 from app.deployment import Deployment
 from app.errors import NotFound
 from app.schemas import BatchCost, ModelResponse, ModelsResponse
@@ -41,7 +44,11 @@ def describe(deployment: Deployment) -> ModelResponse:
         return known
     info = deployment.info
     size = info.preprocessing.input_size
-    costs = sorted(deployment.costs.items())
+    costs = deployment.batcher.costs
+    tables: tuple[tuple[Literal["wide", "narrow"], Table], ...] = (
+        ("wide", costs.wide),
+        ("narrow", costs.narrow),
+    )
     return known.model_copy(
         update={
             "labels": list(info.labels),
@@ -50,7 +57,11 @@ def describe(deployment: Deployment) -> ModelResponse:
             "dtype": info.dtype,
             "runtime": info.runtime,
             "parameters": info.parameters,
-            "max_batch_size": deployment.batcher.max_batch_size,
-            "batch_costs": [BatchCost(batch_size=n, seconds=s) for n, s in costs],
+            "max_batch_size": costs.batch_size(narrow=bool(costs.narrow)),
+            "batch_costs": [
+                BatchCost(lane=lane, batch_size=size, seconds=seconds)
+                for lane, table in tables
+                for size, seconds in table.items()
+            ],
         }
     )

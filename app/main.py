@@ -1,13 +1,10 @@
-"""Owns the composition: settings become a running app with its models, queue, lane and threads.
+"""Owns the composition: settings become an app with its routes and what runs behind them.
 
 Knows nothing of sockets or signals; whoever serves the app does.
 """
 
-import asyncio
-import os
-from collections.abc import AsyncIterator, Callable, Collection, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from collections.abc import Callable, Mapping
+from functools import partial
 from importlib.metadata import version
 from typing import Any, Literal, Protocol
 
@@ -17,11 +14,10 @@ from starlette.exceptions import HTTPException
 
 from app import health, listing, routes
 from app.answering import Limits
-from app.deployment import Deployment
 from app.edge import Edge, on_http_error, on_service_error
 from app.engine import Engine
 from app.errors import ServiceError
-from app.lanes import Lane
+from app.lifespan import Plan, running
 from app.metrics import Metrics
 from app.openapi import component_schemas
 from app.placement import model_name, resolve_device
@@ -29,8 +25,6 @@ from app.schemas import Task
 from app.seam import EngineSeam
 from app.settings import Settings
 
-LAG_INTERVAL_S = 0.25
-WARM_UP_S = 10.0  # of all models together
 DESCRIPTION = "Labels and masks of images, from a ViT classifier and a SegFormer segmenter."
 
 
@@ -75,48 +69,21 @@ def create_app(
     names = model_names(sources)
     metrics = Metrics(names.values())
 
-    @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
-        async with AsyncExitStack() as stack:
-            pool = ThreadPoolExecutor(usable_cores(), "images")
-            stack.callback(pool.shutdown, cancel_futures=True)
-            lane = Lane(device, metrics.device_busy.labels(device).inc)
-            stack.callback(lane.close)
-            deployments: dict[Task, Deployment] = {}
-            for task, source in sources.items():
-                engine = engine_factory(
-                    source,
-                    task=task,
-                    device=device,
-                    dtype=settings.dtype,
-                    input_size=input_size(settings, task),
-                    runtime=settings.runtime,
-                )
-                deployment = Deployment(
-                    name=names[task],
-                    task=task,
-                    engine=engine,
-                    lane=lane,
-                    pool=pool,
-                    metrics=metrics,
-                    max_batch_size=settings.max_batch_size,
-                    max_queue_size=settings.max_queue_size,
-                    max_queue_delay_s=settings.max_queue_delay_ms / 1000,
-                    max_image_pixels=settings.max_image_pixels,
-                    warm_up_s=WARM_UP_S / len(sources),
-                )
-                deployments[task] = deployment
-                await stack.enter_async_context(deployment.batcher)
-            for work in (start(deployments.values(), on_fatal), measure_lag(metrics)):
-                stack.push_async_callback(cancel, asyncio.create_task(work))
-            yield {
-                "deployments": deployments,
-                "metrics": metrics,
-                "pool": pool,
-                "limits": Limits(settings.max_body_bytes, settings.request_timeout_s),
-            }
-
-    return assemble(lifespan, metrics)
+    plan = Plan(
+        device=device,
+        engines={
+            task: (names[task], partial(engine_factory, source, **options(settings, task, device)))
+            for task, source in sources.items()
+        },
+        queue={
+            "max_batch_size": settings.max_batch_size,
+            "max_queue_size": settings.max_queue_size,
+            "max_queue_delay_s": settings.max_queue_delay_ms / 1000,
+            "max_image_pixels": settings.max_image_pixels,
+        },
+        limits=Limits(settings.max_body_bytes, settings.request_timeout_s),
+    )
+    return assemble(lambda app: running(plan, metrics, on_fatal), metrics)
 
 
 def assemble(lifespan: Any, metrics: Metrics) -> FastAPI:
@@ -151,26 +118,25 @@ def document(app: FastAPI) -> dict[str, Any]:
     return app.openapi_schema
 
 
-def usable_cores() -> int:
-    """The cores that this process may use; all of them where the system cannot tell."""
-    if hasattr(os, "sched_getaffinity"):  # Linux
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 def model_sources(settings: Settings) -> dict[Task, str]:
     """Where each task's checkpoint comes from, without the tasks that have none."""
     sources: dict[Task, str] = {"classify": settings.classifier, "segment": settings.segmenter}
     return {task: source for task, source in sources.items() if source != "none"}
 
 
-def input_size(settings: Settings, task: Task) -> int:
-    """Pixels a side of the task's input; 0 is what the checkpoint says."""
+def options(settings: Settings, task: Task, device: str) -> dict[str, Any]:
+    """How the task's engine is made; an input size of 0 is what the checkpoint says."""
     sizes = {
         "classify": settings.classifier_input_size,
         "segment": settings.segmenter_input_size,
     }
-    return sizes[task]
+    return {
+        "task": task,
+        "device": device,
+        "dtype": settings.dtype,
+        "input_size": sizes[task],
+        "runtime": settings.runtime,
+    }
 
 
 def model_names(sources: Mapping[Task, str]) -> dict[Task, str]:
@@ -179,30 +145,3 @@ def model_names(sources: Mapping[Task, str]) -> dict[Task, str]:
     if len(set(names.values())) < len(names):
         names = {task: f"{name}-{task}" for task, name in names.items()}
     return names
-
-
-async def start(deployments: Collection[Deployment], on_fatal: Callable[[Exception], None]) -> None:
-    """Load the models, one after the other; then open all: none waits behind another's loading."""
-    try:
-        for deployment in deployments:
-            await deployment.start()
-        for deployment in deployments:
-            deployment.open()
-    except Exception as error:  # noqa: BLE001  # any failure to load is fatal, and told as one
-        on_fatal(error)
-
-
-async def measure_lag(metrics: Metrics) -> None:
-    """Observe how late the loop wakes a timer, for as long as it runs."""
-    loop = asyncio.get_running_loop()
-    while True:
-        due = loop.time() + LAG_INTERVAL_S
-        await asyncio.sleep(LAG_INTERVAL_S)
-        metrics.event_loop_lag.observe(max(0.0, loop.time() - due))
-
-
-async def cancel(task: asyncio.Task[None]) -> None:
-    """End a background task and wait until it has."""
-    task.cancel()
-    with suppress(asyncio.CancelledError):
-        await task

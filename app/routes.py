@@ -1,4 +1,4 @@
-"""Owns POST /classify, POST /segment and POST /explain: from an image to its answer.
+"""Owns POST /classify, POST /segment and POST /explain: what each may be asked, and answers.
 
 Knows nothing of batches or devices; a deployment does the work.
 """
@@ -14,6 +14,7 @@ from app import explanations, masks, openapi, parameters
 from app.answering import accepted, answer
 from app.deployment import Deployment
 from app.images import Photo
+from app.jobs import Question
 from app.schemas import (
     ClassifyResponse,
     EmbeddingResponse,
@@ -25,13 +26,13 @@ from app.seam import (
     ClassifyInput,
     Embedding,
     EmbedInput,
+    EngineOutput,
     ExplainInput,
     LabelMap,
     Ranking,
     Relevance,
     SegmentInput,
 )
-from app.trips import Trip
 
 router = APIRouter()
 Query = Mapping[str, str]
@@ -46,25 +47,28 @@ async def classify(request: Request) -> Response:
     parameters.accept(accepted(request), JSON)
     query = parameters.known(request.query_params, ["top_k", "output"])
     output = parameters.choice("output", query.get("output", "labels"), ["labels", "embedding"])
-    work = _embed if output == "embedding" else partial(_classify, query=query)
-    return await answer(request, "classify", work)
+    ask = _embedding if output == "embedding" else partial(_labels, query)
+    return await answer(request, "classify", ask)
 
 
-async def _classify(deployment: Deployment, data: bytes, trip: Trip, query: Query) -> Response:
+def _labels(query: Query, deployment: Deployment) -> Question:
     top_k = _top_k(deployment, query)
-    _, output = await deployment.process(
-        data, trip, lambda photo: ClassifyInput(photo.pixels, top_k)
-    )
-    predictions = explanations.predictions(deployment.info, cast(Ranking, output))
-    body = ClassifyResponse(model=deployment.name, predictions=predictions)
-    return Response(body.model_dump_json(), media_type=JSON)
+
+    def encode(photo: Photo, output: EngineOutput) -> bytes:
+        predictions = explanations.predictions(deployment.info, cast(Ranking, output))
+        body = ClassifyResponse(model=deployment.name, predictions=predictions)
+        return body.model_dump_json().encode()
+
+    return Question(ClassifyInput, lambda photo: ClassifyInput(photo.pixels, top_k), encode, JSON)
 
 
-async def _embed(deployment: Deployment, data: bytes, trip: Trip) -> Response:
-    _, output = await deployment.process(data, trip, lambda photo: EmbedInput(photo.pixels))
-    embedding = cast(Embedding, output).tolist()
-    body = EmbeddingResponse(model=deployment.name, embedding=embedding)
-    return Response(body.model_dump_json(), media_type=JSON)
+def _embedding(deployment: Deployment) -> Question:
+    def encode(photo: Photo, output: EngineOutput) -> bytes:
+        embedding = cast(Embedding, output).tolist()
+        body = EmbeddingResponse(model=deployment.name, embedding=embedding)
+        return body.model_dump_json().encode()
+
+    return Question(EmbedInput, lambda photo: EmbedInput(photo.pixels), encode, JSON)
 
 
 def _top_k(deployment: Deployment, query: Query) -> int:
@@ -80,37 +84,28 @@ async def explain(request: Request) -> Response:
     query = parameters.known(request.query_params, ["top_k", "method"])
     known = get_args(Method)
     method = parameters.choice("method", query.get("method", known[0]), known)
-    work = partial(_explain, query=query, method=cast(Method, method), media_type=media_type)
-    return await answer(request, "classify", work)
+    return await answer(
+        request, "classify", partial(_relevance, query, cast(Method, method), media_type)
+    )
 
 
-async def _explain(
-    deployment: Deployment,
-    data: bytes,
-    trip: Trip,
-    query: Query,
-    method: Method,
-    media_type: str,
-) -> Response:
+def _relevance(query: Query, method: Method, media_type: str, deployment: Deployment) -> Question:
     top_k = _top_k(deployment, query)
-    photo, output = await deployment.process(
-        data,
-        trip,
+
+    def encode(photo: Photo, output: EngineOutput) -> bytes:
+        info, relevance = deployment.info, cast(Relevance, output)
+        if media_type == PNG:
+            return explanations.picture(info, photo, relevance, method)
+        body = explanations.numbers(deployment.name, info, photo, relevance, method)
+        return body.model_dump_json().encode()
+
+    return Question(
+        ExplainInput,
         lambda photo: ExplainInput(photo.pixels, top_k, method),
+        encode,
+        media_type,
         keep_rgb=media_type == PNG,
     )
-    encode = _heat_png if media_type == PNG else _heat_json
-    work = partial(encode, deployment, photo, cast(Relevance, output), method)
-    return Response(await deployment.in_pool(trip, "encode", work), media_type=media_type)
-
-
-def _heat_png(deployment: Deployment, photo: Photo, relevance: Relevance, method: Method) -> bytes:
-    return explanations.picture(deployment.info, photo, relevance, method)
-
-
-def _heat_json(deployment: Deployment, photo: Photo, relevance: Relevance, method: Method) -> bytes:
-    body = explanations.numbers(deployment.name, deployment.info, photo, relevance, method)
-    return body.model_dump_json().encode()
 
 
 @router.post("/segment", openapi_extra=openapi.SEGMENT, response_class=Response)
@@ -119,34 +114,31 @@ async def segment(request: Request) -> Response:
     media_type = parameters.accept(accepted(request), PNG, JSON)
     query = parameters.known(request.query_params, ["render"])
     how = parameters.choice("render", query.get("render", "mask"), masks.RENDERS)
-    return await answer(request, "segment", partial(_segment, how=how, media_type=media_type))
+    return await answer(request, "segment", partial(_mask, how, media_type))
 
 
-async def _segment(
-    deployment: Deployment, data: bytes, trip: Trip, how: str, media_type: str
-) -> Response:
-    photo, output = await deployment.process(
-        data,
-        trip,
+def _mask(how: str, media_type: str, deployment: Deployment) -> Question:
+    encode = _png if media_type == PNG else _json
+    return Question(
+        SegmentInput,
         lambda photo: SegmentInput(photo.pixels, (photo.height, photo.width)),
+        partial(encode, deployment, how),
+        media_type,
         keep_rgb=how == "overlay",
     )
-    encode = _png if media_type == PNG else _json
-    work = partial(encode, deployment, photo, cast(LabelMap, output), how)
-    return Response(await deployment.in_pool(trip, "encode", work), media_type=media_type)
 
 
-def _png(deployment: Deployment, photo: Photo, label_map: LabelMap, how: str) -> bytes:
-    return masks.render(label_map, deployment.info.labels, how, photo.rgb)
+def _png(deployment: Deployment, how: str, photo: Photo, output: EngineOutput) -> bytes:
+    return masks.render(cast(LabelMap, output), deployment.info.labels, how, photo.rgb)
 
 
-def _json(deployment: Deployment, photo: Photo, label_map: LabelMap, how: str) -> bytes:
-    found = masks.statistics(label_map, deployment.info.labels)
+def _json(deployment: Deployment, how: str, photo: Photo, output: EngineOutput) -> bytes:
+    found = masks.statistics(cast(LabelMap, output), deployment.info.labels)
     body = SegmentResponse(
         model=deployment.name,
         width=photo.width,
         height=photo.height,
         segments=[Segment.model_validate(one) for one in found],
-        mask=base64.b64encode(_png(deployment, photo, label_map, how)).decode(),
+        mask=base64.b64encode(_png(deployment, how, photo, output)).decode(),
     )
     return body.model_dump_json().encode()

@@ -96,6 +96,9 @@ class SegmentResponse(Schema):
 class BatchCost(Schema):
     """What a batch of one size took at warm-up."""
 
+    lane: Literal["wide", "narrow"] = Field(
+        description="wide: alone on the whole device; narrow: on one core, the others at work too"
+    )
     batch_size: int
     seconds: float
 

@@ -17,7 +17,7 @@ _MODEL = {
     "runtime": "torch",
     "parameters": 812006,
     "max_batch_size": 16,
-    "batch_costs": [{"batch_size": 1, "seconds": 0.002}],
+    "batch_costs": [{"lane": "wide", "batch_size": 1, "seconds": 0.002}],
 }
 MODELS = {
     "responses": {"200": ok(json_content(schemas.ModelsResponse, {"models": [_MODEL]}))}

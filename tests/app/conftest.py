@@ -128,17 +128,22 @@ class Running:
         await self.until(there)
 
 
-@pytest.fixture
-def serve() -> Callable[..., AbstractAsyncContextManager[Running]]:
-    """Run an app on fake engines: `async with serve(max_queue_size=2) as running`."""
+@pytest.fixture(params=[1, 2], ids=["one lane", "a lane a core"])
+def serve(request, monkeypatch) -> Callable[..., AbstractAsyncContextManager[Running]]:
+    """Run an app on fake engines: `async with serve(max_queue_size=2) as running`.
+
+    Once with image threads before and behind the one lane, and once with lanes that do it all.
+    """
 
     @asynccontextmanager
     async def serving(
         prepare: Callable[[FakeEngine], None] = lambda engine: None,
         on_fatal: Callable[[Exception], None] = lambda error: None,
         ready: bool = True,
+        lanes: int = request.param,
         **settings: object,
     ) -> AsyncIterator[Running]:
+        monkeypatch.setattr("app.cores.usable_cores", lambda: lanes)
         engines: dict[str, FakeEngine] = {}
 
         def factory(source: str, *, task: Task, **options: object) -> FakeEngine:

@@ -1,18 +1,15 @@
-"""One model put to service: what its warm-up decides."""
+"""One model put to service: what its warm-up decides, and the work on an image, either way."""
 
 import pytest
 
-from app.deployment import best_batch_size
+from app.deployment import slowest_of
+
+pytestmark = pytest.mark.anyio
 
 
-@pytest.mark.parametrize(
-    ("costs", "best"),
-    [
-        ({1: 0.010}, 1),
-        ({1: 0.010, 2: 0.020, 4: 0.040}, 1),  # a CPU: an image costs what it costs
-        ({1: 0.010, 2: 0.011, 4: 0.013, 8: 0.020}, 8),  # a GPU: company is nearly free
-        ({1: 0.010, 2: 0.0196, 4: 0.0392}, 1),  # a fiftieth is not worth anyone's waiting
-    ],
-)
-def test_the_batch_limit_is_the_smallest_size_that_is_nearly_the_cheapest(costs, best):
-    assert best_batch_size(costs) == best
+def test_lanes_that_work_at_once_are_taken_to_be_as_slow_as_the_slowest():
+    assert slowest_of([{1: 0.010, 2: 0.020}, {1: 0.012, 2: 0.019, 4: 0.040}]) == {
+        1: 0.012,
+        2: 0.020,
+    }
+    assert slowest_of([]) == {}

@@ -1,11 +1,13 @@
 """The device's thread: order, errors, callers that leave, and its end."""
 
 import asyncio
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
 
 import pytest
+import torch
 
 from app.lanes import Lane
 
@@ -176,12 +178,6 @@ async def test_every_piece_of_work_is_counted_also_what_fails(busy):
     lane.close()
 
 
-async def test_the_slot_is_held_by_one_at_a_time(lane):
-    async with lane.slot:
-        assert lane.slot.locked()
-    assert not lane.slot.locked()
-
-
 async def test_closing_ends_the_thread_after_the_work_it_has():
     lane, gate = Lane("closing", lambda seconds: None), Gate("done")
     thread = next(one for one in threading.enumerate() if one.name == "lane-closing")
@@ -216,3 +212,69 @@ def test_a_loop_that_closed_in_the_meantime_harms_nothing(error):
     assert counted.wait(PATIENCE_S)
     assert asyncio.run(lane.run(lambda: "next")) == "next"
     lane.close()
+
+
+async def test_the_next_piece_is_started_before_the_first_is_waited_for(lane):
+    told, hold = [], Gate()
+
+    def start(name: str) -> Callable[[], str]:
+        told.append(f"start {name}")
+
+        def finish() -> str:
+            told.append(f"finish {name}")
+            return name
+
+        return finish
+
+    held = asyncio.create_task(lane.run(hold))
+    await wait_for(hold.begun)
+    answers = [asyncio.create_task(lane.launch(lambda n=n: start(n))) for n in "abc"]
+    await settle()
+    hold.opened.set()
+    assert await asyncio.gather(*answers) == ["a", "b", "c"]
+    await held
+    assert told == ["start a", "start b", "finish a", "start c", "finish b", "finish c"]
+
+
+async def test_a_lone_piece_is_waited_for_at_once(lane):
+    assert await lane.launch(lambda: lambda: "alone") == "alone"
+
+
+@pytest.mark.parametrize("half", ["start", "finish"])
+async def test_either_half_of_a_piece_may_fail(lane, half):
+    fail = raising(ValueError("of the work"))
+    with pytest.raises(ValueError, match="of the work"):
+        await lane.launch(fail if half == "start" else lambda: fail)
+    assert await lane.launch(lambda: lambda: "next") == "next"
+
+
+async def test_what_was_started_is_finished_before_the_lane_ends():
+    lane, hold = Lane("closing", lambda seconds: None), Gate()
+    held = asyncio.create_task(lane.run(hold))
+    await wait_for(hold.begun)
+    answer = asyncio.create_task(lane.launch(lambda: lambda: "finished"))
+    await settle()
+    lane.close()
+    hold.opened.set()
+    assert await answer == "finished"
+    await held
+
+
+async def test_each_lane_has_torch_threads_of_its_own():
+    lanes = [Lane(f"of {count}", lambda seconds: None, threads=count) for count in (1, 2)]
+    for _ in range(2):
+        assert [await lane.run(torch.get_num_threads) for lane in lanes] == [1, 2]
+    for lane in lanes:
+        lane.close()
+
+
+@pytest.mark.skipif(not hasattr(os, "getpriority"), reason="the system has no priorities")
+async def test_a_lane_on_the_cores_stands_back_behind_the_event_loop():
+    def niceness() -> int:
+        return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+
+    polite, equal = Lane("polite", print, threads=1), Lane("equal", print)
+    assert await polite.run(niceness) > niceness()
+    assert await equal.run(niceness) == niceness()
+    polite.close()
+    equal.close()

@@ -2,7 +2,7 @@
 
 import pytest
 
-from app.main import create_app, input_size, model_names
+from app.main import create_app, model_names, options
 from app.openapi import COMPONENTS
 from app.settings import Settings
 
@@ -23,12 +23,6 @@ def test_a_device_that_is_not_there_is_refused_at_once():
         create_app(Settings(device="cuda:63"))
 
 
-async def test_it_also_runs_where_the_system_tells_no_affinity(serve, monkeypatch):
-    monkeypatch.delattr("os.sched_getaffinity", raising=False)
-    async with serve() as running:
-        assert (await running.client.get("/readyz")).status_code == 200
-
-
 def test_a_service_without_any_model_is_refused():
     with pytest.raises(ValueError, match="no model"):
         create_app(Settings(classifier="none", segmenter="none"))
@@ -36,7 +30,8 @@ def test_a_service_without_any_model_is_refused():
 
 def test_each_model_has_an_input_size_of_its_own():
     settings = Settings(classifier_input_size=384)
-    assert (input_size(settings, "classify"), input_size(settings, "segment")) == (384, 0)
+    assert options(settings, "classify", "cpu")["input_size"] == 384
+    assert options(settings, "segment", "cpu")["input_size"] == 0
 
 
 async def test_two_apps_in_one_process_do_not_clash(serve):

@@ -1,0 +1,67 @@
+"""Owns what a model's batches cost on a device, as its warm-up measured it, and what follows.
+
+Knows nothing of how it was measured, nor of who waits.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from math import inf
+
+Table = Mapping[int, float]  # the seconds of a batch, by its size
+
+WORTH = 1.05  # a batch this much dearer by the image than the best is as good, being sooner
+
+
+@dataclass(frozen=True)
+class Costs:
+    """The cost tables of one model.
+
+    Attributes:
+        wide: on the lane that has the whole device.
+        narrow: on a lane that has one core, while the others are at work too; empty where the
+            model has no use for such lanes.
+        lanes: how many narrow lanes there are.
+    """
+
+    wide: Table
+    narrow: Table = field(default_factory=dict)
+    lanes: int = 1
+
+    @property
+    def wide_alone(self) -> bool:
+        """Whether one image that nothing waits behind is sooner done on the whole device."""
+        return not self.narrow or self.wide[1] < self.narrow[1]
+
+    @property
+    def seconds_per_image(self) -> float:
+        """The seconds between two images when many wait, on the lanes that are meant for it."""
+        narrow = min(map(_per_image, self.narrow.items()), default=inf) / self.lanes
+        return min(map(_per_image, self.wide.items())) if narrow == inf else narrow
+
+    @property
+    def slowest(self) -> float:
+        """The seconds of the slowest batch that was measured."""
+        return max([*self.wide.values(), *self.narrow.values()])
+
+    def batch_size(self, *, narrow: bool, within_s: float = inf) -> int:
+        """The images of a batch at most: the best for throughput whose latency fits.
+
+        Args:
+            narrow: for which lanes.
+            within_s: the seconds that the most urgent image has left.
+        """
+        table = self.narrow if narrow else self.wide
+        best = best_batch_size(table)
+        fitting = [size for size, seconds in table.items() if size <= best and seconds <= within_s]
+        return max(fitting, default=1)
+
+
+def best_batch_size(table: Table) -> int:
+    """The smallest measured batch size within a twentieth of the best cost per image."""
+    best = min(map(_per_image, table.items()))
+    return min(size for size, seconds in table.items() if seconds <= WORTH * best * size)
+
+
+def _per_image(entry: tuple[int, float]) -> float:
+    size, seconds = entry
+    return seconds / size

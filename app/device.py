@@ -1,0 +1,116 @@
+"""Owns who may use a device next, and on which of its lanes.
+
+Knows nothing of images, nor of what a batch is: queues tell how urgent they are, and send it.
+
+A lane is wide, having the whole device, or narrow, having one core of it. Wide and narrow never
+run at once: threads that fight for the cores cost a small network several times its time. The
+wide one is for an image that is alone; when several wait, each core takes some.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Hashable, Sequence
+from typing import Generic, Protocol, TypeVar
+
+Lane = TypeVar("Lane", bound=Hashable)
+SentLane = TypeVar("SentLane", bound=Hashable, contravariant=True)
+
+
+class Queue(Protocol[SentLane]):
+    """What a device asks of a queue that uses it."""
+
+    @property
+    def waiting(self) -> int:
+        """The items that may be sent now."""
+        ...
+
+    @property
+    def urgency(self) -> float:
+        """The deadline of the most urgent of them; infinite without any."""
+        ...
+
+    @property
+    def wide_alone(self) -> bool:
+        """Whether an item that is alone is best sent to the wide lane."""
+        ...
+
+    @property
+    def wide_only(self) -> bool:
+        """Whether nothing may be sent to a narrow lane."""
+        ...
+
+    def send(self, lane: SentLane, *, narrow: bool, lanes_free: int) -> bool:
+        """Compose a batch and let it run on the lane; whether there was anything to run."""
+        ...
+
+
+class Device(Generic[Lane]):
+    """The lanes of a device, and the queues that share it.
+
+    Queues take turns by urgency, their deadlines put off by the device time that each has used:
+    a model with costly batches cannot starve another.
+
+    Args:
+        wide: the lane over the whole device.
+        narrow: a lane for each core; none where the device is not made of cores.
+        depth: batches that the wide lane holds; with 2, one is staged while another runs.
+    """
+
+    def __init__(self, wide: Lane, narrow: Sequence[Lane] = (), *, depth: int = 1) -> None:
+        self.wide = wide
+        self.narrow = tuple(narrow)
+        self._depth = depth
+        self._running: Counter[Lane] = Counter()
+        self._used: dict[Queue[Lane], float] = {}
+        self._clock = 0.0  # the device time used by the queue that was served last
+
+    @property
+    def lanes(self) -> tuple[Lane, ...]:
+        """All of them, the wide one first."""
+        return (self.wide, *self.narrow)
+
+    def join(self, queue: Queue[Lane]) -> Callable[[], None]:
+        """Let a queue use the device; the function that is returned lets it leave."""
+
+        def leave() -> None:
+            self._used.pop(queue, None)
+
+        self._used[queue] = self._clock
+        return leave
+
+    def arrived(self, queue: Queue[Lane]) -> None:
+        """Tell that a queue may have become able to send: it is sent now what can be."""
+        if queue.waiting == 1:  # it was idle, and has saved nothing by that
+            self._used[queue] = max(self._used[queue], self._clock)
+        self.pump()
+
+    def left(self, queue: Queue[Lane], lane: Lane, seconds: float) -> None:
+        """Tell that a batch of the queue is done with the lane, after so many seconds."""
+        self._running[lane] -= 1
+        if queue in self._used:
+            self._used[queue] += seconds / (1 if lane == self.wide else len(self.narrow))
+        self.pump()
+
+    def pump(self) -> None:
+        """Send batches for as long as there is a lane for the queue whose turn it is."""
+        while ready := [queue for queue in self._used if queue.waiting]:
+            queue = min(ready, key=lambda one: one.urgency + self._used[one])
+            lane = self._lane_for(queue, alone=sum(one.waiting for one in ready) == 1)
+            if lane is None:
+                return
+            self._clock = max(self._clock, self._used[queue])
+            narrow = lane != self.wide
+            free = sum(not self._running[one] for one in self.narrow) if narrow else 1
+            self._running[lane] += 1
+            if not queue.send(lane, narrow=narrow, lanes_free=free):
+                self._running[lane] -= 1
+
+    def _lane_for(self, queue: Queue[Lane], *, alone: bool) -> Lane | None:
+        """The lane that the queue may use now, if there is one."""
+        narrow_runs = any(self._running[lane] for lane in self.narrow)
+        whole = not self.narrow or queue.wide_only
+        if whole or (alone and queue.wide_alone and not narrow_runs):
+            free = not narrow_runs and self._running[self.wide] < self._depth
+            return self.wide if free else None
+        if self._running[self.wide]:
+            return None
+        return next((lane for lane in self.narrow if not self._running[lane]), None)

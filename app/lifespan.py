@@ -1,0 +1,113 @@
+"""Owns what runs while the app does: models, lanes, image threads, and the measured loop.
+
+Knows nothing of routes or settings; it is given what they decided.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass
+from typing import Any
+
+from app import cores
+from app.answering import Limits
+from app.deployment import Deployment
+from app.device import Device
+from app.lanes import Lane
+from app.metrics import Metrics
+from app.schemas import Task
+from app.seam import EngineSeam
+
+LAG_INTERVAL_S = 0.25
+WARM_UP_S = 10.0  # of all models together
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What shall run.
+
+    Attributes:
+        device: the name of the one that all models share.
+        engines: by task, a model's name and what makes its engine.
+        queue: how many images wait, for how long, and how large they are: see `Deployment`.
+        limits: what a request may cost.
+    """
+
+    device: str
+    engines: Mapping[Task, tuple[str, Callable[[], EngineSeam]]]
+    queue: Mapping[str, Any]
+    limits: Limits
+
+
+@asynccontextmanager
+async def running(
+    plan: Plan, metrics: Metrics, on_fatal: Callable[[Exception], None]
+) -> AsyncIterator[dict[str, Any]]:
+    """Run what was planned; the requests' state is given. The models load in the background."""
+    async with AsyncExitStack() as stack:
+        pool = ThreadPoolExecutor(cores.image_threads(), "images")
+        stack.callback(pool.shutdown, cancel_futures=True)
+        device = lanes_of(plan.device, metrics)
+        for lane in device.lanes:
+            stack.callback(lane.close)
+        deployments: dict[Task, Deployment] = {}
+        for task, (name, make_engine) in plan.engines.items():
+            deployments[task] = Deployment(
+                name=name,
+                task=task,
+                engine=make_engine(),
+                device=device,
+                pool=pool,
+                metrics=metrics,
+                warm_up_s=WARM_UP_S / len(plan.engines),
+                **plan.queue,
+            )
+            await stack.enter_async_context(deployments[task].batcher)
+        for work in (start(deployments.values(), on_fatal), measure_lag(metrics)):
+            stack.push_async_callback(cancel, asyncio.create_task(work))
+        yield {
+            "deployments": deployments,
+            "metrics": metrics,
+            "pool": pool,
+            "limits": plan.limits,
+        }
+
+
+def lanes_of(name: str, metrics: Metrics) -> Device[Lane]:
+    """The lanes of a device; the time of a narrow one is its share of the device's."""
+    busy = metrics.device_busy.labels(name)
+    count = cores.narrow_lanes(name)
+    wide = Lane(name, busy.inc, cores.wide_threads(name))
+    narrow = [
+        Lane(f"{name}-{number}", lambda seconds: busy.inc(seconds / count), threads=1)
+        for number in range(count)
+    ]
+    return Device(wide, narrow)
+
+
+async def start(deployments: Collection[Deployment], on_fatal: Callable[[Exception], None]) -> None:
+    """Load the models, one after the other; then open all: none waits behind another's loading."""
+    try:
+        for deployment in deployments:
+            await deployment.start()
+        for deployment in deployments:
+            deployment.open()
+    except Exception as error:  # noqa: BLE001  # any failure to load is fatal, and told as one
+        on_fatal(error)
+
+
+async def measure_lag(metrics: Metrics) -> None:
+    """Observe how late the loop wakes a timer, for as long as it runs."""
+    loop = asyncio.get_running_loop()
+    while True:
+        due = loop.time() + LAG_INTERVAL_S
+        await asyncio.sleep(LAG_INTERVAL_S)
+        metrics.event_loop_lag.observe(max(0.0, loop.time() - due))
+
+
+async def cancel(task: asyncio.Task[None]) -> None:
+    """End a background task and wait until it has."""
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task

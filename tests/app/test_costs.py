@@ -1,0 +1,44 @@
+"""What a warm-up measured, and what follows from it."""
+
+import pytest
+
+from app.costs import Costs, best_batch_size
+
+
+@pytest.mark.parametrize(
+    ("costs", "best"),
+    [
+        ({1: 0.010}, 1),
+        ({1: 0.010, 2: 0.020, 4: 0.040}, 1),  # a CPU: an image costs what it costs
+        ({1: 0.010, 2: 0.011, 4: 0.013, 8: 0.020}, 8),  # a GPU: company is nearly free
+        ({1: 0.010, 2: 0.0196, 4: 0.0392}, 1),  # a fiftieth is not worth anyone's waiting
+    ],
+)
+def test_the_batch_limit_is_the_smallest_size_that_is_nearly_the_cheapest(costs, best):
+    assert best_batch_size(costs) == best
+
+
+def test_a_batch_is_as_large_as_its_most_urgent_image_can_wait_for():
+    costs = Costs({1: 0.010, 2: 0.012, 4: 0.016})
+    assert costs.batch_size(narrow=False) == 4
+    assert costs.batch_size(narrow=False, within_s=0.013) == 2
+    assert costs.batch_size(narrow=False, within_s=0.001) == 1  # late, but it must go
+
+
+def test_narrow_lanes_have_a_table_of_their_own():
+    costs = Costs({1: 0.005}, {1: 0.008, 2: 0.012}, lanes=2)
+    assert costs.batch_size(narrow=True) == 2
+    assert costs.batch_size(narrow=False) == 1
+    assert costs.slowest == 0.012
+
+
+@pytest.mark.parametrize(("narrow", "alone"), [({}, True), ({1: 0.008}, True), ({1: 0.004}, False)])
+def test_an_image_alone_goes_where_it_is_sooner_done(narrow, alone):
+    assert Costs({1: 0.005}, narrow, lanes=2).wide_alone is alone
+
+
+def test_many_images_are_done_at_the_rate_of_all_lanes():
+    assert Costs({1: 0.010, 2: 0.012}).seconds_per_image == pytest.approx(0.006)
+    assert Costs({1: 0.005}, {1: 0.008, 2: 0.012}, lanes=2).seconds_per_image == pytest.approx(
+        0.003
+    )
