@@ -16,7 +16,7 @@ from app.batcher import Batcher
 from app.costs import Costs, Table
 from app.device import Device
 from app.errors import NotReady, Overloaded
-from app.images import decode
+from app.images import Photo
 from app.jobs import Job, Outcome, Question, compute, fulfil
 from app.lanes import Lane
 from app.metrics import Metrics
@@ -42,7 +42,7 @@ class Deployment:
         max_batch_size: an upper bound; the measured costs may choose less.
         max_queue_size: images waiting at most.
         max_queue_delay_s: how long a lone image waits for company.
-        max_image_pixels: of an image, before it is decoded.
+        decode: `app.images.decode`, with its limits.
         warm_up_s: how long the warm-up may take, in seconds.
     """
 
@@ -58,14 +58,13 @@ class Deployment:
         max_batch_size: int,
         max_queue_size: int,
         max_queue_delay_s: float,
-        max_image_pixels: int,
+        decode: Callable[..., Photo],
         warm_up_s: float,
     ) -> None:
         self.name = name
         self.task = task
         self.device = device
         self.status: Status = "waiting"
-        self.max_image_pixels = max_image_pixels
         self.batcher: Batcher[Job, Job, Lane] = Batcher(
             self._run_batch,
             device=device,
@@ -74,6 +73,7 @@ class Deployment:
             max_queue_delay_s=max_queue_delay_s,
             on_batch=self._count_batch,
         )
+        self._decode = decode
         self._max_batch_size = max_batch_size
         self._warm_up_s = warm_up_s
         self._info: ModelInfo | None = None
@@ -191,11 +191,7 @@ class Deployment:
             ServiceError: refused, undecodable, late, or failed.
         """
         make_photo = partial(
-            decode,
-            data,
-            self.info.preprocessing,
-            max_pixels=self.max_image_pixels,
-            keep_rgb=question.keep_rgb,
+            self._decode, data, self.info.preprocessing, keep_rgb=question.keep_rgb
         )
         job = Job(question, trip, make_photo)
         whole = self.cores_are_the_device
@@ -230,8 +226,10 @@ class Deployment:
     async def _run_batch(self, lane: Lane, jobs: Sequence[Job]) -> list[Outcome]:
         if self.cores_are_the_device:
             return await lane.run(partial(fulfil, jobs, self._engine.run))
-        inputs = [job.input for job in jobs]
-        return await lane.run(partial(compute, jobs, partial(self._engine.run, inputs)))
+        return await lane.launch(partial(self._begin, jobs))
+
+    def _begin(self, jobs: Sequence[Job]) -> Callable[[], list[Outcome]]:
+        return partial(compute, jobs, self._engine.launch([job.input for job in jobs]))
 
     def _count_batch(self, size: int, seconds: float) -> None:
         self._metrics.batch_size.labels(self.name).observe(size)

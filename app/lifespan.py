@@ -30,7 +30,7 @@ class Plan:
     Attributes:
         device: the name of the one that all models share.
         engines: by task, a model's name and what makes its engine.
-        queue: how many images wait, for how long, and how large they are: see `Deployment`.
+        queue: how many images wait, for how long, and how they are decoded: see `Deployment`.
         limits: what a request may cost.
     """
 
@@ -75,15 +75,19 @@ async def running(
 
 
 def lanes_of(name: str, metrics: Metrics) -> Device[Lane]:
-    """The lanes of a device; the time of a narrow one is its share of the device's."""
+    """The lanes of a device; the time of a narrow one is its share of the device's.
+
+    What has no cores is given a batch while it runs another.
+    """
     busy = metrics.device_busy.labels(name)
     count = cores.narrow_lanes(name)
-    wide = Lane(name, busy.inc, cores.wide_threads(name))
+    wide_threads = cores.wide_threads(name)
+    wide = Lane(name, busy.inc, wide_threads)
     narrow = [
         Lane(f"{name}-{number}", lambda seconds: busy.inc(seconds / count), threads=1)
         for number in range(count)
     ]
-    return Device(wide, narrow)
+    return Device(wide, narrow, depth=1 if wide_threads else 2)
 
 
 async def start(deployments: Collection[Deployment], on_fatal: Callable[[Exception], None]) -> None:

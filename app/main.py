@@ -14,9 +14,11 @@ from starlette.exceptions import HTTPException
 
 from app import health, listing, routes
 from app.answering import Limits
+from app.budget import Budget
 from app.edge import Edge, on_http_error, on_service_error
 from app.engine import Engine
 from app.errors import ServiceError
+from app.images import decode
 from app.lifespan import Plan, running
 from app.metrics import Metrics
 from app.openapi import component_schemas
@@ -79,7 +81,12 @@ def create_app(
             "max_batch_size": settings.max_batch_size,
             "max_queue_size": settings.max_queue_size,
             "max_queue_delay_s": settings.max_queue_delay_ms / 1000,
-            "max_image_pixels": settings.max_image_pixels,
+            "decode": partial(
+                decode,
+                max_pixels=settings.max_image_pixels,
+                scaled=settings.jpeg_decode == "scaled",
+                hold=Budget(settings.max_decoded_pixels).hold,
+            ),
         },
         limits=Limits(settings.max_body_bytes, settings.request_timeout_s),
     )
