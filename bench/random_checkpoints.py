@@ -17,15 +17,24 @@ from models.optimize import Transformation
 from models.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing, normalize
 from models.segformer import Segformer
 from models.variants import segformer_config, vit_config
-from models.vit import ViT
+from models.vit import ViT, ViTConfig
 
 LABELS = {"ViT": 1000, "SegFormer": 150}
 SIDES = {"ViT": 224, "SegFormer": 512}
+TINY = "T"  # so small, 1 ms, that what surrounds a network shows beside it
+TINY_CONFIG = ViTConfig(hidden_size=64, num_layers=2, num_heads=2, mlp_size=256, patch_size=32)
+
+
+def kind_of(name: str) -> str:
+    """ViT or SegFormer."""
+    return "ViT" if name == TINY else name.partition("-")[0]
 
 
 def network(name: str) -> Network:
-    """The untrained network of a name such as ViT-B/16 or SegFormer-B0."""
-    kind, _, size = name.partition("-")
+    """The untrained network of a name such as ViT-B/16 or SegFormer-B0; T is a tiny ViT."""
+    kind, size = kind_of(name), name.partition("-")[2]
+    if name == TINY:
+        return ViT(TINY_CONFIG)
     if kind == "ViT":
         return ViT(vit_config(size, num_labels=LABELS[kind]))
     return Segformer(segformer_config(size, num_labels=LABELS[kind]))
@@ -33,7 +42,7 @@ def network(name: str) -> Network:
 
 def preprocessing(name: str) -> Preprocessing:
     """What the published checkpoints of that kind ask of an image."""
-    kind = name.partition("-")[0]
+    kind = kind_of(name)
     size = (SIDES[kind], SIDES[kind])
     if kind == "ViT":
         return Preprocessing(size=size)
@@ -49,7 +58,7 @@ def write(name: str, folder: Path) -> None:
     with torch.no_grad():
         for key, tensor in random.state_dict().items():
             fill(key, tensor, generator)
-    kind = name.partition("-")[0]
+    kind = kind_of(name)
     labels = tuple(f"label {i}" for i in range(LABELS[kind]))
     task = "classify" if kind == "ViT" else "segment"
     checkpoint.save(Checkpoint(random, labels, preprocessing(name), task), folder)
@@ -72,7 +81,7 @@ def fill(key: str, tensor: Tensor, generator: torch.Generator) -> None:
 
 def images(name: str, batch: int) -> tuple[Tensor, Tensor]:
     """Random images, uint8 (B, H, W, 3), and the same normalised, float (B, 3, H, W)."""
-    side = SIDES[name.partition("-")[0]]
+    side = SIDES[kind_of(name)]
     generator = torch.Generator().manual_seed(batch)
     pixels = torch.randint(0, 256, (batch, side, side, 3), dtype=torch.uint8, generator=generator)
     return pixels, normalize(pixels, preprocessing(name))
@@ -83,7 +92,7 @@ def flops(name: str, foldings: Sequence[Transformation] = ()) -> int:
 
     Products and sums of matrix products and convolutions; all else is not counted.
     """
-    side = SIDES[name.partition("-")[0]]
+    side = SIDES[kind_of(name)]
     with torch.device("meta"), torch.no_grad():
         form: nn.Module = network(name).eval()
         for folding in foldings:
