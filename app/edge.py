@@ -13,7 +13,6 @@ from urllib.parse import quote
 
 from fastapi import Request, Response
 from pydantic_core import to_json
-from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -29,12 +28,13 @@ from app.metrics import Metrics
 
 logger = logging.getLogger("app.access")
 
-REQUEST_ID = re.compile(r"[\w.:-]{1,128}", re.ASCII)
+REQUEST_ID = re.compile(rb"[\w.:-]{1,128}")
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"})
 UNMATCHED = "unmatched"  # the route label of every other path: a bounded set
 
 
 class Edge:
-    """ASGI middleware around everything; one object a request, no task, no copy of a body."""
+    """ASGI application around another; one object a request, no task, no copy of a body."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self._app = app
@@ -51,25 +51,21 @@ class Edge:
             await self._app(scope, receive, exchange.send)
         except ClientGone:
             exchange.status = ClientGone.status
-        except Exception:
-            logger.exception("unexpected error", extra={"request_id": exchange.request_id})
-            await exchange.fail(
-                Internal("an unexpected error; the log has it under the request id")
-            )
+        except Exception as error:  # noqa: BLE001  # every one has an answer
+            await exchange.fail(error)
         finally:
             self._metrics.http_requests_in_flight.dec()
             self._count(exchange)
 
     def _count(self, exchange: "Exchange") -> None:
         seconds = time.monotonic() - exchange.began
-        route, method = exchange.route, exchange.method
-        self._metrics.http_requests.labels(route, method, str(exchange.status)).inc()
-        self._metrics.http_request_duration.labels(route).observe(seconds)
+        method, status = exchange.method, exchange.status
+        self._metrics.count_request(exchange.route, method, status, seconds)
         logger.info(
             "%s %s %d %.1f ms",
             method,
             exchange.path,
-            exchange.status,
+            status,
             seconds * 1000,
             extra={"request_id": exchange.request_id},
         )
@@ -82,8 +78,7 @@ class Exchange:
         self.began = time.monotonic()
         self.path = quote(scope["path"])  # a decoded one could forge log lines
         self.status = ClientGone.status  # until an answer starts
-        given = Headers(scope=scope).get("x-request-id", "")
-        self.request_id = given if REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
+        self.request_id = request_id(scope)
         scope.setdefault("state", {})["request_id"] = self.request_id
         self._scope = scope
         self._send = send
@@ -97,22 +92,55 @@ class Exchange:
     @property
     def method(self) -> str:
         """The method, as a bounded set."""
-        known = {"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"}
-        return self._scope["method"] if self._scope["method"] in known else "OTHER"
+        method: str = self._scope["method"]
+        return method if method in METHODS else "OTHER"
 
     async def send(self, message: Message) -> None:
         """Pass a message on, with the request id in its headers."""
         if message["type"] == "http.response.start":
             self._started = True
             self.status = message["status"]
-            MutableHeaders(scope=message)["X-Request-Id"] = self.request_id
+            message["headers"] = [
+                *message.get("headers", ()),
+                (b"x-request-id", self.request_id.encode()),
+            ]
         await self._send(message)
 
-    async def fail(self, error: ServiceError) -> None:
+    async def fail(self, error: Exception) -> None:
         """Answer with an error, unless an answer has begun."""
+        problem = self._problem(error)
         if not self._started:
-            response = problem_response(error, self.request_id)
+            response = problem_response(problem, self.request_id)
             await response(self._scope, _nothing, self.send)
+
+    def _problem(self, error: Exception) -> ServiceError:
+        """What the caller is told of an error; the log is told the rest of what is a bug."""
+        told = {"request_id": self.request_id}
+        if isinstance(error, HTTPException):
+            return self._of_router(error)
+        if isinstance(error, Internal):
+            logger.error("%s", error, exc_info=error.__cause__, extra=told)
+        elif not isinstance(error, ServiceError):
+            logger.error("unexpected error", exc_info=error, extra=told)
+            return Internal("an unexpected error; the log has it under the request id")
+        return error
+
+    def _of_router(self, error: HTTPException) -> ServiceError:
+        """No such route, or no such method."""
+        if error.status_code == NotFound.status:
+            return NotFound(f"there is no {self.path}")
+        if error.status_code == MethodNotAllowed.status:
+            detail = f"{self.path} does not take {self.method}"
+            return MethodNotAllowed(detail, headers=error.headers)
+        return MalformedRequest(str(error.detail))
+
+
+def request_id(scope: Scope) -> str:
+    """The caller's, where it is fit to be logged, or a new one."""
+    for name, value in scope["headers"]:
+        if name == b"x-request-id" and REQUEST_ID.fullmatch(value):
+            return str(value, "ascii")
+    return secrets.token_hex(8)
 
 
 async def _nothing() -> Message:

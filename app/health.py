@@ -8,11 +8,12 @@ from collections.abc import Mapping
 from fastapi import APIRouter, Request, Response
 
 from app.deployment import Deployment
+from app.endpoints import Endpoint
 from app.metrics import Metrics
 from app.openapi import HEALTH, METRICS
 from app.schemas import HealthResponse
 
-router = APIRouter()
+router = APIRouter(route_class=Endpoint)
 EXPOSITION = "text/plain; version=0.0.4; charset=utf-8"
 
 

@@ -41,6 +41,8 @@ class Metrics:
 
     def __init__(self, models: Iterable[str] = ()) -> None:
         self.registry = CollectorRegistry()
+        self._answers: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
+        self._stages: dict[tuple[str, str], Histogram] = {}
         ProcessCollector(registry=self.registry)
         self._http()
         self._images()
@@ -60,7 +62,18 @@ class Metrics:
     def observe_stages(self, model: str, stages: Mapping[str, float]) -> None:
         """Count the seconds that one image spent in each stage."""
         for stage, seconds in stages.items():
-            self.stage_duration.labels(model, stage).observe(seconds)
+            self._stages[model, stage].observe(seconds)
+
+    def count_request(self, route: str, method: str, status: int, seconds: float) -> None:
+        """Count one answer; its labels are looked up once, for they cost more than the counting."""
+        key = route, method, status
+        found = self._answers.get(key)
+        if found is None:
+            answers = self.http_requests.labels(route, method, str(status))
+            found = self._answers[key] = answers, self.http_request_duration.labels(route)
+        answers, duration = found
+        answers.inc()
+        duration.observe(seconds)
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
         return Counter(f"patchserve_{name}", text, labels, registry=self.registry)
@@ -138,7 +151,7 @@ class Metrics:
 
     def _start_at_zero(self, model: str) -> None:
         for stage in STAGES:
-            self.stage_duration.labels(model, stage)
+            self._stages[model, stage] = self.stage_duration.labels(model, stage)
         for outcome in OUTCOMES:
             self.images.labels(model, outcome)
         for reason in REASONS:

@@ -154,6 +154,19 @@ def test_the_stages_of_an_image_are_counted_once_each(metrics):
     assert total in text
 
 
+def test_an_answer_is_counted_by_route_method_and_status(metrics):
+    for seconds in (0.25, 0.5):
+        metrics.count_request("/classify", "POST", 200, seconds)
+    metrics.count_request("/classify", "POST", 503, 0.25)
+    assert values(metrics, "http_requests_total") == {
+        ("200", "POST", "/classify"): 2.0,  # the labels come in alphabetical order
+        ("503", "POST", "/classify"): 1.0,
+    }
+    assert values(metrics, "http_request_duration_seconds") == {("/classify",): 3.0}
+    total = 'patchserve_http_request_duration_seconds_sum{route="/classify"} 1.0'
+    assert total in metrics.exposition().decode()
+
+
 def test_latencies_are_resolved_from_half_a_millisecond_to_ten_seconds():
     assert (LATENCIES[0], LATENCIES[-1]) == (0.0005, 10.0)
     steps = [high / low for low, high in pairwise(LATENCIES)]
