@@ -41,12 +41,12 @@ def ours(site: Site) -> list[str]:
     return [*command, f"--{mine}", str(site.folder), f"--{other}", "none"]
 
 
-def peer(module: str) -> Callable[[Site], list[str]]:
-    """A program of bench.serving.peers."""
+def peer(module: str, runtime: str = "") -> Callable[[Site], list[str]]:
+    """A program of bench.serving.peers, over our network or over a runtime of its own."""
 
     def command(site: Site) -> list[str]:
         program = [sys.executable, "-m", f"bench.serving.peers.{module}"]
-        return [*program, str(site.folder), str(site.port), site.runtime]
+        return [*program, str(site.folder), str(site.port), runtime or site.runtime]
 
     return command
 
@@ -83,9 +83,10 @@ class Server(NamedTuple):
 
 SERVERS = {
     OURS: Server(ours, "/readyz"),
-    "FastAPI, transformers": Server(peer("pipeline"), "/ready"),
-    "LitServe": Server(peer("lit"), "/health", request=multipart, needs="litserve"),
     "mosec": Server(peer("mosec_"), "/", "/inference", needs="mosec"),
+    "LitServe": Server(peer("lit"), "/health", request=multipart, needs="litserve"),
+    "FastAPI": Server(peer("by_hand"), "/ready"),
+    "FastAPI, transformers": Server(peer("by_hand", "pipeline"), "/ready"),
 }
 
 

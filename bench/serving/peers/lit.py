@@ -1,0 +1,43 @@
+"""Our network in LitServe, whose workers decode, run and answer batch by batch.
+
+Knows nothing of the other peers.
+"""
+
+import os
+import sys
+from typing import Any
+
+import litserve
+from fastapi import Request
+
+from bench.serving.peers.classifier import FOLDER, RUNTIME, Classifier
+
+WORKERS, BATCH, WAIT_S = 2, 1, 0.0
+
+
+class Api(litserve.LitAPI):
+    """What one worker does."""
+
+    def setup(self, device: str) -> None:
+        self._classifier = Classifier()
+
+    def decode_request(self, request: Request) -> bytes:
+        return request["file"].file.read()  # type: ignore[index]  # it is the form by now
+
+    def predict(self, data: bytes) -> dict[str, Any]:
+        return self._classifier([data])[0]
+
+    def encode_response(self, output: dict[str, Any]) -> dict[str, Any]:
+        return output
+
+
+def main(folder: str, port: str, runtime: str) -> None:
+    """Serve until the process is ended."""
+    os.environ |= {FOLDER: folder, RUNTIME: runtime}
+    api = Api(max_batch_size=BATCH, batch_timeout=WAIT_S, api_path="/classify")
+    server = litserve.LitServer(api, accelerator="cpu", workers_per_device=WORKERS, fast_queue=True)
+    server.run(host="127.0.0.1", port=int(port), generate_client_file=False, log_level="warning")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
