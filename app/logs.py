@@ -8,6 +8,7 @@ import logging
 import sys
 import warnings
 from datetime import UTC, datetime
+from functools import partial
 
 STANDARD_FIELDS = frozenset(vars(logging.makeLogRecord({}))) | {
     "message",
@@ -39,13 +40,26 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(line, default=str)
 
 
-def configure(level: str) -> None:
-    """Send every logger and warning of this process to standard error."""
+def configure(level: str, replica: int | None = None) -> None:
+    """Send every logger and warning of this process to standard error.
+
+    Args:
+        level: the least severe lines to log.
+        replica: which of several this process is; every line says so.
+    """
     handler = logging.StreamHandler()
-    text = logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
+    who = "" if replica is None else f"replica {replica} "
+    text = logging.Formatter(f"%(asctime)s %(levelname)-7s {who}%(name)s: %(message)s")
+    if replica is not None:
+        handler.addFilter(partial(_mark, replica))
     handler.setFormatter(text if sys.stderr.isatty() else JsonFormatter())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     for name, least in LEAST.items():
         logging.getLogger(name).setLevel(least)
     logging.captureWarnings(True)
     warnings.filterwarnings("ignore", module=r"PIL\.")  # of metadata, in words a file can choose
+
+
+def _mark(replica: int, record: logging.LogRecord) -> bool:
+    record.replica = replica
+    return True

@@ -3,7 +3,8 @@
 Knows nothing of sockets or signals; whoever serves the app does.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractAsyncContextManager
 from functools import partial
 from importlib.metadata import version
 from typing import Any, Literal, Protocol
@@ -23,9 +24,11 @@ from app.lifespan import Plan, running
 from app.metrics import Metrics
 from app.openapi import component_schemas
 from app.placement import model_name, resolve_device
+from app.pulse import Replica, beating
 from app.schemas import Task
 from app.seam import EngineSeam
 from app.settings import Settings
+from app.shared_metrics import SharedMetrics
 
 DESCRIPTION = "Labels and masks of images, from a ViT classifier and a SegFormer segmenter."
 
@@ -51,6 +54,7 @@ def create_app(
     settings: Settings,
     engine_factory: EngineFactory = Engine,
     on_fatal: Callable[[Exception], None] = lambda error: None,
+    replica: Replica | None = None,
 ) -> FastAPI:
     """An app that serves the models of the settings.
 
@@ -60,6 +64,7 @@ def create_app(
         settings: what the operator decided.
         engine_factory: makes the engine of a model.
         on_fatal: called when a model cannot be loaded; the app never becomes ready then.
+        replica: which of several the app is; None when it is the only one.
 
     Raises:
         ValueError: the settings ask for a device that is not there, or for no model.
@@ -69,7 +74,7 @@ def create_app(
     if not sources:
         raise ValueError("there is no model to serve: classifier and segmenter are both none")
     names = model_names(sources)
-    metrics = Metrics(names.values())
+    metrics = series(names.values(), replica)
 
     plan = Plan(
         device=device,
@@ -90,7 +95,19 @@ def create_app(
         },
         limits=Limits(settings.max_body_bytes, settings.request_timeout_s),
     )
-    return assemble(lambda app: running(plan, metrics, on_fatal), metrics)
+
+    def lifespan(app: FastAPI) -> AbstractAsyncContextManager[dict[str, Any]]:
+        alone = running(plan, metrics, on_fatal)
+        return alone if replica is None else beating(alone, replica, metrics)
+
+    return assemble(lifespan, metrics)
+
+
+def series(models: Iterable[str], replica: Replica | None) -> Metrics:
+    """The series of an app with these models, summed with the other replicas' if there are any."""
+    if replica is None:
+        return Metrics(models)
+    return SharedMetrics(models, replica.table, replica.directory)
 
 
 def assemble(lifespan: Any, metrics: Metrics) -> FastAPI:

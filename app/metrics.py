@@ -6,6 +6,7 @@ Knows nothing of who measures; label values are a bounded set and start at 0.
 from collections.abc import Iterable, Mapping
 from importlib.metadata import version
 from platform import python_version
+from typing import Literal
 
 from prometheus_client import (
     CollectorRegistry,
@@ -30,6 +31,8 @@ OUTCOMES = (
 )  # fmt: skip
 REASONS = ("queue_full", "predicted_wait", "not_ready")
 PLACES = ("decode", "queue", "compute", "encode")
+
+OfAll = Literal["livesum", "livemax"]
 
 
 class Metrics:
@@ -78,8 +81,11 @@ class Metrics:
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
         return Counter(f"patchserve_{name}", text, labels, registry=self.registry)
 
-    def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
-        return Gauge(f"patchserve_{name}", text, labels, registry=self.registry)
+    def _gauge(self, name: str, text: str, *labels: str, of_all: OfAll = "livemax") -> Gauge:
+        """A gauge, and what it is for several replicas: the largest of theirs, or their sum."""
+        return Gauge(
+            f"patchserve_{name}", text, labels, registry=self.registry, multiprocess_mode=of_all
+        )
 
     def _histogram(
         self, name: str, text: str, *labels: str, buckets: tuple[float, ...] = LATENCIES
@@ -96,7 +102,7 @@ class Metrics:
             "http_request_duration_seconds", "From the first header to the last byte", "route"
         )
         self.http_requests_in_flight = self._gauge(
-            "http_requests_in_flight", "Requests that are being answered"
+            "http_requests_in_flight", "Requests that are being answered", of_all="livesum"
         )
         self.event_loop_lag = self._histogram(
             "event_loop_lag_seconds", "How late the event loop woke a timer"
@@ -119,7 +125,9 @@ class Metrics:
         self.batch_duration = self._histogram(
             "batch_duration_seconds", "A batch on the device", "model"
         )
-        self.queue_depth = self._gauge("queue_depth", "Images admitted and not yet run", "model")
+        self.queue_depth = self._gauge(
+            "queue_depth", "Images admitted and not yet run", "model", of_all="livesum"
+        )
         self.queue_oldest_age = self._gauge(
             "queue_oldest_age_seconds", "Age of the image that has waited longest", "model"
         )
@@ -141,7 +149,7 @@ class Metrics:
             "device_busy_seconds_total", "Time the device's lane was at work", "device"
         )
         self.device_memory = self._gauge(
-            "device_memory_bytes", "Memory of the device", "device", "kind"
+            "device_memory_bytes", "Memory of the device", "device", "kind", of_all="livesum"
         )
         self.model_info = self._gauge(
             "model_info", "What is loaded", "model", "task", "device", "dtype"

@@ -28,6 +28,11 @@ def resolve_device(name: str) -> str:
     return name
 
 
+def gpu_count() -> int:
+    """The CUDA devices that are there."""
+    return torch.cuda.device_count()
+
+
 def input_of(loaded: checkpoint.Checkpoint, side: int) -> Preprocessing:
     """What the checkpoint asks of an image, at another input size unless that is 0.
 

@@ -131,6 +131,9 @@ class HealthResponse(Schema):
     status: Literal["ok", "unavailable"]
     reasons: list[str] = []
     models: dict[str, str] = Field(default={}, description="the state of each model by name")
+    replicas: dict[str, str] | None = Field(
+        default=None, description="the state of each replica, where there are several"
+    )
 
 
 class Problem(BaseModel):

@@ -74,6 +74,7 @@ class Settings(BaseSettings):
         "exact",
         description="scaled decodes a large JPEG at 1/2, 1/4 or 1/8, never below twice the input",
     )
+    workers: int = Field(1, ge=1, le=64, description="replicas, each a process of its own")
     host: str = Field("127.0.0.1", description="the address to listen on")
     port: int = Field(8000, ge=0, le=65535, description="the port to listen on; 0 is any free one")
     log_level: Literal["debug", "info", "warning", "error"] = Field(

@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from app.main import create_app
+from app.pulse import Replica
 from app.schemas import Task
 from app.seam import (
     Batch,
@@ -141,6 +142,7 @@ def serve(request, monkeypatch) -> Callable[..., AbstractAsyncContextManager[Run
         on_fatal: Callable[[Exception], None] = lambda error: None,
         ready: bool = True,
         lanes: int = request.param,
+        replica: Replica | None = None,
         **settings: object,
     ) -> AsyncIterator[Running]:
         monkeypatch.setattr("app.cores.usable_cores", lambda: lanes)
@@ -151,7 +153,7 @@ def serve(request, monkeypatch) -> Callable[..., AbstractAsyncContextManager[Run
             prepare(engines[task])
             return engines[task]
 
-        app = create_app(Settings(**settings), factory, on_fatal)
+        app = create_app(Settings(**settings), factory, on_fatal, replica)
         async with app.router.lifespan_context(app) as state:
 
             async def with_state(scope, receive, send) -> None:

@@ -1,0 +1,127 @@
+"""Owns `patchserve serve` with several workers: their parent's process, and what each of them runs.
+
+Knows nothing of the service's inside, nor when a replica is to be started anew.
+"""
+
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from multiprocessing import get_context, parent_process
+from tempfile import TemporaryDirectory
+
+import typer
+
+from app import logs
+from app.commands.failures import START_FAILED, USAGE_ERROR, one_line, stop
+from app.commands.running import run
+from app.commands.signals import INTERRUPTED, stopping
+from app.heartbeats import Heartbeats
+from app.lifecycle import ReplicaServer
+from app.placement import gpu_count
+from app.pulse import Replica
+from app.replicas import LEAVE_S, Child, Failure, Replicas
+from app.settings import Settings
+from app.shared_metrics import count_apart, forget
+from app.shares import confined, device_of, divide, usable
+
+logger = logging.getLogger(__name__)
+
+BACKLOG = 2048  # uvicorn's
+
+
+def run_replicas(settings: Settings) -> Failure | None:
+    """Serve with several processes on one socket until told to leave; why they could not."""
+    with listen(settings) as listening, TemporaryDirectory(prefix="patchserve-") as directory:
+        logger.info(
+            "%d replicas listen on http://%s:%d",
+            settings.workers,
+            settings.host,
+            listening.getsockname()[1],
+        )
+        table = Heartbeats(settings.workers)
+        replicas = Replicas(
+            settings.workers,
+            partial(spawn, settings, listening, table, directory),
+            table,
+            on_death=partial(forget, directory=directory),
+        )
+        with stopping() as told:
+            try:
+                return replicas.run(told)
+            except KeyboardInterrupt:  # told twice
+                raise typer.Exit(INTERRUPTED) from None
+
+
+@contextmanager
+def listen(settings: Settings) -> Iterator[socket.socket]:
+    """The socket of all replicas; what waits in it outlives any of them, for the parent has it."""
+    host, port = settings.host, settings.port
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        listening = socket.create_server((host, port), family=family, backlog=BACKLOG)
+    except OSError as error:
+        why = (error.strerror or str(error)).lower()
+        stop(f"cannot listen on {host}:{port}: {why}", START_FAILED)
+    with listening:
+        yield listening
+
+
+def spawn(
+    settings: Settings, listening: socket.socket, table: Heartbeats, directory: str, index: int
+) -> Child:
+    """Start the process of one replica, with its own cores and GPU, deaf to Ctrl-C.
+
+    A terminal sends Ctrl-C to all processes; the parent alone hears it and tells the others.
+    """
+    device = device_of(index, settings.device, gpu_count())
+    mine = settings.model_copy(update={"device": device})
+    process = get_context("spawn").Process(
+        target=run_replica,
+        args=(mine, listening, Replica(index, table, directory)),
+        name=f"replica-{index}",
+    )
+    heard = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        with confined(divide(usable(), settings.workers)[index]):
+            process.start()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, heard)
+    return process
+
+
+def run_replica(settings: Settings, listening: socket.socket, replica: Replica) -> None:
+    """What the process of one replica runs; the parent reads from the table why it failed."""
+    follow_parent()
+    count_apart(replica.index, replica.directory)
+    logs.configure(settings.log_level, replica.index)
+    try:
+        failure = run(
+            settings,
+            replica,
+            lambda config: ReplicaServer(config, listening, replica.table, replica.index),
+        )
+    except (ValueError, OSError) as error:
+        failure = Failure(one_line(error), USAGE_ERROR)
+    if failure is not None:
+        replica.table.fail(replica.index, failure.reason)
+        sys.exit(failure.status)
+
+
+def follow_parent() -> None:
+    """Leave when the parent has died, as if told to; nobody would start this process anew."""
+    parent = parent_process()
+    assert parent is not None  # noqa: S101  # replicas are spawned
+
+    def follow() -> None:
+        parent.join()
+        os.kill(os.getpid(), signal.SIGTERM)
+        threading.Event().wait(LEAVE_S)
+        os._exit(START_FAILED)
+
+    threading.Thread(target=follow, name="parent", daemon=True).start()

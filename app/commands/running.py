@@ -1,0 +1,57 @@
+"""Owns how one process serves the app, be it the only one or one of several.
+
+Knows nothing of flags, nor of the other processes.
+"""
+
+from collections.abc import Callable
+from contextlib import suppress
+
+import uvicorn
+
+from app.allocator import keep_freed_memory
+from app.commands.failures import LOAD_FAILED, START_FAILED, one_line
+from app.images import forbid_bombs
+from app.main import create_app
+from app.pulse import Replica
+from app.replicas import Failure
+from app.settings import Settings
+
+KEEP_ALIVE_S = 75  # longer than the common load balancers', so that they close first
+
+
+def run(
+    settings: Settings,
+    replica: Replica | None = None,
+    make_server: Callable[[uvicorn.Config], uvicorn.Server] = uvicorn.Server,
+) -> Failure | None:
+    """Serve until told to leave; why it could not.
+
+    Raises:
+        ValueError, OSError: the settings ask for what is not there.
+    """
+    forbid_bombs(settings.max_image_pixels)
+    keep_freed_memory()
+    failures: list[Exception] = []
+
+    def on_fatal(error: Exception) -> None:
+        failures.append(error)
+        server.should_exit = True
+
+    config = uvicorn.Config(
+        create_app(settings, on_fatal=on_fatal, replica=replica),
+        host=settings.host,
+        port=settings.port,
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_keep_alive=KEEP_ALIVE_S,
+    )
+    server = make_server(config)
+    with suppress(KeyboardInterrupt):  # uvicorn has stopped cleanly and passes it on
+        server.run()
+    if failures:
+        return Failure(f"cannot load: {one_line(failures[0])}", LOAD_FAILED)
+    if not server.started:
+        return Failure("the service could not start; the log says why", START_FAILED)
+    return None

@@ -1,0 +1,59 @@
+"""Owns a replica's pulse: its row in the table of heartbeats, and the gauges that others read.
+
+Knows nothing of its parent, nor of the other replicas.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Collection, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from dataclasses import dataclass
+from typing import Any
+
+from app.deployment import Deployment
+from app.heartbeats import BEAT_S, Heartbeats
+from app.metrics import Metrics
+
+
+@dataclass(frozen=True)
+class Replica:
+    """Which of several replicas this process is.
+
+    Args:
+        index: its row in the table.
+        table: the heartbeats of all.
+        directory: where all keep what they count.
+    """
+
+    index: int
+    table: Heartbeats
+    directory: str
+
+
+@asynccontextmanager
+async def beating(
+    lifespan: AbstractAsyncContextManager[Mapping[str, Any]], replica: Replica, metrics: Metrics
+) -> AsyncIterator[dict[str, Any]]:
+    """The lifespan of an app that is one of several: it says how it is for as long as it runs."""
+    async with lifespan as state:
+        pulse = asyncio.create_task(beat(replica, state["deployments"].values(), metrics))
+        yield {**state, "replicas": replica.table}
+        pulse.cancel()
+        with suppress(asyncio.CancelledError):
+            await pulse
+
+
+async def beat(replica: Replica, deployments: Collection[Deployment], metrics: Metrics) -> None:
+    """Say how the replica is, again and again: a loop that cannot is stuck."""
+    while True:
+        unready = [d.reason_unready for d in deployments if d.reason_unready is not None]
+        broken = [d.reason_dead for d in deployments if d.reason_dead is not None]
+        metrics.ready.set(not unready)
+        for deployment in deployments:
+            deployment.refresh()
+        replica.table.beat(replica.index, time.monotonic(), _joined(unready), _joined(broken))
+        await asyncio.sleep(BEAT_S)
+
+
+def _joined(reasons: list[str]) -> str | None:
+    return "; ".join(reasons) or None
