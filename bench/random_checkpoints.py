@@ -49,8 +49,8 @@ def preprocessing(name: str) -> Preprocessing:
     return Preprocessing("SegformerImageProcessor", size, mean=IMAGENET_MEAN, std=IMAGENET_STD)
 
 
-def write(name: str, folder: Path) -> None:
-    """Save the network with random weights, none of them neutral, so that no step hides an error.
+def randomized(name: str) -> Network:
+    """The network with random weights, none of them neutral, so that no step hides an error.
 
     Matrices keep the size of what passes through them, so that logits differ by about 1.
     """
@@ -58,7 +58,12 @@ def write(name: str, folder: Path) -> None:
     with torch.no_grad():
         for key, tensor in random.state_dict().items():
             fill(key, tensor, generator)
-    kind = kind_of(name)
+    return random
+
+
+def write(name: str, folder: Path) -> None:
+    """Save the network with random weights."""
+    random, kind = randomized(name), kind_of(name)
     labels = tuple(f"label {i}" for i in range(LABELS[kind]))
     task = "classify" if kind == "ViT" else "segment"
     checkpoint.save(Checkpoint(random, labels, preprocessing(name), task), folder)
