@@ -5,21 +5,26 @@ Knows nothing of what the bytes show, nor of the web framework: it gets headers 
 
 import asyncio
 import base64
-import binascii
 import re
 from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import Executor
+from contextlib import suppress
 from functools import partial
+from typing import TYPE_CHECKING
 
-from pydantic import ValidationError
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 from app.errors import EmptyBody, MalformedRequest, PayloadTooLarge
 from app.schemas import ImageRequest
 
+if TYPE_CHECKING:
+    from python_multipart.multipart import MultipartCallbacks
+
 NUMBER = re.compile(r"[0-9]{1,19}")
-PARSED_ON_THE_LOOP = 64 * 1024  # bytes; parsing more would delay every other request
+PARSED_ON_THE_LOOP = 2**20  # bytes; up to there it takes less than 0.5 ms, a thread 0.05 ms more
+BASE64 = TypeAdapter(bytes, config=ConfigDict(val_json_bytes="base64"))
 
 
 async def read_image(
@@ -58,20 +63,23 @@ async def read_image(
 
 
 async def _read(headers: Mapping[str, str], chunks: AsyncIterator[bytes], max_bytes: int) -> bytes:
-    too_large = PayloadTooLarge(
-        f"the body is larger than {max_bytes} bytes", limits={"max_body_bytes": max_bytes}
-    )
     declared = headers.get("content-length", "")
     if NUMBER.fullmatch(declared) and int(declared) > max_bytes:
-        raise too_large
+        raise _too_large(max_bytes)
     parts: list[bytes] = []
     size = 0
     async for chunk in chunks:
         size += len(chunk)
         if size > max_bytes:
-            raise too_large
-        parts.append(chunk)
-    return b"".join(parts)
+            raise _too_large(max_bytes)
+        if chunk:
+            parts.append(chunk)
+    return b"".join(parts)  # one part is passed on as it is
+
+
+def _too_large(max_bytes: int) -> PayloadTooLarge:
+    limits = {"max_body_bytes": max_bytes}
+    return PayloadTooLarge(f"the body is larger than {max_bytes} bytes", limits=limits)
 
 
 async def _parse(parse: Callable[[bytes], bytes], body: bytes, pool: Executor) -> bytes:
@@ -93,44 +101,63 @@ def _from_json(body: bytes) -> bytes:
         if not comma or not head.lower().endswith(";base64"):
             raise MalformedRequest("JSON body: image: the data: URI is not base64")
     try:
-        return base64.b64decode("".join(text.split()), validate=True)  # tools break it into lines
-    except (binascii.Error, ValueError):
+        return _from_base64(text)
+    except ValueError:  # of pydantic, of base64, and of binascii
         raise MalformedRequest("JSON body: image: not valid base64") from None
+
+
+def _from_base64(text: str) -> bytes:
+    if "-" not in text and "_" not in text and len(text) % 4 == 0:  # it would take what we do not
+        with suppress(ValidationError):
+            return BASE64.validate_strings(text)  # four times as quick as the standard library
+    return base64.b64decode("".join(text.split()), validate=True)  # tools break it into lines
 
 
 class _FilePart:
     """Collects the part called `file` while the multipart parser calls back."""
 
     def __init__(self) -> None:
-        self.parts: list[bytearray] = []
+        self.parts: list[list[bytes]] = []
         self.ended = False
         self._wanted = False
-        self._header, self._value = bytearray(), bytearray()
+        self._header = self._value = b""
 
-    def on_part_begin(self) -> None:
+    def callbacks(self) -> "MultipartCallbacks":
+        """What the parser shall call."""
+        return {
+            "on_part_begin": self._begin,
+            "on_header_field": self._field,
+            "on_header_value": self._more,
+            "on_header_end": self._header_ends,
+            "on_headers_finished": self._headers_end,
+            "on_part_data": self._data,
+            "on_end": self._end,
+        }
+
+    def _begin(self) -> None:
         self._wanted = False
 
-    def on_header_field(self, data: bytes, start: int, end: int) -> None:
+    def _field(self, data: bytes, start: int, end: int) -> None:
         self._header += data[start:end]
 
-    def on_header_value(self, data: bytes, start: int, end: int) -> None:
+    def _more(self, data: bytes, start: int, end: int) -> None:
         self._value += data[start:end]
 
-    def on_header_end(self) -> None:
+    def _header_ends(self) -> None:
         if self._header.lower() == b"content-disposition":
-            _, options = parse_options_header(bytes(self._value))
+            _, options = parse_options_header(self._value)
             self._wanted = options.get(b"name") == b"file"
-        self._header, self._value = bytearray(), bytearray()
+        self._header = self._value = b""
 
-    def on_headers_finished(self) -> None:
+    def _headers_end(self) -> None:
         if self._wanted:
-            self.parts.append(bytearray())
+            self.parts.append([])
 
-    def on_part_data(self, data: bytes, start: int, end: int) -> None:
+    def _data(self, data: bytes, start: int, end: int) -> None:
         if self._wanted:
-            self.parts[-1] += data[start:end]
+            self.parts[-1].append(data[start:end])
 
-    def on_end(self) -> None:
+    def _end(self) -> None:
         self.ended = True
 
 
@@ -139,9 +166,8 @@ def _from_multipart(body: bytes, options: Mapping[bytes, bytes]) -> bytes:
     if not boundary:
         raise MalformedRequest("multipart body: the Content-Type names no boundary")
     part = _FilePart()
-    callbacks = {name: getattr(part, name) for name in dir(part) if name.startswith("on_")}
     try:
-        parser = MultipartParser(boundary, callbacks)  # type: ignore[arg-type]  # a TypedDict
+        parser = MultipartParser(boundary, part.callbacks())
         parser.write(body)
         parser.finalize()
     except FormParserError as error:
@@ -150,4 +176,4 @@ def _from_multipart(body: bytes, options: Mapping[bytes, bytes]) -> bytes:
         raise MalformedRequest("multipart body: it ends before its closing boundary")
     if len(part.parts) != 1:
         raise MalformedRequest(f"multipart body: {len(part.parts)} parts named file, 1 expected")
-    return bytes(part.parts[0])
+    return b"".join(part.parts[0])

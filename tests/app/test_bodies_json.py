@@ -1,6 +1,7 @@
 """JSON bodies: base64 and data: URIs, and everything that can be wrong with them."""
 
 import base64
+import json
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -92,6 +93,27 @@ async def test_json_members_that_a_client_adds_are_ignored():
 async def test_json_that_carries_no_image_is_malformed(body, why):
     with pytest.raises(MalformedRequest, match=why):
         await read(JSON, body)
+
+
+async def test_base64_is_what_the_standard_library_takes_for_it():
+    rng = np.random.default_rng(2)
+    for _ in range(500):
+        text = "".join(rng.choice(list("AZaz09+/-_= \n"), rng.integers(1, 10)))
+        try:
+            expected = base64.b64decode("".join(text.split()), validate=True)
+        except ValueError:
+            expected = None
+        try:
+            found = await read(JSON, json_of(json.dumps(text)[1:-1]))
+        except MalformedRequest:
+            found = None
+        except EmptyBody:
+            found = b""
+        assert found == expected, text
+
+
+async def test_bits_that_nothing_is_encoded_in_may_be_anything():
+    assert await read(JSON, json_of("aGk=")) == await read(JSON, json_of("aGl=")) == b"hi"
 
 
 @pytest.mark.parametrize("image", ["", " ", "data:image/png;base64,"])
