@@ -33,6 +33,7 @@ NETWORKS = {
 def engine(tmp_path, monkeypatch, queues, device):
     """An engine on a random network, in float32: on CUDA, or on a CPU that records."""
     monkeypatch.setattr("app.engine.queues_of", lambda device: queues)
+    monkeypatch.setattr("torch.backends.cudnn.allow_tf32", False)  # its rounding hangs on the batch
 
     def load(name: str) -> Engine:
         torch.manual_seed(0)
