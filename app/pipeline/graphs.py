@@ -59,9 +59,12 @@ class Graphs:
         self._recorded = dict(sorted(found.items()))
 
     def __call__(self, batch: Tensor) -> Outputs:
-        """Do the work on a batch, filled up to the next recorded size; as it is, where none is."""
+        """Do the work on a batch, filled up to the next recorded size.
+
+        As it is, where none is, or where filling up would more than double it.
+        """
         count = len(batch)
-        size = next((size for size in self._recorded if size >= count), None)
+        size = next((size for size in self._recorded if count <= size <= 2 * count), None)
         if size is None or self._pixels is None or batch.shape[1:] != self._pixels.shape[1:]:
             return self._work(batch)
         self._pixels[:count].copy_(batch)

@@ -47,6 +47,17 @@ def test_a_batch_takes_the_next_recorded_size(repeating):
 
 
 @torch.inference_mode()
+def test_a_batch_is_not_filled_up_to_more_than_twice_its_size(repeating):
+    recorder = repeating()
+    graphs = Graphs(work, recorder)
+    graphs.record(image(), [8])
+    for count in (1, 3, 4):
+        batch = random_batch(count)
+        assert torch.equal(graphs(batch)[0], work(batch)[0])
+    assert recorder.replays == [8]
+
+
+@torch.inference_mode()
 def test_the_largest_size_is_recorded_first(repeating):
     recorder = repeating()
     graphs = Graphs(work, recorder)
