@@ -71,7 +71,7 @@ class Pipeline:
         """Begin a batch; what is returned waits for its end, and for nothing else. Call it once.
 
         `compute` makes of the images, uint8 (B, H, W, 3), what `reduce` makes small: only that is
-        copied to the host. Both must be done with their inputs' memory once the device is.
+        copied to the host. Neither may keep what it is given: other batches come into its memory.
         """
         began = time.monotonic()
         slot = self._slot()
