@@ -8,10 +8,9 @@ import re
 import secrets
 import time
 from math import ceil
-from typing import Any
 from urllib.parse import quote
 
-from fastapi import Request, Response
+from fastapi import Response
 from pydantic_core import to_json
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -158,29 +157,3 @@ def problem_response(error: ServiceError, request_id: str) -> Response:
         headers=headers,
         media_type="application/problem+json",
     )
-
-
-async def on_service_error(request: Request, error: Exception) -> Response:
-    """Answer what the routes raised."""
-    if isinstance(error, ClientGone) or not isinstance(error, ServiceError):
-        raise error
-    if isinstance(error, Internal):
-        cause = error.__cause__
-        logger.error("%s", error, exc_info=cause, extra={"request_id": request.state.request_id})
-    return problem_response(error, request.state.request_id)
-
-
-async def on_http_error(request: Request, error: Exception) -> Response:
-    """Answer what the router raised: no such route, no such method."""
-    if not isinstance(error, HTTPException):
-        raise error
-    headers: dict[str, Any] = dict(error.headers or {})
-    path, method = request.url.path, request.method
-    problem: ServiceError
-    if error.status_code == NotFound.status:
-        problem = NotFound(f"there is no {path}")
-    elif error.status_code == MethodNotAllowed.status:
-        problem = MethodNotAllowed(f"{path} does not take {method}", headers=headers)
-    else:
-        problem = MalformedRequest(str(error.detail))
-    return problem_response(problem, request.state.request_id)

@@ -11,10 +11,11 @@ from app import openapi
 from app.answering import Deployments
 from app.costs import Table
 from app.deployment import Deployment
+from app.endpoints import Endpoint
 from app.errors import NotFound
 from app.schemas import BatchCost, ModelResponse, ModelsResponse
 
-router = APIRouter()
+router = APIRouter(route_class=Endpoint)
 JSON = "application/json"
 
 

@@ -11,14 +11,13 @@ from typing import Any, Literal, Protocol
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
-from starlette.exceptions import HTTPException
 
 from app import health, listing, routes
 from app.answering import Limits
 from app.budget import Budget
-from app.edge import Edge, on_http_error, on_service_error
+from app.edge import Edge
+from app.endpoints import Dispatcher
 from app.engine import Engine
-from app.errors import ServiceError
 from app.images import decode
 from app.lifespan import Plan, running
 from app.metrics import Metrics
@@ -120,13 +119,10 @@ def assemble(lifespan: Any, metrics: Metrics) -> FastAPI:
         redoc_url=None,
         redirect_slashes=False,
     )
-    app.include_router(routes.router)
-    app.include_router(listing.router)
-    app.include_router(health.router)
+    for router in (routes.router, listing.router, health.router):
+        app.router.routes.extend(router.routes)  # flat: an included router is searched twice
     metrics.start_routes(document(app)["paths"])
-    app.add_middleware(Edge, metrics=metrics)
-    app.add_exception_handler(ServiceError, on_service_error)
-    app.add_exception_handler(HTTPException, on_http_error)
+    app.middleware_stack = Edge(Dispatcher(app.router), metrics)  # in place of Starlette's own
     app.openapi = lambda: document(app)  # type: ignore[method-assign]  # FastAPI's way to extend it
     return app
 

@@ -13,6 +13,7 @@ from fastapi import APIRouter, Request, Response
 from app import explanations, masks, openapi, parameters
 from app.answering import accepted, answer
 from app.deployment import Deployment
+from app.endpoints import Endpoint
 from app.images import Photo
 from app.jobs import Question
 from app.schemas import (
@@ -34,7 +35,7 @@ from app.seam import (
     SegmentInput,
 )
 
-router = APIRouter()
+router = APIRouter(route_class=Endpoint)
 Query = Mapping[str, str]
 
 JSON, PNG = "application/json", "image/png"
