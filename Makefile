@@ -43,7 +43,7 @@ test-slow: $(VENV)/installed-dev ## the largest reference models and the trainin
 	$(BIN)/pytest -m slow --timeout 3600
 
 bench: $(VENV)/installed-dev ## measure again what stands in bench/results
-	$(PIP) --group bench
+	$(PIP) --group bench --group bench-peers
 	$(BIN)/python -m bench
 
 clean: ## remove what the other targets made

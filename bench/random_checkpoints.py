@@ -21,6 +21,7 @@ from models.vit import ViT, ViTConfig
 
 LABELS = {"ViT": 1000, "SegFormer": 150}
 SIDES = {"ViT": 224, "SegFormer": 512}
+STAGE_WEIGHTS = (0.1, 0.2, 0.5, 1.0)  # of a smooth SegFormer's stages, the finest first
 TINY = "T"  # so small, 1 ms, that what surrounds a network shows beside it
 TINY_CONFIG = ViTConfig(hidden_size=64, num_layers=2, num_heads=2, mlp_size=256, patch_size=32)
 

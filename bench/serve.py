@@ -19,9 +19,12 @@ import numpy as np
 
 from bench import random_checkpoints
 from bench.serving import photographs, report
+from bench.serving.accounting import peak_memory
 from bench.serving.children import child
-from bench.serving.figures import Load, Round
-from bench.serving.raw_loop import Way, raw_loop
+from bench.serving.figures import Load
+from bench.serving.plot import draw
+from bench.serving.raw_loop import raw_loop
+from bench.serving.report import Found
 from bench.serving.rounds import Field, Plan, measure, write_requests
 from bench.serving.servers import OURS, SERVERS, installed, running, untuned
 
@@ -60,17 +63,9 @@ def parsed(arguments: Sequence[str]) -> Options:
     return Options(given.networks, servers, plan, given.runtime, given.out)
 
 
-class Found(NamedTuple):
-    """What was measured with one network."""
-
-    network: str
-    ways: tuple[Way, Way]
-    rounds: Sequence[Round]
-
-
 def measured(network: str, options: Options, folder: Path) -> Found:
     """All rounds with one network."""
-    random_checkpoints.write(network, folder)
+    random_checkpoints.write(network, folder, smooth=True)
     photos = photographs.write(folder)
     task = "segment" if random_checkpoints.kind_of(network) == "SegFormer" else "classify"
     names = [name for name in options.servers if name == OURS or network in PEERS_RUN]
@@ -86,16 +81,30 @@ def measured(network: str, options: Options, folder: Path) -> Found:
         requests = {one.name: write_requests(one, task, photos, folder) for one in servers}
         expected = np.load(folder / "expected.npy")
         field = Field(servers, requests, expected, generator, loop, ways)
-        return Found(network, ways, list(measure(field, options.plan)))
+        rounds = list(measure(field, options.plan))
+        memory = {one.name: peak_memory(one.pid) for one in servers}
+        return Found(network, (str(ways[0]), str(ways[1])), rounds, memory)
+
+
+def publish(founds: Sequence[Found], options: Options) -> None:
+    """Keep what is known so far; print it of the last network."""
+    tables = [report.table(found) for found in founds]
+    lines = report.heading(options.plan.seconds)
+    print("\n".join([*lines, *tables[-1]]), flush=True)
+    options.out.mkdir(parents=True, exist_ok=True)
+    (options.out / RESULTS.name).write_text("\n".join(sum(tables, lines)))
+    if any(load.concurrency for load in options.plan.loads):
+        draw(founds, options.out / RESULTS.with_suffix(".png").name)
 
 
 def main(arguments: Sequence[str] = ()) -> None:
     """Measure with one network after the other; print the tables and keep them, with a plot."""
     options = parsed(arguments)
+    founds: list[Found] = []
     for network in options.networks:
         with tempfile.TemporaryDirectory() as folder:
-            found = measured(network, options, Path(folder))
-        print("\n".join(report.table(found.network, found.ways, found.rounds)), flush=True)
+            founds.append(measured(network, options, Path(folder)))
+        publish(founds, options)
 
 
 if __name__ == "__main__":

@@ -33,7 +33,7 @@ class Child:
         assert self._process.stdout is not None  # noqa: S101  # we made it a pipe
         said: dict[str, Any] = json.loads(self._process.stdout.readline() or "{}")
         if said.get("event") != event:
-            raise RuntimeError(f"{self.name}: {said.get('error', 'the process ended')}")
+            raise RuntimeError(f"{self.name}: {said.get('error', 'the process has ended')}")
         return said
 
 

@@ -8,6 +8,8 @@ import statistics
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
+from bench.serving.histograms import Inside
+
 
 class Load(NamedTuple):
     """How a server is asked: by so many who wait for their answers, or at random times, so many
@@ -31,6 +33,7 @@ class Turn(NamedTuple):
         cpu_ms: processor time of all its processes, for one answer.
         generator: cores that asking took.
         foreign: the share of the machine that neither had.
+        inside: what the server says itself, if it does.
     """
 
     rate: float
@@ -41,6 +44,7 @@ class Turn(NamedTuple):
     cpu_ms: float
     generator: float
     foreign: float
+    inside: Inside | None = None
 
 
 class Limit(NamedTuple):
@@ -68,7 +72,7 @@ def percentile(values: Sequence[float], part: float) -> float:
     return ordered[max(math.ceil(part * len(ordered)) - 1, 0)]
 
 
-def throughput_share(turn: Turn, limit: Limit, cores: int) -> float:
+def share(turn: Turn, limit: Limit, cores: int) -> float:
     """Images a second over what the loop would do with the cores that asking left."""
     return turn.rate / (limit.rate * (cores - turn.generator) / cores)
 

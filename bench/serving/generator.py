@@ -13,6 +13,7 @@ import sys
 import time
 from base64 import b64encode
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -108,8 +109,8 @@ def remaining(wire: Wire) -> Iterator[list[Answer]]:
 def run(request: dict[str, Any], say: Say) -> dict[str, Any]:
     """Do what one line asks for."""
     do, port, files = (request.pop(key) for key in ("do", "port", "requests"))
-    wire = Wire(port, [Path(file).read_bytes() for file in files])
-    tally = (closed if do == "closed" else open_)(wire, say, **request)
+    with closing(Wire(port, [Path(file).read_bytes() for file in files])) as wire:
+        tally = (closed if do == "closed" else open_)(wire, say, **request)
     return {
         "latencies_ms": tally.latencies_ms,
         "errors": tally.errors,

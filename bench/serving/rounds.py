@@ -23,9 +23,10 @@ from PIL import Image
 from bench.serving.accounting import Share, between, usage
 from bench.serving.children import Child
 from bench.serving.figures import Limit, Load, Round, Turn, percentile
+from bench.serving.histograms import Totals, inside, totals
 from bench.serving.quiet import undisturbed
 from bench.serving.raw_loop import RawLoop, Way
-from bench.serving.servers import SERVERS, Running
+from bench.serving.servers import OURS, SERVERS, Running
 
 WARM_S = 0.4  # of each turn, before anything counts
 WARM_UP_S = 2.0  # of each server, before the first round
@@ -112,6 +113,7 @@ def awake(server: Running) -> Iterator[None]:
 
 def turn(field: Field, server: Running, asking: Asking) -> tuple[Turn, Share]:
     """One server's turn under one load."""
+    before = said(server)
     done, share = ask(field, server, asking)
     taken = done["latencies_ms"]
     errors = len(done["errors"]) + wrong(done["bodies"], field.expected)
@@ -126,8 +128,14 @@ def turn(field: Field, server: Running, asking: Asking) -> tuple[Turn, Share]:
         cpu_ms=share.cpu["server"] / max(len(taken), 1) * 1e3,
         generator=share.cpu["generator"] / share.seconds,
         foreign=share.foreign,
+        inside=inside(before, said(server)) if before else None,
     )
     return found, share
+
+
+def said(server: Running) -> Totals:
+    """What our service has counted until now; nothing of the others."""
+    return totals(server.get("/metrics")[1]) if server.name == OURS else {}
 
 
 def ask(field: Field, server: Running, asking: Asking) -> tuple[dict[str, Any], Share]:
@@ -149,8 +157,8 @@ def ask(field: Field, server: Running, asking: Asking) -> tuple[dict[str, Any], 
 
 def wrong(bodies: Mapping[str, str], expected: NDArray[Any]) -> int:
     """How many of the answers, the last one to each request, are not what the network says."""
-    said = ((int(number), b64decode(body)) for number, body in bodies.items())
-    return sum(not right(body, expected[number]) for number, body in said)
+    answers = ((int(number), b64decode(body)) for number, body in bodies.items())
+    return sum(not right(body, expected[number]) for number, body in answers)
 
 
 def right(body: bytes, expected: Any) -> bool:

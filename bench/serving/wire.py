@@ -9,6 +9,7 @@ import select
 import socket
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from typing import NamedTuple
 
 LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
@@ -72,6 +73,7 @@ class Wire:
         self._requests = [memoryview(request) for request in requests]
         self._next = 0
         self._waiting: dict[socket.socket, Connection] = {}
+        self._sockets = ExitStack()
 
     @property
     def in_flight(self) -> int:
@@ -80,7 +82,13 @@ class Wire:
 
     def connect(self) -> Connection:
         """One more connection."""
-        return Connection(self._address)
+        connection = Connection(self._address)
+        self._sockets.enter_context(connection.socket)
+        return connection
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._sockets.close()
 
     def send(self, connection: Connection, asked: float) -> None:
         """Ask the next question in turn; its latency counts from `asked`."""

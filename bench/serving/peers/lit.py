@@ -12,7 +12,7 @@ from fastapi import Request
 
 from bench.serving.peers.classifier import FOLDER, RUNTIME, Classifier
 
-WORKERS, BATCH, WAIT_S = 2, 1, 0.0
+WORKERS, BATCH, WAIT_S = 2, 8, 0.002
 
 
 class Api(litserve.LitAPI):
@@ -24,8 +24,14 @@ class Api(litserve.LitAPI):
     def decode_request(self, request: Request) -> bytes:
         return request["file"].file.read()  # type: ignore[index]  # it is the form by now
 
-    def predict(self, data: bytes) -> dict[str, Any]:
-        return self._classifier([data])[0]
+    def batch(self, inputs: list[bytes]) -> list[bytes]:
+        return inputs
+
+    def predict(self, batch: list[bytes]) -> list[dict[str, Any]]:
+        return self._classifier(batch)
+
+    def unbatch(self, output: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        return output
 
     def encode_response(self, output: dict[str, Any]) -> dict[str, Any]:
         return output

@@ -11,7 +11,7 @@ import mosec
 
 from bench.serving.peers.classifier import FOLDER, RUNTIME, Classifier
 
-WORKERS, BATCH, WAIT_MS = 2, 1, 0
+WORKERS, BATCH, WAIT_MS = 2, 8, 1
 
 
 class Worker(mosec.Worker):
@@ -24,8 +24,8 @@ class Worker(mosec.Worker):
     def deserialize(self, data: bytes) -> bytes:
         return data
 
-    def forward(self, data: Any) -> Any:
-        return self._classifier(data) if BATCH > 1 else self._classifier([data])[0]
+    def forward(self, data: list[bytes]) -> list[dict[str, Any]]:
+        return self._classifier(data)
 
 
 def main(folder: str, port: str, runtime: str) -> None:
