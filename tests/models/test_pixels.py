@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from models.pixels import fit, to_rgb
+from models.pixels import fit, reduce, to_rgb
 from models.preprocessing import NEAREST, Preprocessing
 
 
@@ -36,3 +36,33 @@ def test_crop_takes_the_middle_and_is_black_beyond_the_picture():
     assert fitted.shape == (4, 10, 3)
     assert (fitted[:, 1:9] == np.asarray(gradient(8, 4))).all()
     assert (fitted[:, [0, 9]] == 0).all()
+
+
+@pytest.mark.parametrize(
+    ("orientation", "whole", "decoded"), [(1, (40, 80), (10, 20)), (6, (80, 40), (20, 40))]
+)
+def test_a_jpeg_is_reduced_to_no_less_than_twice_what_it_is_resized_to(
+    tmp_path, orientation, whole, decoded
+):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    gradient(80, 40).save(tmp_path / "photo.jpg", exif=exif)
+    with Image.open(tmp_path / "photo.jpg") as image:
+        assert reduce(image, Preprocessing(size=(5, 10))) == whole
+        assert image.size == decoded[::-1]
+        assert to_rgb(image).size == (decoded if orientation == 6 else decoded[::-1])
+
+
+def test_what_is_not_far_too_large_is_not_reduced(tmp_path):
+    gradient(80, 40).save(tmp_path / "photo.jpg")
+    gradient(80, 40).save(tmp_path / "photo.png")
+    for name, size in (("photo.jpg", (11, 12)), ("photo.jpg", None), ("photo.png", (5, 5))):
+        with Image.open(tmp_path / name) as image:
+            assert reduce(image, Preprocessing(size=size)) is None
+            assert to_rgb(image).size == (80, 40)
+
+
+def test_a_reduced_picture_is_resized_as_the_whole_one_would_be():
+    asked = Preprocessing(size=None, shortest_edge=6)
+    assert fit(gradient(17, 13), asked).size == (7, 6)
+    assert fit(gradient(17, 13), asked, whole=(100, 150)).size == (9, 6)
