@@ -65,7 +65,7 @@ def parsed(arguments: Sequence[str]) -> Options:
 
 def measured(network: str, options: Options, folder: Path) -> Found:
     """All rounds with one network."""
-    random_checkpoints.write(network, folder, smooth=True)
+    random_checkpoints.write(network, folder, smoothly=True)
     photos = photographs.write(folder)
     task = "segment" if random_checkpoints.kind_of(network) == "SegFormer" else "classify"
     names = [name for name in options.servers if name == OURS or network in PEERS_RUN]

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from app.allocator import keep_freed_memory
 from app.images import Photo, decode
 from app.masks import render
+from app.placement import pick_dtype, resolve_device
 from models import checkpoint
 from models.label_map import label_map
 from models.runtimes import Runtime, inference_form
@@ -39,11 +40,12 @@ class Loop:
         self._preprocessing = loaded.preprocessing
         self._photos = [file.read_bytes() for file in photos]
         self._next = 0
+        self._device = torch.device(resolve_device("auto"))  # as the service does
         self._form = inference_form(
             loaded.network,
             runtime=runtime,
-            device=torch.device("cpu"),
-            dtype=torch.float32,
+            device=self._device,
+            dtype=pick_dtype("auto", self._device),
             normalization=loaded.preprocessing,
             size=cast(tuple[int, int], loaded.preprocessing.input_size),
         ).form
@@ -52,11 +54,11 @@ class Loop:
         """What is said of the next photographs: an index each, or a label map."""
         decoded = [self._decode() for _ in range(size)]
         pixels = torch.from_numpy(np.stack([photo.pixels for photo in decoded]))  # (B, H, W, 3)
-        logits = self._form(pixels)
+        logits = self._form(pixels.to(self._device))
         if not self._segments:
-            return list(logits.argmax(1).numpy())
+            return list(logits.argmax(1).cpu().numpy())
         pairs = zip(logits, decoded, strict=True)
-        return [label_map(one, (photo.height, photo.width)).numpy() for one, photo in pairs]
+        return [label_map(one, (photo.height, photo.width)).cpu().numpy() for one, photo in pairs]
 
     def _decode(self) -> Photo:
         self._next = (self._next + 1) % len(self._photos)
