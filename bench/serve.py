@@ -4,7 +4,8 @@
                           [--open PART...] [--rounds N] [--seconds S] [--runtime torch|openvino]
                           [--out FOLDER]
 
-Every server is a process of its own, and so is who asks it; they and the loop take turns.
+Every server is a process of its own, and so is who asks it; they and the loop take turns. All of
+it takes some 25 minutes; one network, server and concurrency alone one or two.
 """
 
 import argparse
@@ -29,7 +30,12 @@ from bench.serving.rounds import Field, Plan, measure, write_requests
 from bench.serving.servers import OURS, SERVERS, installed, running, untuned
 
 RESULTS = Path(__file__).parent / "results" / "serve.md"
-NETWORKS = ("T", "ViT-Ti/16", "ViT-B/16", "SegFormer-B0")
+NETWORKS = {  # the seconds of a turn: a hundred images at least
+    "T": 3.0,
+    "ViT-Ti/16": 4.0,
+    "ViT-B/16": 10.0,
+    "SegFormer-B0": 6.0,
+}
 PEERS_RUN = ("T",)  # where what surrounds the network shows
 CONCURRENCY = (1, 8, 32, 64)
 OPEN = (0.5,)
@@ -40,7 +46,9 @@ class Options(NamedTuple):
 
     networks: Sequence[str]
     servers: Sequence[str]
-    plan: Plan
+    loads: Sequence[Load]
+    seconds: float  # 0 is what suits the network
+    rounds: int
     runtime: str
     out: Path
 
@@ -53,14 +61,15 @@ def parsed(arguments: Sequence[str]) -> Options:
     parser.add_argument("--concurrency", nargs="*", type=int, default=list(CONCURRENCY))
     parser.add_argument("--open", nargs="*", type=float, default=list(OPEN))
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=3.0)
+    parser.add_argument("--seconds", type=float, default=0.0)
     parser.add_argument("--runtime", choices=("torch", "openvino"), default="torch")
     parser.add_argument("--out", type=Path, default=RESULTS.parent)
     given = parser.parse_args(arguments)
     loads = [Load(concurrency=n) for n in given.concurrency] + [Load(part=p) for p in given.open]
     servers = [name for name in given.servers if installed(name)]
-    plan = Plan(loads, given.seconds, given.rounds)
-    return Options(given.networks, servers, plan, given.runtime, given.out)
+    return Options(
+        given.networks, servers, loads, given.seconds, given.rounds, given.runtime, given.out
+    )
 
 
 def measured(network: str, options: Options, folder: Path) -> Found:
@@ -81,19 +90,20 @@ def measured(network: str, options: Options, folder: Path) -> Found:
         requests = {one.name: write_requests(one, task, photos, folder) for one in servers}
         expected = np.load(folder / "expected.npy")
         field = Field(servers, requests, expected, generator, loop, ways)
-        rounds = list(measure(field, options.plan))
+        plan = Plan(options.loads, options.seconds or NETWORKS[network], options.rounds)
+        rounds = list(measure(field, plan))
         memory = {one.name: peak_memory(one.pid) for one in servers}
-        return Found(network, (str(ways[0]), str(ways[1])), rounds, memory)
+        return Found(network, plan.seconds, (str(ways[0]), str(ways[1])), rounds, memory)
 
 
 def publish(founds: Sequence[Found], options: Options) -> None:
     """Keep what is known so far; print it of the last network."""
     tables = [report.table(found) for found in founds]
-    lines = report.heading(options.plan.seconds)
+    lines = report.heading()
     print("\n".join([*lines, *tables[-1]]), flush=True)
     options.out.mkdir(parents=True, exist_ok=True)
     (options.out / RESULTS.name).write_text("\n".join(sum(tables, lines)))
-    if any(load.concurrency for load in options.plan.loads):
+    if any(load.concurrency for load in options.loads):
         draw(founds, options.out / RESULTS.with_suffix(".png").name)
 
 

@@ -35,23 +35,25 @@ class Found(NamedTuple):
     """What was measured with one network.
 
     Attributes:
+        seconds: of a turn.
         ways: the bare loop's, for throughput and for a single image.
         memory: the most that each server held, in MB.
     """
 
     network: str
+    seconds: float
     ways: tuple[str, str]
     rounds: Sequence[Round]
     memory: Mapping[str, float]
 
 
-def heading(seconds: float) -> list[str]:
+def heading() -> list[str]:
     """What the tables mean, and the machine."""
     return [
         "# The service against the bare loop",
         "",
-        f"{machine.cpu()}. Medians over interleaved rounds, of turns of {seconds:g} s; ratios are "
-        f"taken within a round. A turn with more than {VOID:.0%} of the machine in others' hands "
+        f"{machine.cpu()}. Medians over interleaved rounds; ratios are taken within a round. "
+        f"A turn with more than {VOID:.0%} of the machine in others' hands "
         "is repeated. The loop decodes, resizes and runs the same network on the same photographs "
         "(640 x 480, 75 to 95 kB), with the threads and the batch that suit it best; for a "
         "segmenter also the mask and its PNG. The share of its images/s is what a server reaches "
@@ -71,7 +73,8 @@ def table(found: Found) -> list[str]:
         f"## {found.network}",
         "",
         f"The loop: {rate:.1f} images/s, {cpu_ms:.2f} ms of CPU an image ({found.ways[0]}); a "
-        f"single image {alone:.2f} ms ({found.ways[1]}). {len(limits)} rounds.",
+        f"single image {alone:.2f} ms ({found.ways[1]}). {len(limits)} rounds, in turns of "
+        f"{found.seconds:g} s.",
         "",
         f"| server | load | {' | '.join(name for name, _, _ in COLUMNS)} | errors | MB |",
         f"|---|---|{'---|' * (len(COLUMNS) + 2)}",

@@ -28,7 +28,7 @@ from bench.serving.quiet import undisturbed
 from bench.serving.raw_loop import RawLoop, Way
 from bench.serving.servers import OURS, SERVERS, Running
 
-WARM_S = 0.4  # of each turn, before anything counts
+WARM = 0.2  # as long again as such a part of a turn, before anything counts
 WARM_UP_S = 2.0  # of each server, before the first round
 CROWD = Load(concurrency=32)
 ALIKE = 0.999  # of a mask's pixels: batches of other sizes round differently
@@ -145,9 +145,8 @@ def ask(field: Field, server: Running, asking: Asking) -> tuple[dict[str, Any], 
     if asking.load.part:
         how = {"do": "open", "rate": asking.rate, "seed": asking.seed}
     requests = [str(file) for file in field.requests[server.name]]
-    field.generator.ask(
-        port=server.port, requests=requests, warm_s=WARM_S, seconds=asking.seconds, **how
-    )
+    span = {"warm_s": WARM * asking.seconds, "seconds": asking.seconds}
+    field.generator.ask(port=server.port, requests=requests, **span, **how)
     field.generator.hear("begin")
     before = usage(roots)
     field.generator.hear("end")

@@ -34,7 +34,7 @@ def found():
         ("mosec", OPEN): turn(),
     }
     memory = {"patchserve": 512.4, "mosec": 700.0}
-    return Found("T", ("2 processes", "1 process"), [Round(LIMIT, turns)] * 3, memory)
+    return Found("T", 3.0, ("2 processes", "1 process"), [Round(LIMIT, turns)] * 3, memory)
 
 
 def cells(line):

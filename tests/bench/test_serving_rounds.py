@@ -83,8 +83,8 @@ def test_one_line_can_be_measured_alone(tmp_path):
     options = serve.parsed([*alone, "--rounds", "7", "--out", str(tmp_path)])
     assert options.networks == ["T"]
     assert options.servers == ["patchserve"]
-    assert options.plan.loads == [Load(concurrency=32)]
-    assert options.plan.rounds == 7
+    assert options.loads == [Load(concurrency=32)]
+    assert options.rounds == 7
 
 
 @pytest.mark.slow
