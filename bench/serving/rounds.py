@@ -68,15 +68,17 @@ def measure(field: Field, plan: Plan) -> Iterator[Round]:
     for server in field.servers:
         with awake(server):
             ask(field, server, Asking(CROWD, WARM_UP_S))
+    everyone = [*field.servers, None]  # None is the loop
     for number in range(plan.rounds):
         turns: dict[tuple[str, Load], Turn] = {}
-        middle = order.randrange(len(field.servers) + 1)
-        limit: Limit | None = None
-        for place, server in enumerate(order.sample(field.servers, len(field.servers))):
-            limit = limit or (raw(field, plan.seconds) if place == middle else None)
+        limits = []
+        for server in order.sample(everyone, len(everyone)):
+            if server is None:
+                limits.append(raw(field, plan.seconds))
+                continue
             with awake(server):
                 turns |= series(field, server, plan, number)
-        yield Round(limit or raw(field, plan.seconds), turns)
+        yield Round(limits[0], turns)
 
 
 def series(field: Field, server: Running, plan: Plan, seed: int) -> dict[tuple[str, Load], Turn]:
