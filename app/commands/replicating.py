@@ -5,6 +5,7 @@ Knows nothing of the service's inside, nor when a replica is to be started anew.
 
 import logging
 import os
+import shutil
 import signal
 import socket
 import sys
@@ -97,7 +98,7 @@ def spawn(
 
 def run_replica(settings: Settings, listening: socket.socket, replica: Replica) -> None:
     """What the process of one replica runs; the parent reads from the table why it failed."""
-    follow_parent()
+    follow_parent(replica.directory)
     count_apart(replica.index, replica.directory)
     logs.configure(settings.log_level, replica.index)
     try:
@@ -113,13 +114,18 @@ def run_replica(settings: Settings, listening: socket.socket, replica: Replica) 
         sys.exit(failure.status)
 
 
-def follow_parent() -> None:
-    """Leave when the parent has died, as if told to; nobody would start this process anew."""
+def follow_parent(directory: str) -> None:
+    """Leave when the parent has died, as if told to; nobody would start this process anew.
+
+    Args:
+        directory: what the parent can no longer remove.
+    """
     parent = parent_process()
     assert parent is not None  # noqa: S101  # replicas are spawned
 
     def follow() -> None:
         parent.join()
+        shutil.rmtree(directory, ignore_errors=True)
         os.kill(os.getpid(), signal.SIGTERM)
         threading.Event().wait(LEAVE_S)
         os._exit(START_FAILED)

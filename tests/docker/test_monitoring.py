@@ -8,10 +8,13 @@ from pathlib import Path
 
 import pytest
 import yaml
+from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.metrics import MetricWrapperBase
 
 from app import routes
+from app.heartbeats import Heartbeats
 from app.metrics import Metrics
+from app.shared_metrics import ReplicaCollector
 
 DOCKER = Path(__file__).parents[2] / "docker"
 RULES = yaml.safe_load((DOCKER / "prometheus/rules.yml").read_text())
@@ -51,7 +54,10 @@ def groupings_in(promql: str) -> set[str]:
 
 def exposed() -> set[str]:
     """Every series that /metrics can show, whether or not it has a sample yet."""
-    types = re.findall(r"^# TYPE (\S+) (\S+)$", Metrics().exposition().decode(), re.MULTILINE)
+    several = CollectorRegistry()
+    several.register(ReplicaCollector(Heartbeats(2)))
+    text = (Metrics().exposition() + generate_latest(several)).decode()
+    types = re.findall(r"^# TYPE (\S+) (\S+)$", text, re.MULTILINE)
     return {name + suffix for name, kind in types for suffix in SUFFIXES[kind]}
 
 
