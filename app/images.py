@@ -81,13 +81,13 @@ def decode(
     image = _open(data, max_pixels)
     _refuse_large(image, preprocessing, max_pixels)
     pixels = image.width * image.height
-    whole = reduce(image, preprocessing) if scaled and not keep_rgb else None
+    reduction = reduce(image, preprocessing) if scaled and not keep_rgb else None
     if not image.info.get("progressive"):  # that keeps every coefficient, whatever the scale
         pixels = image.width * image.height
     with hold(pixels):
         rgb = _to_rgb(image)
-        height, width = whole or (rgb.height, rgb.width)
-        fitted = np.asarray(fit(rgb, preprocessing, whole))
+        height, width = reduction.whole if reduction else (rgb.height, rgb.width)
+        fitted = np.asarray(fit(rgb, preprocessing, reduction))
         return Photo(fitted, width, height, rgb if keep_rgb else None)
 
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from models.pixels import fit, reduce, to_rgb
+from models.pixels import Reduction, fit, reduce, to_rgb
 from models.preprocessing import NEAREST, Preprocessing
 
 
@@ -48,7 +48,8 @@ def test_a_jpeg_is_reduced_to_no_less_than_twice_what_it_is_resized_to(
     exif[0x0112] = orientation
     gradient(80, 40).save(tmp_path / "photo.jpg", exif=exif)
     with Image.open(tmp_path / "photo.jpg") as image:
-        assert reduce(image, Preprocessing(size=(5, 10))) == whole
+        reduction = reduce(image, Preprocessing(size=(5, 10)))
+        assert reduction.whole == whole
         assert image.size == decoded[::-1]
         assert to_rgb(image).size == (decoded if orientation == 6 else decoded[::-1])
 
@@ -63,6 +64,21 @@ def test_what_is_not_far_too_large_is_not_reduced(tmp_path):
 
 
 def test_a_reduced_picture_is_resized_as_the_whole_one_would_be():
-    asked = Preprocessing(size=None, shortest_edge=6)
+    asked, everything = Preprocessing(size=None, shortest_edge=6), (0, 0, 17, 13)
     assert fit(gradient(17, 13), asked).size == (7, 6)
-    assert fit(gradient(17, 13), asked, whole=(100, 150)).size == (9, 6)
+    assert fit(gradient(17, 13), asked, Reduction((100, 150), everything)).size == (9, 6)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_column_that_lies_half_beyond_the_picture_counts_for_half(tmp_path, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    gradient(121, 85).save(tmp_path / "photo.jpg", exif=exif, quality=95, subsampling=0)
+    asked = Preprocessing(size=(7, 7))
+    with Image.open(tmp_path / "photo.jpg") as image:
+        exact = np.asarray(fit(to_rgb(image), asked)).astype(int)
+    with Image.open(tmp_path / "photo.jpg") as image:
+        reduction = reduce(image, asked)
+        scaled = np.asarray(fit(to_rgb(image), asked, reduction))
+    assert image.size != (121, 85)
+    assert np.abs(scaled - exact).max() <= 1  # stretching what is beyond in would shift it by more
