@@ -58,7 +58,7 @@ def parsed(arguments: Sequence[str]) -> Options:
     parser = argparse.ArgumentParser(prog="bench.serve")
     parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
     parser.add_argument("--servers", nargs="+", choices=SERVERS, default=list(SERVERS))
-    parser.add_argument("--concurrency", nargs="*", type=int, default=list(CONCURRENCY))
+    parser.add_argument("--concurrency", nargs="+", type=int, default=list(CONCURRENCY))
     parser.add_argument("--open", nargs="*", type=float, default=list(OPEN))
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=0.0)
@@ -67,6 +67,8 @@ def parsed(arguments: Sequence[str]) -> Options:
     given = parser.parse_args(arguments)
     loads = [Load(concurrency=n) for n in given.concurrency] + [Load(part=p) for p in given.open]
     servers = [name for name in given.servers if installed(name)]
+    for name in {*given.servers}.difference(servers):
+        print(f"{name} is left out: pip install --group bench-peers", file=sys.stderr)
     return Options(
         given.networks, servers, loads, given.seconds, given.rounds, given.runtime, given.out
     )
@@ -103,8 +105,7 @@ def publish(founds: Sequence[Found], options: Options) -> None:
     print("\n".join([*lines, *tables[-1]]), flush=True)
     options.out.mkdir(parents=True, exist_ok=True)
     (options.out / RESULTS.name).write_text("\n".join(sum(tables, lines)))
-    if any(load.concurrency for load in options.loads):
-        draw(founds, options.out / RESULTS.with_suffix(".png").name)
+    draw(founds, options.out / RESULTS.with_suffix(".png").name)
 
 
 def main(arguments: Sequence[str] = ()) -> None:

@@ -95,7 +95,6 @@ def series(field: Field, server: Running, plan: Plan, seed: int) -> dict[tuple[s
 
 def raw(field: Field, seconds: float) -> Limit:
     """The bare loop's turn."""
-
     crowded, alone = (
         undisturbed(f"the loop in {way}", partial(field.loop.run, way, seconds))
         for way in field.ways
