@@ -3,6 +3,7 @@
 Knows nothing of how they were measured.
 """
 
+import statistics
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,21 +21,16 @@ def draw(founds: Sequence[Found], file: Path) -> None:
     figure = Figure(figsize=(6 * len(founds), 5), layout="constrained")
     for axis, found in zip(figure.subplots(1, len(founds), squeeze=False)[0], founds, strict=True):
         curves(axis, found)
-        rate = median_of_limits(found)
+        rate = statistics.median(one.limit.rate for one in found.rounds)
         axis.axvline(rate, color="black", linewidth=0.8)
         axis.annotate("the loop", (rate, axis.get_ylim()[1]), rotation=90, va="top", ha="right")
+        axis.set_xlim(left=0)
         axis.set_title(found.network)
         axis.set_xlabel("images/s")
         axis.set_ylabel("ms: p50, dashed p99")
         axis.grid(visible=True, which="both", alpha=0.3)
         axis.legend(fontsize=8)
     figure.savefig(file, dpi=110)
-
-
-def median_of_limits(found: Found) -> float:
-    """The loop's images a second."""
-    rates = sorted(one.limit.rate for one in found.rounds)
-    return rates[len(rates) // 2]
 
 
 def curves(axis: Any, found: Found) -> None:
