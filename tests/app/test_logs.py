@@ -4,6 +4,7 @@ import io
 import json
 import logging
 import sys
+import threading
 import warnings
 from collections.abc import Iterator
 from datetime import datetime
@@ -118,6 +119,102 @@ def test_libraries_that_talk_much_are_heard_less(configured):
     logging.getLogger("python_multipart.multipart").warning("Expected boundary character")
     logging.getLogger("httpx").warning("slow")
     assert [line["message"] for line in lines(stream)] == ["slow"]
+
+
+@pytest.fixture
+def later(monkeypatch):
+    """The timers that were started; they do nothing until a test fires them."""
+    started = []
+
+    class Timer:
+        def __init__(self, interval, function) -> None:
+            self.interval, self.function = interval, function
+
+        def start(self) -> None:
+            started.append(self)
+
+    monkeypatch.setattr(logs.threading, "Timer", Timer)
+    return started
+
+
+def test_a_line_that_comes_alone_is_written_at_once(configured, later, monkeypatch):
+    now = 100.0
+    monkeypatch.setattr(logs.time, "monotonic", lambda: now)
+    stream = configured()
+    for count in (1, 2, 3):
+        logging.getLogger("app.test").info("alone")
+        assert len(lines(stream)) == count
+        now += 2 * logs.TOGETHER_S
+    assert later == []
+
+
+def test_lines_in_close_succession_are_written_together(configured, later, monkeypatch):
+    monkeypatch.setattr(logs.time, "monotonic", lambda: 100.0)
+    stream = configured()
+    for number in range(5):
+        logging.getLogger("app.test").info("line %d", number)
+    assert len(lines(stream)) == 1
+    (timer,) = later
+    assert timer.interval == logs.TOGETHER_S
+    timer.function()
+    assert [line["message"] for line in lines(stream)] == [f"line {n}" for n in range(5)]
+    logging.getLogger("app.test").info("the next")
+    assert len(later) == 2
+
+
+def test_a_warning_is_written_at_once_behind_what_came_before(configured, later, monkeypatch):
+    monkeypatch.setattr(logs.time, "monotonic", lambda: 100.0)
+    stream = configured()
+    for number in range(3):
+        logging.getLogger("app.test").info("line %d", number)
+    logging.getLogger("app.test").warning("hot")
+    assert [line["message"] for line in lines(stream)] == ["line 0", "line 1", "line 2", "hot"]
+
+
+def test_what_is_left_is_written_at_the_end(configured, later, monkeypatch):
+    monkeypatch.setattr(logs.time, "monotonic", lambda: 100.0)
+    stream = configured()
+    logging.getLogger("app.test").info("first")
+    logging.getLogger("app.test").info("last")
+    logging.shutdown()
+    assert [line["message"] for line in lines(stream)] == ["first", "last"]
+
+
+def test_a_timer_writes_the_rest_by_itself(configured, monkeypatch):
+    monkeypatch.setattr(logs, "TOGETHER_S", 0.01)
+    stream = configured()
+    written = threading.Event()
+    monkeypatch.setattr(stream, "flush", lambda: len(lines(stream)) > 1 and written.set())
+    for number in range(2):
+        logging.getLogger("app.test").info("line %d", number)
+    assert written.wait(30)
+
+
+def test_without_threads_left_lines_wait_for_the_end(configured, monkeypatch):
+    def refuse(timer):
+        raise RuntimeError("can't create new thread at interpreter shutdown")
+
+    monkeypatch.setattr(threading.Timer, "start", refuse)
+    monkeypatch.setattr(logs.time, "monotonic", lambda: 100.0)
+    stream = configured()
+    logging.getLogger("app.test").info("first")
+    logging.getLogger("app.test").info("last")
+    logging.getLogger().handlers[0].flush()
+    assert len(lines(stream)) == 2
+
+
+def test_a_line_that_cannot_be_formatted_does_not_stop_the_rest(configured, monkeypatch):
+    monkeypatch.setattr(logging, "raiseExceptions", False)
+    stream = configured()
+    logging.getLogger("app.test").info("%d", "no number")
+    logging.getLogger("app.test").warning("after")
+    assert [line["message"] for line in lines(stream)] == ["after"]
+
+
+def test_a_stream_that_nobody_reads_does_no_harm(configured):
+    stream = configured()
+    stream.close()
+    logging.getLogger("app.test").warning("into the void")
 
 
 def test_configuring_again_replaces_the_first(configured):
