@@ -4,11 +4,13 @@ Knows nothing of images, networks or HTTP; it is given a function that runs a ba
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import chain
 from math import ceil, inf
 from types import TracebackType
-from typing import Generic, Self, TypeVar
+from typing import Any, Generic, Self, TypeVar
 
 from app.admission import Admission, Ticket
 from app.costs import Costs
@@ -44,7 +46,8 @@ class Batcher(Generic[Item, Result, Lane]):
     for company while the device is idle, unless `max_queue_delay_s` says so.
 
     Args:
-        run_batch: runs a batch on a lane; one result per item, in order, or what was raised.
+        run_batch: sends a batch to a lane at once; the future has a result for each item, in
+            order, or what was raised for it.
         device: whose lanes the batches run on, and which other batchers may share.
         max_batch_size: items in a batch at most; what the warm-up measured may lower it.
         max_queue_size: places at most: see `Admission`.
@@ -54,7 +57,7 @@ class Batcher(Generic[Item, Result, Lane]):
 
     def __init__(
         self,
-        run_batch: Callable[[Lane, Sequence[Item]], Awaitable[Sequence[Result | Exception]]],
+        run_batch: Callable[[Lane, Sequence[Item]], asyncio.Future[Any]],
         *,
         device: Device[Lane],
         max_batch_size: int,
@@ -69,7 +72,7 @@ class Batcher(Generic[Item, Result, Lane]):
         self._device = device
         self._on_batch = on_batch
         self._queue: list[_Waiting[Item, Result]] = []
-        self._running: set[asyncio.Task[None]] = set()
+        self._running: dict[asyncio.Future[Any], list[_Waiting[Item, Result]]] = {}
         self._leave: Callable[[], None] | None = None
 
     async def __aenter__(self) -> Self:
@@ -85,12 +88,11 @@ class Batcher(Generic[Item, Result, Lane]):
         if self._leave is not None:
             self._leave()
             self._leave = None
-        for waiting in self._queue:
+        for waiting in [*self._queue, *chain(*self._running.values())]:
             _fail(waiting.answer, NotReady("the service is shutting down"))
         self._queue.clear()
-        for task in self._running:
-            task.cancel()
-        await asyncio.gather(*self._running, return_exceptions=True)
+        for future in self._running:
+            future.cancel()
 
     @property
     def alive(self) -> bool:
@@ -161,9 +163,10 @@ class Batcher(Generic[Item, Result, Lane]):
         """Compose a batch and let it run on the lane; whether anything was left to run."""
         batch = self._compose(narrow, lanes_free)
         if batch:
-            task = asyncio.get_running_loop().create_task(self._settle(lane, batch, narrow))
-            self._running.add(task)
-            task.add_done_callback(self._running.discard)
+            began = asyncio.get_running_loop().time()
+            future = self._run_batch(lane, [waiting.item for waiting in batch])
+            self._running[future] = batch
+            future.add_done_callback(partial(self._done, lane, narrow, began))
         return bool(batch)
 
     def _waited_enough(self) -> bool:
@@ -196,36 +199,33 @@ class Batcher(Generic[Item, Result, Lane]):
             waiting.ticket.batch_size = len(batch)
         return batch
 
-    async def _settle(self, lane: Lane, batch: list[_Waiting[Item, Result]], narrow: bool) -> None:
-        loop = asyncio.get_running_loop()
-        began = loop.time()
-        answers = [waiting.answer for waiting in batch]
-        try:
-            results = await self._run_batch(lane, [waiting.item for waiting in batch])
-            for answer, result in list(zip(answers, results, strict=True)):  # all, or none
-                _answer(answer, result)
-        except asyncio.CancelledError:
-            for answer in answers:
-                _fail(answer, NotReady("the service is shutting down"))
-            raise
-        except Exception as error:  # noqa: BLE001  # it belongs to the callers, not to the queue
-            for answer in answers:
-                _fail(answer, _internal(error))
-        finally:
-            seconds = loop.time() - began
-            crowd = bool(self._queue) or len(batch) == self.costs.batch_size(narrow=narrow)
-            self._device.left(self, lane, seconds)
+    def _done(self, lane: Lane, narrow: bool, began: float, future: asyncio.Future[Any]) -> None:
+        """Give the lane its next batch first, then everyone their answer."""
+        batch = self._running.pop(future)
+        seconds = asyncio.get_running_loop().time() - began
+        crowd = bool(self._queue) or len(batch) == self.costs.batch_size(narrow=narrow)
+        self._device.left(self, lane, seconds)
+        _settle([waiting.answer for waiting in batch], future)
         self._on_batch(len(batch), seconds)
         if crowd:  # a lone item tells of none
             lanes = self.costs.lanes if narrow else 1
             self.admission.measured(seconds / len(batch) / lanes)
 
 
-def _answer(answer: asyncio.Future[Result], result: Result | Exception) -> None:
-    if isinstance(result, Exception):
-        _fail(answer, result if isinstance(result, ServiceError) else _internal(result))
-    elif not answer.done():
-        answer.set_result(result)
+def _settle(answers: list[asyncio.Future[Result]], future: asyncio.Future[Any]) -> None:
+    """Give everyone their own result; to all the same error when there is not one for each."""
+    if future.cancelled():
+        return  # the queue was closed, and has told them
+    try:
+        pairs = list(zip(answers, future.result(), strict=True))
+    except Exception as error:  # noqa: BLE001  # it belongs to the callers, not to the queue
+        pairs = [(answer, error) for answer in answers]
+    for answer, result in pairs:
+        if not isinstance(result, Exception):
+            if not answer.done():
+                answer.set_result(result)
+        else:
+            _fail(answer, result if isinstance(result, ServiceError) else _internal(result))
 
 
 def _fail(answer: asyncio.Future[Result], error: Exception) -> None:

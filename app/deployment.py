@@ -223,10 +223,10 @@ class Deployment:
         for kind, size in self._engine.memory().items():
             self._metrics.device_memory.labels(self.device.wide.name, kind).set(size)
 
-    async def _run_batch(self, lane: Lane, jobs: Sequence[Job]) -> list[Outcome]:
+    def _run_batch(self, lane: Lane, jobs: Sequence[Job]) -> asyncio.Future[list[Outcome]]:
         if self.cores_are_the_device:
-            return await lane.run(partial(fulfil, jobs, self._engine.run))
-        return await lane.launch(partial(self._begin, jobs))
+            return lane.run(partial(fulfil, jobs, self._engine.run))
+        return lane.launch(partial(self._begin, jobs))
 
     def _begin(self, jobs: Sequence[Job]) -> Callable[[], list[Outcome]]:
         return partial(compute, jobs, self._engine.launch([job.input for job in jobs]))

@@ -65,8 +65,8 @@ class Lane:
         """Know that a batch may take so many seconds: ten times as many are not stuck."""
         self.stuck_after_s = max(self.stuck_after_s, 10 * batch_s)
 
-    async def run(self, work: Callable[[], Result], *, watched: bool = True) -> Result:
-        """Run `work` on the lane and return, or raise, what it does.
+    def run(self, work: Callable[[], Result], *, watched: bool = True) -> asyncio.Future[Result]:
+        """Send `work` to the lane, now; the future has what it returns, or raises.
 
         Args:
             work: what to run.
@@ -77,10 +77,10 @@ class Lane:
         """
         future, settle = _promise()
         self._work.put((partial(_settle_by, work, settle), watched))
-        return await future
+        return future
 
-    async def launch(self, work: Callable[[], Callable[[], Result]]) -> Result:
-        """Run `work`, which starts something and returns how to wait for it, and return that.
+    def launch(self, work: Callable[[], Callable[[], Result]]) -> asyncio.Future[Result]:
+        """Send `work`, which starts something and returns how to wait for it: the future has that.
 
         The lane starts the next piece of work, if there is one, before it waits for this: so the
         device is given a batch while it runs another. Raises as `run` does.
@@ -96,7 +96,7 @@ class Lane:
             return lambda: _settle_by(wait, settle)
 
         self._work.put((job, True))
-        return await future
+        return future
 
     def close(self) -> None:
         """Let the thread end after the work it has."""

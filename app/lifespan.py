@@ -20,6 +20,7 @@ from app.schemas import Task
 from app.seam import EngineSeam
 
 LAG_INTERVAL_S = 0.25
+AHEAD = 3  # batches that a GPU's lane holds
 WARM_UP_S = 10.0  # of all models together
 
 
@@ -77,7 +78,8 @@ async def running(
 def lanes_of(name: str, metrics: Metrics) -> Device[Lane]:
     """The lanes of a device; the time of a narrow one is its share of the device's.
 
-    What has no cores is given a batch while it runs another.
+    What has no cores is given batches while it runs another: one is staged, and one waits for that,
+    since a lane that found none when it looked would look again only after the running one.
     """
     busy = metrics.device_busy.labels(name)
     count = cores.narrow_lanes(name)
@@ -87,7 +89,7 @@ def lanes_of(name: str, metrics: Metrics) -> Device[Lane]:
         Lane(f"{name}-{number}", lambda seconds: busy.inc(seconds / count), threads=1)
         for number in range(count)
     ]
-    return Device(wide, narrow, depth=1 if wide_threads else 2)
+    return Device(wide, narrow, depth=1 if wide_threads else AHEAD)
 
 
 async def start(deployments: Collection[Deployment], on_fatal: Callable[[Exception], None]) -> None:

@@ -25,7 +25,10 @@ class Runner:
         if is_open:
             self.gate.set()
 
-    async def run(self, lane: str, items: Sequence[str]) -> list[str | Exception]:
+    def send(self, lane: str, items: Sequence[str]) -> asyncio.Future[list[str | Exception]]:
+        return asyncio.ensure_future(self._run(lane, items))
+
+    async def _run(self, lane: str, items: Sequence[str]) -> list[str | Exception]:
         self.batches.append(list(items))
         self.lanes.append(lane)
         self.entered.set()
@@ -37,7 +40,7 @@ class Runner:
 
 def batcher(runner: Runner, **changes) -> Batcher[str, str, str]:
     options = {"device": Device("wide"), "max_batch_size": 4, "max_queue_size": 8} | changes
-    return Batcher(runner.run, **options)
+    return Batcher(runner.send, **options)
 
 
 def later(seconds: float = 60.0) -> float:
@@ -176,8 +179,10 @@ async def test_one_bad_item_fails_alone():
 
 
 async def test_a_missing_result_fails_the_batch_instead_of_shifting_answers():
-    async def short(lane: str, items: Sequence[str]) -> list[str]:
-        return [item.upper() for item in items][:-1]
+    def short(lane: str, items: Sequence[str]) -> asyncio.Future[list[str]]:
+        future = asyncio.get_running_loop().create_future()
+        future.set_result([item.upper() for item in items][:-1])
+        return future
 
     device = Device("wide")
     async with Batcher(short, device=device, max_batch_size=4, max_queue_size=8) as queue:

@@ -98,8 +98,8 @@ async def test_what_would_end_a_thread_or_a_loop_is_an_error_like_others(lane, e
 
 async def test_a_caller_that_left_harms_nothing(lane):
     gate = Gate()
-    left = asyncio.create_task(lane.run(gate))
-    stays = asyncio.create_task(lane.run(lambda: "stays"))
+    left = asyncio.ensure_future(lane.run(gate))
+    stays = asyncio.ensure_future(lane.run(lambda: "stays"))
     await wait_for(gate.begun)
     left.cancel()
     await settle()
@@ -115,7 +115,7 @@ async def test_an_error_for_a_caller_that_left_harms_nothing(lane):
         gate()
         raise ValueError("nobody hears it")
 
-    left = asyncio.create_task(lane.run(fail))
+    left = asyncio.ensure_future(lane.run(fail))
     await wait_for(gate.begun)
     left.cancel()
     await settle()
@@ -126,7 +126,7 @@ async def test_an_error_for_a_caller_that_left_harms_nothing(lane):
 async def test_it_is_busy_for_as_long_as_its_work_takes(lane, busy):
     assert lane.busy_for() == 0.0
     gate = Gate()
-    working = asyncio.create_task(lane.run(gate))
+    working = asyncio.ensure_future(lane.run(gate))
     await wait_for(gate.begun)
     began = lane.busy_since
     assert 0.0 <= lane.busy_for() <= time.monotonic() - began
@@ -152,7 +152,7 @@ async def test_an_idle_lane_is_not_busy(lane):
 async def test_only_watched_work_is_ever_stuck(lane):
     for watched in (True, False):
         gate = Gate()
-        working = asyncio.create_task(lane.run(gate, watched=watched))
+        working = asyncio.ensure_future(lane.run(gate, watched=watched))
         await wait_for(gate.begun)
         assert (lane.busy_since is not None) is watched
         gate.opened.set()
@@ -181,7 +181,7 @@ async def test_every_piece_of_work_is_counted_also_what_fails(busy):
 async def test_closing_ends_the_thread_after_the_work_it_has():
     lane, gate = Lane("closing", lambda seconds: None), Gate("done")
     thread = next(one for one in threading.enumerate() if one.name == "lane-closing")
-    working = [asyncio.create_task(lane.run(work)) for work in (gate, lambda: "too")]
+    working = [asyncio.ensure_future(lane.run(work)) for work in (gate, lambda: "too")]
     await wait_for(gate.begun)
     lane.close()
     assert lane.alive
@@ -202,7 +202,9 @@ def test_a_loop_that_closed_in_the_meantime_harms_nothing(error):
 
     async def make() -> Lane:
         lane = Lane("orphan", lambda seconds: counted.set())
-        working = asyncio.create_task(lane.run(lambda: (gate(), raising(error)() if error else 0)))
+        working = asyncio.ensure_future(
+            lane.run(lambda: (gate(), raising(error)() if error else 0))
+        )
         await wait_for(gate.begun)
         working.cancel()
         return lane
@@ -210,7 +212,11 @@ def test_a_loop_that_closed_in_the_meantime_harms_nothing(error):
     lane = asyncio.run(make())
     gate.opened.set()
     assert counted.wait(PATIENCE_S)
-    assert asyncio.run(lane.run(lambda: "next")) == "next"
+
+    async def ask() -> str:
+        return await lane.run(lambda: "next")
+
+    assert asyncio.run(ask()) == "next"
     lane.close()
 
 
@@ -226,9 +232,9 @@ async def test_the_next_piece_is_started_before_the_first_is_waited_for(lane):
 
         return finish
 
-    held = asyncio.create_task(lane.run(hold))
+    held = asyncio.ensure_future(lane.run(hold))
     await wait_for(hold.begun)
-    answers = [asyncio.create_task(lane.launch(lambda n=n: start(n))) for n in "abc"]
+    answers = [asyncio.ensure_future(lane.launch(lambda n=n: start(n))) for n in "abc"]
     await settle()
     hold.opened.set()
     assert await asyncio.gather(*answers) == ["a", "b", "c"]
@@ -250,9 +256,9 @@ async def test_either_half_of_a_piece_may_fail(lane, half):
 
 async def test_what_was_started_is_finished_before_the_lane_ends():
     lane, hold = Lane("closing", lambda seconds: None), Gate()
-    held = asyncio.create_task(lane.run(hold))
+    held = asyncio.ensure_future(lane.run(hold))
     await wait_for(hold.begun)
-    answer = asyncio.create_task(lane.launch(lambda: lambda: "finished"))
+    answer = asyncio.ensure_future(lane.launch(lambda: lambda: "finished"))
     await settle()
     lane.close()
     hold.opened.set()
