@@ -158,6 +158,23 @@ def table(found: Mapping[str, Mapping[str, float]]) -> list[str]:
     return lines
 
 
+def page(found: Mapping[str, Mapping[str, float]]) -> str:
+    """The results as they are kept."""
+    lines = [
+        "# What a request costs beside its image",
+        "",
+        f"Processor time of the service's process for one request, {BODY // 1000} kB in all but "
+        f"the probe, {CONNECTIONS} connections, on {cpu()}; medians of {ROUNDS} interleaved "
+        "rounds. `bare` is an ASGI app under uvicorn that reads the body and answers. `ours` is "
+        "the whole service on an engine that answers at once; its image has 8 x 8 pixels, so that "
+        "decoding is the opening of a file. What wakes another thread or wrk is in it.",
+        "",
+        *table(found),
+        "",
+    ]
+    return "\n".join(lines)
+
+
 def main(other: str | None = None) -> None:
     """Print the table, and keep it unless it is a comparison."""
     here = Path(__file__).resolve().parents[1]
@@ -166,21 +183,9 @@ def main(other: str | None = None) -> None:
         if other is not None:
             services["other"] = stack.enter_context(serving("ours", Path(other).resolve()))
         found = measure(services)
-    lines = [
-        "# What a request costs beside its image",
-        "",
-        f"Processor time of the service's process for one request, {BODY // 1000} kB in all but "
-        f"the probe, {CONNECTIONS} connections, on {cpu()}; medians of {ROUNDS} interleaved "
-        "rounds. `bare` is an ASGI app under uvicorn that reads the body and answers. `ours` is "
-        "the whole service on an engine that answers at once; its image has 8 x 8 pixels, so that "
-        "decoding is the opening of a file.",
-        "",
-        *table(found),
-        "",
-    ]
-    print("\n".join(lines))
+    print(page(found))
     if other is None:
-        RESULTS.write_text("\n".join(lines))
+        RESULTS.write_text(page(found))
 
 
 if __name__ == "__main__":
