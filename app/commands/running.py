@@ -3,6 +3,8 @@
 Knows nothing of flags, nor of the other processes.
 """
 
+import logging
+import signal
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -48,8 +50,13 @@ def run(
         timeout_keep_alive=KEEP_ALIVE_S,
     )
     server = make_server(config)
-    with suppress(KeyboardInterrupt):  # uvicorn has stopped cleanly and passes it on
+    # uvicorn raises again the signal that has stopped it; of the default SIGTERM the process would
+    # die there, and the last lines of the log with it
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with suppress(KeyboardInterrupt):
         server.run()
+    for handler in logging.getLogger().handlers:
+        handler.flush()  # before the line that says why, which is the last
     if failures:
         return Failure(f"cannot load: {one_line(failures[0])}", LOAD_FAILED)
     if not server.started:

@@ -63,6 +63,11 @@ def series(service, pattern):
     return float(found[1]) if found else 0.0
 
 
+def answered_by(service):
+    """The replica of each image that was answered."""
+    return [line["replica"] for line in lines(service) if "POST" in line["message"]]
+
+
 def restarts(service, index):
     return series(service, rf'patchserve_replica_restarts_total{{replica="{index}"}} (\S+)')
 
@@ -81,7 +86,8 @@ async def test_both_answer_and_any_of_them_shows_the_metrics_of_both(two):
             *(client.post("/classify", content=image) for _ in range(32))
         )
     assert {answer.status_code for answer in answers} == {200}
-    answered = [line["replica"] for line in lines(two) if "POST" in line["message"]]
+    while len(answered := answered_by(two)) < 32:  # a line may be a tenth of a second late
+        pass
     assert set(answered) == {0, 1}
     while series(two, ANSWERS) < before + 32:  # each is counted once it has been sent
         pass
@@ -180,6 +186,18 @@ def test_when_told_to_leave_all_do(launch_two, told):
                 os.kill(each, 0)
         assert all(line["level"] == "info" for line in lines(service))
         assert not answers(service)
+
+
+def test_told_twice_they_end_at_once(launch_two):
+    with launch_two() as service:
+        os.kill(process_of(service, 0), signal.SIGSTOP)  # it would not leave in time
+        service.process.terminate()
+        while not any("Finished" in line["message"] for line in lines(service)):
+            assert service.process.poll() is None
+        service.process.terminate()
+        assert service.process.wait(60) == 130
+        with pytest.raises(ProcessLookupError):
+            os.kill(process_of(service, 0), 0)
 
 
 def test_without_their_parent_the_replicas_leave(launch_two):
