@@ -22,6 +22,8 @@ Result = TypeVar("Result")
 Lane = TypeVar("Lane", bound=Hashable)
 
 CLOCK_S = 0.001  # what a timer may be early by
+SHORT_S = 0.05  # of a batch: a lane would idle for a twentieth of it until it is given the next
+SMOOTHING = 0.05  # of what an item adds to a batch: the last forty decide
 
 
 @dataclass(eq=False)
@@ -53,6 +55,10 @@ class Batcher(Generic[Item, Result, Lane]):
         max_queue_size: places at most: see `Admission`.
         max_queue_delay_s: how long the oldest item waits for company, in seconds.
         on_batch: called with the size and seconds of each batch that ran.
+
+    Attributes:
+        costs: what batches cost on the lanes.
+        beside_s: the seconds of a batch that each item adds to these, on the average of late.
     """
 
     def __init__(
@@ -68,6 +74,7 @@ class Batcher(Generic[Item, Result, Lane]):
         self.admission = Admission(max_queue_size)
         self.max_queue_delay_s = max_queue_delay_s
         self.costs = Costs({max_batch_size: 0.0})  # until they are measured
+        self.beside_s = 0.0
         self._run_batch = run_batch
         self._device = device
         self._on_batch = on_batch
@@ -102,7 +109,7 @@ class Batcher(Generic[Item, Result, Lane]):
     @property
     def waiting(self) -> int:
         """The items that may be sent now: none while they wait for company."""
-        complete = len(self._queue) >= self.costs.batch_size(narrow=False)
+        complete = not self.max_queue_delay_s or len(self._queue) >= self.batch_size(narrow=False)
         return len(self._queue) if complete or self._waited_enough() else 0
 
     @property
@@ -120,10 +127,25 @@ class Batcher(Generic[Item, Result, Lane]):
         """Whether the model has no use for narrow lanes."""
         return not self.costs.narrow
 
+    @property
+    def ahead(self) -> bool:
+        """Whether a whole batch waits, so short that a lane had better have it at hand."""
+        size = self.batch_size(narrow=True)
+        seconds = self.costs.narrow[size] + size * self.beside_s
+        return len(self._queue) >= size and seconds < SHORT_S
+
     def oldest_age(self) -> float:
         """Seconds that the earliest item in the queue has waited."""
         now = asyncio.get_running_loop().time()
         return max((now - waiting.since for waiting in self._queue), default=0.0)
+
+    def batch_size(self, *, narrow: bool, within_s: float = inf) -> int:
+        """The items of a batch at most."""
+        return self.costs.batch_size(narrow=narrow, beside_s=self.beside_s, within_s=within_s)
+
+    def spent_beside(self, seconds: float) -> None:
+        """Know that an item took so long by itself, on the lane that ran its batch."""
+        self.beside_s += SMOOTHING * (seconds - self.beside_s)
 
     def measured(self, costs: Costs) -> None:
         """Go by what the warm-up measured."""
@@ -170,8 +192,6 @@ class Batcher(Generic[Item, Result, Lane]):
         return bool(batch)
 
     def _waited_enough(self) -> bool:
-        if not self.max_queue_delay_s:
-            return True
         return self.oldest_age() >= self.max_queue_delay_s - CLOCK_S
 
     def _compose(self, narrow: bool, lanes_free: int) -> list[_Waiting[Item, Result]]:
@@ -189,7 +209,7 @@ class Batcher(Generic[Item, Result, Lane]):
         if not live:
             return []
         equal = [waiting for waiting in live if waiting.key == live[0].key]
-        most = self.costs.batch_size(narrow=narrow, within_s=live[0].deadline - now)
+        most = self.batch_size(narrow=narrow, within_s=live[0].deadline - now)
         batch = equal[: min(most, ceil(len(equal) / lanes_free))]
         chosen = set(batch)
         self._queue = [waiting for waiting in live if waiting not in chosen]
@@ -203,7 +223,7 @@ class Batcher(Generic[Item, Result, Lane]):
         """Give the lane its next batch first, then everyone their answer."""
         batch = self._running.pop(future)
         seconds = asyncio.get_running_loop().time() - began
-        crowd = bool(self._queue) or len(batch) == self.costs.batch_size(narrow=narrow)
+        crowd = bool(self._queue) or len(batch) == self.batch_size(narrow=narrow)
         self._device.left(self, lane, seconds)
         _settle([waiting.answer for waiting in batch], future)
         self._on_batch(len(batch), seconds)

@@ -43,16 +43,19 @@ class Costs:
         """The seconds of the slowest batch that was measured."""
         return max([*self.wide.values(), *self.narrow.values()])
 
-    def batch_size(self, *, narrow: bool, within_s: float = inf) -> int:
+    def batch_size(self, *, narrow: bool, beside_s: float = 0.0, within_s: float = inf) -> int:
         """The images of a batch at most: the best for throughput whose latency fits.
 
         Args:
             narrow: for which lanes.
+            beside_s: the seconds that the lane spends on each image alone, decoding it for example;
+                the more they are, the less is gained by large batches.
             within_s: the seconds that the most urgent image has left.
         """
         table = self.narrow if narrow else self.wide
-        best = best_batch_size(table)
-        fitting = [size for size, seconds in table.items() if size <= best and seconds <= within_s]
+        whole = {size: seconds + size * beside_s for size, seconds in table.items()}
+        best = best_batch_size(whole)
+        fitting = [size for size, seconds in whole.items() if size <= best and seconds <= within_s]
         return max(fitting, default=1)
 
 

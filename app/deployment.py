@@ -204,7 +204,9 @@ class Deployment:
             trip.stages["queue"] = ticket.queue_seconds
             trip.batch_size = ticket.batch_size
         self._metrics.image_pixels.labels(self.name).observe(job.photo.width * job.photo.height)
-        if not whole:
+        if whole:
+            self.batcher.spent_beside(trip.stages["decode"] + trip.stages["encode"])
+        else:
             await self.in_pool(trip, "encode", job.encode)
         return job.body
 

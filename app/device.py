@@ -4,7 +4,8 @@ Knows nothing of images, nor of what a batch is: queues tell how urgent they are
 
 A lane is wide, having the whole device, or narrow, having one core of it. Wide and narrow never
 run at once: threads that fight for the cores cost a small network several times its time. The
-wide one is for an image that is alone; when several wait, each core takes some.
+wide one is for an image that is alone; when several wait, each core takes some. Where batches are
+short, a core is given the next while it runs one: it would idle until the loop had its turn.
 """
 
 from collections import Counter
@@ -12,6 +13,7 @@ from collections.abc import Callable, Hashable, Sequence
 from typing import Generic, Protocol, TypeVar
 
 Lane = TypeVar("Lane", bound=Hashable)
+HELD_AHEAD = 2  # batches that a narrow lane holds, where the queue says so
 SentLane = TypeVar("SentLane", bound=Hashable, contravariant=True)
 
 
@@ -26,6 +28,11 @@ class Queue(Protocol[SentLane]):
     @property
     def urgency(self) -> float:
         """The deadline of the most urgent of them; infinite without any."""
+        ...
+
+    @property
+    def ahead(self) -> bool:
+        """Whether a narrow lane shall have a batch at hand while it runs another."""
         ...
 
     @property
@@ -101,7 +108,7 @@ class Device(Generic[Lane]):
             narrow = lane != self.wide
             free = sum(not self._running[one] for one in self.narrow) if narrow else 1
             self._running[lane] += 1
-            if not queue.send(lane, narrow=narrow, lanes_free=free):
+            if not queue.send(lane, narrow=narrow, lanes_free=max(1, free)):
                 self._running[lane] -= 1
 
     def _lane_for(self, queue: Queue[Lane], *, alone: bool) -> Lane | None:
@@ -113,4 +120,6 @@ class Device(Generic[Lane]):
             return self.wide if free else None
         if self._running[self.wide]:
             return None
-        return next((lane for lane in self.narrow if not self._running[lane]), None)
+        lane = min(self.narrow, key=lambda one: self._running[one])
+        held = self._running[lane]
+        return lane if not held or (held < HELD_AHEAD and queue.ahead) else None

@@ -221,6 +221,34 @@ async def test_items_that_wait_are_shared_among_the_narrow_lanes():
     assert runner.batches[:3] == [["held"], ["a", "b", "c", "d"], ["e", "f", "g"]]
 
 
+async def test_what_an_item_adds_to_a_batch_is_an_average_of_late():
+    async with batcher(Runner()) as queue:
+        queue.measured(Costs({1: 0.010, 2: 0.011}))
+        assert queue.batch_size(narrow=False) == 2
+        for _ in range(200):
+            queue.spent_beside(0.5)
+        assert queue.beside_s == pytest.approx(0.5, rel=0.01)
+        assert queue.batch_size(narrow=False) == 1
+
+
+async def test_only_a_whole_short_batch_is_worth_having_at_hand():
+    runner = Runner(is_open=False)
+    async with batcher(runner) as queue:
+        queue.measured(Costs({1: 0.010}, {1: 0.012, 2: 0.013}, lanes=1))
+        held = asyncio.create_task(send(queue, "held"))
+        await runner.entered.wait()
+        tasks = [asyncio.create_task(send(queue, "a"))]
+        await settle()
+        assert not queue.ahead
+        tasks.append(asyncio.create_task(send(queue, "b")))
+        await settle()
+        assert queue.ahead
+        queue.measured(Costs({1: 0.10}, {1: 0.12, 2: 0.13}, lanes=1))
+        assert not queue.ahead
+        runner.gate.set()
+        await asyncio.gather(held, *tasks)
+
+
 async def test_a_batch_is_no_larger_than_its_most_urgent_item_has_time_for():
     runner = Runner(is_open=False)
     async with batcher(runner) as queue:

@@ -25,6 +25,15 @@ def test_a_batch_is_as_large_as_its_most_urgent_image_can_wait_for():
     assert costs.batch_size(narrow=False, within_s=0.001) == 1  # late, but it must go
 
 
+def test_the_dearer_an_image_is_by_itself_the_less_is_gained_by_large_batches():
+    costs = Costs({1: 0.0016, 2: 0.0018, 4: 0.0023, 8: 0.0035, 16: 0.0064, 32: 0.0098})
+    assert costs.batch_size(narrow=False) == 32
+    assert costs.batch_size(narrow=False, beside_s=0.0022) == 16
+    assert costs.batch_size(narrow=False, beside_s=0.004) == 8
+    assert costs.batch_size(narrow=False, beside_s=0.1) == 1
+    assert costs.batch_size(narrow=False, beside_s=0.0022, within_s=0.012) == 4
+
+
 def test_narrow_lanes_have_a_table_of_their_own():
     costs = Costs({1: 0.005}, {1: 0.008, 2: 0.012}, lanes=2)
     assert costs.batch_size(narrow=True) == 2

@@ -21,7 +21,7 @@ class Crowd:
         self.waiting = waiting
         self.deadline = deadline
         self.at_once = at_once
-        self.wide_alone, self.wide_only = True, False
+        self.wide_alone, self.wide_only, self.ahead = True, False, False
         self.sent: list[tuple[str, int]] = []
 
     @property
@@ -87,6 +87,16 @@ def test_a_network_that_threads_do_not_speed_up_leaves_the_other_cores_free(devi
     device.join(queue)
     arrive(device, queue, 3)
     assert queue.lanes == ["first", "second"]
+
+
+def test_a_narrow_lane_has_short_batches_at_hand(device):
+    queue = Crowd()
+    queue.wide_alone, queue.ahead = False, True
+    device.join(queue)
+    arrive(device, queue, 6)
+    assert queue.lanes == ["first", "second", "first", "second"]
+    device.left(queue, "second", 0.1)
+    assert queue.lanes[4:] == ["second"]
 
 
 def test_a_queue_may_have_no_use_for_narrow_lanes(device):
