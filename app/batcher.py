@@ -129,10 +129,10 @@ class Batcher(Generic[Item, Result, Lane]):
 
     @property
     def ahead(self) -> bool:
-        """Whether a whole batch waits, so short that a lane had better have it at hand."""
+        """Whether there are batches for all, so short that lanes had better have one at hand."""
         size = self.batch_size(narrow=True)
-        seconds = self.costs.narrow[size] + size * self.beside_s
-        return len(self._queue) >= size and seconds < SHORT_S
+        seconds = self.costs.seconds(size) + size * self.beside_s
+        return self._crowd() >= 2 * self.costs.lanes and seconds < SHORT_S
 
     def oldest_age(self) -> float:
         """Seconds that the earliest item in the queue has waited."""
@@ -140,8 +140,15 @@ class Batcher(Generic[Item, Result, Lane]):
         return max((now - waiting.since for waiting in self._queue), default=0.0)
 
     def batch_size(self, *, narrow: bool, within_s: float = inf) -> int:
-        """The items of a batch at most."""
-        return self.costs.batch_size(narrow=narrow, beside_s=self.beside_s, within_s=within_s)
+        """The items of a batch at most.
+
+        Of all that wait or run, each narrow lane has two batches: one runs, one waits for that.
+        Fewer but larger ones would let lanes idle, and be answered in bursts.
+        """
+        best = self.costs.batch_size(narrow=narrow, beside_s=self.beside_s, within_s=within_s)
+        if not narrow:
+            return best
+        return min(best, max(1, ceil(self._crowd() / (2 * self.costs.lanes))))
 
     def spent_beside(self, seconds: float) -> None:
         """Know that an item took so long by itself, on the lane that ran its batch."""
@@ -181,24 +188,24 @@ class Batcher(Generic[Item, Result, Lane]):
             if answer.cancelled() and waiting in self._queue:
                 self._queue.remove(waiting)
 
-    def send(self, lane: Lane, *, narrow: bool, lanes_free: int) -> bool:
+    def send(self, lane: Lane, *, narrow: bool) -> bool:
         """Compose a batch and let it run on the lane; whether anything was left to run."""
-        batch = self._compose(narrow, lanes_free)
+        batch = self._compose(narrow)
         if batch:
             began = asyncio.get_running_loop().time()
-            future = self._run_batch(lane, [waiting.item for waiting in batch])
+            future = self._started(lane, [waiting.item for waiting in batch])
             self._running[future] = batch
             future.add_done_callback(partial(self._done, lane, narrow, began))
         return bool(batch)
 
+    def _crowd(self) -> int:
+        return len(self._queue) + sum(map(len, self._running.values()))
+
     def _waited_enough(self) -> bool:
         return self.oldest_age() >= self.max_queue_delay_s - CLOCK_S
 
-    def _compose(self, narrow: bool, lanes_free: int) -> list[_Waiting[Item, Result]]:
-        """Take the items of the next batch: the most urgent one, and those with an equal key.
-
-        Narrow lanes that are free at the same time share what waits.
-        """
+    def _compose(self, narrow: bool) -> list[_Waiting[Item, Result]]:
+        """Take the items of the next batch: the most urgent one, and those with an equal key."""
         now = asyncio.get_running_loop().time()
         for waiting in self._queue:
             if waiting.deadline <= now:
@@ -209,8 +216,7 @@ class Batcher(Generic[Item, Result, Lane]):
         if not live:
             return []
         equal = [waiting for waiting in live if waiting.key == live[0].key]
-        most = self.batch_size(narrow=narrow, within_s=live[0].deadline - now)
-        batch = equal[: min(most, ceil(len(equal) / lanes_free))]
+        batch = equal[: self.batch_size(narrow=narrow, within_s=live[0].deadline - now)]
         chosen = set(batch)
         self._queue = [waiting for waiting in live if waiting not in chosen]
         for waiting in batch:
@@ -219,13 +225,23 @@ class Batcher(Generic[Item, Result, Lane]):
             waiting.ticket.batch_size = len(batch)
         return batch
 
+    def _started(self, lane: Lane, items: list[Item]) -> asyncio.Future[Any]:
+        try:
+            return self._run_batch(lane, items)
+        except Exception as error:  # noqa: BLE001  # it belongs to the callers, not to the queue
+            failed: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+            failed.set_exception(error)
+            return failed
+
     def _done(self, lane: Lane, narrow: bool, began: float, future: asyncio.Future[Any]) -> None:
         """Give the lane its next batch first, then everyone their answer."""
         batch = self._running.pop(future)
         seconds = asyncio.get_running_loop().time() - began
         crowd = bool(self._queue) or len(batch) == self.batch_size(narrow=narrow)
-        self._device.left(self, lane, seconds)
-        _settle([waiting.answer for waiting in batch], future)
+        try:
+            self._device.left(self, lane, seconds)
+        finally:  # whatever becomes of the next
+            _settle([waiting.answer for waiting in batch], future)
         self._on_batch(len(batch), seconds)
         if crowd:  # a lone item tells of none
             lanes = self.costs.lanes if narrow else 1

@@ -45,7 +45,7 @@ class Queue(Protocol[SentLane]):
         """Whether nothing may be sent to a narrow lane."""
         ...
 
-    def send(self, lane: SentLane, *, narrow: bool, lanes_free: int) -> bool:
+    def send(self, lane: SentLane, *, narrow: bool) -> bool:
         """Compose a batch and let it run on the lane; whether there was anything to run."""
         ...
 
@@ -105,10 +105,8 @@ class Device(Generic[Lane]):
             if lane is None:
                 return
             self._clock = max(self._clock, self._used[queue])
-            narrow = lane != self.wide
-            free = sum(not self._running[one] for one in self.narrow) if narrow else 1
             self._running[lane] += 1
-            if not queue.send(lane, narrow=narrow, lanes_free=max(1, free)):
+            if not queue.send(lane, narrow=lane != self.wide):
                 self._running[lane] -= 1
 
     def _lane_for(self, queue: Queue[Lane], *, alone: bool) -> Lane | None:

@@ -207,18 +207,37 @@ async def test_batchers_of_one_device_take_turns():
     assert sorted(runner.batches[1:]) == [["a", "b"], ["x", "y"]]
 
 
-async def test_items_that_wait_are_shared_among_the_narrow_lanes():
+async def test_of_a_crowd_each_narrow_lane_has_a_batch_to_run_and_one_to_wait():
     runner, device = Runner(is_open=False), Device("wide", ["first", "second"])
     async with batcher(runner, device=device) as queue:
-        queue.measured(Costs({1: 0.2}, {1: 0.3, 4: 0.6}, lanes=2))
+        queue.measured(Costs({1: 0.2}, {1: 0.3, 8: 0.6}, lanes=2))
         held = asyncio.create_task(send(queue, "held"))
         await runner.entered.wait()
-        rest = [asyncio.create_task(send(queue, item)) for item in "abcdefg"]
+        rest = [asyncio.create_task(send(queue, item)) for item in "abcdefgh"]
         await settle()
         runner.gate.set()
         await asyncio.gather(held, *rest)
     assert runner.lanes[:3] == ["wide", "first", "second"]
-    assert runner.batches[:3] == [["held"], ["a", "b", "c", "d"], ["e", "f", "g"]]
+    assert runner.batches[:3] == [["held"], ["a", "b"], ["c", "d"]]
+
+
+async def test_everyone_is_answered_even_if_the_next_batch_cannot_be_sent(caplog):
+    runner = Runner(is_open=False)
+
+    def fails(lane: str, items: Sequence[str]) -> asyncio.Future[list[str | Exception]]:
+        if "next" in items:
+            raise ValueError("cannot be sent")
+        return runner.send(lane, items)
+
+    async with Batcher(fails, device=Device("w"), max_batch_size=1, max_queue_size=8) as queue:
+        held = asyncio.create_task(send(queue, "held"))
+        await runner.entered.wait()
+        next_ = asyncio.create_task(send(queue, "next"))
+        await settle()
+        runner.gate.set()
+        assert await held == "HELD"
+        with pytest.raises(Internal):
+            await next_
 
 
 async def test_what_an_item_adds_to_a_batch_is_an_average_of_late():
@@ -231,22 +250,20 @@ async def test_what_an_item_adds_to_a_batch_is_an_average_of_late():
         assert queue.batch_size(narrow=False) == 1
 
 
-async def test_only_a_whole_short_batch_is_worth_having_at_hand():
+async def test_short_batches_are_worth_having_at_hand_where_there_is_one_for_every_lane():
     runner = Runner(is_open=False)
     async with batcher(runner) as queue:
-        queue.measured(Costs({1: 0.010}, {1: 0.012, 2: 0.013}, lanes=1))
+        queue.measured(Costs({1: 0.010}, {1: 0.012}, lanes=1))
         held = asyncio.create_task(send(queue, "held"))
         await runner.entered.wait()
-        tasks = [asyncio.create_task(send(queue, "a"))]
-        await settle()
         assert not queue.ahead
-        tasks.append(asyncio.create_task(send(queue, "b")))
+        next_ = asyncio.create_task(send(queue, "next"))
         await settle()
         assert queue.ahead
-        queue.measured(Costs({1: 0.10}, {1: 0.12, 2: 0.13}, lanes=1))
+        queue.measured(Costs({1: 0.10}, {1: 0.12}, lanes=1))
         assert not queue.ahead
         runner.gate.set()
-        await asyncio.gather(held, *tasks)
+        assert await asyncio.gather(held, next_) == ["HELD", "NEXT"]
 
 
 async def test_a_batch_is_no_larger_than_its_most_urgent_item_has_time_for():

@@ -28,8 +28,8 @@ def test_a_batch_is_as_large_as_its_most_urgent_image_can_wait_for():
 def test_the_dearer_an_image_is_by_itself_the_less_is_gained_by_large_batches():
     costs = Costs({1: 0.0016, 2: 0.0018, 4: 0.0023, 8: 0.0035, 16: 0.0064, 32: 0.0098})
     assert costs.batch_size(narrow=False) == 32
-    assert costs.batch_size(narrow=False, beside_s=0.0022) == 16
-    assert costs.batch_size(narrow=False, beside_s=0.004) == 8
+    assert costs.batch_size(narrow=False, beside_s=0.0022) == 32
+    assert costs.batch_size(narrow=False, beside_s=0.008) == 8
     assert costs.batch_size(narrow=False, beside_s=0.1) == 1
     assert costs.batch_size(narrow=False, beside_s=0.0022, within_s=0.012) == 4
 
@@ -39,6 +39,11 @@ def test_narrow_lanes_have_a_table_of_their_own():
     assert costs.batch_size(narrow=True) == 2
     assert costs.batch_size(narrow=False) == 1
     assert costs.slowest == 0.012
+    assert (costs.seconds(1), costs.seconds(2)) == (0.008, 0.012)
+
+
+def test_a_batch_takes_as_long_as_one_of_the_next_measured_size():
+    assert Costs({1: 0.1}, {1: 0.1, 4: 0.2, 8: 0.3}).seconds(3) == 0.2
 
 
 @pytest.mark.parametrize(("narrow", "alone"), [({}, True), ({1: 0.008}, True), ({1: 0.004}, False)])

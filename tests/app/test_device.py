@@ -22,23 +22,19 @@ class Crowd:
         self.deadline = deadline
         self.at_once = at_once
         self.wide_alone, self.wide_only, self.ahead = True, False, False
-        self.sent: list[tuple[str, int]] = []
+        self.lanes: list[str] = []
 
     @property
     def urgency(self) -> float:
         return self.deadline if self.waiting else math.inf
 
-    def send(self, lane: str, *, narrow: bool, lanes_free: int) -> bool:
+    def send(self, lane: str, *, narrow: bool) -> bool:
         assert narrow is (lane != "wide")
         taken = min(self.waiting, self.at_once)
         self.waiting -= taken
-        self.sent.append((lane, lanes_free))
+        self.lanes.append(lane)
         self.log.append(self)
         return True
-
-    @property
-    def lanes(self) -> list[str]:
-        return [lane for lane, _ in self.sent]
 
 
 @pytest.fixture
@@ -130,22 +126,12 @@ def test_a_device_without_cores_stages_the_next_batch_behind_the_one_that_runs()
     assert len(queue.lanes) == 3
 
 
-def test_a_queue_learns_how_many_lanes_share_what_waits(device):
-    queue = Crowd(at_once=2)
-    device.join(queue)
-    arrive(device, queue)
-    for _ in range(4):
-        queue.waiting += 1
-    device.left(queue, "wide", 0.1)
-    assert queue.sent == [("wide", 1), ("first", 2), ("second", 1)]
-
-
 def test_the_nearest_deadline_has_its_turn_first():
     device, late, soon = Device("wide"), Crowd(2, deadline=20.0), Crowd(1, deadline=10.0)
     for queue in (late, soon):
         device.join(queue)
     device.pump()
-    assert (late.sent, len(soon.sent)) == ([], 1)
+    assert (late.lanes, len(soon.lanes)) == ([], 1)
 
 
 def run(device: Device[str], log: list[Crowd], seconds: dict[Crowd, float], batches: int) -> None:
@@ -179,8 +165,8 @@ def test_having_been_idle_is_no_credit():
 
 def test_a_queue_that_found_nothing_to_send_does_not_hold_the_lane(device):
     class Expired(Crowd):
-        def send(self, lane: str, *, narrow: bool, lanes_free: int) -> bool:
-            super().send(lane, narrow=narrow, lanes_free=lanes_free)
+        def send(self, lane: str, *, narrow: bool) -> bool:
+            super().send(lane, narrow=narrow)
             return False
 
     expired, queue = Expired(deadline=1.0), Crowd()
@@ -197,4 +183,4 @@ def test_a_queue_that_left_has_no_turn_any_more(device):
     leave()
     leave()
     device.pump()
-    assert queue.sent == []
+    assert queue.lanes == []
