@@ -41,7 +41,7 @@ ALLOCATOR = {  # what app.allocator asks of the C library, as anyone can with va
     "MALLOC_MMAP_THRESHOLD_": str(LARGEST_BLOCK),
     "MALLOC_TRIM_THRESHOLD_": str(LARGEST),
 }
-SERVING = ALLOCATOR | {"GOMP_SPINCOUNT": "1000"}
+SERVING = ALLOCATOR | {"GOMP_SPINCOUNT": "10000"}
 
 Peaks = dict[str, dict[str, float]]  # TFLOP/s by dtype and way to multiply
 
