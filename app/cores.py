@@ -14,9 +14,8 @@ def usable_cores() -> int:
 
 
 def narrow_lanes(device: str) -> int:
-    """Lanes of one torch thread each: one a core, where there are several and they compute."""
-    cores = usable_cores()
-    return cores if device == "cpu" and cores > 1 else 0
+    """Lanes of one torch thread each: one a core, where cores compute."""
+    return usable_cores() if device == "cpu" else 0
 
 
 def wide_threads(device: str) -> int:

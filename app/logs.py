@@ -33,9 +33,9 @@ TOGETHER_S = 0.1  # lines that follow each other more closely are written togeth
 class Collector(logging.StreamHandler[TextIO]):
     """Writes lines that come in close succession together, a tenth of a second late at most.
 
-    A write lets go of the interpreter, and what other threads do before it is had back cost a
-    loaded service a seventh of a request for each line. A line that comes alone is written at
-    once, and so is a warning or worse, with all lines before it.
+    A write lets go of the interpreter, and a loaded service waits to have it back from threads that
+    compute. A line that comes alone is written at once, and so is a warning or worse, with all
+    lines before it.
     """
 
     def __init__(self) -> None:

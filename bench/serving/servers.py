@@ -5,6 +5,7 @@ Knows nothing of how they are measured.
 
 import http.client
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -21,6 +22,8 @@ from bench.serving.accounting import processes, tree
 
 START_S = 120.0
 OURS = "patchserve"
+REPLICAS = "patchserve, a replica a core"
+STARTING = re.compile("loading|starting|warming_up|waiting|ended")  # what a replica may still be
 
 
 class Site(NamedTuple):
@@ -39,6 +42,11 @@ def ours(site: Site) -> list[str]:
     command = [str(Path(sys.executable).with_name("patchserve")), "serve"]
     command += ["--port", str(site.port), "--log-level", "warning", "--runtime", site.runtime]
     return [*command, f"--{mine}", str(site.folder), f"--{other}", "none"]
+
+
+def replicas(site: Site) -> list[str]:
+    """The service as processes with a core each."""
+    return [*ours(site), "--workers", str(os.cpu_count() or 1)]
 
 
 def peer(module: str, runtime: str = "") -> Callable[[Site], list[str]]:
@@ -83,6 +91,7 @@ class Server(NamedTuple):
 
 SERVERS = {
     OURS: Server(ours, "/readyz"),
+    REPLICAS: Server(replicas, "/readyz"),
     "mosec": Server(peer("mosec_"), "/", "/inference", needs="mosec"),
     "LitServe": Server(peer("lit"), "/health", request=multipart, needs="litserve"),
     "FastAPI": Server(peer("by_hand"), "/ready"),
@@ -158,7 +167,8 @@ def wait(server: Running, process: "subprocess.Popen[bytes]", log: Path) -> None
     ends = time.monotonic() + START_S
     while time.monotonic() < ends and process.poll() is None:
         with suppress(OSError, http.client.HTTPException):
-            if server.get(SERVERS[server.name].ready)[0] == 200:
+            status, text = server.get(SERVERS[server.name].ready)
+            if status == 200 and not STARTING.search(text):
                 return
         time.sleep(0.1)
     raise RuntimeError(f"{server.name} did not start: {log.read_text()[-2000:]}")

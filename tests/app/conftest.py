@@ -40,8 +40,9 @@ class FakeEngine:
     label everywhere; an explanation has all relevance in the upper left or, by rollout, right.
     """
 
-    def __init__(self, task: Task) -> None:
+    def __init__(self, task: Task, runtime: str = "torch") -> None:
         self.task = task
+        self.runtime = runtime
         self.load_gate, self.run_gate, self.entered = _open(), _open(), threading.Event()
         self.batches: list[int] = []
         self.load_error: Exception | None = None
@@ -52,10 +53,12 @@ class FakeEngine:
         if self.load_error is not None:
             raise self.load_error
         preprocessing = Preprocessing(size=(8, 8), resample=0)
-        return ModelInfo(self.task, LABELS, preprocessing, "cpu", "float32", 1234)
+        return ModelInfo(
+            self.task, LABELS, preprocessing, "cpu", "float32", 1234, runtime=self.runtime
+        )
 
     def warm_up(self, max_batch_size: int, budget_s: float) -> dict[int, float]:
-        return {1: 0.001, max_batch_size: 0.002}
+        return {1: 0.1, max_batch_size: 0.2}  # long: no lane needs a batch at hand
 
     def memory(self) -> dict[str, int]:
         return {"allocated": 42}
@@ -129,11 +132,12 @@ class Running:
         await self.until(there)
 
 
-@pytest.fixture(params=[1, 2], ids=["one lane", "a lane a core"])
+@pytest.fixture(params=["openvino", "torch"], ids=["one lane", "a lane a core"])
 def serve(request, monkeypatch) -> Callable[..., AbstractAsyncContextManager[Running]]:
     """Run an app on fake engines: `async with serve(max_queue_size=2) as running`.
 
-    Once with image threads before and behind the one lane, and once with lanes that do it all.
+    Once with image threads before and behind the one lane of a runtime that has threads of its own,
+    and once with lanes that do it all.
     """
 
     @asynccontextmanager
@@ -141,15 +145,15 @@ def serve(request, monkeypatch) -> Callable[..., AbstractAsyncContextManager[Run
         prepare: Callable[[FakeEngine], None] = lambda engine: None,
         on_fatal: Callable[[Exception], None] = lambda error: None,
         ready: bool = True,
-        lanes: int = request.param,
+        cores: int = 2,
         replica: Replica | None = None,
         **settings: object,
     ) -> AsyncIterator[Running]:
-        monkeypatch.setattr("app.cores.usable_cores", lambda: lanes)
+        monkeypatch.setattr("app.cores.usable_cores", lambda: cores)
         engines: dict[str, FakeEngine] = {}
 
         def factory(source: str, *, task: Task, **options: object) -> FakeEngine:
-            engines[task] = FakeEngine(task)
+            engines[task] = FakeEngine(task, request.param)
             prepare(engines[task])
             return engines[task]
 

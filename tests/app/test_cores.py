@@ -8,11 +8,6 @@ def test_a_cpu_has_a_lane_for_each_core_beside_the_wide_one(monkeypatch):
     assert (cores.narrow_lanes("cpu"), cores.wide_threads("cpu")) == (4, 4)
 
 
-def test_a_single_core_needs_no_second_lane(monkeypatch):
-    monkeypatch.setattr(cores, "usable_cores", lambda: 1)
-    assert (cores.narrow_lanes("cpu"), cores.wide_threads("cpu")) == (0, 1)
-
-
 def test_a_gpu_has_one_lane_that_leaves_the_cores_to_the_images(monkeypatch):
     monkeypatch.setattr(cores, "usable_cores", lambda: 4)
     assert (cores.narrow_lanes("cuda:1"), cores.wide_threads("cuda:1")) == (0, 0)

@@ -60,7 +60,7 @@ async def test_a_bug_answers_500_and_logs_its_trace_under_the_request_id(
 
 
 async def test_a_caller_that_leaves_is_counted_and_frees_its_place(serve, picture):
-    async with serve(lanes=1) as running:
+    async with serve(cores=1) as running:
         engine = running.engines["classify"]
         engine.run_gate.clear()
         first = asyncio.create_task(running.client.post("/classify", content=picture()))

@@ -15,5 +15,5 @@ async def test_models_are_described(serve):
     assert one["labels"] == ["black", "red", "green", "blue"]
     assert one["input_size"] == [8, 8]
     assert one["parameters"] == 1234
-    assert one["batch_costs"][0] == {"lane": "wide", "batch_size": 1, "seconds": 0.001}
+    assert one["batch_costs"][0] == {"lane": "wide", "batch_size": 1, "seconds": 0.1}
     assert (missing.status_code, missing.json()["code"]) == (404, "not_found")

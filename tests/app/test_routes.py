@@ -156,7 +156,7 @@ async def test_a_task_without_a_model_says_so(serve, picture):
 
 
 async def test_a_full_queue_answers_503_with_a_time_to_retry(serve, picture):
-    async with serve(max_queue_size=1, max_batch_size=1, lanes=1) as running:
+    async with serve(max_queue_size=1, max_batch_size=1, cores=1) as running:
         engine = running.engines["classify"]
         engine.run_gate.clear()
         running_one = asyncio.create_task(running.client.post("/classify", content=picture()))

@@ -90,7 +90,7 @@ async def test_without_a_classifier_there_is_nothing_to_explain(serve, picture):
 
 
 async def test_kinds_of_questions_do_not_share_a_batch(serve, picture):
-    async with serve(max_batch_size=8, lanes=1) as running:
+    async with serve(max_batch_size=8, cores=1) as running:
         engine = running.engines["classify"]
         engine.run_gate.clear()
         paths = ("/classify", "/classify?output=embedding", "/explain")
