@@ -80,6 +80,7 @@ class Batcher(Generic[Item, Result, Lane]):
         self._on_batch = on_batch
         self._queue: list[_Waiting[Item, Result]] = []
         self._running: dict[asyncio.Future[Any], list[_Waiting[Item, Result]]] = {}
+        self._last: dict[Lane, float] = {}  # when a lane was done with the last batch
         self._leave: Callable[[], None] | None = None
 
     async def __aenter__(self) -> Self:
@@ -236,7 +237,9 @@ class Batcher(Generic[Item, Result, Lane]):
     def _done(self, lane: Lane, narrow: bool, began: float, future: asyncio.Future[Any]) -> None:
         """Give the lane its next batch first, then everyone their answer."""
         batch = self._running.pop(future)
-        seconds = asyncio.get_running_loop().time() - began
+        now = asyncio.get_running_loop().time()
+        seconds = now - max(began, self._last.get(lane, began))  # it may have had to wait there
+        self._last[lane] = now
         crowd = bool(self._queue) or len(batch) == self.batch_size(narrow=narrow)
         try:
             self._device.left(self, lane, seconds)

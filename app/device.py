@@ -100,7 +100,7 @@ class Device(Generic[Lane]):
     def pump(self) -> None:
         """Send batches for as long as there is a lane for the queue whose turn it is."""
         while ready := [queue for queue in self._used if queue.waiting]:
-            queue = min(ready, key=lambda one: one.urgency + self._used[one])
+            queue = ready[0] if len(ready) == 1 else min(ready, key=self._turn)
             lane = self._lane_for(queue, alone=sum(one.waiting for one in ready) == 1)
             if lane is None:
                 return
@@ -108,6 +108,9 @@ class Device(Generic[Lane]):
             self._running[lane] += 1
             if not queue.send(lane, narrow=lane != self.wide):
                 self._running[lane] -= 1
+
+    def _turn(self, queue: Queue[Lane]) -> float:
+        return queue.urgency + self._used[queue]
 
     def _lane_for(self, queue: Queue[Lane], *, alone: bool) -> Lane | None:
         """The lane that the queue may use now, if there is one."""

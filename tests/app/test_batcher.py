@@ -221,6 +221,32 @@ async def test_of_a_crowd_each_narrow_lane_has_a_batch_to_run_and_one_to_wait():
     assert runner.batches[:3] == [["held"], ["a", "b"], ["c", "d"]]
 
 
+async def test_a_batch_that_waited_on_its_lane_is_not_charged_with_that():
+    gates = [asyncio.Event(), asyncio.Event()]
+    taken, order = [], iter(gates)
+
+    async def run(items: Sequence[str], gate: asyncio.Event) -> list[str]:
+        await gate.wait()
+        return list(items)
+
+    def send_on(lane: str, items: Sequence[str]) -> asyncio.Future[list[str]]:
+        return asyncio.ensure_future(run(items, next(order)))
+
+    device = Device("wide", depth=2)
+    options = {"device": device, "max_batch_size": 1, "max_queue_size": 8}
+    async with Batcher(
+        send_on, **options, on_batch=lambda size, seconds: taken.append(seconds)
+    ) as queue:
+        both = [asyncio.create_task(send(queue, item)) for item in "ab"]
+        await asyncio.sleep(0.05)  # the first one's time
+        for gate in gates:
+            gate.set()
+            await settle()
+        await asyncio.gather(*both)
+    assert taken[0] >= 0.05
+    assert taken[1] < 0.04
+
+
 async def test_everyone_is_answered_even_if_the_next_batch_cannot_be_sent(caplog):
     runner = Runner(is_open=False)
 
