@@ -5,6 +5,7 @@ Knows nothing of what the work is, nor of who waits for it.
 
 import asyncio
 import os
+import sys
 import threading
 import time
 from collections import deque
@@ -125,7 +126,7 @@ class Lane:
         if self._threads:
             torch.get_num_threads()  # else the first use would take what another lane set last
             torch.set_num_threads(self._threads)
-            with suppress(AttributeError, OSError):  # no such thing there, or not allowed
+            if sys.platform == "linux":  # elsewhere a process has a priority, not a thread
                 os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
 
     def _timed(self, job: Callable[[], Finish | None], watched: bool) -> Finish | None:
