@@ -5,7 +5,6 @@ Knows nothing of images, networks or HTTP; it is given a function that runs a ba
 
 import asyncio
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from itertools import chain
 from math import ceil, inf
@@ -15,7 +14,8 @@ from typing import Any, Generic, Self, TypeVar
 from app.admission import Admission, Ticket
 from app.costs import Costs
 from app.device import Device
-from app.errors import DeadlineExceeded, Internal, NotReady, ServiceError
+from app.errors import DeadlineExceeded, NotReady
+from app.waiting import Waiting, fail, settle
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -24,21 +24,6 @@ Lane = TypeVar("Lane", bound=Hashable)
 CLOCK_S = 0.001  # what a timer may be early by
 SHORT_S = 0.05  # of a batch: a lane would idle for a twentieth of it until it is given the next
 SMOOTHING = 0.05  # of what an item adds to a batch: the last forty decide
-
-
-@dataclass(eq=False)
-class _Waiting(Generic[Item, Result]):
-    """One item in the queue and the future that its caller awaits."""
-
-    item: Item
-    key: Hashable
-    since: float
-    answer: asyncio.Future[Result]
-    ticket: Ticket
-
-    @property
-    def deadline(self) -> float:
-        return self.ticket.deadline
 
 
 class Batcher(Generic[Item, Result, Lane]):
@@ -78,8 +63,8 @@ class Batcher(Generic[Item, Result, Lane]):
         self._run_batch = run_batch
         self._device = device
         self._on_batch = on_batch
-        self._queue: list[_Waiting[Item, Result]] = []
-        self._running: dict[asyncio.Future[Any], list[_Waiting[Item, Result]]] = {}
+        self._queue: list[Waiting[Item, Result]] = []
+        self._running: dict[asyncio.Future[Any], list[Waiting[Item, Result]]] = {}
         self._last: dict[Lane, float] = {}  # when a lane was done with the last batch
         self._leave: Callable[[], None] | None = None
 
@@ -97,7 +82,7 @@ class Batcher(Generic[Item, Result, Lane]):
             self._leave()
             self._leave = None
         for waiting in [*self._queue, *chain(*self._running.values())]:
-            _fail(waiting.answer, NotReady("the service is shutting down"))
+            fail(waiting.answer, NotReady("the service is shutting down"))
         self._queue.clear()
         for future in self._running:
             future.cancel()
@@ -178,7 +163,7 @@ class Batcher(Generic[Item, Result, Lane]):
             raise NotReady("the service is shutting down")
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[Result] = loop.create_future()
-        waiting = _Waiting(item, key, loop.time(), answer, ticket)
+        waiting = Waiting(item, key, loop.time(), answer, ticket)
         self._queue.append(waiting)
         self._device.arrived(self)
         if self.max_queue_delay_s:
@@ -205,12 +190,12 @@ class Batcher(Generic[Item, Result, Lane]):
     def _waited_enough(self) -> bool:
         return self.oldest_age() >= self.max_queue_delay_s - CLOCK_S
 
-    def _compose(self, narrow: bool) -> list[_Waiting[Item, Result]]:
+    def _compose(self, narrow: bool) -> list[Waiting[Item, Result]]:
         """Take the items of the next batch: the most urgent one, and those with an equal key."""
         now = asyncio.get_running_loop().time()
         for waiting in self._queue:
             if waiting.deadline <= now:
-                _fail(waiting.answer, DeadlineExceeded("the deadline passed in the queue"))
+                fail(waiting.answer, DeadlineExceeded("the deadline passed in the queue"))
         live = [waiting for waiting in self._queue if not waiting.answer.done()]
         live.sort(key=lambda waiting: waiting.deadline)
         self._queue = live
@@ -244,35 +229,8 @@ class Batcher(Generic[Item, Result, Lane]):
         try:
             self._device.left(self, lane, seconds)
         finally:  # whatever becomes of the next
-            _settle([waiting.answer for waiting in batch], future)
+            settle([waiting.answer for waiting in batch], future)
         self._on_batch(len(batch), seconds)
         if crowd:  # a lone item tells of none
             lanes = self.costs.lanes if narrow else 1
             self.admission.measured(seconds / len(batch) / lanes)
-
-
-def _settle(answers: list[asyncio.Future[Result]], future: asyncio.Future[Any]) -> None:
-    """Give everyone their own result; to all the same error when there is not one for each."""
-    if future.cancelled():
-        return  # the queue was closed, and has told them
-    try:
-        pairs = list(zip(answers, future.result(), strict=True))
-    except Exception as error:  # noqa: BLE001  # it belongs to the callers, not to the queue
-        pairs = [(answer, error) for answer in answers]
-    for answer, result in pairs:
-        if not isinstance(result, Exception):
-            if not answer.done():
-                answer.set_result(result)
-        else:
-            _fail(answer, result if isinstance(result, ServiceError) else _internal(result))
-
-
-def _fail(answer: asyncio.Future[Result], error: Exception) -> None:
-    if not answer.done():
-        answer.set_exception(error)
-
-
-def _internal(cause: Exception) -> Internal:
-    error = Internal("the batch failed")
-    error.__cause__ = cause
-    return error
