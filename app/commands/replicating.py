@@ -13,7 +13,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
-from multiprocessing import get_context, parent_process
+from multiprocessing import get_context, parent_process, resource_tracker
 from tempfile import TemporaryDirectory
 
 import typer
@@ -80,6 +80,7 @@ def spawn(
 
     A terminal sends Ctrl-C to all processes; the parent alone hears it and tells the others.
     """
+    resource_tracker.ensure_running()  # the first process would start it, and that unblocks SIGINT
     device = device_of(index, settings.device, gpu_count())
     mine = settings.model_copy(update={"device": device})
     process = get_context("spawn").Process(

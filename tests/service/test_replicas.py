@@ -104,6 +104,14 @@ def test_the_cores_are_divided(two):
     assert len(usable) < 2 or not first & second
 
 
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="signals cannot be looked up")
+def test_each_is_deaf_to_ctrl_c(two):
+    for index in range(2):
+        status = Path(f"/proc/{process_of(two, index)}/status").read_text()
+        blocked = int(re.search(r"SigBlk:\s*([0-9a-f]+)", status)[1], 16)
+        assert blocked & 1 << (signal.SIGINT - 1)
+
+
 class Stream:
     """Callers who ask again and again, each time over a new connection."""
 
