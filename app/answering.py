@@ -59,7 +59,7 @@ async def answer(request: Request, task: Task, ask: Ask) -> Response:
         outcome = error.code
         raise
     finally:
-        metrics.images.labels(deployment.name, outcome).inc()
+        metrics.of(metrics.images, deployment.name, outcome).inc()
     return response
 
 

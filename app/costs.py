@@ -9,7 +9,7 @@ from math import inf
 
 Table = Mapping[int, float]  # the seconds of a batch, by its size
 
-WORTH = 1.03  # a batch this much dearer by the image than the best is as good, being sooner
+WORTH = 1.01  # a batch this much dearer by the image than the best is as good, being sooner
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class Costs:
 
 
 def best_batch_size(table: Table) -> int:
-    """The smallest measured batch size within three hundredths of the best cost per image."""
+    """The smallest measured batch size within a hundredth of the best cost per image."""
     best = min(map(_per_image, table.items()))
     return min(size for size, seconds in table.items() if seconds <= WORTH * best * size)
 

@@ -203,7 +203,8 @@ class Deployment:
             await self.batcher.run(ticket, job, (question.kind.__name__, shape))
             trip.stages["queue"] = ticket.queue_seconds
             trip.batch_size = ticket.batch_size
-        self._metrics.image_pixels.labels(self.name).observe(job.photo.width * job.photo.height)
+        metrics, pixels = self._metrics, job.photo.width * job.photo.height
+        metrics.of(metrics.image_pixels, self.name).observe(pixels)
         if whole:
             self.batcher.spent_beside(trip.stages["decode"] + trip.stages["encode"])
         else:
@@ -234,8 +235,9 @@ class Deployment:
         return partial(compute, jobs, self._engine.launch([job.input for job in jobs]))
 
     def _count_batch(self, size: int, seconds: float) -> None:
-        self._metrics.batch_size.labels(self.name).observe(size)
-        self._metrics.batch_duration.labels(self.name).observe(seconds)
+        metrics = self._metrics
+        metrics.of(metrics.batch_size, self.name).observe(size)
+        metrics.of(metrics.batch_duration, self.name).observe(seconds)
 
 
 def slowest_of(tables: Sequence[Table]) -> Table:

@@ -114,13 +114,13 @@ class Device(Generic[Lane]):
 
     def _lane_for(self, queue: Queue[Lane], *, alone: bool) -> Lane | None:
         """The lane that the queue may use now, if there is one."""
-        narrow_runs = any(self._running[lane] for lane in self.narrow)
+        held = [self._running[lane] for lane in self.narrow]
+        narrow_runs = any(held)
         whole = not self.narrow or queue.wide_only
-        if whole or (alone and queue.wide_alone and not narrow_runs):
+        if whole or (alone and not narrow_runs and queue.wide_alone):
             free = not narrow_runs and self._running[self.wide] < self._depth
             return self.wide if free else None
-        if self._running[self.wide]:
+        fewest = min(held)
+        if self._running[self.wide] or fewest >= HELD_AHEAD or (fewest and not queue.ahead):
             return None
-        lane = min(self.narrow, key=lambda one: self._running[one])
-        held = self._running[lane]
-        return lane if not held or (held < HELD_AHEAD and queue.ahead) else None
+        return self.narrow[held.index(fewest)]

@@ -6,10 +6,25 @@ Knows nothing of what the endpoints do, nor of what becomes of their errors.
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from fastapi import Request, Response
+from fastapi import FastAPI, Request, Response
 from fastapi.routing import APIRoute
 from starlette.routing import Router
 from starlette.types import Receive, Scope, Send
+
+
+class App(FastAPI):
+    """FastAPI's application, whose requests go to its stack at once.
+
+    FastAPI's own call would ask for each of them whether its telemetry is on; we count ourselves.
+    """
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request, or run the lifespan."""
+        if scope["type"] != "http" or self.middleware_stack is None:
+            await super().__call__(scope, receive, send)
+            return
+        scope["app"] = self
+        await self.middleware_stack(scope, receive, send)
 
 
 class Endpoint(APIRoute):

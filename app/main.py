@@ -16,7 +16,7 @@ from app import health, listing, routes
 from app.answering import Limits
 from app.budget import Budget
 from app.edge import Edge
-from app.endpoints import Dispatcher
+from app.endpoints import App, Dispatcher
 from app.engine import Engine
 from app.images import decode
 from app.lifespan import Plan, running
@@ -111,7 +111,7 @@ def series(models: Iterable[str], replica: Replica | None) -> Metrics:
 
 def assemble(lifespan: Any, metrics: Metrics) -> FastAPI:
     """The routes, what surrounds them, and their description."""
-    app = FastAPI(
+    app = App(
         title="patchserve",
         version=version("patchserve"),
         description=DESCRIPTION,

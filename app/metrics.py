@@ -6,7 +6,7 @@ Knows nothing of who measures; label values are a bounded set and start at 0.
 from collections.abc import Iterable, Mapping
 from importlib.metadata import version
 from platform import python_version
-from typing import Literal
+from typing import Any, Literal, TypeVar
 
 from prometheus_client import (
     CollectorRegistry,
@@ -33,6 +33,7 @@ REASONS = ("queue_full", "predicted_wait", "not_ready")
 PLACES = ("decode", "queue", "compute", "encode")
 
 OfAll = Literal["livesum", "livemax"]
+Series = TypeVar("Series", Counter, Gauge, Histogram)
 
 
 class Metrics:
@@ -44,8 +45,7 @@ class Metrics:
 
     def __init__(self, models: Iterable[str] = ()) -> None:
         self.registry = CollectorRegistry()
-        self._answers: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
-        self._stages: dict[tuple[str, str], Histogram] = {}
+        self._labelled: dict[tuple[Any, ...], Any] = {}
         ProcessCollector(registry=self.registry)
         self._http()
         self._images()
@@ -62,21 +62,23 @@ class Metrics:
         """Everything, in Prometheus' text format."""
         return generate_latest(self.registry)
 
+    def of(self, series: Series, *values: str) -> Series:
+        """The series with these values of its labels: looking them up costs more than counting."""
+        key = (series, *values)
+        found: Series | None = self._labelled.get(key)
+        if found is None:
+            found = self._labelled[key] = series.labels(*values)
+        return found
+
     def observe_stages(self, model: str, stages: Mapping[str, float]) -> None:
         """Count the seconds that one image spent in each stage."""
         for stage, seconds in stages.items():
-            self._stages[model, stage].observe(seconds)
+            self.of(self.stage_duration, model, stage).observe(seconds)
 
     def count_request(self, route: str, method: str, status: int, seconds: float) -> None:
-        """Count one answer; its labels are looked up once, for they cost more than the counting."""
-        key = route, method, status
-        found = self._answers.get(key)
-        if found is None:
-            answers = self.http_requests.labels(route, method, str(status))
-            found = self._answers[key] = answers, self.http_request_duration.labels(route)
-        answers, duration = found
-        answers.inc()
-        duration.observe(seconds)
+        """Count one answer."""
+        self.of(self.http_requests, route, method, str(status)).inc()
+        self.of(self.http_request_duration, route).observe(seconds)
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
         return Counter(f"patchserve_{name}", text, labels, registry=self.registry)
@@ -159,7 +161,7 @@ class Metrics:
 
     def _start_at_zero(self, model: str) -> None:
         for stage in STAGES:
-            self._stages[model, stage] = self.stage_duration.labels(model, stage)
+            self.stage_duration.labels(model, stage)
         for outcome in OUTCOMES:
             self.images.labels(model, outcome)
         for reason in REASONS:

@@ -5,6 +5,7 @@ Knows nothing of the web framework, nor of what the values are used for.
 
 import re
 from collections.abc import Collection, Mapping
+from functools import lru_cache
 
 from app.errors import InvalidParameter, NotAcceptable
 
@@ -58,6 +59,7 @@ def timeout_s(headers: Mapping[str, str], longest_s: float) -> float:
     return min(longest_s, integer("X-Request-Timeout-Ms", asked, 1, 10**9 - 1) / 1000)
 
 
+@lru_cache(maxsize=256)
 def accept(header: str | None, *offers: str) -> str:
     """The media type to answer with: the best of the offers by an `Accept` header, else the first.
 

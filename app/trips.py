@@ -41,6 +41,9 @@ async def unless_gone(
 ) -> Value:
     """Do the work, but give it up as soon as the caller has left.
 
+    It is done in the task that asks for it, which is cancelled if need be: a task of its own would
+    cost more than what there is to do around an image.
+
     Args:
         receive: ASGI's, after the last byte of the body: its next message is the disconnect.
         work: what to do.
@@ -48,14 +51,24 @@ async def unless_gone(
     Raises:
         ClientGone: the caller left first.
     """
-    working = asyncio.ensure_future(work)
+    task = asyncio.current_task()
+    assert task is not None  # noqa: S101  # a coroutine runs in one
+    cancelled_before = task.cancelling()
+    working, left = True, False
+
+    def leave(watching: object) -> None:
+        nonlocal left
+        if working:
+            left = task.cancel()
+
     watching = asyncio.ensure_future(receive())
+    watching.add_done_callback(leave)
     try:
-        await asyncio.wait({working, watching}, return_when=asyncio.FIRST_COMPLETED)
-        if not working.done():
-            raise ClientGone("the caller left")
-        return working.result()
+        return await work
+    except asyncio.CancelledError:
+        if left and task.uncancel() <= cancelled_before:
+            raise ClientGone("the caller left") from None
+        raise
     finally:
-        working.cancel()
+        working = False
         watching.cancel()
-        await asyncio.gather(working, watching, return_exceptions=True)

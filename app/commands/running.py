@@ -14,6 +14,7 @@ from app.allocator import keep_freed_memory
 from app.commands.failures import LOAD_FAILED, START_FAILED, one_line
 from app.images import forbid_bombs
 from app.main import create_app
+from app.protocol import Protocol
 from app.pulse import Replica
 from app.replicas import Failure
 from app.settings import Settings
@@ -47,6 +48,8 @@ def run(
         log_config=None,
         access_log=False,
         server_header=False,
+        http=Protocol,
+        proxy_headers=False,  # nothing asks who calls, or over what
         timeout_keep_alive=KEEP_ALIVE_S,
     )
     server = make_server(config)

@@ -13,6 +13,7 @@ from contextlib import ExitStack
 from typing import NamedTuple
 
 LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
+CLOSES = re.compile(rb"\r\nconnection: *close", re.IGNORECASE)
 SEND_BUFFER = 2**20  # bytes: a whole request goes in one call
 RECEIVE = 2**18
 
@@ -39,6 +40,7 @@ class Connection:
         self.request, self.asked = -1, 0.0
         self.unsent = memoryview(b"")
         self.received = b""
+        self.closes = False  # the server, behind this answer
 
     def push(self) -> None:
         """Send what the socket takes."""
@@ -58,6 +60,7 @@ class Connection:
         length = LENGTH.search(head) if found else None
         if length and len(body) >= int(length[1]):
             self.received = b""
+            self.closes = CLOSES.search(head) is not None
             good = head[9:12] == b"200" and body
             return body, "" if good else (head[9:12] + b" " + body[:200]).decode(errors="replace")
         if not data or (found and not length):
@@ -117,7 +120,7 @@ class Wire:
 
     def _answer(self, connection: Connection, body: bytes, error: str) -> Answer:
         asked, ended, request = connection.asked, time.monotonic(), connection.request
-        if error:  # whatever state that connection is in, the next request gets a new one
+        if error or connection.closes:  # the next request gets a new one
             connection.socket.close()
             connection = self.connect()
         return Answer(connection, request, asked, ended, body, error)

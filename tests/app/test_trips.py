@@ -17,6 +17,11 @@ class Connection:
         self.gone = asyncio.Event()
         self.watchers = 0
 
+    async def unwatched(self) -> None:
+        """Let the loop have its turns until nobody watches."""
+        while self.watchers:  # noqa: ASYNC110  # nothing tells when
+            await asyncio.sleep(0)
+
     async def receive(self) -> dict[str, str]:
         self.watchers += 1
         try:
@@ -68,14 +73,14 @@ async def test_work_is_answered_while_the_caller_stays():
     connection, work = Connection(), Work()
     work.gate.set()
     assert await unless_gone(connection.receive, work()) == "answer"
-    assert connection.watchers == 0
+    await connection.unwatched()
 
 
 async def test_work_that_fails_fails_for_its_caller():
     connection = Connection()
     with pytest.raises(InvalidImage, match="no picture"):
         await unless_gone(connection.receive, fail())
-    assert connection.watchers == 0
+    await connection.unwatched()
 
 
 async def test_work_is_given_up_when_the_caller_leaves():
@@ -113,7 +118,28 @@ async def test_whoever_gives_up_the_whole_leaves_nothing_behind():
     with pytest.raises(asyncio.CancelledError):
         await answering
     assert work.ending == "cancelled"
-    assert connection.watchers == 0
+    await connection.unwatched()
+
+
+async def test_a_caller_that_leaves_once_the_answer_is_there_does_not_cancel_what_follows():
+    connection, work = Connection(), Work()
+    work.gate.set()
+    answer = await unless_gone(connection.receive, work())
+    connection.gone.set()
+    await asyncio.sleep(0)
+    assert answer == "answer"
+
+
+async def test_who_is_cancelled_and_left_at_once_stays_cancelled():
+    connection, work = Connection(), Work()
+    answering = asyncio.create_task(unless_gone(connection.receive, work()))
+    await work.begun.wait()
+    connection.gone.set()
+    answering.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await answering
+    assert work.ending == "cancelled"
+    await connection.unwatched()
 
 
 async def test_a_deadline_around_it_cancels_the_work():
@@ -122,4 +148,4 @@ async def test_a_deadline_around_it_cancels_the_work():
         async with asyncio.timeout(0.01):
             await unless_gone(connection.receive, work())
     assert work.ending == "cancelled"
-    assert connection.watchers == 0
+    await connection.unwatched()

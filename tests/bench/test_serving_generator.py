@@ -11,7 +11,9 @@ from bench.serving.servers import multipart, raw, untuned
 
 
 class Answers(BaseHTTPRequestHandler):
-    """Echoes what it is sent; to `bad` it answers 500, to `empty` nothing, on `gone` it leaves."""
+    """Echoes what it is sent; to `bad` it answers 500, to `empty` nothing, on `gone` it leaves,
+    and behind `last` it says that it does.
+    """
 
     protocol_version = "HTTP/1.1"
 
@@ -23,6 +25,8 @@ class Answers(BaseHTTPRequestHandler):
         self.send_response(500 if body == b"bad" else 200)
         answer = b"" if body == b"empty" else body
         self.send_header("content-length", str(len(answer)))
+        if body == b"last":
+            self.send_header("Connection", "close")
         self.end_headers()
         self.wfile.write(answer)
 
@@ -86,6 +90,12 @@ def test_whatever_is_no_answer_is_an_error_and_the_loop_goes_on(port, tmp_path, 
     assert found["errors"]
     assert all(error in one for one in found["errors"])
     assert found["latencies_ms"]
+
+
+def test_a_server_that_leaves_as_it_has_said_is_asked_over_a_new_connection(port, tmp_path):
+    found, _ = asked(port, requests(tmp_path, b"last"), do="closed", concurrency=2)
+    assert found["errors"] == []
+    assert len(found["latencies_ms"]) > 2
 
 
 def test_an_open_loop_asks_at_its_own_times(port, tmp_path):
