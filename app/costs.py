@@ -9,7 +9,8 @@ from math import inf
 
 Table = Mapping[int, float]  # the seconds of a batch, by its size
 
-WORTH = 1.01  # a batch this much dearer by the image than the best is as good, being sooner
+WORTH = 1.03  # a batch this much dearer by the image than the best is as good
+LONG_S = 0.25  # seconds of a batch that others would notice
 
 
 @dataclass(frozen=True)
@@ -58,15 +59,25 @@ class Costs:
         """
         table = self.narrow if narrow else self.wide
         whole = {size: seconds + size * beside_s for size, seconds in table.items()}
-        best = best_batch_size(whole)
+        best = crowded_batch_size(whole) if narrow else best_batch_size(whole)
         fitting = [size for size, seconds in whole.items() if size <= best and seconds <= within_s]
         return max(fitting, default=1)
 
 
 def best_batch_size(table: Table) -> int:
-    """The smallest measured batch size within a hundredth of the best cost per image."""
+    """The smallest measured batch size within three hundredths of the best cost per image."""
+    return min(_worth(table))
+
+
+def crowded_batch_size(table: Table) -> int:
+    """The largest of them that is over soon, for who must wait anyway: fewer are handed over."""
+    worth = _worth(table)
+    return max((size for size in worth if table[size] <= LONG_S), default=min(worth))
+
+
+def _worth(table: Table) -> list[int]:
     best = min(map(_per_image, table.items()))
-    return min(size for size, seconds in table.items() if seconds <= WORTH * best * size)
+    return [size for size, seconds in table.items() if seconds <= WORTH * best * size]
 
 
 def _per_image(entry: tuple[int, float]) -> float:

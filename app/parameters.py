@@ -59,7 +59,7 @@ def timeout_s(headers: Mapping[str, str], longest_s: float) -> float:
     return min(longest_s, integer("X-Request-Timeout-Ms", asked, 1, 10**9 - 1) / 1000)
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=32)  # clients send the same few
 def accept(header: str | None, *offers: str) -> str:
     """The media type to answer with: the best of the offers by an `Accept` header, else the first.
 

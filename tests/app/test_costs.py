@@ -2,7 +2,7 @@
 
 import pytest
 
-from app.costs import Costs, best_batch_size
+from app.costs import Costs, best_batch_size, crowded_batch_size
 
 
 @pytest.mark.parametrize(
@@ -11,11 +11,25 @@ from app.costs import Costs, best_batch_size
         ({1: 0.010}, 1),
         ({1: 0.010, 2: 0.020, 4: 0.040}, 1),  # a CPU: an image costs what it costs
         ({1: 0.010, 2: 0.011, 4: 0.013, 8: 0.020}, 8),  # a GPU: company is nearly free
-        ({1: 0.010, 2: 0.01985, 4: 0.0397}, 1),  # so little is not worth anyone's waiting
+        ({1: 0.010, 2: 0.0196, 4: 0.0392}, 1),  # a fiftieth is not worth anyone's waiting
     ],
 )
 def test_the_batch_limit_is_the_smallest_size_that_is_nearly_the_cheapest(costs, best):
     assert best_batch_size(costs) == best
+
+
+@pytest.mark.parametrize(
+    ("costs", "best"),
+    [
+        ({1: 0.010, 2: 0.020, 4: 0.040, 8: 0.080}, 8),  # none is dearer: fewer are handed over
+        ({1: 0.010, 2: 0.020, 4: 0.040, 8: 0.083}, 4),  # by the image it is
+        ({1: 0.100, 2: 0.200, 4: 0.400}, 2),  # others would wait long for it
+        ({1: 0.300, 2: 0.600}, 1),
+    ],
+)
+def test_a_crowd_is_run_in_the_largest_batches_that_are_nearly_the_cheapest(costs, best):
+    assert crowded_batch_size(costs) == best
+    assert Costs({1: 0.1}, costs, lanes=2).batch_size(narrow=True) == best
 
 
 def test_a_batch_is_as_large_as_its_most_urgent_image_can_wait_for():
@@ -29,8 +43,8 @@ def test_the_dearer_an_image_is_by_itself_the_less_is_gained_by_large_batches():
     costs = Costs({1: 0.0016, 2: 0.0018, 4: 0.0023, 8: 0.0035, 16: 0.0064, 32: 0.0098})
     assert costs.batch_size(narrow=False) == 32
     assert costs.batch_size(narrow=False, beside_s=0.0022) == 32
-    assert costs.batch_size(narrow=False, beside_s=0.015) == 8
-    assert costs.batch_size(narrow=False, beside_s=0.2) == 1
+    assert costs.batch_size(narrow=False, beside_s=0.008) == 8
+    assert costs.batch_size(narrow=False, beside_s=0.1) == 1
     assert costs.batch_size(narrow=False, beside_s=0.0022, within_s=0.012) == 4
 
 
