@@ -12,6 +12,7 @@ import uvicorn
 
 from app import logs
 from app.main import create_app
+from app.protocol import Protocol
 from app.schemas import Task
 from app.seam import Batch, EngineInput, ModelInfo, Ranking
 from app.settings import Settings
@@ -62,6 +63,8 @@ def main(which: str, port: str) -> None:
     logs.configure("info")  # a line a request is part of what is measured
     app = bare if which == "bare" else create_app(Settings(segmenter="none"), Instant)
     options: dict[str, Any] = {"log_config": None, "access_log": False, "server_header": False}
+    if which == "ours":
+        options |= {"http": Protocol, "proxy_headers": False}
     lifespan = "off" if which == "bare" else "on"
     uvicorn.run(app, port=int(port), lifespan=lifespan, timeout_keep_alive=75, **options)
     logging.shutdown()
