@@ -24,11 +24,13 @@ class Protocol(HttpToolsProtocol):
         if not cycle.body:
             cycle.body = body  # type: ignore[assignment]  # what is read of it is `bytes(body)`
         else:
-            if not isinstance(cycle.body, bytearray):
-                cycle.body = bytearray(
-                    cycle.body
-                )  # which grows by many small pieces in linear time
+            cycle.body = bytearray_of(cycle.body)  # it grows by small pieces in linear time
             cycle.body += body
         if len(cycle.body) > MOST_UNREAD:
             self.flow.pause_reading()
         cycle.message_event.set()
+
+
+def bytearray_of(body: bytes | bytearray) -> bytearray:
+    """A body that can grow; the same one if it can already."""
+    return body if isinstance(body, bytearray) else bytearray(body)
