@@ -6,7 +6,6 @@ Knows nothing of queues, threads or HTTP.
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
-from mmap import mmap
 from statistics import median
 from typing import cast
 
@@ -39,7 +38,6 @@ Classifier = ViT | SegformerClassifier
 REPEATS = 3  # of each batch size at warm-up, at least
 SLOW_S = 0.3  # a batch of so many is measured once: what it allocates is little of that
 LEAST_S = 0.05  # seconds that these take together, at least: short ones scatter
-OTHERS = 2**25  # bytes that pass between two batches, images mostly: weights leave the caches
 FREE_INPUT_SIZE = (512, 512)  # warm-up pixels of a checkpoint that fixes no input size
 
 
@@ -147,10 +145,8 @@ class Engine:
             if self._task == "classify"
             else SegmentInput(pixels, (height, width))
         )
-        others = np.frombuffer(mmap(-1, OTHERS), np.uint8)  # not of the heap, which would keep it
         taken: list[float] = []
         while len(taken) < 1 + REPEATS or sum(taken) < LEAST_S:
-            others += 1
             taken.append(sum(self.run([one] * size).stages.values()))
             if taken[0] > SLOW_S:
                 return taken[0]

@@ -23,14 +23,10 @@ class Protocol(HttpToolsProtocol):
             return
         if not cycle.body:
             cycle.body = body  # type: ignore[assignment]  # what is read of it is `bytes(body)`
-        else:
-            cycle.body = bytearray_of(cycle.body)  # it grows by small pieces in linear time
+        elif isinstance(cycle.body, bytearray):
             cycle.body += body
+        else:  # from the second piece on a buffer, which grows by small ones in linear time
+            cycle.body = bytearray().join((cycle.body, body))
         if len(cycle.body) > MOST_UNREAD:
             self.flow.pause_reading()
         cycle.message_event.set()
-
-
-def bytearray_of(body: bytes | bytearray) -> bytearray:
-    """A body that can grow; the same one if it can already."""
-    return body if isinstance(body, bytearray) else bytearray(body)

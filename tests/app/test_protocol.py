@@ -8,7 +8,7 @@ import uvicorn
 from uvicorn.server import ServerState
 
 from app import protocol
-from app.protocol import MOST_UNREAD, Protocol
+from app.protocol import Protocol
 
 pytestmark = pytest.mark.anyio
 
@@ -129,10 +129,6 @@ async def test_a_sender_who_is_not_read_is_made_to_wait(monkeypatch):
         writer.write(bytes(1500))
         app.gate.set()
         assert await answered(reader) == 3000
-
-
-def test_a_photograph_is_not_paused():
-    assert MOST_UNREAD > 2**16
 
 
 async def test_a_body_without_an_end_is_no_answer():

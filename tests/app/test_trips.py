@@ -126,15 +126,20 @@ async def test_a_caller_that_leaves_once_the_answer_is_there_does_not_cancel_wha
     work.gate.set()
     answer = await unless_gone(connection.receive, work())
     connection.gone.set()
-    await asyncio.sleep(0)
+    await connection.unwatched()
+    for _ in range(3):  # what watched has ended, and tells so a turn later
+        await asyncio.sleep(0)
     assert answer == "answer"
 
 
-async def test_who_is_cancelled_and_left_at_once_stays_cancelled():
+@pytest.mark.parametrize("turns", [0, 1, 2])  # of the loop, from the one to the other
+async def test_who_is_cancelled_and_left_at_once_stays_cancelled(turns):
     connection, work = Connection(), Work()
     answering = asyncio.create_task(unless_gone(connection.receive, work()))
     await work.begun.wait()
     connection.gone.set()
+    for _ in range(turns):
+        await asyncio.sleep(0)
     answering.cancel()
     with pytest.raises(asyncio.CancelledError):
         await answering
