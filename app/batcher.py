@@ -15,7 +15,8 @@ from app.admission import Admission, Ticket
 from app.costs import Costs
 from app.device import Device
 from app.errors import DeadlineExceeded, NotReady
-from app.waiting import Waiting, fail, settle
+from app.open_batch import OpenBatch
+from app.waiting import Waiting, fail
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -29,12 +30,13 @@ SMOOTHING = 0.05  # of what an item adds to a batch: the last forty decide
 class Batcher(Generic[Item, Result, Lane]):
     """The queue of one model.
 
-    A batch is composed as late as possible: only when the device has a lane for it. Nothing waits
-    for company while the device is idle, unless `max_queue_delay_s` says so.
+    A batch is composed as late as possible: only when the device has a lane for it, and more join
+    it until the lane begins. Nothing waits for company while the device is idle, unless
+    `max_queue_delay_s` says so.
 
     Args:
-        run_batch: sends a batch to a lane at once; the future has a result for each item, in
-            order, or what was raised for it.
+        run_batch: sends a batch to a lane at once, as what the lane takes the items from when it
+            begins; the future has a result for each of these, in order, or what was raised for it.
         device: whose lanes the batches run on, and which other batchers may share.
         max_batch_size: items in a batch at most; what the warm-up measured may lower it.
         max_queue_size: places at most: see `Admission`.
@@ -48,7 +50,7 @@ class Batcher(Generic[Item, Result, Lane]):
 
     def __init__(
         self,
-        run_batch: Callable[[Lane, Sequence[Item]], asyncio.Future[Any]],
+        run_batch: Callable[[Lane, Callable[[], Sequence[Item]]], asyncio.Future[Any]],
         *,
         device: Device[Lane],
         max_batch_size: int,
@@ -64,7 +66,7 @@ class Batcher(Generic[Item, Result, Lane]):
         self._device = device
         self._on_batch = on_batch
         self._queue: list[Waiting[Item, Result]] = []
-        self._running: dict[asyncio.Future[Any], list[Waiting[Item, Result]]] = {}
+        self._running: dict[asyncio.Future[Any], OpenBatch[Item, Result]] = {}  # as they were sent
         self._last: dict[Lane, float] = {}  # when a lane was done with the last batch
         self._leave: Callable[[], None] | None = None
 
@@ -81,7 +83,8 @@ class Batcher(Generic[Item, Result, Lane]):
         if self._leave is not None:
             self._leave()
             self._leave = None
-        for waiting in [*self._queue, *chain(*self._running.values())]:
+        sent = chain(*(batch.members for batch in self._running.values()))
+        for waiting in [*self._queue, *sent]:
             fail(waiting.answer, NotReady("the service is shutting down"))
         self._queue.clear()
         for future in self._running:
@@ -166,6 +169,7 @@ class Batcher(Generic[Item, Result, Lane]):
         waiting = Waiting(item, key, loop.time(), answer, ticket)
         self._queue.append(waiting)
         self._device.arrived(self)
+        self._top_up()
         if self.max_queue_delay_s:
             loop.call_later(self.max_queue_delay_s, self._device.pump)
         try:
@@ -176,13 +180,45 @@ class Batcher(Generic[Item, Result, Lane]):
 
     def send(self, lane: Lane, *, narrow: bool) -> bool:
         """Compose a batch and let it run on the lane; whether anything was left to run."""
-        batch = self._compose(narrow)
-        if batch:
-            began = asyncio.get_running_loop().time()
-            future = self._started(lane, [waiting.item for waiting in batch])
-            self._running[future] = batch
-            future.add_done_callback(partial(self._done, lane, narrow, began))
-        return bool(batch)
+        live = self._live()
+        if not live:
+            return False
+        key, now = live[0].key, asyncio.get_running_loop().time()
+        size = self.batch_size(narrow=narrow, within_s=live[0].deadline - now)
+        batch: OpenBatch[Item, Result] = OpenBatch(key, (), narrow=narrow)
+        self._move([waiting for waiting in live if waiting.key == key][:size], batch)
+        future = self._started(lane, batch)
+        self._running[future] = batch
+        future.add_done_callback(partial(self._done, lane, now))
+        return True
+
+    def _top_up(self) -> None:
+        """Let those in the queue join batches that no lane has begun, the first of them first."""
+        now = asyncio.get_running_loop().time()
+        for batch in self._running.values():
+            if not self._queue:
+                return
+            if batch.began is not None:
+                continue
+            size = self.batch_size(narrow=batch.narrow, within_s=batch.deadline - now)
+            equal = [waiting for waiting in self._live() if waiting.key == batch.key]
+            self._move(equal[: max(0, size - len(batch))], batch)
+
+    def _live(self) -> list[Waiting[Item, Result]]:
+        """The queue by urgency, without those who left or, which they are told, are late."""
+        now = asyncio.get_running_loop().time()
+        for waiting in self._queue:
+            if waiting.deadline <= now:
+                fail(waiting.answer, DeadlineExceeded("the deadline passed in the queue"))
+        self._queue = [waiting for waiting in self._queue if not waiting.answer.done()]
+        self._queue.sort(key=lambda waiting: waiting.deadline)
+        return self._queue
+
+    def _move(self, chosen: list[Waiting[Item, Result]], batch: OpenBatch[Item, Result]) -> None:
+        taken = {waiting for waiting in chosen if batch.add(waiting)}
+        for waiting in taken:
+            waiting.ticket.give_back()
+        self._queue = [waiting for waiting in self._queue if waiting not in taken]
 
     def _crowd(self) -> int:
         return len(self._queue) + sum(map(len, self._running.values()))
@@ -190,47 +226,28 @@ class Batcher(Generic[Item, Result, Lane]):
     def _waited_enough(self) -> bool:
         return self.oldest_age() >= self.max_queue_delay_s - CLOCK_S
 
-    def _compose(self, narrow: bool) -> list[Waiting[Item, Result]]:
-        """Take the items of the next batch: the most urgent one, and those with an equal key."""
-        now = asyncio.get_running_loop().time()
-        for waiting in self._queue:
-            if waiting.deadline <= now:
-                fail(waiting.answer, DeadlineExceeded("the deadline passed in the queue"))
-        live = [waiting for waiting in self._queue if not waiting.answer.done()]
-        live.sort(key=lambda waiting: waiting.deadline)
-        self._queue = live
-        if not live:
-            return []
-        equal = [waiting for waiting in live if waiting.key == live[0].key]
-        batch = equal[: self.batch_size(narrow=narrow, within_s=live[0].deadline - now)]
-        chosen = set(batch)
-        self._queue = [waiting for waiting in live if waiting not in chosen]
-        for waiting in batch:
-            waiting.ticket.give_back()
-            waiting.ticket.queue_seconds = now - waiting.since
-            waiting.ticket.batch_size = len(batch)
-        return batch
-
-    def _started(self, lane: Lane, items: list[Item]) -> asyncio.Future[Any]:
+    def _started(self, lane: Lane, batch: OpenBatch[Item, Result]) -> asyncio.Future[Any]:
         try:
-            return self._run_batch(lane, items)
+            return self._run_batch(lane, batch.begin)
         except Exception as error:  # noqa: BLE001  # it belongs to the callers, not to the queue
             failed: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
             failed.set_exception(error)
             return failed
 
-    def _done(self, lane: Lane, narrow: bool, began: float, future: asyncio.Future[Any]) -> None:
+    def _done(self, lane: Lane, sent: float, future: asyncio.Future[Any]) -> None:
         """Give the lane its next batch first, then everyone their answer."""
         batch = self._running.pop(future)
         now = asyncio.get_running_loop().time()
-        seconds = now - max(began, self._last.get(lane, began))  # it may have had to wait there
+        seconds = now - max(sent, self._last.get(lane, sent))  # it may have had to wait there
         self._last[lane] = now
-        crowd = bool(self._queue) or len(batch) == self.batch_size(narrow=narrow)
+        crowd = bool(self._queue) or len(batch) == self.batch_size(narrow=batch.narrow)
         try:
             self._device.left(self, lane, seconds)
         finally:  # whatever becomes of the next
-            settle([waiting.answer for waiting in batch], future)
+            batch.settle(future)
+        if not batch.members:
+            return
         self._on_batch(len(batch), seconds)
         if crowd:  # a lone item tells of none
-            lanes = self.costs.lanes if narrow else 1
+            lanes = self.costs.lanes if batch.narrow else 1
             self.admission.measured(seconds / len(batch) / lanes)

@@ -226,12 +226,16 @@ class Deployment:
         for kind, size in self._engine.memory().items():
             self._metrics.device_memory.labels(self.device.wide.name, kind).set(size)
 
-    def _run_batch(self, lane: Lane, jobs: Sequence[Job]) -> asyncio.Future[list[Outcome]]:
+    def _run_batch(
+        self, lane: Lane, take: Callable[[], Sequence[Job]]
+    ) -> asyncio.Future[list[Outcome]]:
         if self.cores_are_the_device:
-            return lane.run(partial(fulfil, jobs, self._engine.run))
-        return lane.launch(partial(self._begin, jobs))
+            return lane.run(lambda: fulfil(take(), self._engine.run))
+        return lane.launch(lambda: self._begin(take()))
 
     def _begin(self, jobs: Sequence[Job]) -> Callable[[], list[Outcome]]:
+        if not jobs:  # all of them left while the lane was at work
+            return list
         return partial(compute, jobs, self._engine.launch([job.input for job in jobs]))
 
     def _count_batch(self, size: int, seconds: float) -> None:

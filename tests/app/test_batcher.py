@@ -1,7 +1,7 @@
 """The queue: order, identity, deadlines, overload, leaving."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pytest
 
@@ -11,6 +11,7 @@ from app.device import Device
 from app.errors import DeadlineExceeded, Internal, InvalidImage, NotReady
 
 pytestmark = pytest.mark.anyio
+Take = Callable[[], Sequence[str]]
 ERRORS = {"damaged": InvalidImage("damaged"), "broken": ValueError("broken")}
 
 
@@ -25,10 +26,11 @@ class Runner:
         if is_open:
             self.gate.set()
 
-    def send(self, lane: str, items: Sequence[str]) -> asyncio.Future[list[str | Exception]]:
-        return asyncio.ensure_future(self._run(lane, items))
+    def send(self, lane: str, take: Take) -> asyncio.Future[list[str | Exception]]:
+        return asyncio.ensure_future(self._run(lane, take))
 
-    async def _run(self, lane: str, items: Sequence[str]) -> list[str | Exception]:
+    async def _run(self, lane: str, take: Take) -> list[str | Exception]:
+        items = take()
         self.batches.append(list(items))
         self.lanes.append(lane)
         self.entered.set()
@@ -179,9 +181,9 @@ async def test_one_bad_item_fails_alone():
 
 
 async def test_a_missing_result_fails_the_batch_instead_of_shifting_answers():
-    def short(lane: str, items: Sequence[str]) -> asyncio.Future[list[str]]:
+    def short(lane: str, take: Take) -> asyncio.Future[list[str]]:
         future = asyncio.get_running_loop().create_future()
-        future.set_result([item.upper() for item in items][:-1])
+        future.set_result([item.upper() for item in take()][:-1])
         return future
 
     device = Device("wide")
@@ -229,8 +231,8 @@ async def test_a_batch_that_waited_on_its_lane_is_not_charged_with_that():
         await gate.wait()
         return list(items)
 
-    def send_on(lane: str, items: Sequence[str]) -> asyncio.Future[list[str]]:
-        return asyncio.ensure_future(run(items, next(order)))
+    def send_on(lane: str, take: Take) -> asyncio.Future[list[str]]:
+        return asyncio.ensure_future(run(take(), next(order)))
 
     device = Device("wide", depth=2)
     options = {"device": device, "max_batch_size": 1, "max_queue_size": 8}
@@ -250,10 +252,10 @@ async def test_a_batch_that_waited_on_its_lane_is_not_charged_with_that():
 async def test_everyone_is_answered_even_if_the_next_batch_cannot_be_sent(caplog):
     runner = Runner(is_open=False)
 
-    def fails(lane: str, items: Sequence[str]) -> asyncio.Future[list[str | Exception]]:
-        if "next" in items:
+    def fails(lane: str, take: Take) -> asyncio.Future[list[str | Exception]]:
+        if runner.batches:
             raise ValueError("cannot be sent")
-        return runner.send(lane, items)
+        return runner.send(lane, take)
 
     async with Batcher(fails, device=Device("w"), max_batch_size=1, max_queue_size=8) as queue:
         held = asyncio.create_task(send(queue, "held"))
@@ -290,6 +292,58 @@ async def test_short_batches_are_worth_having_at_hand_where_there_is_one_for_eve
         assert not queue.ahead
         runner.gate.set()
         assert await asyncio.gather(held, next_) == ["HELD", "NEXT"]
+
+
+class HandedOver:
+    """Batches on a lane, which begins with each when the test says so."""
+
+    def __init__(self) -> None:
+        self.sent: list[tuple[Take, asyncio.Future[list[str]]]] = []
+
+    def send(self, lane: str, take: Take) -> asyncio.Future[list[str]]:
+        future = asyncio.get_running_loop().create_future()
+        self.sent.append((take, future))
+        return future
+
+    def run(self, number: int) -> list[str]:
+        take, future = self.sent[number]
+        items = list(take())
+        future.set_result([item.upper() for item in items])
+        return items
+
+
+async def test_whoever_comes_joins_the_batch_at_hand_until_its_lane_begins():
+    lane, device = HandedOver(), Device("wide", depth=2)
+    options = {"device": device, "max_batch_size": 3, "max_queue_size": 8}
+    async with Batcher(lane.send, **options) as queue:
+        tasks = []
+        for item in "abcdefg":
+            tasks.append(asyncio.create_task(send(queue, item)))
+            await settle()
+            if item == "a":
+                lane.sent[0][0]()  # the lane begins with it alone
+        tasks[2].cancel()
+        await settle()
+        lane.sent[0][1].set_result(["A"])
+        await settle()
+        assert lane.run(1) == ["b", "d"]  # `c` had its place, and left
+        await settle()
+        assert lane.run(2) == ["e", "f", "g"]
+        await settle()
+        answers = await asyncio.gather(*tasks, return_exceptions=True)
+    assert [one for one in answers if isinstance(one, str)] == list("ABDEFG")
+
+
+async def test_another_kind_does_not_join_the_batch_at_hand():
+    lane, device = HandedOver(), Device("wide", depth=1)
+    options = {"device": device, "max_batch_size": 3, "max_queue_size": 8}
+    async with Batcher(lane.send, **options) as queue:
+        tasks = [asyncio.create_task(send(queue, *each)) for each in ("ax", "by", "cx")]
+        await settle()
+        assert lane.run(0) == ["a", "c"]
+        await settle()
+        assert lane.run(1) == ["b"]
+        assert await asyncio.gather(*tasks) == ["A", "B", "C"]
 
 
 async def test_a_batch_is_no_larger_than_its_most_urgent_item_has_time_for():
