@@ -5,12 +5,19 @@ Knows nothing of batches; whoever runs them tells how long an item takes.
 
 import asyncio
 import random
+from bisect import bisect_right, insort
+from math import inf
+from operator import attrgetter
 from types import TracebackType
 from typing import Self
 
 from app.errors import Overloaded
 
-SMOOTHING = 0.2  # of the measured seconds per item: the last ten batches decide
+MARGIN = 1.1  # of a predicted wait: what is admitted shall be answered
+LEAST_RETRY_S = 0.05
+JITTER = 1.5  # at most: those who were refused together shall not come back together
+
+by_deadline = attrgetter("deadline")
 
 
 class Ticket:
@@ -27,7 +34,8 @@ class Ticket:
         self.queue_seconds = 0.0
         self.batch_size = 0
         self._admission = admission
-        self._holds_place = True
+        self._waits = True
+        self._runs = False
 
     def __enter__(self) -> Self:
         return self
@@ -40,56 +48,97 @@ class Ticket:
     ) -> None:
         self.give_back()
 
+    def run(self) -> None:
+        """Free the place in the queue: a batch has the item now."""
+        if self._waits:
+            self._admission.queued.remove(self)
+            self._admission.running += 1
+            self._waits, self._runs = False, True
+
     def give_back(self) -> None:
-        """Free the place; harmless when it is free already."""
-        if self._holds_place:
-            self._holds_place = False
-            self._admission.depth -= 1
+        """Free whatever the ticket holds; harmless when it holds nothing any more."""
+        if self._waits:
+            self._admission.queued.remove(self)
+        elif self._runs:
+            self._admission.running -= 1
+        self._waits = self._runs = False
 
 
 class Admission:
-    """The places of one queue.
+    """The places of one queue, which is served by deadline.
+
+    Who comes is admitted if by the prediction they are answered in time, and all who were admitted
+    before them still are: the test of earliest-deadline-first scheduling (Liu and Layland, 1973),
+    made on arrival.
 
     Args:
         max_queue_size: places at most, the items that are still being decoded included.
 
     Attributes:
-        depth: places taken: items admitted and not yet in a batch.
-        seconds_per_item: the measured time between two items when many wait.
+        queued: the tickets whose items wait or are being decoded, the nearest deadline first.
+        running: the items that are in batches.
+        seconds_per_item: the time between two items when many wait.
     """
 
     def __init__(self, max_queue_size: int) -> None:
         self.max_queue_size = max_queue_size
-        self.depth = 0
+        self.queued: list[Ticket] = []
+        self.running = 0
         self.seconds_per_item = 0.0
 
-    def predicted_wait(self) -> float:
-        """Seconds that an item admitted now would wait, by the measured drain rate."""
-        return self.depth * self.seconds_per_item
+    @property
+    def depth(self) -> int:
+        """Places taken: items admitted and not yet in a batch."""
+        return len(self.queued)
+
+    @property
+    def full(self) -> bool:
+        """Whether there is no place left."""
+        return self.depth >= self.max_queue_size
+
+    def predicted_wait(self, deadline: float = inf) -> float:
+        """Seconds until an item admitted now with such a deadline would be done."""
+        return (self._before(deadline) + 1) * self.seconds_per_item
 
     def reserve(self, deadline: float) -> Ticket:
         """Take a place in the queue.
 
         Args:
-            deadline: on the clock of the running loop, in seconds.
+            deadline: on the clock of the loop, in seconds.
 
         Raises:
-            Overloaded: the queue is full, or the predicted wait passes the deadline.
+            Overloaded: the queue is full, or somebody would be late.
         """
-        wait = self.predicted_wait()
-        if self.depth >= self.max_queue_size:
-            raise _overloaded("the queue is full", wait)
-        if asyncio.get_running_loop().time() + wait > deadline:
+        if self.full:
+            raise _overloaded("the queue is full", self.predicted_wait())
+        now = asyncio.get_running_loop().time()
+        wait = self.predicted_wait(deadline)
+        # an idle service lets the deadline decide: no measurement is to refuse what it could do
+        if self._before(deadline) and now + MARGIN * wait > deadline:
             raise _overloaded("the predicted wait passes the deadline", wait)
-        self.depth += 1
-        return Ticket(self, deadline)
+        if self._delays(deadline, now):
+            detail = "somebody who was admitted earlier would miss a deadline"
+            raise _overloaded(detail, self.predicted_wait())
+        ticket = Ticket(self, deadline)
+        insort(self.queued, ticket, key=by_deadline)
+        return ticket
 
-    def measured(self, seconds: float) -> None:
-        """Know that an item of a crowd took so long."""
-        before = self.seconds_per_item or seconds
-        self.seconds_per_item = before + SMOOTHING * (seconds - before)
+    def _before(self, deadline: float) -> int:
+        """How many are served before an item with such a deadline."""
+        return self.running + bisect_right(self.queued, deadline, key=by_deadline)
+
+    def _delays(self, deadline: float, now: float) -> bool:
+        """Whether one more with such a deadline makes a later one late, who is not late anyway."""
+        place = bisect_right(self.queued, deadline, key=by_deadline)
+        each = MARGIN * self.seconds_per_item
+        ends = now + each * (self.running + place + 1)  # of the next one, without the new
+        for ticket in self.queued[place:]:
+            if ends <= ticket.deadline < ends + each:
+                return True
+            ends += each
+        return False
 
 
 def _overloaded(detail: str, wait: float) -> Overloaded:
-    jittered = max(wait, 0.05) * random.uniform(1.0, 1.5)  # noqa: S311  # only spreads retries
+    jittered = max(wait, LEAST_RETRY_S) * random.uniform(1.0, JITTER)  # noqa: S311  # spreads retries
     return Overloaded(detail, retry_after_s=jittered)

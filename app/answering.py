@@ -70,7 +70,11 @@ async def _travel(request: Request, deployment: Deployment, ask: Ask) -> Respons
     deployment.refuse_unready()  # before the upload, as all that can be refused by then
     question = ask(deployment)
     began = time.monotonic()
-    data = await _read(request, limits)
+    try:
+        data = await _read(request, limits)
+    except ClientGone:
+        metrics.cancelled.labels(deployment.name, "read").inc()
+        raise
     stages = {"read": time.monotonic() - began}
     trip = Trip(asyncio.get_running_loop().time() + timeout_s, stages)
     try:

@@ -7,15 +7,17 @@ import asyncio
 from collections.abc import Callable, Hashable, Sequence
 from functools import partial
 from itertools import chain
-from math import ceil, inf
+from math import inf
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
 from app.admission import Admission, Ticket
 from app.costs import Costs
 from app.device import Device
+from app.drain import Drain
 from app.errors import DeadlineExceeded, NotReady
 from app.open_batch import OpenBatch
+from app.sizing import Sizing
 from app.waiting import Waiting, fail
 
 Item = TypeVar("Item")
@@ -23,8 +25,6 @@ Result = TypeVar("Result")
 Lane = TypeVar("Lane", bound=Hashable)
 
 CLOCK_S = 0.001  # what a timer may be early by
-SHORT_S = 0.05  # of a batch: a lane would idle for a twentieth of it until it is given the next
-SMOOTHING = 0.05  # of what an item adds to a batch: the last forty decide
 
 
 class Batcher(Generic[Item, Result, Lane]):
@@ -44,8 +44,8 @@ class Batcher(Generic[Item, Result, Lane]):
         on_batch: called with the size and seconds of each batch that ran.
 
     Attributes:
-        costs: what batches cost on the lanes.
-        beside_s: the seconds of a batch that each item adds to these, on the average of late.
+        admission: who is let in, and what wait that predicts.
+        sizing: how many items a batch takes.
     """
 
     def __init__(
@@ -59,9 +59,9 @@ class Batcher(Generic[Item, Result, Lane]):
         on_batch: Callable[[int, float], None] = lambda size, seconds: None,
     ) -> None:
         self.admission = Admission(max_queue_size)
+        self.sizing = Sizing(max_batch_size)
         self.max_queue_delay_s = max_queue_delay_s
-        self.costs = Costs({max_batch_size: 0.0})  # until they are measured
-        self.beside_s = 0.0
+        self._drain = Drain()
         self._run_batch = run_batch
         self._device = device
         self._on_batch = on_batch
@@ -98,7 +98,7 @@ class Batcher(Generic[Item, Result, Lane]):
     @property
     def waiting(self) -> int:
         """The items that may be sent now: none while they wait for company."""
-        complete = not self.max_queue_delay_s or len(self._queue) >= self.batch_size(narrow=False)
+        complete = not self.max_queue_delay_s or len(self._queue) >= self._size(narrow=False)
         return len(self._queue) if complete or self._waited_enough() else 0
 
     @property
@@ -109,44 +109,27 @@ class Batcher(Generic[Item, Result, Lane]):
     @property
     def wide_alone(self) -> bool:
         """Whether an item that is alone is best run on the whole device."""
-        return self.costs.wide_alone
+        return self.sizing.costs.wide_alone
 
     @property
     def wide_only(self) -> bool:
         """Whether the model has no use for narrow lanes."""
-        return not self.costs.narrow
+        return not self.sizing.costs.narrow
 
     @property
     def ahead(self) -> bool:
         """Whether there are batches for all, so short that lanes had better have one at hand."""
-        size = self.batch_size(narrow=True)
-        seconds = self.costs.seconds(size) + size * self.beside_s
-        return self._crowd() >= 2 * self.costs.lanes and seconds < SHORT_S
+        return self.sizing.ahead(self._crowd())
 
     def oldest_age(self) -> float:
         """Seconds that the earliest item in the queue has waited."""
         now = asyncio.get_running_loop().time()
         return max((now - waiting.since for waiting in self._queue), default=0.0)
 
-    def batch_size(self, *, narrow: bool, within_s: float = inf) -> int:
-        """The items of a batch at most.
-
-        Of all that wait or run, each narrow lane has two batches: one runs, one waits for that.
-        Fewer but larger ones would let lanes idle, and be answered in bursts.
-        """
-        best = self.costs.batch_size(narrow=narrow, beside_s=self.beside_s, within_s=within_s)
-        if not narrow:
-            return best
-        return min(best, max(1, ceil(self._crowd() / (2 * self.costs.lanes))))
-
-    def spent_beside(self, seconds: float) -> None:
-        """Know that an item took so long by itself, on the lane that ran its batch."""
-        self.beside_s += SMOOTHING * (seconds - self.beside_s)
-
     def measured(self, costs: Costs) -> None:
         """Go by what the warm-up measured."""
-        self.costs = costs
-        self.admission.seconds_per_item = costs.seconds_per_image
+        self.sizing.measured(costs)
+        self.admission.seconds_per_item = self.sizing.seconds_per_item
 
     async def run(self, ticket: Ticket, item: Item, key: Hashable) -> Result:
         """Wait for a batch of items with an equal key, and return this item's own result.
@@ -184,7 +167,7 @@ class Batcher(Generic[Item, Result, Lane]):
         if not live:
             return False
         key, now = live[0].key, asyncio.get_running_loop().time()
-        size = self.batch_size(narrow=narrow, within_s=live[0].deadline - now)
+        size = self._size(narrow=narrow, within_s=live[0].deadline - now)
         batch: OpenBatch[Item, Result] = OpenBatch(key, (), narrow=narrow)
         self._move([waiting for waiting in live if waiting.key == key][:size], batch)
         future = self._started(lane, batch)
@@ -200,7 +183,7 @@ class Batcher(Generic[Item, Result, Lane]):
                 return
             if batch.began is not None:
                 continue
-            size = self.batch_size(narrow=batch.narrow, within_s=batch.deadline - now)
+            size = self._size(narrow=batch.narrow, within_s=batch.deadline - now)
             equal = [waiting for waiting in self._live() if waiting.key == batch.key]
             self._move(equal[: max(0, size - len(batch))], batch)
 
@@ -217,11 +200,14 @@ class Batcher(Generic[Item, Result, Lane]):
     def _move(self, chosen: list[Waiting[Item, Result]], batch: OpenBatch[Item, Result]) -> None:
         taken = {waiting for waiting in chosen if batch.add(waiting)}
         for waiting in taken:
-            waiting.ticket.give_back()
+            waiting.ticket.run()
         self._queue = [waiting for waiting in self._queue if waiting not in taken]
 
     def _crowd(self) -> int:
         return len(self._queue) + sum(map(len, self._running.values()))
+
+    def _size(self, *, narrow: bool, within_s: float = inf) -> int:
+        return self.sizing.batch_size(self._crowd(), narrow=narrow, within_s=within_s)
 
     def _waited_enough(self) -> bool:
         return self.oldest_age() >= self.max_queue_delay_s - CLOCK_S
@@ -240,14 +226,23 @@ class Batcher(Generic[Item, Result, Lane]):
         now = asyncio.get_running_loop().time()
         seconds = now - max(sent, self._last.get(lane, sent))  # it may have had to wait there
         self._last[lane] = now
-        crowd = bool(self._queue) or len(batch) == self.batch_size(narrow=batch.narrow)
         try:
             self._device.left(self, lane, seconds)
         finally:  # whatever becomes of the next
             batch.settle(future)
-        if not batch.members:
-            return
-        self._on_batch(len(batch), seconds)
-        if crowd:  # a lone item tells of none
-            lanes = self.costs.lanes if batch.narrow else 1
-            self.admission.measured(seconds / len(batch) / lanes)
+        if batch.members:
+            self._measure(batch, seconds, now)
+
+    def _measure(self, batch: OpenBatch[Item, Result], seconds: float, now: float) -> None:
+        size, sizing = len(batch), self.sizing
+        self._on_batch(size, seconds)
+        sizing.went_well(size)
+        self._drain.batch_ended(
+            now,
+            taken_s=seconds,
+            cost_s=sizing.cost(size, narrow=batch.narrow),
+            lanes=sizing.costs.lanes if batch.narrow else 1,
+            busy=self._device.busy,
+        )
+        per_item = sizing.seconds_per_item * self._drain.slowness
+        self.admission.seconds_per_item = max(per_item, sizing.elsewhere_s)

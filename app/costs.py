@@ -34,19 +34,14 @@ class Costs:
         return not self.narrow or self.wide[1] < self.narrow[1]
 
     @property
-    def seconds_per_image(self) -> float:
-        """The seconds between two images when many wait, on the lanes that are meant for it."""
-        narrow = min(map(_per_image, self.narrow.items()), default=inf) / self.lanes
-        return min(map(_per_image, self.wide.items())) if narrow == inf else narrow
-
-    @property
     def slowest(self) -> float:
         """The seconds of the slowest batch that was measured."""
         return max([*self.wide.values(), *self.narrow.values()])
 
-    def seconds(self, size: int) -> float:
-        """The seconds of a batch of any size on a narrow lane: those of the next measured one."""
-        return min(seconds for known, seconds in self.narrow.items() if known >= size)
+    def seconds(self, size: int, *, narrow: bool) -> float:
+        """The seconds of a batch of any size on a lane: those of the next measured one."""
+        table = self.narrow if narrow else self.wide
+        return min((seconds for known, seconds in table.items() if known >= size), default=0.0)
 
     def batch_size(self, *, narrow: bool, beside_s: float = 0.0, within_s: float = inf) -> int:
         """The images of a batch at most: the best for throughput whose latency fits.

@@ -17,9 +17,11 @@ from app.costs import Costs, Table
 from app.device import Device
 from app.errors import NotReady, Overloaded
 from app.images import Photo
-from app.jobs import Job, Outcome, Question, compute, fulfil
+from app.isolation import Cause
+from app.jobs import Job, Question
 from app.lanes import Lane
 from app.metrics import Metrics
+from app.runner import Runner, lost
 from app.schemas import Task
 from app.seam import EngineSeam, ModelInfo
 from app.trips import Trip
@@ -38,12 +40,14 @@ class Deployment:
         engine: loads and runs it, on the device's lanes only.
         device: its lanes, shared with the other models there.
         pool: the image threads.
+        image_threads: how many these are.
         metrics: where its series are.
         max_batch_size: an upper bound; the measured costs may choose less.
         max_queue_size: images waiting at most.
         max_queue_delay_s: how long a lone image waits for company.
         decode: `app.images.decode`, with its limits.
         warm_up_s: how long the warm-up may take, in seconds.
+        on_lost: called when the device computes nothing any more.
     """
 
     def __init__(  # noqa: PLR0913  # the composition root calls it, by name
@@ -54,19 +58,22 @@ class Deployment:
         engine: EngineSeam,
         device: Device[Lane],
         pool: Executor,
+        image_threads: int,
         metrics: Metrics,
         max_batch_size: int,
         max_queue_size: int,
         max_queue_delay_s: float,
         decode: Callable[..., Photo],
         warm_up_s: float,
+        on_lost: Callable[[Exception], None],
     ) -> None:
         self.name = name
         self.task = task
         self.device = device
         self.status: Status = "waiting"
+        self._runner = Runner(engine, device, self._split, on_lost)
         self.batcher: Batcher[Job, Job, Lane] = Batcher(
-            self._run_batch,
+            lambda lane, take: self._runner.send(lane, take, whole=self.cores_are_the_device),
             device=device,
             max_batch_size=max_batch_size,
             max_queue_size=max_queue_size,
@@ -79,6 +86,7 @@ class Deployment:
         self._info: ModelInfo | None = None
         self._engine = engine
         self._pool = pool
+        self._image_threads = image_threads
         self._metrics = metrics
 
     @property
@@ -102,6 +110,8 @@ class Deployment:
     @property
     def reason_dead(self) -> str | None:
         """Why only a restart can help, or None."""
+        if self.device.lost is not None:
+            return f"{self.device.wide.name} has failed: {self.device.lost}"
         if not self.batcher.alive:
             return f"the queue of {self.name} has stopped"
         for lane in self.device.lanes:
@@ -114,7 +124,7 @@ class Deployment:
     @property
     def cores_are_the_device(self) -> bool:
         """Whether what computes also decodes and encodes: an image is then one piece of work."""
-        return bool(self.batcher.costs.narrow)
+        return bool(self.batcher.sizing.costs.narrow)
 
     async def start(self) -> None:
         """Load the model and warm it up, on the lanes; `status` tells how far it is.
@@ -164,15 +174,16 @@ class Deployment:
         if self.status != "ready":
             self._metrics.rejections.labels(self.name, "not_ready").inc()
             raise NotReady(f"the model {self.name} is {self.status}", retry_after_s=1.0)
+        if self.device.lost is not None:
+            self._metrics.rejections.labels(self.name, "not_ready").inc()
+            raise lost()
 
     def reserve(self, deadline: float) -> Ticket:
         """A place in the queue, or an error that is counted with its reason."""
         try:
             return self.batcher.admission.reserve(deadline)
         except Overloaded:
-            admission = self.batcher.admission
-            full = admission.depth >= admission.max_queue_size
-            reason = "queue_full" if full else "predicted_wait"
+            reason = "queue_full" if self.batcher.admission.full else "predicted_wait"
             self._metrics.rejections.labels(self.name, reason).inc()
             raise
 
@@ -195,9 +206,10 @@ class Deployment:
         )
         job = Job(question, trip, make_photo)
         whole = self.cores_are_the_device
+        seconds = 0.0  # of image threads
         with self.reserve(trip.deadline) as ticket:
             if not whole:
-                await self.in_pool(trip, "decode", job.decode)
+                seconds += await self.in_pool(trip, "decode", job.decode)
             trip.place = "queue"
             shape = () if whole else job.photo.pixels.shape
             await self.batcher.run(ticket, job, (question.kind.__name__, shape))
@@ -206,17 +218,23 @@ class Deployment:
         metrics, pixels = self._metrics, job.photo.width * job.photo.height
         metrics.of(metrics.image_pixels, self.name).observe(pixels)
         if whole:
-            self.batcher.spent_beside(trip.stages["decode"] + trip.stages["encode"])
+            self.batcher.sizing.spent_beside(trip.stages["decode"] + trip.stages["encode"])
         else:
-            await self.in_pool(trip, "encode", job.encode)
+            seconds += await self.in_pool(trip, "encode", job.encode)
+            self.batcher.sizing.spent_elsewhere(seconds / self._image_threads)
         return job.body
 
-    async def in_pool(self, trip: Trip, stage: str, work: Callable[[], None]) -> None:
-        """Do one stage of a trip in an image thread; waiting for a thread counts as the stage."""
+    async def in_pool(self, trip: Trip, stage: str, work: Callable[[], None]) -> float:
+        """Do one stage of a trip in an image thread; the seconds that it took there.
+
+        In the trip, waiting for a thread counts as the stage.
+        """
         trip.place = stage
         began = time.monotonic()
         await asyncio.get_running_loop().run_in_executor(self._pool, work)
+        seconds = trip.stages[stage]
         trip.stages[stage] = time.monotonic() - began
+        return seconds
 
     def refresh(self) -> None:
         """Set the gauges that change without an event, just before they are read."""
@@ -226,17 +244,12 @@ class Deployment:
         for kind, size in self._engine.memory().items():
             self._metrics.device_memory.labels(self.device.wide.name, kind).set(size)
 
-    def _run_batch(
-        self, lane: Lane, take: Callable[[], Sequence[Job]]
-    ) -> asyncio.Future[list[Outcome]]:
-        if self.cores_are_the_device:
-            return lane.run(lambda: fulfil(take(), self._engine.run))
-        return lane.launch(lambda: self._begin(take()))
-
-    def _begin(self, jobs: Sequence[Job]) -> Callable[[], list[Outcome]]:
-        if not jobs:  # all of them left while the lane was at work
-            return list
-        return partial(compute, jobs, self._engine.launch([job.input for job in jobs]))
+    def _split(self, cause: Cause, size: int) -> None:
+        """Count that a batch was cut; what did not fit is not tried again soon."""
+        self._metrics.batch_splits.labels(cause).inc()
+        if cause == "out_of_memory":
+            self._metrics.out_of_memory.inc()
+            self.batcher.sizing.out_of_memory(size)
 
     def _count_batch(self, size: int, seconds: float) -> None:
         metrics = self._metrics

@@ -60,11 +60,15 @@ class Device(Generic[Lane]):
         wide: the lane over the whole device.
         narrow: a lane for each core; none where the device is not made of cores.
         depth: batches that the wide lane holds; with 2, one is staged while another runs.
+
+    Attributes:
+        lost: why it computes nothing any more, or None.
     """
 
     def __init__(self, wide: Lane, narrow: Sequence[Lane] = (), *, depth: int = 1) -> None:
         self.wide = wide
         self.narrow = tuple(narrow)
+        self.lost: str | None = None
         self._depth = depth
         self._running: Counter[Lane] = Counter()
         self._used: dict[Queue[Lane], float] = {}
@@ -74,6 +78,12 @@ class Device(Generic[Lane]):
     def lanes(self) -> tuple[Lane, ...]:
         """All of them, the wide one first."""
         return (self.wide, *self.narrow)
+
+    @property
+    def busy(self) -> bool:
+        """Whether no lane is idle that could help: the wide one runs, or all the narrow ones."""
+        narrow = bool(self.narrow) and all(self._running[lane] for lane in self.narrow)
+        return narrow or bool(self._running[self.wide])
 
     def join(self, queue: Queue[Lane]) -> Callable[[], None]:
         """Let a queue use the device; the function that is returned lets it leave."""

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from app.answers import Said, Scores, answer_to
+from app.faults import told_apart
 from app.pipeline import Graphs, Pipeline, queues_of
 from app.placement import folder_or_id, input_of, pick_dtype, resolve_device
 from app.schemas import Task
@@ -165,15 +166,20 @@ class Engine:
         Call it once. On a GPU both are for the thread that warmed up; a second batch is then
         staged while the first computes. The stages are the device's own time, without what a batch
         waits for the one before it.
+
+        Raises:
+            OutOfMemory, DeviceLost: as the seam says; either function may raise.
         """
         answer = answer_to(inputs, self._scores)
         compute = partial(self._compute, inputs)
-        collect = self._pipeline.launch([one.pixels for one in inputs], compute, answer.reduce)
+        with told_apart(self._device):
+            collect = self._pipeline.launch([one.pixels for one in inputs], compute, answer.reduce)
 
         def batch() -> Batch:
-            results, stages = collect()
-            began = time.monotonic()
-            outputs = answer.outputs(results)
+            with told_apart(self._device):
+                results, stages = collect()
+                began = time.monotonic()
+                outputs = answer.outputs(results)
             stages["postprocess"] += time.monotonic() - began
             return Batch(outputs, stages)
 

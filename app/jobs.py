@@ -9,11 +9,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
+from app.errors import Overloaded
 from app.images import Photo
-from app.seam import Batch, EngineInput, EngineOutput
+from app.isolation import OnSplit, Run, isolated
+from app.seam import Batch, EngineInput, EngineOutput, OutOfMemory
 from app.trips import Trip
 
 Value = TypeVar("Value")
+NO_MEMORY_RETRY_S = 5.0  # others may have given some back
 
 
 @dataclass(frozen=True)
@@ -83,24 +86,43 @@ class Job:
         return value
 
 
-Outcome = Job | Exception  # a job that went well, or why it did not
+Outcome = Job | BaseException  # a job that went well, or why it did not
 
 
-def compute(jobs: Sequence[Job], batch: Callable[[], Batch]) -> list[Outcome]:
-    """Let decoded jobs of one kind and shape be computed."""
+def compute(
+    jobs: Sequence[Job], run: Run, on_split: OnSplit, begun: Callable[[], Batch] | None = None
+) -> list[Outcome]:
+    """Let decoded jobs of one kind and shape be computed; who is at fault fails alone.
+
+    See `isolated` for the arguments, and for what is raised.
+    """
     for job in jobs:
         job.trip.place = "compute"
-    outputs, stages = batch()
-    for job, output in zip(jobs, outputs, strict=True):
-        job.computed(output, stages)
-    return list(jobs)
+    outcomes: list[Outcome] = []
+    found = isolated([job.input for job in jobs], run, on_split, begun)
+    for job, one in zip(jobs, found, strict=True):
+        if isinstance(one, OutOfMemory):
+            outcomes.append(no_memory())
+        elif isinstance(one, BaseException):
+            outcomes.append(one)
+        else:
+            job.computed(*one)
+            outcomes.append(job)
+    return outcomes
 
 
-def fulfil(jobs: Sequence[Job], run: Callable[[Sequence[EngineInput]], Batch]) -> list[Outcome]:
+def no_memory() -> Overloaded:
+    """What the caller is told of an image that does not fit into the device's memory by itself."""
+    return Overloaded(
+        "the device has no memory for this image now", retry_after_s=NO_MEMORY_RETRY_S
+    )
+
+
+def fulfil(jobs: Sequence[Job], run: Run, on_split: OnSplit) -> list[Outcome]:
     """Do all the work of jobs of one kind, on the thread that calls; in their order.
 
-    One that cannot be decoded or encoded fails alone, the rest go on. Images of a network that
-    takes any size may differ in shape; equal ones share a run.
+    One that cannot be decoded, computed or encoded fails alone, the rest go on. Images of a network
+    that takes any size may differ in shape; equal ones share a run.
     """
     outcomes: dict[Job, Outcome] = {}
     shapes: defaultdict[tuple[int, ...], list[Job]] = defaultdict(list)
@@ -108,12 +130,9 @@ def fulfil(jobs: Sequence[Job], run: Callable[[Sequence[EngineInput]], Batch]) -
         if _tried(job, job.decode, outcomes):
             shapes[job.photo.pixels.shape].append(job)
     for equal in shapes.values():
-        try:
-            compute(equal, lambda: run([job.input for job in equal]))  # noqa: B023  # called at once
-        except Exception as error:  # noqa: BLE001  # it belongs to the callers
-            outcomes |= dict.fromkeys(equal, error)
-        else:
-            for job in equal:
+        for job, outcome in zip(equal, compute(equal, run, on_split), strict=True):
+            outcomes[job] = outcome
+            if outcome is job:
                 _tried(job, job.encode, outcomes)
     return [outcomes[job] for job in jobs]
 

@@ -47,7 +47,8 @@ async def running(
 ) -> AsyncIterator[dict[str, Any]]:
     """Run what was planned; the requests' state is given. The models load in the background."""
     async with AsyncExitStack() as stack:
-        pool = ThreadPoolExecutor(cores.image_threads(), "images")
+        threads = cores.image_threads()
+        pool = ThreadPoolExecutor(threads, "images")
         stack.callback(pool.shutdown, cancel_futures=True)
         device = lanes_of(plan.device, metrics)
         for lane in device.lanes:
@@ -60,8 +61,10 @@ async def running(
                 engine=make_engine(),
                 device=device,
                 pool=pool,
+                image_threads=threads,
                 metrics=metrics,
                 warm_up_s=WARM_UP_S / len(plan.engines),
+                on_lost=on_fatal,
                 **plan.queue,
             )
             await stack.enter_async_context(deployments[task].batcher)

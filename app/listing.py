@@ -45,7 +45,8 @@ def describe(deployment: Deployment) -> ModelResponse:
         return known
     info = deployment.info
     size = info.preprocessing.input_size
-    costs = deployment.batcher.costs
+    sizing = deployment.batcher.sizing
+    costs = sizing.costs
     tables: tuple[tuple[Literal["wide", "narrow"], Table], ...] = (
         ("wide", costs.wide),
         ("narrow", costs.narrow),
@@ -58,7 +59,7 @@ def describe(deployment: Deployment) -> ModelResponse:
             "dtype": info.dtype,
             "runtime": info.runtime,
             "parameters": info.parameters,
-            "max_batch_size": costs.batch_size(narrow=bool(costs.narrow)),
+            "max_batch_size": sizing.largest,
             "batch_costs": [
                 BatchCost(lane=lane, batch_size=size, seconds=seconds)
                 for lane, table in tables

@@ -30,7 +30,8 @@ OUTCOMES = (
     "deadline_exceeded", "client_gone", "internal",
 )  # fmt: skip
 REASONS = ("queue_full", "predicted_wait", "not_ready")
-PLACES = ("decode", "queue", "compute", "encode")
+SPLITS = ("error", "out_of_memory")
+PLACES = ("read", "decode", "queue", "compute", "encode")
 
 OfAll = Literal["livesum", "livemax"]
 Series = TypeVar("Series", Counter, Gauge, Histogram)
@@ -150,6 +151,14 @@ class Metrics:
         self.device_busy = self._counter(
             "device_busy_seconds_total", "Time the device's lane was at work", "device"
         )
+        self.out_of_memory = self._counter(
+            "out_of_memory_total", "Batches that the memory had no room for"
+        )
+        self.batch_splits = self._counter(
+            "batch_splits_total", "Batches cut in halves to be run again", "cause"
+        )
+        for cause in SPLITS:
+            self.batch_splits.labels(cause)
         self.device_memory = self._gauge(
             "device_memory_bytes", "Memory of the device", "device", "kind", of_all="livesum"
         )

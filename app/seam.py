@@ -96,8 +96,20 @@ class ModelInfo:
     runtime: str = "torch"
 
 
+class OutOfMemory(Exception):
+    """The device has no memory for a batch; a smaller one may fit."""
+
+
+class DeviceLost(Exception):
+    """The device computes nothing any more, until the process is started anew."""
+
+
 class EngineSeam(Protocol):
-    """What the service asks of an engine."""
+    """What the service asks of an engine.
+
+    Of what it raises, `OutOfMemory` and `DeviceLost` have a meaning of their own; anything else is
+    taken to be the fault of one of the inputs.
+    """
 
     def load(self) -> ModelInfo:
         """Read the checkpoint and place the network on the device."""

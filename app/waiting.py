@@ -40,7 +40,7 @@ def settle(answers: list[asyncio.Future[Result]], future: asyncio.Future[Any]) -
     except Exception as error:  # noqa: BLE001  # it belongs to the callers, not to the queue
         pairs = [(answer, error) for answer in answers]
     for answer, result in pairs:
-        if not isinstance(result, Exception):
+        if not isinstance(result, BaseException):
             if not answer.done():
                 answer.set_result(result)
         else:
@@ -53,7 +53,7 @@ def fail(answer: asyncio.Future[Result], error: Exception) -> None:
         answer.set_exception(error)
 
 
-def _internal(cause: Exception) -> Internal:
-    error = Internal("the batch failed")
+def _internal(cause: BaseException) -> Internal:
+    error = Internal("the image could not be computed")
     error.__cause__ = cause
     return error

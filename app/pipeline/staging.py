@@ -75,15 +75,19 @@ class Pipeline:
         """
         began = time.monotonic()
         slot = self._slot()
-        with self._queues.here():
-            batch, copying = slot.stage(images)
-            staged = time.monotonic()
-            marks = [self._queues.mark()]
-            said = compute(batch)
-            marks.append(self._queues.mark())
-            # into pinned memory, as `to` has it when it does not wait
-            results = [one.to("cpu", non_blocking=True) for one in reduce(said)]
-            marks.append(self._queues.mark())
+        try:
+            with self._queues.here():
+                batch, copying = slot.stage(images)
+                staged = time.monotonic()
+                marks = [self._queues.mark()]
+                said = compute(batch)
+                marks.append(self._queues.mark())
+                # into pinned memory, as `to` has it when it does not wait
+                results = [one.to("cpu", non_blocking=True) for one in reduce(said)]
+                marks.append(self._queues.mark())
+        except BaseException:
+            self._idle.append(slot)  # what was copied to it nobody will read
+            raise
 
         def collect() -> Collected:
             start, computed, done = marks

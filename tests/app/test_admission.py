@@ -28,12 +28,61 @@ async def test_a_full_queue_refuses_with_a_time_to_retry():
 async def test_a_wait_that_passes_the_deadline_is_refused_on_arrival():
     admission = Admission(max_queue_size=8)
     admission.seconds_per_item = 5.0
-    with admission.reserve(later()):
-        assert admission.predicted_wait() == pytest.approx(5.0)
+    with admission.reserve(later(8.0)):
+        assert admission.predicted_wait() == pytest.approx(10.0)
         with pytest.raises(Overloaded, match="deadline") as refused:
-            admission.reserve(later(4.0))
-        assert 5.0 <= refused.value.retry_after_s <= 7.5
-        admission.reserve(later(6.0)).give_back()
+            admission.reserve(later(10.5))
+        assert 10.0 <= refused.value.retry_after_s <= 15.0
+        admission.reserve(later(70.0)).give_back()
+
+
+async def test_where_nobody_waits_the_deadline_decides_and_not_a_prediction():
+    admission = Admission(max_queue_size=8)
+    admission.seconds_per_item = 5.0
+    admission.reserve(later(1.0)).give_back()
+
+
+async def test_who_is_more_urgent_goes_first_but_makes_nobody_late():
+    admission = Admission(max_queue_size=8)
+    admission.seconds_per_item = 1.0
+    patient, soon = admission.reserve(later(60.0)), admission.reserve(later(2.0))
+    assert admission.queued == [soon, patient]
+    with pytest.raises(Overloaded, match="somebody who was admitted earlier"):
+        admission.reserve(later(1.9))
+    admission.reserve(later(30.0))  # between the two: `patient` has time
+    assert admission.depth == 3
+
+
+async def test_who_is_late_already_refuses_nobody_else():
+    admission = Admission(max_queue_size=8)
+    admission.seconds_per_item = 0.1
+    running, late = admission.reserve(later()), admission.reserve(later(0.5))
+    running.run()
+    admission.seconds_per_item = 5.0  # the device has slowed down
+    late.deadline += 7.0
+    admission.reserve(later(60.0)).give_back()
+    with pytest.raises(Overloaded):
+        admission.reserve(later(7.0))
+
+
+async def test_an_item_in_a_batch_leaves_its_place_and_counts_until_it_is_done():
+    admission = Admission(max_queue_size=1)
+    admission.seconds_per_item = 1.0
+    with admission.reserve(later()) as ticket:
+        ticket.run()
+        ticket.run()
+        assert (admission.depth, admission.running) == (0, 1)
+        assert admission.predicted_wait() == pytest.approx(2.0)
+        admission.reserve(later()).give_back()
+    assert (admission.depth, admission.running) == (0, 0)
+
+
+async def test_who_left_before_the_batch_does_not_run():
+    admission = Admission(max_queue_size=1)
+    ticket = admission.reserve(later())
+    ticket.give_back()
+    ticket.run()
+    assert (admission.depth, admission.running) == (0, 0)
 
 
 async def test_a_place_is_given_back_once():
@@ -43,12 +92,3 @@ async def test_a_place_is_given_back_once():
         ticket.give_back()
         assert admission.depth == 1
     assert admission.depth == 0
-
-
-async def test_the_drain_rate_follows_what_is_measured():
-    admission = Admission(max_queue_size=8)
-    admission.measured(0.5)
-    assert admission.seconds_per_item == 0.5
-    for _ in range(50):
-        admission.measured(0.1)
-    assert admission.seconds_per_item == pytest.approx(0.1, rel=0.01)

@@ -268,32 +268,6 @@ async def test_everyone_is_answered_even_if_the_next_batch_cannot_be_sent(caplog
             await next_
 
 
-async def test_what_an_item_adds_to_a_batch_is_an_average_of_late():
-    async with batcher(Runner()) as queue:
-        queue.measured(Costs({1: 0.010, 2: 0.011}))
-        assert queue.batch_size(narrow=False) == 2
-        for _ in range(200):
-            queue.spent_beside(0.5)
-        assert queue.beside_s == pytest.approx(0.5, rel=0.01)
-        assert queue.batch_size(narrow=False) == 1
-
-
-async def test_short_batches_are_worth_having_at_hand_where_there_is_one_for_every_lane():
-    runner = Runner(is_open=False)
-    async with batcher(runner) as queue:
-        queue.measured(Costs({1: 0.010}, {1: 0.012}, lanes=1))
-        held = asyncio.create_task(send(queue, "held"))
-        await runner.entered.wait()
-        assert not queue.ahead
-        next_ = asyncio.create_task(send(queue, "next"))
-        await settle()
-        assert queue.ahead
-        queue.measured(Costs({1: 0.10}, {1: 0.12}, lanes=1))
-        assert not queue.ahead
-        runner.gate.set()
-        assert await asyncio.gather(held, next_) == ["HELD", "NEXT"]
-
-
 class HandedOver:
     """Batches on a lane, which begins with each when the test says so."""
 
@@ -387,8 +361,9 @@ async def test_waiting_for_company_leaves_the_device_to_the_other_queue():
 
 async def test_waiting_for_company_does_not_count_as_the_cost_of_an_item():
     async with batcher(Runner(), max_queue_delay_s=0.5) as queue:
+        queue.measured(Costs({1: 0.2, 4: 0.4}))
         await send(queue, "a")
-    assert queue.admission.seconds_per_item < 0.4
+    assert queue.admission.seconds_per_item <= 0.1
 
 
 async def test_company_is_not_waited_for_longer_than_the_delay():
@@ -432,11 +407,35 @@ async def test_a_ticket_tells_how_its_item_travelled():
     assert sizes == [1]
 
 
-async def test_the_drain_rate_is_that_of_a_crowd():
-    runner = Runner()
-    async with batcher(runner, max_batch_size=2) as queue:
-        queue.admission.seconds_per_item = 0.5
+async def test_a_batch_that_was_quicker_than_measured_lowers_the_prediction():
+    async with batcher(Runner()) as queue:
+        queue.measured(Costs({1: 50.0, 4: 100.0}))
+        assert queue.admission.seconds_per_item == 25.0
         await send(queue, "alone")
-        assert queue.admission.seconds_per_item == 0.5
-        await asyncio.gather(send(queue, "a"), send(queue, "b"))
-        assert queue.admission.seconds_per_item < 0.5
+        assert queue.admission.seconds_per_item < 1.0
+
+
+async def test_a_crowd_tells_how_slow_the_device_has_become():
+    runner = Runner(is_open=False)
+    async with batcher(runner, max_batch_size=1, max_queue_size=64) as queue:
+        queue.measured(Costs({1: 1e-9}))
+        items = [asyncio.create_task(send(queue, str(number))) for number in range(40)]
+        await runner.entered.wait()
+        runner.gate.set()
+        await asyncio.gather(*items)
+        assert queue.admission.seconds_per_item > 1e-9
+        assert queue.admission.running == queue.admission.depth == 0
+
+
+async def test_an_item_in_a_batch_has_left_the_queue_and_still_counts_for_the_wait():
+    runner = Runner(is_open=False)
+    async with batcher(runner, max_batch_size=1) as queue:
+        queue.measured(Costs({1: 2.0}))
+        running = asyncio.create_task(send(queue, "running"))
+        await runner.entered.wait()
+        queued = asyncio.create_task(send(queue, "queued"))
+        await settle()
+        assert (queue.admission.depth, queue.admission.running) == (1, 1)
+        assert queue.admission.predicted_wait() == pytest.approx(6.0)
+        runner.gate.set()
+        await asyncio.gather(running, queued)

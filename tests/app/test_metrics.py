@@ -33,6 +33,8 @@ LABELS = {  # of every series that the service exposes, by name and type
     ("deadline_missed_total", "counter"): {"model", "where"},
     ("device_busy_seconds_total", "counter"): {"device"},
     ("device_memory_bytes", "gauge"): {"device", "kind"},
+    ("out_of_memory_total", "counter"): set(),
+    ("batch_splits_total", "counter"): {"cause"},
     ("ready", "gauge"): set(),
     ("model_info", "gauge"): {"model", "task", "device", "dtype"},
     ("model_load_seconds", "gauge"): {"model"},

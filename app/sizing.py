@@ -1,0 +1,98 @@
+"""Owns how many items a batch takes: by what batches cost, by the crowd, and by memory.
+
+Knows nothing of who waits, nor of how a batch is run.
+"""
+
+from math import ceil, inf
+
+from app.costs import Costs
+
+SHORT_S = 0.05  # of a batch: a lane would idle for a twentieth of it until it is given the next
+SMOOTHING = 0.05  # of what an item adds to a batch: the last forty decide
+WELL = 50  # batches as large as memory allowed: then one more item is tried
+
+
+class Sizing:
+    """The sizes of one queue's batches.
+
+    Args:
+        max_batch_size: items in a batch at most; what the warm-up measures may lower it.
+
+    Attributes:
+        costs: what batches cost on the lanes.
+        beside_s: the seconds of a batch that each item adds to these, on the average of late.
+        elsewhere_s: the seconds between two items that other threads than the lanes allow, who
+            decode and encode, on the average of late; 0 where the lanes do that.
+        limit: items in a batch at most, since more did not fit into the device's memory.
+    """
+
+    def __init__(self, max_batch_size: int) -> None:
+        self.costs = Costs({max_batch_size: 0.0})  # until they are measured
+        self.beside_s = 0.0
+        self.elsewhere_s = 0.0
+        self.limit = self._most = max_batch_size
+        self._well = 0
+
+    @property
+    def largest(self) -> int:
+        """The items of a batch when many wait."""
+        return self._best(narrow=bool(self.costs.narrow))
+
+    @property
+    def seconds_per_item(self) -> float:
+        """The seconds between two items when many wait and the device is all theirs."""
+        narrow, size = bool(self.costs.narrow), self.largest
+        lanes = self.costs.lanes if narrow else 1
+        return self.cost(size, narrow=narrow) / size / lanes
+
+    def measured(self, costs: Costs) -> None:
+        """Go by what the warm-up measured."""
+        self.costs = costs
+
+    def spent_beside(self, seconds: float) -> None:
+        """Know that an item took so long by itself, on the lane that ran its batch."""
+        self.beside_s += SMOOTHING * (seconds - self.beside_s)
+
+    def spent_elsewhere(self, seconds: float) -> None:
+        """Know that other threads would give the lanes one item in so many seconds."""
+        self.elsewhere_s += SMOOTHING * (seconds - self.elsewhere_s)
+
+    def cost(self, size: int, *, narrow: bool) -> float:
+        """The seconds that a batch should take on its lane."""
+        return self.costs.seconds(size, narrow=narrow) + size * self.beside_s
+
+    def batch_size(self, crowd: int, *, narrow: bool, within_s: float = inf) -> int:
+        """The items of a batch at most.
+
+        Of all that wait or run, each narrow lane has two batches: one runs, one waits for that.
+        Fewer but larger ones would let lanes idle, and be answered in bursts.
+
+        Args:
+            crowd: how many wait or run.
+            narrow: for which lanes.
+            within_s: the seconds that the most urgent item has left.
+        """
+        best = self._best(narrow=narrow, within_s=within_s)
+        return min(best, max(1, ceil(crowd / (2 * self.costs.lanes)))) if narrow else best
+
+    def ahead(self, crowd: int) -> bool:
+        """Whether there are batches for all, so short that lanes had better have one at hand."""
+        if crowd < 2 * self.costs.lanes:
+            return False
+        return self.cost(self.batch_size(crowd, narrow=True), narrow=True) < SHORT_S
+
+    def out_of_memory(self, size: int) -> None:
+        """Know that so many items did not fit."""
+        self.limit, self._well = max(1, min(self.limit, size // 2)), 0
+
+    def went_well(self, size: int) -> None:
+        """Know that a batch of so many has been run: after many, memory may allow one more."""
+        if size < self.limit or self.limit == self._most:
+            return
+        self._well += 1
+        if self._well == WELL:
+            self.limit, self._well = self.limit + 1, 0
+
+    def _best(self, *, narrow: bool, within_s: float = inf) -> int:
+        size = self.costs.batch_size(narrow=narrow, beside_s=self.beside_s, within_s=within_s)
+        return min(size, self.limit)
