@@ -2,24 +2,27 @@
 
     {"do": "closed", "port": 8000, "requests": [FILE...], "concurrency": 32, "warm_s": .5, "s": 3}
     {"do": "open", "port": 8000, "requests": [FILE...], "rate": 350.0, "seed": 0, ...}
+    {"do": "phases", "port": 8000, "requests": [FILE...], "phases": [{"rate": 2.0, "seconds": 10,
+     "even": true}, {"rate": 25.0, "seconds": 60}], "connections": 500, "seed": 0}
 
-Says "begin" and "end" when the part that counts does, then how it went. Knows nothing of servers.
+Says "begin" and "end" when the part that counts does, or "phase" when one begins, then how it
+went. Knows nothing of servers.
 """
 
 import json
 import os
-import random
 import sys
 import time
 from base64 import b64encode
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+from bench.serving.arrivals import Phase, poisson
+from bench.serving.phases import in_phases
 from bench.serving.wire import Answer, Connection, Wire
 
-PATIENCE_S = 30.0  # for what is still in flight when an open loop has sent its last
 Say = Callable[..., None]
 
 
@@ -56,18 +59,9 @@ def closed(wire: Wire, say: Say, concurrency: int, warm_s: float, seconds: float
             began, begins = True, now
             say("begin")
     say("end")
-    for _ in remaining(wire):  # the server shall have nothing left to do when the next one is asked
+    for _ in wire.remaining():  # nothing is left for the server to do when the next is asked
         pass
     return tally
-
-
-def poisson(rate: float, seconds: float, seed: int) -> Iterator[float]:
-    """Seconds at which requests arrive independently of each other, `rate` of them a second."""
-    source = random.Random(seed)  # noqa: S311  # not a secret
-    at = source.expovariate(rate)
-    while at < seconds:
-        yield at
-        at += source.expovariate(rate)
 
 
 def open_(wire: Wire, say: Say, rate: float, warm_s: float, seconds: float, seed: int) -> Tally:
@@ -93,23 +87,19 @@ def open_(wire: Wire, say: Say, rate: float, warm_s: float, seconds: float, seed
             say("begin")
         wire.send(idle.pop() if idle else wire.connect(), started + after)
     say("end")
-    for answers in remaining(wire):
+    for answers in wire.remaining():
         take(answers)
     tally.errors += ["no answer"] * wire.in_flight
     return tally
-
-
-def remaining(wire: Wire) -> Iterator[list[Answer]]:
-    """What is answered after the last request was sent."""
-    ends = time.monotonic() + PATIENCE_S
-    while wire.in_flight and time.monotonic() < ends:
-        yield wire.poll(ends - time.monotonic())
 
 
 def run(request: dict[str, Any], say: Say) -> dict[str, Any]:
     """Do what one line asks for."""
     do, port, files = (request.pop(key) for key in ("do", "port", "requests"))
     with closing(Wire(port, [Path(file).read_bytes() for file in files])) as wire:
+        if do == "phases":
+            phases = [Phase(**phase) for phase in request.pop("phases")]
+            return in_phases(wire, say, phases, **request)
         tally = (closed if do == "closed" else open_)(wire, say, **request)
     return {
         "latencies_ms": tally.latencies_ms,

@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
@@ -150,13 +150,24 @@ def running(name: str, folder: Path, task: str, runtime: str) -> Iterator[Runnin
         RuntimeError: it did not become ready.
     """
     site = Site(folder, task, runtime, free_port())
-    with (folder / "servers.log").open("a") as log:
+    with launched(name, SERVERS[name].command(site), site.port, folder / "servers.log") as here:
+        yield here
+
+
+@contextmanager
+def launched(name: str, command: Sequence[str], port: int, log: Path) -> Iterator[Running]:
+    """A server that is started by a command, ready, as long as the `with` lasts.
+
+    Raises:
+        RuntimeError: it did not become ready.
+    """
+    with log.open("a") as written:
         process = subprocess.Popen(  # noqa: S603  # one of ours
-            SERVERS[name].command(site), env=untuned(), stdout=log, stderr=log
+            command, env=untuned(), stdout=written, stderr=written
         )
-    here = Running(name, process.pid, site.port)
+    here = Running(name, process.pid, port)
     try:
-        wait(here, process, folder / "servers.log")
+        wait(here, process, log)
         yield here
     finally:
         stop(here, process)

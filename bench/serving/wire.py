@@ -8,7 +8,7 @@ import re
 import select
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from typing import NamedTuple
 
@@ -16,15 +16,25 @@ LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 CLOSES = re.compile(rb"\r\nconnection: *close", re.IGNORECASE)
 SEND_BUFFER = 2**20  # bytes: a whole request goes in one call
 RECEIVE = 2**18
+PATIENCE_S = 30.0  # for what is still in flight when the last request was sent
 
 
 class Answer(NamedTuple):
-    """One answer; what is wrong with it, if anything is, and the socket to send the next on."""
+    """One answer; what is wrong with it, if anything is, and the socket to send the next on.
+
+    Attributes:
+        asked: when the request was to be sent; sent: when its last byte was; ended: when all of
+            the answer was there. On the monotonic clock, in seconds.
+        head: status line and headers; nothing of them if the connection was lost.
+        error: why it is no answer, or not one of 200.
+    """
 
     connection: "Connection"
     request: int
     asked: float
+    sent: float
     ended: float
+    head: bytes
     body: bytes
     error: str
 
@@ -37,10 +47,10 @@ class Connection:
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
         self.socket.setblocking(False)
-        self.request, self.asked = -1, 0.0
+        self.request, self.asked, self.sent = -1, 0.0, 0.0
         self.unsent = memoryview(b"")
         self.received = b""
-        self.closes = False  # the server, behind this answer
+        self.broken = False  # for the next request
 
     def push(self) -> None:
         """Send what the socket takes."""
@@ -48,23 +58,32 @@ class Connection:
             self.unsent = self.unsent[self.socket.send(self.unsent) :]
         except BlockingIOError:
             return
+        except ConnectionError:  # what the server said before, or the reason, is read
+            self.broken = True
+            self.unsent = memoryview(b"")
+        if not self.unsent:
+            self.sent = time.monotonic()
 
-    def pull(self) -> tuple[bytes, str] | None:
-        """The body and what is wrong, once the answer is whole."""
+    def pull(self) -> tuple[bytes, bytes, str] | None:
+        """The head, the body and what is wrong, once the answer is whole."""
         try:
             data = self.socket.recv(RECEIVE)
         except ConnectionError as error:
-            return b"", str(error)
+            self.broken = True
+            return b"", b"", str(error)
         self.received = self.received + data if self.received else data
         head, found, body = self.received.partition(b"\r\n\r\n")
         length = LENGTH.search(head) if found else None
         if length and len(body) >= int(length[1]):
             self.received = b""
-            self.closes = CLOSES.search(head) is not None
+            self.broken |= bool(self.unsent) or CLOSES.search(head) is not None
             good = head[9:12] == b"200" and body
-            return body, "" if good else (head[9:12] + b" " + body[:200]).decode(errors="replace")
+            error = "" if good else (head[9:12] + b" " + body[:200]).decode(errors="replace")
+            return head, body, error
         if not data or (found and not length):
-            return b"", "the connection was closed" if not data else "an answer without its length"
+            self.broken = True
+            why = "an answer without its length" if data else "the connection was closed"
+            return b"", b"", why
         return None
 
 
@@ -97,6 +116,7 @@ class Wire:
         """Ask the next question in turn; its latency counts from `asked`."""
         self._next = (self._next + 1) % len(self._requests)
         connection.request, connection.asked = self._next, asked
+        connection.sent = time.monotonic()  # until more of it is
         connection.unsent = self._requests[self._next]
         self._waiting[connection.socket] = connection
         connection.push()
@@ -118,9 +138,16 @@ class Wire:
                 answers.append(self._answer(connection, *whole))
         return answers
 
-    def _answer(self, connection: Connection, body: bytes, error: str) -> Answer:
-        asked, ended, request = connection.asked, time.monotonic(), connection.request
-        if error or connection.closes:  # the next request gets a new one
+    def remaining(self) -> Iterator[list[Answer]]:
+        """What is answered after the last request was sent."""
+        ends = time.monotonic() + PATIENCE_S
+        while self._waiting and time.monotonic() < ends:
+            yield self.poll(ends - time.monotonic())
+
+    def _answer(self, connection: Connection, head: bytes, body: bytes, error: str) -> Answer:
+        ended = time.monotonic()
+        request, asked, sent = connection.request, connection.asked, connection.sent
+        if connection.broken:
             connection.socket.close()
             connection = self.connect()
-        return Answer(connection, request, asked, ended, body, error)
+        return Answer(connection, request, asked, sent, ended, head, body, error)
