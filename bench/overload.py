@@ -1,7 +1,8 @@
 """Measures what the service does when far more is asked of it than it can do.
 
     python -m bench.overload [--networks NAME...] [--timeout-s SECONDS...] [--seconds S]
-                             [--factor F] [--workers N] [--concurrency N] [--out FOLDER]
+                             [--factor F] [--workers N] [--concurrency N]
+                             [--runtime auto|torch|openvino] [--out FOLDER]
 
 In one run: what it manages when as many as it likes are waiting (its capacity), how long a lone
 request takes, a burst at random times of three times the capacity for a minute, single requests
@@ -53,10 +54,19 @@ def parsed(arguments: Sequence[str]) -> Options:
     parser.add_argument("--factor", type=float, default=3.0)
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--concurrency", type=int, default=32)
+    parser.add_argument("--runtime", choices=("auto", "torch", "openvino"), default="auto")
     parser.add_argument("--out", type=Path, default=RESULTS.parent)
     given = parser.parse_args(arguments)
     cases = [
-        Case(network, timeout_s, given.seconds, given.factor, given.workers, given.concurrency)
+        Case(
+            network,
+            timeout_s,
+            given.seconds,
+            given.factor,
+            given.workers,
+            given.concurrency,
+            given.runtime,
+        )
         for network in given.networks
         for timeout_s in given.timeout_s
     ]
@@ -65,7 +75,7 @@ def parsed(arguments: Sequence[str]) -> Options:
 
 def command(case: Case, folder: Path, port: int) -> list[str]:
     """The service as anyone starts it, with the deadline and the replicas of the case."""
-    site = Site(folder, task_of(case.network), "auto", port)
+    site = Site(folder, task_of(case.network), case.runtime, port)
     more = ["--request-timeout-s", f"{case.timeout_s:g}", "--workers", str(case.workers)]
     return [*ours(site), *more]
 

@@ -22,6 +22,7 @@ class Case(NamedTuple):
         timeout_s: the service's REQUEST_TIMEOUT_S; seconds: of the burst.
         factor: how many times its capacity is asked of it.
         workers: replicas; concurrency: of those who show what the capacity is.
+        runtime: the service's RUNTIME.
     """
 
     network: str
@@ -30,6 +31,7 @@ class Case(NamedTuple):
     factor: float
     workers: int
     concurrency: int = 32
+    runtime: str = "auto"
 
     def __str__(self) -> str:
         replicas = f", {self.workers} replicas" if self.workers > 1 else ""

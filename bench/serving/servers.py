@@ -39,9 +39,14 @@ def ours(site: Site) -> list[str]:
     """The service as anyone starts it."""
     other = {"classify": "segmenter", "segment": "classifier"}[site.task]
     mine = {"classify": "classifier", "segment": "segmenter"}[site.task]
-    command = [str(Path(sys.executable).with_name("patchserve")), "serve"]
-    command += ["--port", str(site.port), "--log-level", "warning", "--runtime", site.runtime]
-    return [*command, f"--{mine}", str(site.folder), f"--{other}", "none"]
+    models = [f"--{mine}", str(site.folder), f"--{other}", "none"]
+    return [*bundled(site.port), "--runtime", site.runtime, *models]
+
+
+def bundled(port: int) -> list[str]:
+    """The service with the checkpoints that come with it."""
+    patchserve = str(Path(sys.executable).with_name("patchserve"))
+    return [patchserve, "serve", "--port", str(port), "--log-level", "warning"]
 
 
 def replicas(site: Site) -> list[str]:

@@ -1,0 +1,1 @@
+"""The parts of the soak: mixed good and bad traffic for a long time."""
