@@ -151,8 +151,8 @@ class Batcher(Generic[Item, Result, Lane]):
         answer: asyncio.Future[Result] = loop.create_future()
         waiting = Waiting(item, key, loop.time(), answer, ticket)
         self._queue.append(waiting)
-        self._device.arrived(self)
         self._top_up()
+        self._device.arrived(self)
         if self.max_queue_delay_s:
             loop.call_later(self.max_queue_delay_s, self._device.pump)
         try:
