@@ -56,9 +56,9 @@ class Job:
         self._question = question
         self._decode = decode
 
-    @property
-    def input(self) -> EngineInput:
-        """What the engine is given, once the image is decoded."""
+    def compute_input(self) -> EngineInput:
+        """What the engine is given, once the image is decoded: it is the engine's turn now."""
+        self.trip.place = "compute"
         return self._question.make_input(self.photo)
 
     def decode(self) -> None:
@@ -96,10 +96,8 @@ def compute(
 
     See `isolated` for the arguments, and for what is raised.
     """
-    for job in jobs:
-        job.trip.place = "compute"
     outcomes: list[Outcome] = []
-    found = isolated([job.input for job in jobs], run, on_split, begun)
+    found = isolated([job.compute_input() for job in jobs], run, on_split, begun)
     for job, one in zip(jobs, found, strict=True):
         if isinstance(one, OutOfMemory):
             outcomes.append(no_memory())

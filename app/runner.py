@@ -65,7 +65,7 @@ class Runner:
         if not jobs:  # all of them left while the lane was at work
             return list
         try:
-            begun = self._engine.launch([job.input for job in jobs])
+            begun = self._engine.launch([job.compute_input() for job in jobs])
         except BaseException as error:  # noqa: BLE001  # told as if it came to light at the end
             begun = partial(_failed, error)
         on_split = partial(tell, self._on_split)

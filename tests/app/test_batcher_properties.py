@@ -1,4 +1,4 @@
-"""The queue under any arrivals, departures, deadlines and failures: each is settled once, rightly."""
+"""The queue under any arrivals, departures, deadlines and failures: all are settled once."""
 
 import asyncio
 from collections import Counter, deque

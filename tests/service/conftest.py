@@ -4,8 +4,9 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,12 +27,15 @@ class Service:
 
     def until(self, path: str, status: int) -> None:
         """Ask until a probe answers with a status; a process that ended instead is told."""
-        transport = httpx.HTTPTransport(retries=10)  # of refused connections, with growing pauses
-        with httpx.Client(
-            transport=transport, base_url=self.url, timeout=STARTS_WITHIN_S
-        ) as client:
-            while client.get(path).status_code != status:
+        with httpx.Client(base_url=self.url, timeout=STARTS_WITHIN_S) as client:
+            while self._status(client, path) != status:
                 assert self.process.poll() is None, self.log.read_text()
+                time.sleep(0.02)  # what another process does has no event
+
+    def _status(self, client: httpx.Client, path: str) -> int | None:
+        with suppress(httpx.ConnectError):
+            return client.get(path).status_code
+        return None
 
 
 @pytest.fixture(scope="session")
@@ -52,15 +56,22 @@ def launch(
     tmp_path_factory: pytest.TempPathFactory,
     serve_command: Callable[..., tuple[list[str], dict[str, str]]],
 ) -> Callable[..., AbstractContextManager[Service]]:
-    """Start the service: `with launch("--classifier", folder) as service`."""
+    """Start the service: `with launch("--classifier", folder) as service`.
+
+    Another `program` may stand in for the command, and get these environment `variables`.
+    """
 
     @contextmanager
-    def launching(*flags: object, ready: bool = True) -> Iterator[Service]:
+    def launching(
+        *flags: object, ready: bool = True, program: Sequence[object] = (), **variables: object
+    ) -> Iterator[Service]:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
         log = tmp_path_factory.mktemp("service") / "log"
         command, environment = serve_command("--port", port, *flags)
+        command = [*map(str, program), *command[1:]] if program else command
+        environment |= {name: str(value) for name, value in variables.items()}
         with log.open("wb") as output:
             process = subprocess.Popen(command, stderr=output, env=environment)
         service = Service(f"http://127.0.0.1:{port}", process, log)

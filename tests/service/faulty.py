@@ -1,0 +1,85 @@
+"""Runs `patchserve serve` on an engine that fails as the colour of an image tells it to.
+
+Everything else is the service itself: the faults are put in at the one seam. The variables FAULTY_*
+say where the engine's gates are, what memory it has, and where it runs.
+"""
+
+import ctypes
+import os
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+from app import lanes, main
+from app.commands import running
+from app.engine import Engine
+from app.seam import Batch, DeviceLost, EngineInput, ModelInfo, OutOfMemory
+
+WHITE, RED, GREEN, BLUE, YELLOW = "white", "red", "lime", "blue", "yellow"
+HOLD, POISON, HANG, LOSE, DIE = WHITE, RED, GREEN, BLUE, YELLOW
+PIXELS = {
+    (255, 255, 255): HOLD,
+    (255, 0, 0): POISON,
+    (0, 255, 0): HANG,
+    (0, 0, 255): LOSE,
+    (255, 255, 0): DIE,
+}
+STUCK_S = 1.0  # in place of half a minute
+
+
+class FaultyEngine(Engine):
+    """The engine, with faults."""
+
+    def __init__(self, *args: object, **options: object) -> None:
+        super().__init__(*args, **options)  # type: ignore[arg-type]
+        self._gates = Path(os.environ["FAULTY_GATES"])
+        self._most = int(os.environ.get("FAULTY_MOST", "1000"))
+
+    def load(self) -> ModelInfo:
+        """Load; as if its runtime had threads of its own, so that there is one lane."""
+        return replace(super().load(), runtime="openvino")
+
+    def warm_up(self, max_batch_size: int, budget_s: float) -> dict[int, float]:
+        """A table by which sixteen images are best run together."""
+        most, self._most = self._most, 1
+        super().warm_up(1, budget_s)
+        self._most = most
+        return {1: 0.015, 16: 0.02}
+
+    def launch(self, inputs: Sequence[EngineInput]) -> Callable[[], Batch]:
+        """Begin a batch, and fail by it."""
+        faults = [PIXELS.get(tuple(map(int, one.pixels[0, 0]))) for one in inputs]
+        if HOLD in faults:
+            (self._gates / "entered").write_text("")
+            (self._gates / "gate").read_text()
+        if len(inputs) > self._most:
+            raise OutOfMemory(f"no room for {len(inputs)}")
+        if POISON in faults:
+            raise ValueError("the poison image")
+        if HANG in faults:
+            threading.Event().wait()
+        if LOSE in faults:
+            raise DeviceLost("CUDA error: unspecified launch failure")
+        return partial(self._end, super().launch(inputs), dies=DIE in faults)
+
+    def _end(self, wait: Callable[[], Batch], *, dies: bool) -> Batch:
+        batch = wait()
+        if dies:
+            threading.Timer(0.2, _end_thread, [threading.get_ident()]).start()
+        return batch
+
+
+def _end_thread(thread: int) -> None:
+    """Let a thread end where it is: nothing in Python catches what nothing expects."""
+    kind = ctypes.py_object(SystemExit)
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), kind)
+
+
+if __name__ == "__main__":
+    lanes.STUCK_S = STUCK_S
+    running.create_app = partial(main.create_app, engine_factory=FaultyEngine)
+    from app.__main__ import cli
+
+    cli()
