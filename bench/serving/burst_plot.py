@@ -3,6 +3,7 @@
 Knows nothing of how they were measured.
 """
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,6 @@ from typing import Any
 from bench.serving import burst
 from bench.serving.cases import Found
 from bench.serving.records import Record
-
-BEFORE_S = 15  # of what came before the burst
 
 
 def draw(founds: Sequence[Found], file: Path) -> None:
@@ -47,10 +46,11 @@ def kinds(found: Found) -> dict[str, list[Record]]:
 
 def rates(axis: Any, found: Found) -> None:
     """How many were answered in each second, by kind; the capacity as a line."""
-    seconds = BEFORE_S + round(found.case.seconds + found.case.timeout_s) + BEFORE_S
+    ended = [one.ended - found.times.begins for one in found.records]
+    first, last = math.floor(min(ended)), math.ceil(max(ended))
+    at = range(first, last)
     for number, (name, records) in enumerate(kinds(found).items()):
-        counts = burst.per_second(records, found.times.begins - BEFORE_S, seconds)
-        at = [second - BEFORE_S for second in range(seconds)]
+        counts = burst.per_second(records, found.times.begins + first, last - first)
         axis.step(at, counts, where="post", color=f"C{number}", label=name)
     axis.axhline(found.capacity, color="black", linewidth=0.8, linestyle="--", label="capacity")
     axis.set_ylabel("answers a second")

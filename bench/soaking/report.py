@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from bench import machine
 from bench.serving.accounting import Share
+from bench.serving.report import CORES
 from bench.serving.trends import Slope, slope
 from bench.serving.watch import Held
 
@@ -89,7 +90,7 @@ def lines(found: Found) -> list[str]:
         ),
         "",
         f"Cores: the service {found.share.cpu['service'] / seconds:.2f}, who asks "
-        f"{found.share.cpu['traffic'] / seconds:.2f}.",
+        f"{found.share.cpu['traffic'] / seconds:.2f}, others {found.share.foreign * CORES:.2f}.",
         "",
         "| kind | answers | p50 ms | p99 ms |",
         "|---|---|---|---|",

@@ -5,7 +5,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from bench.serving.arrivals import Phase, arrivals, poisson
+from bench.serving.arrivals import poisson
 from bench.serving.children import child
 from bench.serving.generator import run
 from bench.serving.servers import multipart, raw, untuned
