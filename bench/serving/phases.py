@@ -39,10 +39,11 @@ def in_phases(
             unsent += 1
     for more in wire.remaining():
         take(more)
-    records = [told(answer) for answer in answers]
-    return {
-        "started": started,
-        "records": dict(zip(Record._fields, zip(*records, strict=True), strict=True)),
-        "unsent": unsent,
-        "unanswered": wire.in_flight,
-    }
+    return {"started": started, **kept(answers), "unsent": unsent, "unanswered": wire.in_flight}
+
+
+def kept(answers: Sequence[Answer]) -> dict[str, Any]:
+    """The records of the answers, for JSON: a list for each field."""
+    rows = [told(answer) for answer in answers]
+    columns = zip(*rows, strict=True) if rows else [()] * len(Record._fields)
+    return {"records": dict(zip(Record._fields, columns, strict=True))}

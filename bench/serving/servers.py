@@ -167,9 +167,8 @@ def launched(name: str, command: Sequence[str], port: int, log: Path) -> Iterato
         RuntimeError: it did not become ready.
     """
     with log.open("a") as written:
-        process = subprocess.Popen(  # noqa: S603  # one of ours
-            command, env=untuned(), stdout=written, stderr=written
-        )
+        streams = {"stdout": written, "stderr": written}
+        process = subprocess.Popen(command, env=untuned(), **streams)  # noqa: S603  # one of ours
     here = Running(name, process.pid, port)
     try:
         wait(here, process, log)

@@ -129,28 +129,13 @@ def bad_requests(files: Mapping[str, bytes]) -> list[Kind]:
     """Requests that are refused whatever the image shows."""
     photo = files["JPEG"]
     late = {504: "deadline_exceeded", **BUSY}
-    malformed = [
-        post("/classify", b'{"image": "', media=JSON),
-        post("/classify", b'{"picture": "AAAA"}', media=JSON),
-        post("/classify", b'{"image": "!not base64!"}', media=JSON),
-        post("/classify", b"[" * 100_000, media=JSON),
-        post("/classify", b"--x\r\nbroken", media="multipart/form-data; boundary=x"),
-        post("/classify", photo, media="multipart/form-data"),
-    ]
-    parameters = [
-        post("/classify?top_k=0", photo),
-        post("/classify?topk=3", photo),
-        post("/segment?render=neon", photo),
-        post("/explain?method=guess", photo),
-        post("/classify", photo, "X-Request-Timeout-Ms: soon"),
-    ]
     declared = post("/classify", photo).replace(
         b"Content-Length: %d" % len(photo), b"Content-Length: %d" % (MAX_BODY + 2**22)
     )
     headers = [f"X-Filler-{number}: {'x' * 4000}" for number in range(64)]
     return [
-        Kind("malformed", 5, malformed, {400: "malformed_request"}),
-        Kind("wrong parameter", 4, parameters, {422: "invalid_parameter"}),
+        Kind("malformed", 5, malformed(photo), {400: "malformed_request"}),
+        Kind("wrong parameter", 4, wrong_parameters(photo), {422: "invalid_parameter"}),
         Kind("no body", 2, [post("/classify", b"")], {400: "empty_body"}),
         Kind("declared too large", 1, [declared], TOO_LARGE, way="halting"),
         Kind("sent too large", 0.05, [oversize()], TOO_LARGE),
@@ -160,6 +145,29 @@ def bad_requests(files: Mapping[str, bytes]) -> list[Kind]:
         Kind("wrong method", 2, [get("/classify")], {405: "method_not_allowed"}),
         Kind("no time", 5, [post("/classify", photo, "X-Request-Timeout-Ms: 1")], late),
         Kind("trickling", 0.1, [post("/classify", photo)], TOO_SLOW, way="trickling"),
+    ]
+
+
+def malformed(photo: bytes) -> list[bytes]:
+    """Bodies that are not of the form they say."""
+    return [
+        post("/classify", b'{"image": "', media=JSON),
+        post("/classify", b'{"picture": "AAAA"}', media=JSON),
+        post("/classify", b'{"image": "!not base64!"}', media=JSON),
+        post("/classify", b"[" * 100_000, media=JSON),
+        post("/classify", b"--x\r\nbroken", media="multipart/form-data; boundary=x"),
+        post("/classify", photo, media="multipart/form-data"),
+    ]
+
+
+def wrong_parameters(photo: bytes) -> list[bytes]:
+    """Names and values that there are not."""
+    return [
+        post("/classify?top_k=0", photo),
+        post("/classify?topk=3", photo),
+        post("/segment?render=neon", photo),
+        post("/explain?method=guess", photo),
+        post("/classify", photo, "X-Request-Timeout-Ms: soon"),
     ]
 
 
