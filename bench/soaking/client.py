@@ -17,6 +17,7 @@ PIECE = 2**18  # bytes that are sent at once, by who is not slow
 PIECES = 20  # of a slow upload
 PAUSE_S = 1.0  # between the bytes of an upload that trickles
 PATIENCE_S = 60.0
+KEPT = 64  # idle connections at most
 FRESH_S = 30.0  # an idle connection older than that may be about to be closed
 Stream = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
@@ -90,7 +91,8 @@ class Client:
         except (TimeoutError, OSError, EOFError, ValueError) as error:
             writer.transport.abort()
             return Reply(0, "", b"", f"{type(error).__name__}: {error}".encode())
-        if not reuse or sent < len(pieces) or CLOSES.search(reply.head):
+        spent = sent < len(pieces) or CLOSES.search(reply.head)
+        if not reuse or spent or len(self._idle) >= KEPT:
             writer.transport.abort()
         else:
             self._idle.append((time.monotonic(), (reader, writer)))

@@ -31,6 +31,7 @@ def draw(found: Found, file: Path) -> None:
     answers.set_yscale("symlog", linthresh=1)
     answers.set_ylabel("answers in each second")
     answers.set_xlabel("minutes")
+    answers.set_xlim(0, found.samples[-1].at / 60)
     for axis in (memory, latency, answers):
         axis.axvspan(0, found.warm_up, color="black", alpha=0.06)
         axis.grid(visible=True, alpha=0.3)
