@@ -7,24 +7,27 @@
 In one run: what it manages when as many as it likes are waiting (its capacity), how long a lone
 request takes, a burst at random times of three times the capacity for a minute, single requests
 again until all is as before, and the capacity once more. Who asks is a process of its own and
-waits for nobody. About three minutes for each network and timeout.
+waits for nobody. About three minutes for each network and timeout; what was measured while others
+used the machine is measured again.
 """
 
 import argparse
 import sys
 import tempfile
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from bench import random_checkpoints
 from bench.serving import burst_report, photographs
-from bench.serving.accounting import Usage, between, usage
+from bench.serving.accounting import Share, Usage, between, usage
 from bench.serving.arrivals import Phase
 from bench.serving.burst import Times
 from bench.serving.burst_plot import draw
 from bench.serving.cases import CALM, Case, Found
 from bench.serving.children import Child, child
+from bench.serving.quiet import undisturbed
 from bench.serving.records import Record
 from bench.serving.rounds import write_requests
 from bench.serving.servers import OURS, Running, Site, free_port, launched, ours, untuned
@@ -96,54 +99,74 @@ def measured(case: Case, folder: Path) -> Found:
     ):
         files = write_requests(server, task_of(case.network), photos, folder)
         how = {"port": port, "requests": [str(file) for file in files]}
-        rate = capacity(generator, case.concurrency, how)
-        found = storm(case, rate, server, generator, how)
-        return found._replace(again=capacity(generator, case.concurrency, how))
+        field = Field(case, server, generator, how)
+        rate = undisturbed("the capacity", partial(capacity, field))
+        found = undisturbed("the burst", partial(storm, field, rate))
+        return found._replace(again=undisturbed("the capacity", partial(capacity, field)))
 
 
-def capacity(generator: Child, concurrency: int, how: dict[str, Any]) -> float:
+class Field(NamedTuple):
+    """Who takes part, and what the generator is told of whom to ask."""
+
+    case: Case
+    server: Running
+    generator: Child
+    how: dict[str, Any]
+
+    def usage(self) -> Usage:
+        """What both have used of the processor."""
+        return usage({"service": self.server.pid, "generator": self.generator.pid})
+
+
+def capacity(field: Field) -> tuple[float, Share]:
     """Answers a second when so many are always waiting for one.
 
     Raises:
         RuntimeError: some got none, or none but a refusal.
     """
-    generator.ask(do="closed", concurrency=concurrency, warm_s=WARM_S, seconds=CAPACITY_S, **how)
+    concurrency, generator = field.case.concurrency, field.generator
+    span = {"warm_s": WARM_S, "seconds": CAPACITY_S}
+    generator.ask(do="closed", concurrency=concurrency, **span, **field.how)
     generator.hear("begin")
+    before = field.usage()
     generator.hear("end")
+    share = between(before, field.usage())
     done = generator.hear("done")
     if done["errors"]:
         raise RuntimeError(f"at a concurrency of {concurrency}: {done['errors'][0]}")
-    return len(done["latencies_ms"]) / CAPACITY_S
+    return len(done["latencies_ms"]) / share.seconds, share
 
 
-def storm(case: Case, rate: float, server: Running, generator: Child, how: dict[str, Any]) -> Found:
+def storm(field: Field, rate: float) -> tuple[Found, Share]:
     """Few requests, the burst, and few again."""
+    case, generator = field.case, field.generator
     phases = [
         Phase(CALM * rate, BEFORE_S, even=True),
         Phase(case.factor * rate, case.seconds),
         Phase(CALM * rate, case.timeout_s + AFTER_S, even=True),
     ]
-    roots = {"service": server.pid, "generator": generator.pid}
     told = [phase._asdict() for phase in phases]
-    with watched(server.pid, SAMPLE_S) as samples:
-        generator.ask(do="phases", phases=told, connections=CONNECTIONS, seed=0, **how)
+    with watched(field.server.pid, SAMPLE_S) as samples:
+        generator.ask(do="phases", phases=told, connections=CONNECTIONS, seed=0, **field.how)
         usages: list[Usage] = []
         for _ in phases:
             generator.hear("phase")
-            usages.append(usage(roots))
+            usages.append(field.usage())
         done = generator.hear("done")
     columns = done["records"].values()
     begins = done["started"] + BEFORE_S
-    return Found(
+    share = between(usages[1], usages[2])
+    found = Found(
         case,
         rate,
         [Record(*row) for row in zip(*columns, strict=True)],
         Times(begins, begins + case.seconds),
-        between(usages[1], usages[2]),
+        share,
         list(samples),
         done["unsent"],
         done["unanswered"],
     )
+    return found, share
 
 
 def publish(founds: Sequence[Found], out: Path) -> None:

@@ -9,6 +9,7 @@ from functools import partial
 
 from bench import machine
 from bench.serving import burst, trends
+from bench.serving.accounting import VOID
 from bench.serving.cases import Found
 from bench.serving.figures import percentile
 from bench.serving.records import Record
@@ -41,9 +42,10 @@ def heading(founds: Sequence[Found]) -> str:
         f"capacity is measured: {case.concurrency} callers who each wait for their answer. Then "
         f"few requests come, evenly; then, for {case.seconds:g} s, {case.factor:g} times the "
         "capacity at random times, whether others were answered or not; then few again; then the "
-        "capacity once more. The seconds behind a network are the service's REQUEST_TIMEOUT_S. "
-        "Photographs of 640 x 480, 75 to 95 kB. Latencies count from the last byte of the "
-        "request, unless it says otherwise."
+        f"capacity once more. What was measured with more than {VOID:.0%} of the machine in "
+        "others' hands is measured again. The seconds behind a network are the service's "
+        "REQUEST_TIMEOUT_S. Photographs of 640 x 480, 75 to 95 kB. Latencies count from the last "
+        "byte of the request, unless it says otherwise."
     )
 
 
