@@ -6,22 +6,25 @@ Knows nothing of routes or settings; it is given what they decided.
 import asyncio
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from app import cores
 from app.answering import Limits
+from app.background import background
 from app.deployment import Deployment
 from app.device import Device
 from app.lanes import Lane
 from app.metrics import Metrics
 from app.schemas import Task
 from app.seam import EngineSeam
+from app.shutdown import Shutdown
 
 LAG_INTERVAL_S = 0.25
 AHEAD = 3  # batches that a GPU's lane holds
 WARM_UP_S = 10.0  # of all models together
+OnFatal = Callable[[Exception], None]
 
 
 @dataclass(frozen=True)
@@ -43,12 +46,19 @@ class Plan:
 
 @asynccontextmanager
 async def running(
-    plan: Plan, metrics: Metrics, on_fatal: Callable[[Exception], None]
+    plan: Plan, metrics: Metrics, shutdown: Shutdown, on_fatal: OnFatal
 ) -> AsyncIterator[dict[str, Any]]:
-    """Run what was planned; the requests' state is given. The models load in the background."""
+    """Run what was planned; the requests' state is given. The models load in the background.
+
+    Args:
+        plan: what shall run.
+        metrics: where it is counted.
+        shutdown: is told when work is taken.
+        on_fatal: called, in the event loop, with why the service cannot go on.
+    """
     async with AsyncExitStack() as stack:
         pool = ThreadPoolExecutor(cores.image_threads(), "images")
-        stack.callback(pool.shutdown, cancel_futures=True)
+        stack.callback(pool.shutdown, wait=False, cancel_futures=True)  # one may decode for seconds
         device = lanes_of(plan.device, metrics)
         for lane in device.lanes:
             stack.callback(lane.close)
@@ -65,13 +75,14 @@ async def running(
                 **plan.queue,
             )
             await stack.enter_async_context(deployments[task].batcher)
-        for work in (start(deployments.values(), on_fatal), measure_lag(metrics)):
-            stack.push_async_callback(cancel, asyncio.create_task(work))
+        for work in (start(deployments.values(), shutdown, on_fatal), measure_lag(metrics)):
+            await stack.enter_async_context(background(work))
         yield {
             "deployments": deployments,
             "metrics": metrics,
             "pool": pool,
             "limits": plan.limits,
+            "shutdown": shutdown,
         }
 
 
@@ -92,11 +103,12 @@ def lanes_of(name: str, metrics: Metrics) -> Device[Lane]:
     return Device(wide, narrow, depth=1 if wide_threads else AHEAD)
 
 
-async def start(deployments: Collection[Deployment], on_fatal: Callable[[Exception], None]) -> None:
+async def start(deployments: Collection[Deployment], shutdown: Shutdown, on_fatal: OnFatal) -> None:
     """Load the models, one after the other; then open all: none waits behind another's loading."""
     try:
         for deployment in deployments:
             await deployment.start()
+        shutdown.opened = True
         for deployment in deployments:
             deployment.open()
     except Exception as error:  # noqa: BLE001  # any failure to load is fatal, and told as one
@@ -110,10 +122,3 @@ async def measure_lag(metrics: Metrics) -> None:
         due = loop.time() + LAG_INTERVAL_S
         await asyncio.sleep(LAG_INTERVAL_S)
         metrics.event_loop_lag.observe(max(0.0, loop.time() - due))
-
-
-async def cancel(task: asyncio.Task[None]) -> None:
-    """End a background task and wait until it has."""
-    task.cancel()
-    with suppress(asyncio.CancelledError):
-        await task

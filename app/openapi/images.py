@@ -67,6 +67,7 @@ IMAGE_ERRORS = (
     errors.InvalidParameter,
     errors.Overloaded,
     errors.NotReady,
+    errors.Draining,
     errors.DeadlineExceeded,
 )
 
