@@ -145,12 +145,14 @@ class Server(uvicorn.Server):
     async def _hang_up(self) -> None:
         """Let go of all connections; whoever is still served is told that it will not be."""
         state = self.server_state
+        for connection in list(state.connections):
+            connection.shutdown()
+        begun = list(state.tasks)
+        await asyncio.sleep(STEP_S)  # one that has not run yet would be cancelled without a word
         abandoned = self._busy()
         if abandoned:
             logger.warning("%d requests are abandoned", abandoned)
-        for connection in list(state.connections):
-            connection.shutdown()
-        for task in list(state.tasks):
+        for task in begun:
             task.cancel()
         until = time.monotonic() + LAST_WORDS_S
         while (state.connections or state.tasks) and time.monotonic() < until:  # noqa: ASYNC110  # nor for this
