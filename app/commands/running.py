@@ -4,7 +4,6 @@ Knows nothing of flags, nor of the other processes.
 """
 
 import logging
-import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -38,9 +37,8 @@ def listen(settings: Settings) -> Iterator[socket.socket]:
     try:
         listening = socket.create_server((host, port), family=family, backlog=BACKLOG)
     except OSError as error:
-        named = isinstance(error, socket.gaierror) or error.errno is None
-        why = error.strerror if named or error.errno is None else os.strerror(error.errno)
-        stop(f"cannot listen on {host}:{port}: {(why or str(error)).lower()}", START_FAILED)
+        why, _, _ = (error.strerror or str(error)).partition(" (")  # the address, once more
+        stop(f"cannot listen on {host}:{port}: {why.lower()}", START_FAILED)
     with listening:
         logger.info("listening on http://%s:%d", host, listening.getsockname()[1])
         yield listening

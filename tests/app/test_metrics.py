@@ -34,6 +34,7 @@ LABELS = {  # of every series that the service exposes, by name and type
     ("device_busy_seconds_total", "counter"): {"device"},
     ("device_memory_bytes", "gauge"): {"device", "kind"},
     ("ready", "gauge"): set(),
+    ("draining", "gauge"): set(),
     ("model_info", "gauge"): {"model", "task", "device", "dtype"},
     ("model_load_seconds", "gauge"): {"model"},
     ("warmup_seconds", "gauge"): {"model"},
