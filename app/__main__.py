@@ -4,6 +4,12 @@ Knows nothing of what the commands do.
 """
 
 import os
+import sys
+
+from app.commands.signals import leave_when_told
+
+if sys.argv[1:2] == ["serve"]:
+    leave_when_told()  # torch takes seconds to be imported
 
 # libgomp reads this when torch is loaded. Its threads would spin long while they wait for each
 # other, which on a machine with anything else to do costs a small network many times its time;
@@ -15,7 +21,12 @@ import typer
 
 from app.commands import explaining, predicting, serving, training
 
-cli = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+cli = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # a mistake is told in a line, not in a frame
+)
 for command in (
     serving.serve,
     predicting.classify,

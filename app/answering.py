@@ -20,6 +20,7 @@ from app.jobs import Question
 from app.metrics import Metrics
 from app.quota import Quota, Share
 from app.schemas import Task
+from app.shutdown import Shutdown
 from app.trips import Trip, unless_gone
 
 Deployments = Mapping[Task, Deployment]
@@ -62,6 +63,10 @@ async def answer(request: Request, task: Task, ask: Ask) -> Response:
     except ServiceError as error:
         outcome = error.code
         raise
+    except asyncio.CancelledError:  # the server cannot wait for it; the edge says so
+        shutdown: Shutdown = request.state.shutdown
+        outcome = shutdown.refusal.code if shutdown.refusal else outcome
+        raise
     finally:
         metrics.of(metrics.images, deployment.name, outcome).inc()
     return response
@@ -71,6 +76,7 @@ async def _travel(request: Request, deployment: Deployment, ask: Ask, share: Sha
     limits: Limits = request.state.limits
     metrics: Metrics = request.state.metrics
     timeout_s = parameters.timeout_s(request.headers, limits.request_timeout_s)
+    _refuse_leaving(request, deployment)
     deployment.refuse_unready()  # before the upload, as all that can be refused by then
     question = ask(deployment)
     began = time.monotonic()
@@ -93,6 +99,15 @@ async def _travel(request: Request, deployment: Deployment, ask: Ask, share: Sha
     metrics.observe_stages(deployment.name, trip.stages)
     headers = {"Server-Timing": trip.server_timing()}
     return Response(body, headers=headers, media_type=question.media_type)
+
+
+def _refuse_leaving(request: Request, deployment: Deployment) -> None:
+    shutdown: Shutdown = request.state.shutdown
+    refusal = shutdown.refusal
+    if refusal is not None:
+        metrics: Metrics = request.state.metrics
+        metrics.rejections.labels(deployment.name, refusal.code).inc()
+        raise refusal
 
 
 async def _read(request: Request, limits: Limits, share: Share) -> bytes:

@@ -1,18 +1,33 @@
-"""Owns how a process takes connections from a socket of which other processes take some, too.
+"""Owns how a process takes connections from a socket, of which others may take some, and the last.
 
 Knows nothing of what is spoken over a connection.
 """
 
 import asyncio
+import ctypes
 import logging
 import socket
+import struct
+import sys
 from collections.abc import Callable
 from contextlib import suppress
 
 logger = logging.getLogger(__name__)
 
+BACKLOG = 2048  # connections that may wait in a socket
 YIELD_S = 0.002  # for another to wake up in; none comes if all are busy
 PAUSE_S = 1.0  # when the system has no more connections to give
+HANDSHAKE_S = 0.1  # to finish what a caller has begun when no more may begin
+
+# a program for the kernel's packet filter, as (code, if true, if false, operand)
+DROP_SYN = (
+    (0x30, 0, 0, 13),  # load the byte with the flags of the TCP header
+    (0x54, 0, 0, 0x12),  # keep SYN and ACK
+    (0x15, 0, 1, 0x02),  # SYN alone: somebody wants to begin
+    (0x06, 0, 0, 0),  # drop
+    (0x06, 0, 0, 0xFFFFFFFF),  # pass
+)
+SO_ATTACH_FILTER = 26  # which Python does not name
 
 
 class Door:
@@ -83,3 +98,33 @@ class Door:
         with suppress(OSError):  # the caller has left
             loop = asyncio.get_running_loop()
             await loop.connect_accepted_socket(self._make_protocol, connection)
+
+
+async def take_last(
+    listening: socket.socket, make_protocol: Callable[[], asyncio.Protocol]
+) -> None:
+    """Take the connections that wait in a socket which is about to be closed, and let none follow.
+
+    Closing it would cut those off: their callers have been connected by the kernel. Who comes later
+    is not connected any more, and refused as soon as the socket is closed.
+    """
+    _let_nobody_begin(listening)
+    await asyncio.sleep(HANDSHAKE_S)
+    loop = asyncio.get_running_loop()
+    listening.setblocking(False)
+    with suppress(BlockingIOError):
+        for _ in range(BACKLOG):
+            with suppress(ConnectionError):  # that caller has left
+                connection, _ = listening.accept()
+                connection.setblocking(False)
+                await loop.connect_accepted_socket(make_protocol, connection)
+
+
+def _let_nobody_begin(listening: socket.socket) -> None:
+    """Drop the first packet of each new connection, in all processes that have the socket."""
+    if sys.platform == "linux":  # elsewhere the last few may be cut off
+        code = b"".join(struct.pack("HBBI", *each) for each in DROP_SYN)
+        program = ctypes.create_string_buffer(code)
+        pointer = struct.pack("HP", len(DROP_SYN), ctypes.addressof(program))
+        with suppress(OSError):  # the kernel has none, or a sandbox forbids it
+            listening.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, pointer)

@@ -3,6 +3,7 @@
 Knows nothing of the routes behind it.
 """
 
+import asyncio
 import logging
 import random
 import re
@@ -24,6 +25,7 @@ from app.errors import (
     ServiceError,
 )
 from app.metrics import Metrics
+from app.shutdown import Shutdown
 
 logger = logging.getLogger("app.access")
 
@@ -36,9 +38,10 @@ UNMATCHED = "unmatched"  # the route label of every other path: a bounded set
 class Edge:
     """ASGI application around another; one object a request, no task, no copy of a body."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, metrics: Metrics, shutdown: Shutdown) -> None:
         self._app = app
         self._metrics = metrics
+        self._shutdown = shutdown
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, whatever happens behind."""
@@ -53,6 +56,8 @@ class Edge:
             await self._app(scope, receive, exchange.send)
         except ClientGone:
             exchange.status = ClientGone.status
+        except asyncio.CancelledError:  # the server cannot wait for it
+            await exchange.fail(self._shutdown.refusal or Internal("the request was cancelled"))
         except Exception as error:  # noqa: BLE001  # every one has an answer
             await exchange.fail(error)
         finally:

@@ -14,7 +14,7 @@ Knows nothing of the web framework; the edge turns a ServiceError into a problem
     ├── HeadersTooLarge                                431
     ├── ClientGone                                     499 (never sent, only counted)
     ├── Internal                                       500
-    ├── Overloaded, NotReady                           503
+    ├── Overloaded, NotReady, Draining                 503
     └── DeadlineExceeded                               504
 """
 
@@ -165,9 +165,15 @@ class Overloaded(ServiceError):
 
 
 class NotReady(ServiceError):
-    """Starting, or leaving."""
+    """Starting, or broken."""
 
     code, status, title, retryable = "not_ready", 503, "Not ready", True
+
+
+class Draining(ServiceError):
+    """Leaving: what was taken is still answered, nothing else is."""
+
+    code, status, title, retryable = "draining", 503, "Draining", True
 
 
 class DeadlineExceeded(ServiceError):

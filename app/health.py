@@ -16,6 +16,7 @@ from app.heartbeats import Heartbeats
 from app.metrics import Metrics
 from app.openapi import HEALTH, METRICS
 from app.schemas import HealthResponse
+from app.shutdown import Shutdown
 
 router = APIRouter(route_class=Endpoint)
 EXPOSITION = "text/plain; version=0.0.4; charset=utf-8"
@@ -28,16 +29,16 @@ async def livez(request: Request) -> Response:
 
     Of several replicas: while their parent lives, which restarts those that are, and not all are.
     """
-    dead = [d.reason_dead for d in request.state.deployments.values()]
+    shutdown: Shutdown = request.state.shutdown
+    dead = [shutdown.reason_dead, *(d.reason_dead for d in request.state.deployments.values())]
     return _answer(request, dead, Heartbeats.reasons_dead)
 
 
 @router.head("/readyz", include_in_schema=False)
 @router.get("/readyz", openapi_extra=HEALTH["readyz"], response_class=Response)
 async def readyz(request: Request) -> Response:
-    """200 while every model can answer; of several replicas, while those of one can."""
-    unready = [d.reason_unready for d in request.state.deployments.values()]
-    return _answer(request, unready, Heartbeats.reasons_unready)
+    """200 while every model can answer and nothing leaves; of several replicas, while one can."""
+    return _answer(request, _unready(request), Heartbeats.reasons_unready)
 
 
 @router.head("/startupz", include_in_schema=False)
@@ -57,12 +58,19 @@ async def metrics(request: Request) -> Response:
     """Every series, in Prometheus' text format."""
     series: Metrics = request.state.metrics
     deployments: Mapping[str, Deployment] = request.state.deployments
-    ready = all(deployment.reason_unready is None for deployment in deployments.values())
-    series.ready.set(ready)
+    shutdown: Shutdown = request.state.shutdown
+    series.ready.set(not any(_unready(request)))
+    series.draining.set(shutdown.begun)
     for deployment in deployments.values():
         deployment.refresh()
     text = await asyncio.to_thread(series.exposition)  # of many replicas it takes a while
     return Response(text, media_type=EXPOSITION)
+
+
+def _unready(request: Request) -> list[str | None]:
+    shutdown: Shutdown = request.state.shutdown
+    deployments: Mapping[str, Deployment] = request.state.deployments
+    return [shutdown.reason_unready, *(d.reason_unready for d in deployments.values())]
 
 
 def _answer(

@@ -21,6 +21,7 @@ class _Row(ctypes.Structure):
         ("born", ctypes.c_double),
         ("beat", ctypes.c_double),  # 0: none yet
         ("ready_since", ctypes.c_double),  # 0: not ready
+        ("was_ready_s", ctypes.c_double),  # for how long, when it is not any more
         ("restarts", ctypes.c_int64),
         ("connections", ctypes.c_int64),
         ("was_ready", ctypes.c_bool),  # this one or one whose place it took
@@ -58,6 +59,9 @@ class Heartbeats:
         self._rows = context.RawArray(_Row, count)
         self._parent_beat = context.RawValue(ctypes.c_double)
 
+    def __len__(self) -> int:
+        return len(self._rows)
+
     def watch(self, now: float) -> None:
         """The parent's own beat."""
         self._parent_beat.value = now
@@ -71,7 +75,7 @@ class Heartbeats:
         """The parent has found a process to have ended."""
         row = self._rows[index]
         row.pid, row.beat, row.ready_since, row.broken = 0, 0.0, 0.0, False
-        row.connections, row.reason = 0, b""
+        row.connections, row.reason, row.was_ready_s = 0, b"", 0.0
 
     def beat(self, index: int, now: float, unready: str | None, broken: str | None) -> None:
         """A replica's beat: why it cannot answer and why only an end can help it, or None."""
@@ -79,6 +83,7 @@ class Heartbeats:
         row.reason = _short(broken or unready or "")
         row.broken = broken is not None
         if unready is not None or broken is not None:
+            row.was_ready_s = self.lasted_s(index, now)
             row.ready_since = 0.0
         elif not row.ready_since:
             row.ready_since, row.was_ready = now, True
@@ -96,6 +101,10 @@ class Heartbeats:
         """Seconds since the replica became ready; 0 when it is not."""
         since: float = self._rows[index].ready_since
         return now - since if since else 0.0
+
+    def lasted_s(self, index: int, now: float) -> float:
+        """Seconds that the replica has been ready, or was until it ceased to be."""
+        return self.ready_s(index, now) or self._rows[index].was_ready_s
 
     def was_ready(self, index: int) -> bool:
         """Whether the replica has ever been ready, in this life or an earlier one."""

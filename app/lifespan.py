@@ -6,22 +6,26 @@ Knows nothing of routes or settings; it is given what they decided.
 import asyncio
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from app import cores
 from app.answering import Limits
+from app.background import background
 from app.deployment import Deployment
 from app.device import Device
 from app.lanes import Lane
 from app.metrics import Metrics
 from app.schemas import Task
-from app.seam import EngineSeam
+from app.seam import DeviceLost, EngineSeam
+from app.shutdown import Shutdown
 
 LAG_INTERVAL_S = 0.25
+WATCH_S = 0.25
 AHEAD = 3  # batches that a GPU's lane holds
 WARM_UP_S = 10.0  # of all models together
+OnFatal = Callable[[Exception], None]
 
 
 @dataclass(frozen=True)
@@ -43,13 +47,20 @@ class Plan:
 
 @asynccontextmanager
 async def running(
-    plan: Plan, metrics: Metrics, on_fatal: Callable[[Exception], None]
+    plan: Plan, metrics: Metrics, shutdown: Shutdown, on_fatal: OnFatal
 ) -> AsyncIterator[dict[str, Any]]:
-    """Run what was planned; the requests' state is given. The models load in the background."""
+    """Run what was planned; the requests' state is given. The models load in the background.
+
+    Args:
+        plan: what shall run.
+        metrics: where it is counted.
+        shutdown: is told when work is taken.
+        on_fatal: called, in the event loop, with why the service cannot go on.
+    """
     async with AsyncExitStack() as stack:
         threads = cores.image_threads()
         pool = ThreadPoolExecutor(threads, "images")
-        stack.callback(pool.shutdown, cancel_futures=True)
+        stack.callback(pool.shutdown, wait=False, cancel_futures=True)  # one may decode for seconds
         device = lanes_of(plan.device, metrics)
         for lane in device.lanes:
             stack.callback(lane.close)
@@ -68,13 +79,18 @@ async def running(
                 **plan.queue,
             )
             await stack.enter_async_context(deployments[task].batcher)
-        for work in (start(deployments.values(), on_fatal), measure_lag(metrics)):
-            stack.push_async_callback(cancel, asyncio.create_task(work))
+        for work in (
+            start(deployments.values(), shutdown, on_fatal),
+            measure_lag(metrics),
+            watch(device, on_fatal),
+        ):
+            await stack.enter_async_context(background(work))
         yield {
             "deployments": deployments,
             "metrics": metrics,
             "pool": pool,
             "limits": plan.limits,
+            "shutdown": shutdown,
         }
 
 
@@ -95,11 +111,12 @@ def lanes_of(name: str, metrics: Metrics) -> Device[Lane]:
     return Device(wide, narrow, depth=1 if wide_threads else AHEAD)
 
 
-async def start(deployments: Collection[Deployment], on_fatal: Callable[[Exception], None]) -> None:
+async def start(deployments: Collection[Deployment], shutdown: Shutdown, on_fatal: OnFatal) -> None:
     """Load the models, one after the other; then open all: none waits behind another's loading."""
     try:
         for deployment in deployments:
             await deployment.start()
+        shutdown.opened = True
         for deployment in deployments:
             deployment.open()
     except Exception as error:  # noqa: BLE001  # any failure to load is fatal, and told as one
@@ -115,8 +132,11 @@ async def measure_lag(metrics: Metrics) -> None:
         metrics.event_loop_lag.observe(max(0.0, loop.time() - due))
 
 
-async def cancel(task: asyncio.Task[None]) -> None:
-    """End a background task and wait until it has."""
-    task.cancel()
-    with suppress(asyncio.CancelledError):
-        await task
+async def watch(device: Device[Lane], on_fatal: OnFatal) -> None:
+    """See whether every lane's thread lives; one that has ended cannot be had back."""
+    while all(lane.alive for lane in device.lanes):  # noqa: ASYNC110  # a thread has no event
+        await asyncio.sleep(WATCH_S)
+    for lane in device.lanes:
+        if not lane.alive:
+            on_fatal(DeviceLost(f"the thread of {lane.name} has ended"))
+            return

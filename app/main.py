@@ -29,6 +29,7 @@ from app.schemas import Task
 from app.seam import EngineSeam
 from app.settings import Settings
 from app.shared_metrics import SharedMetrics
+from app.shutdown import Shutdown
 
 DESCRIPTION = "Labels and masks of images, from a ViT classifier and a SegFormer segmenter."
 
@@ -55,6 +56,7 @@ def create_app(
     engine_factory: EngineFactory = Engine,
     on_fatal: Callable[[Exception], None] = lambda error: None,
     replica: Replica | None = None,
+    shutdown: Shutdown | None = None,
 ) -> FastAPI:
     """An app that serves the models of the settings.
 
@@ -63,8 +65,10 @@ def create_app(
     Args:
         settings: what the operator decided.
         engine_factory: makes the engine of a model.
-        on_fatal: called when a model cannot be loaded; the app never becomes ready then.
+        on_fatal: called with why the service cannot go on, be it that a model cannot be loaded or
+            that a device is lost; by then it is neither ready nor alive, and takes no work.
         replica: which of several the app is; None when it is the only one.
+        shutdown: how far the service is on its way out; None when nobody moves it on.
 
     Raises:
         ValueError: the settings ask for a device that is not there, or for no model.
@@ -100,11 +104,17 @@ def create_app(
         ),
     )
 
+    leaving = shutdown or Shutdown(settings.lame_duck_s, settings.drain_timeout_s)
+
+    def fail(error: Exception) -> None:
+        leaving.fail()
+        on_fatal(error)
+
     def lifespan(app: FastAPI) -> AbstractAsyncContextManager[dict[str, Any]]:
-        alone = running(plan, metrics, on_fatal)
+        alone = running(plan, metrics, leaving, fail)
         return alone if replica is None else beating(alone, replica, metrics)
 
-    return assemble(lifespan, metrics)
+    return assemble(lifespan, metrics, leaving)
 
 
 def series(models: Iterable[str], replica: Replica | None) -> Metrics:
@@ -114,7 +124,7 @@ def series(models: Iterable[str], replica: Replica | None) -> Metrics:
     return SharedMetrics(models, replica.table, replica.directory)
 
 
-def assemble(lifespan: Any, metrics: Metrics) -> FastAPI:
+def assemble(lifespan: Any, metrics: Metrics, shutdown: Shutdown) -> FastAPI:
     """The routes, what surrounds them, and their description."""
     app = App(
         title="patchserve",
@@ -127,7 +137,8 @@ def assemble(lifespan: Any, metrics: Metrics) -> FastAPI:
     for router in (routes.router, listing.router, health.router):
         app.router.routes.extend(router.routes)  # flat: an included router is searched twice
     metrics.start_routes(document(app)["paths"])
-    app.middleware_stack = Edge(Dispatcher(app.router), metrics)  # in place of Starlette's own
+    stack = Edge(Dispatcher(app.router), metrics, shutdown)
+    app.middleware_stack = stack  # in place of Starlette's own
     app.openapi = lambda: document(app)  # type: ignore[method-assign]  # FastAPI's way to extend it
     return app
 

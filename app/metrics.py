@@ -27,9 +27,10 @@ STAGES = ("read", "decode", "queue", "stage_in", "compute", "postprocess", "enco
 OUTCOMES = (
     "ok", "empty_body", "malformed_request", "payload_too_large", "image_too_large",
     "unsupported_image_format", "invalid_image", "invalid_parameter", "upload_too_slow",
-    "headers_too_large", "overloaded", "not_ready", "deadline_exceeded", "client_gone", "internal",
+    "headers_too_large", "overloaded", "not_ready", "draining", "deadline_exceeded", "client_gone",
+    "internal",
 )  # fmt: skip
-REASONS = ("queue_full", "predicted_wait", "not_ready")
+REASONS = ("queue_full", "predicted_wait", "not_ready", "draining")
 SPLITS = ("error", "out_of_memory")
 PLACES = ("read", "decode", "queue", "compute", "encode")
 
@@ -111,6 +112,7 @@ class Metrics:
             "event_loop_lag_seconds", "How late the event loop woke a timer"
         )
         self.ready = self._gauge("ready", "1 when /readyz answers 200")
+        self.draining = self._gauge("draining", "1 once the service has been told to leave")
         build = self._gauge("build_info", "Versions", "version", "torch", "python")
         build.labels(version("patchserve"), version("torch"), python_version()).set(1)
 

@@ -6,13 +6,15 @@ Knows nothing of its parent, nor of the other replicas.
 import asyncio
 import time
 from collections.abc import AsyncIterator, Collection, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from app.background import background
 from app.deployment import Deployment
 from app.heartbeats import BEAT_S, Heartbeats
 from app.metrics import Metrics
+from app.shutdown import Shutdown
 
 
 @dataclass(frozen=True)
@@ -36,19 +38,25 @@ async def beating(
 ) -> AsyncIterator[dict[str, Any]]:
     """The lifespan of an app that is one of several: it says how it is for as long as it runs."""
     async with lifespan as state:
-        pulse = asyncio.create_task(beat(replica, state["deployments"].values(), metrics))
-        yield {**state, "replicas": replica.table}
-        pulse.cancel()
-        with suppress(asyncio.CancelledError):
-            await pulse
+        work = beat(replica, state["deployments"].values(), state["shutdown"], metrics)
+        async with background(work):
+            yield {**state, "replicas": replica.table}
 
 
-async def beat(replica: Replica, deployments: Collection[Deployment], metrics: Metrics) -> None:
-    """Say how the replica is, again and again: a loop that cannot is stuck."""
+async def beat(
+    replica: Replica, deployments: Collection[Deployment], shutdown: Shutdown, metrics: Metrics
+) -> None:
+    """Say how the replica is, again and again: a loop that cannot is stuck.
+
+    One that has found by itself that it cannot go on answers what is in flight, and ends; it need
+    not be ended.
+    """
     while True:
-        unready = [d.reason_unready for d in deployments if d.reason_unready is not None]
-        broken = [d.reason_dead for d in deployments if d.reason_dead is not None]
+        reasons = [shutdown.reason_unready, *(d.reason_unready for d in deployments)]
+        unready = [reason for reason in reasons if reason is not None]
+        broken = [d.reason_dead for d in deployments if d.reason_dead and not shutdown.broken]
         metrics.ready.set(not unready)
+        metrics.draining.set(shutdown.begun)
         for deployment in deployments:
             deployment.refresh()
         replica.table.beat(replica.index, time.monotonic(), _joined(unready), _joined(broken))

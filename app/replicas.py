@@ -11,15 +11,16 @@ from multiprocessing.connection import wait
 from signal import Signals
 from typing import Protocol
 
+from app.ending import LEAVE, RUN_FAILED, START_FAILED
 from app.heartbeats import LATE_S, Heartbeats
 
 logger = logging.getLogger(__name__)
 
 TICK_S = 0.25
 LATE_TICK_S = 2.0  # a parent that late was itself asleep, as in a container that is paused
-LEAVE_S = 25.0  # to answer what is in flight; less than the grace that Docker and Kubernetes give
 STABLE_S = 60.0  # a replica that was ready for so long died of something new
 LONGEST_PAUSE_S = 30.0
+STILLBIRTHS = 3  # deaths of one that has never been ready, until that is taken for certain
 
 
 class Child(Protocol):
@@ -86,9 +87,10 @@ class Replicas:
     """The processes of one service.
 
     Args:
-        count: how many.
         spawn: starts the replica of an index.
         table: where their heartbeats are.
+        leave_s: how long all may take to leave, in seconds.
+        on_leave: called when they have been told to.
         on_death: called with the index of a replica that has ended.
         clock: the monotonic time in seconds.
         pause: waits so many seconds, or until one of the sentinels is readable.
@@ -96,17 +98,20 @@ class Replicas:
 
     def __init__(
         self,
-        count: int,
         spawn: Callable[[int], Child],
         table: Heartbeats,
         *,
+        leave_s: float,
+        on_leave: Callable[[], None],
         on_death: Callable[[int], None],
         clock: Callable[[], float] = time.monotonic,
         pause: Callable[[Sequence[int], float], object] = wait,
     ) -> None:
-        self._places = [_Place(index) for index in range(count)]
+        self._places = [_Place(index) for index in range(len(table))]
         self._spawn = spawn
         self._table = table
+        self._leave_s = leave_s
+        self._on_leave = on_leave
         self._on_death = on_death
         self._clock = clock
         self._pause = pause
@@ -166,24 +171,36 @@ class Replicas:
     def _bury(self, place: _Place, exitcode: int, now: float) -> Failure | None:
         index, ended = place.index, _ended(exitcode)
         reason = self._table.reason(index)
-        pause = place.pauses.after_death(self._table.ready_s(index, now))
+        pause = place.pauses.after_death(self._table.lasted_s(index, now))
         place.child, place.starts_at = None, now + pause
         self._table.bury(index)
         self._on_death(index)
-        if exitcode > 0 and not self._table.was_ready(index):  # it gave up, and may always
-            return Failure(reason or f"replica {index} ended {ended}; the log says why", exitcode)
+        if not self._table.was_ready(index):
+            if exitcode > 0 and exitcode != RUN_FAILED:  # it gave up, and may always
+                told = reason or f"replica {index} ended {ended}; the log says why"
+                return Failure(told, exitcode)
+            if exitcode < 0 and place.lives >= STILLBIRTHS:  # of too little memory, mostly
+                told = f"replica {index} ended {ended} while it loaded, {place.lives} times"
+                return Failure(told, START_FAILED)
         logger.error("replica %d ended %s; it is started anew in %.0f s", index, ended, pause)
         return None
 
     def _leave(self) -> None:
         for child in self._children:
             child.terminate()
-        until = self._clock() + LEAVE_S
+        self._on_leave()
+        until = self._clock() + self._leave_s
         while (living := [c for c in self._children if c.exitcode is None]) and (
             (now := self._clock()) < until
         ):
             self._table.watch(now)
             self._pause([child.sentinel for child in living], TICK_S)
+        for place in self._places:
+            ended = place.child.exitcode if place.child is not None else 0
+            if ended is None:
+                logger.error("replica %d did not leave in time and is ended", place.index)
+            elif ended not in (0, -LEAVE):
+                logger.error("replica %d ended %s while it left", place.index, _ended(ended))
 
 
 def _ended(exitcode: int) -> str:

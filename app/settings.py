@@ -61,6 +61,12 @@ class Settings(BaseSettings):
     )
     max_queue_size: int = Field(256, ge=1, le=65536, description="images waiting at most, a model")
     request_timeout_s: float = Field(30.0, gt=0, le=3600, description="from the last body byte")
+    lame_duck_s: float = Field(
+        5.0, ge=0, le=600, description="how long work is still taken after SIGTERM"
+    )
+    drain_timeout_s: float = Field(
+        12.0, ge=0, le=3600, description="how long what was taken is waited for after that"
+    )
     max_body_bytes: int = Field(20 * 2**20, ge=1, le=2**30, description="body bytes at most")
     max_body_bytes_in_flight: int = Field(
         256 * 2**20,

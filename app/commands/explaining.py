@@ -11,10 +11,11 @@ from typing import Annotated, Literal, cast
 import typer
 
 from app import explanations
-from app.commands.failures import USAGE_ERROR, readable_errors, stop
+from app.commands.failures import readable_errors, stop
 from app.commands.options import Device, Source
 from app.commands.predicting import run_on
 from app.commands.training import bundled_or
+from app.ending import USAGE_ERROR
 from app.images import Photo
 from app.placement import model_name
 from app.schemas import Method

@@ -10,7 +10,7 @@ from typing import NoReturn
 import typer
 from pydantic import ValidationError
 
-START_FAILED, USAGE_ERROR, LOAD_FAILED = 1, 2, 3
+from app.ending import USAGE_ERROR
 
 
 @contextmanager
@@ -30,8 +30,10 @@ def one_line(error: Exception) -> str:
         ]
         return "; ".join(parts)
     if isinstance(error, OSError) and error.strerror:
-        return f"{error.filename}: {error.strerror}"
-    return " ".join(str(error).split())
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    if isinstance(error, MemoryError):  # which says nothing
+        return "there is not enough memory"
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def stop(message: str, status: int) -> NoReturn:

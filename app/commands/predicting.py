@@ -11,8 +11,9 @@ import typer
 
 from app import masks
 from app.allocator import keep_freed_memory
-from app.commands.failures import USAGE_ERROR, one_line, readable_errors, stop
+from app.commands.failures import one_line, readable_errors, stop
 from app.commands.options import Device, Images, Source
+from app.ending import USAGE_ERROR
 from app.engine import Engine
 from app.errors import ServiceError
 from app.images import Photo, decode, forbid_bombs

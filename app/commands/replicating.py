@@ -3,74 +3,72 @@
 Knows nothing of the service's inside, nor when a replica is to be started anew.
 """
 
-import logging
 import os
 import shutil
 import signal
 import socket
-import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
-from multiprocessing import get_context, parent_process, resource_tracker
+from multiprocessing import parent_process, resource_tracker
+from multiprocessing.context import SpawnProcess
 from tempfile import TemporaryDirectory
 
 import typer
 
 from app import logs
-from app.commands.failures import START_FAILED, USAGE_ERROR, one_line, stop
+from app.commands.failures import one_line
 from app.commands.running import run
-from app.commands.signals import INTERRUPTED, stopping
+from app.commands.signals import stopping
+from app.ending import BY_SIGNAL, LEAVE, START_FAILED, USAGE_ERROR, end
 from app.heartbeats import Heartbeats
-from app.lifecycle import ReplicaServer
+from app.lifecycle import LATEST_S
 from app.placement import gpu_count
 from app.pulse import Replica
-from app.replicas import LEAVE_S, Child, Failure, Replicas
+from app.replicas import Child, Failure, Replicas
 from app.settings import Settings
 from app.shared_metrics import count_apart, forget
 from app.shares import confined, device_of, divide, usable
 
-logger = logging.getLogger(__name__)
-
-BACKLOG = 2048  # uvicorn's
+MARGIN_S = 2.0  # for a busy machine to end a process
 
 
-def run_replicas(settings: Settings) -> Failure | None:
-    """Serve with several processes on one socket until told to leave; why they could not."""
-    with listen(settings) as listening, TemporaryDirectory(prefix="patchserve-") as directory:
-        logger.info(
-            "%d replicas listen on http://%s:%d",
-            settings.workers,
-            settings.host,
-            listening.getsockname()[1],
-        )
+class ReplicaProcess(SpawnProcess):
+    """The process of a replica."""
+
+    def terminate(self) -> None:
+        """Tell it to leave, by a signal that nobody else sends.
+
+        A manager that tells all processes of a service, as systemd does, has told this one too by
+        then; a second SIGTERM would end it at once.
+        """
+        if self.pid is not None and self.exitcode is None:
+            os.kill(self.pid, LEAVE)
+
+
+def run_replicas(settings: Settings, listening: socket.socket) -> Failure | None:
+    """Serve with several processes on one socket until told to leave; why they could not.
+
+    What waits in the socket outlives any of them, for this process has it, too. When they leave it
+    lets go of it: the last of them that does closes it.
+    """
+    with stopping() as told, TemporaryDirectory(prefix="patchserve-") as directory:
         table = Heartbeats(settings.workers)
         replicas = Replicas(
-            settings.workers,
             partial(spawn, settings, listening, table, directory),
             table,
+            leave_s=leave_s(settings),
+            on_leave=listening.close,
             on_death=partial(forget, directory=directory),
         )
-        with stopping() as told:
-            try:
-                return replicas.run(told)
-            except KeyboardInterrupt:  # told twice
-                raise typer.Exit(INTERRUPTED) from None
+        try:
+            return replicas.run(told)
+        except KeyboardInterrupt as twice:
+            raise typer.Exit(BY_SIGNAL + twice.args[0]) from None
 
 
-@contextmanager
-def listen(settings: Settings) -> Iterator[socket.socket]:
-    """The socket of all replicas; what waits in it outlives any of them, for the parent has it."""
-    host, port = settings.host, settings.port
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        listening = socket.create_server((host, port), family=family, backlog=BACKLOG)
-    except OSError as error:
-        why = (error.strerror or str(error)).lower()
-        stop(f"cannot listen on {host}:{port}: {why}", START_FAILED)
-    with listening:
-        yield listening
+def leave_s(settings: Settings) -> float:
+    """Seconds that a replica may take to leave."""
+    return settings.lame_duck_s + settings.drain_timeout_s + LATEST_S + MARGIN_S
 
 
 def spawn(
@@ -83,7 +81,7 @@ def spawn(
     resource_tracker.ensure_running()  # the first process would start it, and that unblocks SIGINT
     device = device_of(index, settings.device, gpu_count())
     mine = settings.model_copy(update={"device": device})
-    process = get_context("spawn").Process(
+    process = ReplicaProcess(
         target=run_replica,
         args=(mine, listening, Replica(index, table, directory)),
         name=f"replica-{index}",
@@ -99,27 +97,24 @@ def spawn(
 
 def run_replica(settings: Settings, listening: socket.socket, replica: Replica) -> None:
     """What the process of one replica runs; the parent reads from the table why it failed."""
-    follow_parent(replica.directory)
+    follow_parent(replica.directory, leave_s(settings))
     count_apart(replica.index, replica.directory)
     logs.configure(settings.log_level, replica.index)
     try:
-        failure = run(
-            settings,
-            replica,
-            lambda config: ReplicaServer(config, listening, replica.table, replica.index),
-        )
+        failure = run(settings, listening, replica)
     except (ValueError, OSError) as error:
         failure = Failure(one_line(error), USAGE_ERROR)
     if failure is not None:
         replica.table.fail(replica.index, failure.reason)
-        sys.exit(failure.status)
+    end(failure.status if failure is not None else 0)
 
 
-def follow_parent(directory: str) -> None:
+def follow_parent(directory: str, within_s: float) -> None:
     """Leave when the parent has died, as if told to; nobody would start this process anew.
 
     Args:
         directory: what the parent can no longer remove.
+        within_s: how long that may take, in seconds.
     """
     parent = parent_process()
     assert parent is not None  # noqa: S101  # replicas are spawned
@@ -127,8 +122,8 @@ def follow_parent(directory: str) -> None:
     def follow() -> None:
         parent.join()
         shutil.rmtree(directory, ignore_errors=True)
-        os.kill(os.getpid(), signal.SIGTERM)
-        threading.Event().wait(LEAVE_S)
-        os._exit(START_FAILED)
+        os.kill(os.getpid(), LEAVE)
+        threading.Event().wait(within_s)
+        end(START_FAILED)
 
     threading.Thread(target=follow, name="parent", daemon=True).start()

@@ -4,34 +4,54 @@ Knows nothing of flags, nor of the other processes.
 """
 
 import logging
-import signal
-from collections.abc import Callable
-from contextlib import suppress
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any
 
 import uvicorn
 
 from app.allocator import keep_freed_memory
-from app.commands.failures import LOAD_FAILED, START_FAILED, one_line
+from app.commands.failures import one_line, stop
 from app.connections import ConnectionLimits
 from app.descriptors import allow_files
+from app.doors import BACKLOG
+from app.ending import LOAD_FAILED, RUN_FAILED, START_FAILED
 from app.images import forbid_bombs
+from app.lifecycle import Server
 from app.main import create_app
 from app.protocol import Protocol
 from app.pulse import Replica
 from app.replicas import Failure
 from app.settings import Settings
+from app.shared_server import ReplicaServer
+from app.shutdown import Shutdown
 from app.sweep import Sweep
+
+logger = logging.getLogger(__name__)
 
 BESIDE = 512  # connections that are turned away, and files that are none
 KEEP_ALIVE_S = 75  # longer than the common load balancers', so that they close first
 
 
+@contextmanager
+def listen(settings: Settings) -> Iterator[socket.socket]:
+    """The socket of the service; of several replicas all have it, and so does their parent."""
+    host, port = settings.host, settings.port
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        listening = socket.create_server((host, port), family=family, backlog=BACKLOG)
+    except OSError as error:
+        why, _, _ = (error.strerror or str(error)).partition(" (")  # the address, once more
+        stop(f"cannot listen on {host}:{port}: {why.lower()}", START_FAILED)
+    with listening:
+        logger.info("listening on http://%s:%d", host, listening.getsockname()[1])
+        yield listening
+
+
 def run(
-    settings: Settings,
-    replica: Replica | None = None,
-    make_server: Callable[[uvicorn.Config], uvicorn.Server] = uvicorn.Server,
+    settings: Settings, listening: socket.socket, replica: Replica | None = None
 ) -> Failure | None:
     """Serve until told to leave; why it could not.
 
@@ -47,10 +67,9 @@ def run(
         failures.append(error)
         server.should_exit = True
 
+    shutdown = Shutdown(settings.lame_duck_s, settings.drain_timeout_s)
     config = uvicorn.Config(
-        create_app(settings, on_fatal=on_fatal, replica=replica),
-        host=settings.host,
-        port=settings.port,
+        create_app(settings, on_fatal=on_fatal, replica=replica, shutdown=shutdown),
         lifespan="on",
         log_config=None,
         access_log=False,
@@ -60,16 +79,15 @@ def run(
         proxy_headers=False,  # nothing asks who calls, or over what
         timeout_keep_alive=KEEP_ALIVE_S,
     )
-    server = make_server(config)
-    # uvicorn raises again the signal that has stopped it; of the default SIGTERM the process would
-    # die there, and the last lines of the log with it
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    with suppress(KeyboardInterrupt):
+    if replica is None:
+        server = Server(config, listening, shutdown)
+    else:
+        server = ReplicaServer(config, listening, shutdown, replica.table, replica.index)
+    with suppress(SystemExit):  # uvicorn's way to say that it has not started
         server.run()
-    for handler in logging.getLogger().handlers:
-        handler.flush()  # before the line that says why, which is the last
     if failures:
-        return Failure(f"cannot load: {one_line(failures[0])}", LOAD_FAILED)
+        what, status = ("go on", RUN_FAILED) if shutdown.opened else ("load", LOAD_FAILED)
+        return Failure(f"cannot {what}: {one_line(failures[0])}", status)
     if not server.started:
         return Failure("the service could not start; the log says why", START_FAILED)
     return None

@@ -10,9 +10,10 @@ from typing import Annotated
 import typer
 
 from app import logs
-from app.commands.failures import readable_errors, stop
+from app.commands.failures import readable_errors
 from app.commands.replicating import run_replicas
-from app.commands.running import run
+from app.commands.running import listen, run
+from app.ending import end, write_out
 from app.settings import Settings
 
 
@@ -39,7 +40,11 @@ def serve(**flags: str | None) -> None:
     with readable_errors():
         settings = Settings.read(**{k: v for k, v in flags.items() if v is not None})
     logs.configure(settings.log_level)
-    with readable_errors():
-        failure = run(settings) if settings.workers == 1 else run_replicas(settings)
-    if failure is not None:
-        stop(failure.reason, failure.status)
+    with readable_errors(), listen(settings) as listening:
+        several = settings.workers > 1
+        failure = run_replicas(settings, listening) if several else run(settings, listening)
+    if failure is None:
+        end(0)
+    write_out()
+    typer.echo(f"patchserve: {failure.reason}", err=True)
+    end(failure.status)

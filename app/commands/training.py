@@ -11,9 +11,10 @@ from typing import Annotated, Any
 
 import typer
 
-from app.commands.failures import USAGE_ERROR, readable_errors, stop
+from app.commands.failures import readable_errors, stop
 from app.commands.options import Count, Device, Seed, Source
 from app.commands.signals import INTERRUPTED, stopping
+from app.ending import USAGE_ERROR
 from app.schemas import Task
 from models import checkpoint, training
 

@@ -66,6 +66,7 @@ IMAGE_ERRORS = (
     errors.InvalidParameter,
     errors.Overloaded,
     errors.NotReady,
+    errors.Draining,
     errors.DeadlineExceeded,
 )
 

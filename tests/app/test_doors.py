@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import socket
+import sys
 from contextlib import asynccontextmanager
 
 import pytest
@@ -123,3 +124,22 @@ async def test_a_connection_that_cannot_be_taken_is_tried_again(
     async with opened(Exhausted(listening, [number]), b"a", []):
         assert await knock(listening) == b"a"
     assert ("cannot take a connection" in caplog.text) is logged
+
+
+async def test_the_last_are_taken_and_nobody_follows(listening):
+    taken = []
+    early = [await asyncio.open_connection(*listening.getsockname()) for _ in range(5)]
+    await doors.take_last(listening, lambda: Greeter(b"a", taken))
+    assert [await reader.read() for reader, _ in early] == [b"a"] * 5
+    with socket.socket() as late:
+        late.setblocking(False)
+        late.connect_ex(listening.getsockname())
+        if sys.platform == "linux":  # the kernel lets nobody begin
+            with pytest.raises(BlockingIOError):
+                listening.accept()
+    for _, writer in early:
+        writer.close()
+
+
+async def test_a_socket_without_anybody_is_done_with(listening):
+    await doors.take_last(listening, lambda: Greeter(b"a", []))

@@ -75,6 +75,11 @@ def test_it_is_known_for_how_long_a_replica_has_been_ready(table):
     assert table.ready_s(0, NOW + 5) == 5
     table.beat(0, NOW + 6, "draining", None)
     assert table.ready_s(0, NOW + 6) == 0
+    assert table.lasted_s(0, NOW + 7) == 6
+    table.beat(0, NOW + 8, "draining", None)
+    assert table.lasted_s(0, NOW + 8) == 6
+    table.bury(0)
+    assert table.lasted_s(0, NOW + 9) == 0
 
 
 def test_a_reason_is_cut_at_the_rows_end_and_need_not_be_whole(table):

@@ -36,6 +36,7 @@ LABELS = {  # of every series that the service exposes, by name and type
     ("out_of_memory_total", "counter"): set(),
     ("batch_splits_total", "counter"): {"cause"},
     ("ready", "gauge"): set(),
+    ("draining", "gauge"): set(),
     ("model_info", "gauge"): {"model", "task", "device", "dtype"},
     ("model_load_seconds", "gauge"): {"model"},
     ("warmup_seconds", "gauge"): {"model"},

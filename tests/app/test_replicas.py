@@ -6,8 +6,19 @@ from itertools import pairwise
 
 import pytest
 
+from app.ending import LEAVE, RUN_FAILED
 from app.heartbeats import LATE_S, START_S, Heartbeats
-from app.replicas import LEAVE_S, LONGEST_PAUSE_S, STABLE_S, TICK_S, Failure, Pauses, Replicas
+from app.replicas import (
+    LONGEST_PAUSE_S,
+    STABLE_S,
+    STILLBIRTHS,
+    TICK_S,
+    Failure,
+    Pauses,
+    Replicas,
+)
+
+LEAVE_S = 20.0
 
 
 class FakeChild:
@@ -20,7 +31,7 @@ class FakeChild:
 
     def terminate(self):
         if not self.deaf:
-            self.exitcode = -signal.SIGTERM
+            self.exitcode = -LEAVE
 
     def kill(self):
         if self.exitcode is None:
@@ -40,13 +51,15 @@ class Household:
         self.table = Heartbeats(count)
         self.born: list[tuple[int, FakeChild, float]] = []
         self.dead: list[int] = []
+        self.left: list[float] = []
         self.happenings: dict[int, list] = {}
         self.ticks = 0
         self.beats = True
         self.replicas = Replicas(
-            count,
             self.spawn,
             self.table,
+            leave_s=LEAVE_S,
+            on_leave=lambda: self.left.append(self.now),
             on_death=self.dead.append,
             clock=lambda: self.now,
             pause=self.pause,
@@ -85,7 +98,8 @@ def test_all_are_started_and_when_told_all_leave():
     house = Household(3)
     assert house.run(4) is None
     assert [index for index, *_ in house.born] == [0, 1, 2]
-    assert all(child.exitcode == -signal.SIGTERM and child.joined for _, child, _ in house.born)
+    assert all(child.exitcode == -LEAVE and child.joined for _, child, _ in house.born)
+    assert house.left == [house.now]
 
 
 def test_a_killed_replica_is_started_anew_at_once_and_the_others_are_left_alone(caplog):
@@ -142,13 +156,13 @@ def test_after_a_sleep_of_the_whole_machine_nobody_is_taken_for_stuck():
 
 def test_who_dies_again_and_again_is_started_ever_later():
     house = Household(1)
-    for tick in range(400):
-        house.at(tick, lambda: house.born and house.child(0).kill())
+    for tick in range(2, 400):  # by then it has been ready
+        house.at(tick, lambda: house.child(0).kill())
     house.run(400)
     births = house.births(0)
     pauses = [later - earlier for earlier, later in pairwise(births)]
     assert pauses == sorted(pauses)
-    assert pauses[0] <= 2 * TICK_S
+    assert pauses[0] <= 3 * TICK_S
     assert pauses[-1] >= LONGEST_PAUSE_S
 
 
@@ -169,7 +183,7 @@ def test_a_replica_that_cannot_load_at_first_ends_all_with_its_status():
     house = Household()
     house.at(1, lambda: give_up(house))
     assert house.run(100) == Failure("cannot load: no such folder", 3)
-    assert house.child(1).exitcode == -signal.SIGTERM
+    assert house.child(1).exitcode == -LEAVE
     assert house.ticks < 5
 
 
@@ -193,12 +207,58 @@ def test_one_that_cannot_load_later_is_tried_again_while_the_others_serve():
     assert len(house.births(0)) == 3
 
 
+def test_one_that_cannot_go_on_before_it_was_seen_ready_is_started_anew():
+    house = Household()
+    house.beats = False
+    house.at(1, lambda: setattr(house.child(0), "exitcode", RUN_FAILED))
+    assert house.run(5) is None
+    assert len(house.births(0)) == 2
+
+
+def test_one_that_is_killed_whenever_it_loads_ends_all():
+    house = Household()
+    house.beats = False
+    for tick in range(100):
+        house.at(tick, lambda: house.born and house.child(0).kill())
+    assert house.run(100) == Failure("replica 0 ended by SIGKILL while it loaded, 3 times", 1)
+    assert len(house.births(0)) == STILLBIRTHS
+
+
+def test_how_long_one_had_been_ready_counts_though_it_said_why_it_ends():
+    house = Household(1)
+
+    def cannot_go_on():
+        house.beats = False
+        house.table.beat(0, house.now, "the service cannot go on", None)
+        house.child(0).exitcode = RUN_FAILED
+
+    def go_on():
+        house.beats = True
+
+    house.at(2, cannot_go_on)
+    house.at(4, go_on)
+    stable = round(STABLE_S / TICK_S) + 10
+    house.at(stable, cannot_go_on)
+    house.run(stable + 4)
+    second, third = house.births(0)[1:]
+    assert third - second == pytest.approx((stable - 2) * TICK_S, abs=4 * TICK_S)
+
+
+def test_one_that_dies_while_all_leave_is_told_and_not_started_anew(caplog):
+    house = Household()
+    house.at(1, lambda: setattr(house.child(1), "deaf", True))
+    house.at(4, lambda: house.child(1).kill())
+    assert house.run(2) is None
+    assert len(house.births(1)) == 1
+    assert "replica 1 ended by SIGKILL while it left" in caplog.text
+
+
 def test_who_does_not_leave_in_time_is_killed():
     house = Household()
     house.at(1, lambda: setattr(house.child(1), "deaf", True))
     began = house.now
     house.run(2)
-    assert house.child(0).exitcode == -signal.SIGTERM
+    assert house.child(0).exitcode == -LEAVE
     assert house.child(1).exitcode == -signal.SIGKILL
     assert LEAVE_S <= house.now - began <= LEAVE_S + 2
 

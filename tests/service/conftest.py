@@ -1,5 +1,7 @@
-"""Owns the service as its users run it: a real process, on a real port."""
+"""Owns the service as its users run it: a real process, on a real port; and callers of it."""
 
+import asyncio
+import json
 import os
 import socket
 import subprocess
@@ -7,14 +9,16 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
 
 PATCHSERVE = Path(sys.executable).with_name("patchserve")
 STARTS_WITHIN_S = 100
+GIVE_UP_S = 60
 
 
 @dataclass
@@ -84,3 +88,124 @@ def launch(
             process.wait(timeout=60)
 
     return launching
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One answer that came whole, and when its request had been sent and it was there."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+    sent: float
+    came: float
+
+    @property
+    def code(self) -> str | None:
+        """The code of a problem."""
+        problem = self.headers["content-type"] == "application/problem+json"
+        return json.loads(self.body)["code"] if problem else None
+
+    @property
+    def closes(self) -> bool:
+        return self.headers.get("connection") == "close"
+
+
+class Connection:
+    """A connection, over which requests go one after the other."""
+
+    def __init__(self, url: str) -> None:
+        self._address = urlsplit(url)
+
+    async def __aenter__(self) -> "Connection":
+        host, port = self._address.hostname, self._address.port
+        self.reader, self.writer = await asyncio.open_connection(host, port)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.writer.transport.abort()
+
+    def send(self, method: str, path: str, body: bytes = b"", length: int | None = None) -> None:
+        """Send a request, or as much of it as there is of a body of a length."""
+        size = len(body) if length is None else length
+        head = f"{method} {path} HTTP/1.1\r\nhost: test\r\ncontent-length: {size}\r\n\r\n"
+        self.sent = time.monotonic()
+        self.writer.write(head.encode() + body)
+
+    async def answer(self) -> Answer:
+        """The whole answer to what was sent.
+
+        Raises:
+            OSError, EOFError: it did not come.
+        """
+        async with asyncio.timeout(GIVE_UP_S):
+            head = (await self.reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
+            pairs = (line.split(": ", 1) for line in head[1:] if line)
+            headers = {name.lower(): value for name, value in pairs}
+            body = await self.reader.readexactly(int(headers["content-length"]))
+        return Answer(int(head[0].split()[1]), headers, body, self.sent, time.monotonic())
+
+
+@dataclass
+class Crowd:
+    """Callers who ask until they cannot connect any more: half keep their connection, half do not.
+
+    Attributes:
+        answers: all that came.
+        lost: why an answer to what had been sent over a connection did not come.
+        refused: when somebody could not connect.
+    """
+
+    url: str
+    body: bytes
+    path: str = "/classify"
+    answers: list[Answer] = field(default_factory=list)
+    lost: list[str] = field(default_factory=list)
+    refused: list[float] = field(default_factory=list)
+
+    def start(self, count: int) -> None:
+        self._callers = [asyncio.create_task(self._call(i % 2 == 0)) for i in range(count)]
+
+    async def until_answered(self, count: int) -> None:
+        while len(self.answers) < count:
+            await asyncio.sleep(0.001)
+            for ended in (task for task in self._callers if task.done()):
+                ended.result()
+
+    async def until_refused(self) -> None:
+        await asyncio.gather(*self._callers)
+
+    async def _call(self, keeps: bool) -> None:
+        while True:
+            connection = Connection(self.url)
+            try:
+                await connection.__aenter__()
+            except OSError:
+                self.refused.append(time.monotonic())
+                return
+            try:
+                await self._ask(connection, keeps)
+            except (OSError, EOFError) as error:
+                self.lost.append(f"{error!r} after {time.monotonic() - connection.sent:.3f} s")
+            finally:
+                await connection.__aexit__()
+
+    async def _ask(self, connection: Connection, keeps: bool) -> None:
+        closed = False
+        while not closed:
+            connection.send("POST", self.path, self.body)
+            answer = await connection.answer()
+            self.answers.append(answer)
+            closed = answer.closes or not keeps
+
+
+@pytest.fixture(scope="session")
+def connect() -> type[Connection]:
+    """Open a connection to a service: `async with connect(service.url) as connection`."""
+    return Connection
+
+
+@pytest.fixture(scope="session")
+def make_crowd() -> type[Crowd]:
+    """Callers of a service: `make_crowd(service.url, image).start(32)`."""
+    return Crowd

@@ -88,7 +88,7 @@ def faulty(launch, tmp_path) -> Iterator[Callable[..., object]]:
         gates = tmp_path
         for name in ("entered", "gate"):
             os.mkfifo(gates / name)
-        flags = ("--segmenter", "none", *flags)
+        flags = ("--segmenter", "none", "--lame-duck-s", 0, *flags)
         with launch(*flags, program=PROGRAM, FAULTY_GATES=gates, **variables) as service:
             yield service, gates
 
