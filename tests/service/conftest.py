@@ -57,17 +57,23 @@ def launch(
     tmp_path_factory: pytest.TempPathFactory,
     serve_command: Callable[..., tuple[list[str], dict[str, str]]],
 ) -> Callable[..., AbstractContextManager[Service]]:
-    """Start the service: `with launch("--classifier", folder) as service`."""
+    """Start the service: `with launch("--classifier", folder) as service`.
+
+    Another program may take the place of `patchserve`, and variables be added to its environment.
+    """
 
     @contextmanager
-    def launching(*flags: object, ready: bool = True) -> Iterator[Service]:
+    def launching(
+        *flags: object, ready: bool = True, program: list[str] | None = None, **variables: str
+    ) -> Iterator[Service]:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
         log = tmp_path_factory.mktemp("service") / "log"
         command, environment = serve_command("--port", port, *flags)
         with log.open("wb") as output:
-            process = subprocess.Popen(command, stderr=output, env=environment)
+            command[:1] = program or command[:1]
+            process = subprocess.Popen(command, stderr=output, env=environment | variables)
         service = Service(f"http://127.0.0.1:{port}", process, log)
         try:
             if ready:
@@ -138,7 +144,7 @@ class Connection:
 
 @dataclass
 class Crowd:
-    """Callers who ask until they cannot connect any more: half keep their connection, half do not.
+    """Callers who ask until they cannot connect, or are stopped: half keep their connection.
 
     Attributes:
         answers: all that came.
@@ -152,6 +158,7 @@ class Crowd:
     answers: list[Answer] = field(default_factory=list)
     lost: list[str] = field(default_factory=list)
     refused: list[float] = field(default_factory=list)
+    _stopping: bool = False
 
     def start(self, count: int) -> None:
         self._callers = [asyncio.create_task(self._call(i % 2 == 0)) for i in range(count)]
@@ -165,8 +172,13 @@ class Crowd:
     async def until_refused(self) -> None:
         await asyncio.gather(*self._callers)
 
+    async def stop(self) -> None:
+        """Let everyone have the answer that they wait for."""
+        self._stopping = True
+        await asyncio.gather(*self._callers)
+
     async def _call(self, keeps: bool) -> None:
-        while True:
+        while not self._stopping:
             connection = Connection(self.url)
             try:
                 await connection.__aenter__()
@@ -186,7 +198,7 @@ class Crowd:
             connection.send("POST", self.path, self.body)
             answer = await connection.answer()
             self.answers.append(answer)
-            closed = answer.closes or not keeps
+            closed = answer.closes or not keeps or self._stopping
 
 
 @pytest.fixture(scope="session")
