@@ -6,8 +6,8 @@ from itertools import pairwise
 
 import pytest
 
-from app.heartbeats import LATE_S, START_S, Heartbeats
 from app.ending import LEAVE, RUN_FAILED
+from app.heartbeats import LATE_S, START_S, Heartbeats
 from app.replicas import (
     LONGEST_PAUSE_S,
     STABLE_S,
