@@ -32,7 +32,7 @@ async def test_one_that_fails_is_told_once_and_at_once(caplog):
         raise ZeroDivisionError
 
     async with background(work()):
-        while not caplog.records:
+        while not caplog.records:  # noqa: ASYNC110  # a record is no event
             await asyncio.sleep(0)
     (record,) = caplog.records
     assert record.levelno == logging.ERROR

@@ -138,3 +138,28 @@ async def test_metrics_parse_and_count_what_happened(serve, picture):
 
 async def has_any(errors: list[Exception]) -> bool:
     return bool(errors)
+
+
+async def test_a_service_that_leaves_is_not_ready_but_alive(serve, picture):
+    async with serve(lame_duck_s=60) as running:
+        running.state["shutdown"].begin()
+        answer = await running.client.get("/readyz")
+        assert (answer.status_code, answer.json()["reasons"]) == (503, ["draining"])
+        for probe in ("/livez", "/startupz"):
+            assert (await running.client.get(probe)).status_code == 200
+        series = await running.series()
+        assert "patchserve_draining 1.0" in series
+        assert "patchserve_ready 0.0" in series
+        answer = await running.client.post("/classify", content=picture())
+        assert answer.status_code == 200
+
+
+async def test_a_service_that_cannot_go_on_is_neither_ready_nor_alive(serve, picture):
+    async with serve() as running:
+        running.state["shutdown"].fail()
+        for probe in ("/livez", "/readyz"):
+            answer = await running.client.get(probe)
+            assert answer.status_code == 503
+            assert "cannot go on" in answer.json()["reasons"][0]
+        refused = await running.client.post("/classify", content=picture())
+    assert (refused.status_code, refused.json()["code"]) == (503, "not_ready")

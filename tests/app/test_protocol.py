@@ -15,6 +15,7 @@ from app.edge import Edge
 from app.errors import NotFound
 from app.metrics import Metrics
 from app.protocol import Protocol
+from app.shutdown import Shutdown
 from app.sweep import Sweep
 
 pytestmark = pytest.mark.anyio
@@ -59,7 +60,9 @@ async def refuse(scope, receive, send):
 @asynccontextmanager
 async def connected(app, limits=LIMITS, kind=Protocol, sweep=None):
     """A stream to the app behind its edge, and the protocols of all connections."""
-    config = uvicorn.Config(Edge(app, Metrics()), log_config=None, ws="none", access_log=False)
+    config = uvicorn.Config(
+        Edge(app, Metrics(), Shutdown(0, 0)), log_config=None, ws="none", access_log=False
+    )
     config.load()
     protocols, state = [], ServerState()
     make = partial(kind, config, state, {}, limits=limits, sweep=sweep or Sweep(0.01))

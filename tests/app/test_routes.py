@@ -208,3 +208,36 @@ async def test_the_answer_tells_where_its_time_went(serve, picture):
         assert f'stage="{stage}"}} 1.0' in series
     assert 'batch;desc="1"' in classified.headers["server-timing"]
     assert "encode;dur=" in segmented.headers["server-timing"]
+
+
+@pytest.mark.parametrize("path", ["/classify", "/segment", "/explain"])
+async def test_after_the_lame_duck_work_is_refused_before_its_body_is_read(serve, path):
+    async def body():
+        raise AssertionError("it was read")
+        yield b""
+
+    async with serve(lame_duck_s=0) as running:
+        running.state["shutdown"].begin()
+        answer = await running.client.post(path, content=body())
+        series = await running.series()
+    assert answer.status_code == 503
+    problem = answer.json()
+    assert (problem["code"], problem["retryable"]) == ("draining", True)
+    assert answer.headers["retry-after"] == "1"
+    model = "shapes-segformer" if path == "/segment" else "shapes-vit"
+    assert f'rejections_total{{model="{model}",reason="draining"}} 1.0' in series
+    assert f'images_total{{model="{model}",outcome="draining"}} 1.0' in series
+
+
+async def test_what_the_server_cannot_wait_for_is_told_and_counted_as_that(serve, picture):
+    async with serve(lame_duck_s=0) as running:
+        engine = running.engines["classify"]
+        engine.run_gate.clear()
+        answering = asyncio.create_task(running.client.post("/classify", content=picture()))
+        await asyncio.to_thread(engine.entered.wait, 30)
+        running.state["shutdown"].begin()
+        answering.cancel()
+        answer = await answering
+        assert (answer.status_code, answer.json()["code"]) == (503, "draining")
+        assert 'outcome="draining"} 1.0' in await running.series()
+        engine.run_gate.set()

@@ -25,7 +25,7 @@ def shutdown(clock):
 
 def test_before_anybody_has_told_it_a_service_takes_work(shutdown, clock):
     clock.now += 1e6
-    assert not (shutdown.begun or shutdown.refusing or shutdown.overdue)
+    assert not any((shutdown.begun, shutdown.refusing, shutdown.overdue))
     assert shutdown.reason_unready is shutdown.reason_dead is shutdown.refusal is None
 
 

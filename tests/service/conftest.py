@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -50,6 +50,7 @@ def serve_command() -> Callable[..., tuple[list[str], dict[str, str]]]:
         clean = {k: v for k, v in os.environ.items() if not k.startswith("PATCHSERVE_")}
         clean.pop("OMP_NUM_THREADS", None)  # the tests' own
         clean["PATCHSERVE_RUNTIME"] = "torch"  # converting takes seconds; a flag goes first
+        clean["PATCHSERVE_LAME_DUCK_S"] = "0"  # nobody sends work behind the end of a test
         return [str(PATCHSERVE), "serve", *map(str, flags)], clean
 
     return command
@@ -62,22 +63,21 @@ def launch(
 ) -> Callable[..., AbstractContextManager[Service]]:
     """Start the service: `with launch("--classifier", folder) as service`.
 
-    Another `program` may stand in for the command, and get these environment `variables`.
+    Another program may take the place of `patchserve`, and variables be added to its environment.
     """
 
     @contextmanager
     def launching(
-        *flags: object, ready: bool = True, program: Sequence[object] = (), **variables: object
+        *flags: object, ready: bool = True, program: list[str] | None = None, **variables: str
     ) -> Iterator[Service]:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
         log = tmp_path_factory.mktemp("service") / "log"
         command, environment = serve_command("--port", port, *flags)
-        command = [*map(str, program), *command[1:]] if program else command
-        environment |= {name: str(value) for name, value in variables.items()}
         with log.open("wb") as output:
-            process = subprocess.Popen(command, stderr=output, env=environment)
+            command[:1] = program or command[:1]
+            process = subprocess.Popen(command, stderr=output, env=environment | variables)
         service = Service(f"http://127.0.0.1:{port}", process, log)
         try:
             if ready:
@@ -148,7 +148,7 @@ class Connection:
 
 @dataclass
 class Crowd:
-    """Callers who ask until they cannot connect any more: half keep their connection, half do not.
+    """Callers who ask until they cannot connect, or are stopped: half keep their connection.
 
     Attributes:
         answers: all that came.
@@ -162,6 +162,7 @@ class Crowd:
     answers: list[Answer] = field(default_factory=list)
     lost: list[str] = field(default_factory=list)
     refused: list[float] = field(default_factory=list)
+    _stopping: bool = False
 
     def start(self, count: int) -> None:
         self._callers = [asyncio.create_task(self._call(i % 2 == 0)) for i in range(count)]
@@ -175,8 +176,13 @@ class Crowd:
     async def until_refused(self) -> None:
         await asyncio.gather(*self._callers)
 
+    async def stop(self) -> None:
+        """Let everyone have the answer that they wait for."""
+        self._stopping = True
+        await asyncio.gather(*self._callers)
+
     async def _call(self, keeps: bool) -> None:
-        while True:
+        while not self._stopping:
             connection = Connection(self.url)
             try:
                 await connection.__aenter__()
@@ -196,7 +202,7 @@ class Crowd:
             connection.send("POST", self.path, self.body)
             answer = await connection.answer()
             self.answers.append(answer)
-            closed = answer.closes or not keeps
+            closed = answer.closes or not keeps or self._stopping
 
 
 @pytest.fixture(scope="session")

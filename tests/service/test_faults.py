@@ -16,7 +16,7 @@ from PIL import Image
 from prometheus_client.parser import text_string_to_metric_families
 
 pytestmark = pytest.mark.anyio
-PROGRAM = (sys.executable, Path(__file__).with_name("faulty.py"))
+PROGRAM = [sys.executable, str(Path(__file__).with_name("faulty.py"))]
 WAITS_S = 60
 HOLD, POISON, HANG, LOSE, DIE = "white", "red", "lime", "blue", "yellow"  # as the program has them
 
@@ -84,16 +84,16 @@ class Faulty:
 @pytest.fixture
 def faulty(launch, tmp_path) -> Iterator[Callable[..., object]]:
     @contextmanager
-    def running(*flags: object, **variables: object):
+    def running(*flags: object, **variables: str):
         gates = tmp_path
         for name in ("entered", "gate"):
             os.mkfifo(gates / name)
-        flags = ("--segmenter", "none", "--lame-duck-s", 0, *flags)
-        with launch(*flags, program=PROGRAM, FAULTY_GATES=gates, **variables) as service:
+        flags = ("--segmenter", "none", *flags)
+        with launch(*flags, program=PROGRAM, FAULTY_GATES=str(gates), **variables) as service:
             yield service, gates
 
     @asynccontextmanager
-    async def connected(*flags: object, **variables: object):
+    async def connected(*flags: object, **variables: str):
         with running(*flags, **variables) as (service, gates):
             limits = httpx.Limits(max_connections=None)
             async with httpx.AsyncClient(
@@ -126,7 +126,7 @@ async def test_of_sixteen_images_in_a_batch_only_the_one_at_fault_fails(faulty):
 
 
 async def test_for_want_of_memory_a_batch_runs_in_parts_and_later_ones_are_smaller(faulty):
-    async with faulty(FAULTY_MOST=4) as service:
+    async with faulty(FAULTY_MOST="4") as service:
         answers = await service.crowd(*[grey(16 * n) for n in range(16)])
         assert [answer.status_code for answer in answers] == [200] * 16
         assert await service.series("out_of_memory_total") == 3
@@ -140,7 +140,7 @@ async def test_for_want_of_memory_a_batch_runs_in_parts_and_later_ones_are_small
 
 
 async def test_an_image_that_does_not_fit_by_itself_may_be_sent_again(faulty):
-    async with faulty(FAULTY_MOST=0) as service:
+    async with faulty(FAULTY_MOST="0") as service:
         answer = await service.classify("gray")
         assert answer.status_code == 503
         assert answer.json()["code"] == "overloaded"
