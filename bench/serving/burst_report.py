@@ -112,9 +112,9 @@ def whole(found: Found) -> str:
 
 def other(found: Found) -> str:
     """Whatever else became of requests, before and after the burst too."""
-    counts = dict(burst.others(found.records))
-    quiet = [one for one in burst.refused(found.records) if one not in set(found.refused)]
-    counts["refused outside the burst"] = len(quiet)
+    counts = burst.others(found.records)
+    outside = len(burst.refused(found.records)) - len(found.refused)
+    counts["refused outside the burst"] = outside
     counts["no connection left"], counts["no answer"] = found.unsent, found.unanswered
     return ", ".join(f"{count} {name}" for name, count in counts.items() if count) or "none"
 
