@@ -58,8 +58,8 @@ def cases() -> Iterator[Case]:
     yield Case("png, zero wide", header(0, 5) + chunk(b"IDAT", zeros(5)) + chunk(b"IEND"), None)
     yield Case("png, zero high", header(5, 0) + chunk(b"IDAT", zeros(5)) + chunk(b"IEND"), None)
     yield Case("png, of 2 ** 31", header(2**31, 2**31) + chunk(b"IEND"), "image_too_large")
-    yield Case("png, one pixel of a gigabyte",
-               header(1, 1) + chunk(b"IDAT", zeros(10**9)) + chunk(b"IEND"), None)
+    yield Case("png, one pixel of 200 megabytes",
+               header(1, 1) + chunk(b"IDAT", zeros(2 * 10**8)) + chunk(b"IEND"), None)
     bomb = chunk(b"zTXt", b"k\0\0" + zeros(10**8))
     yield Case("png, exploding text", with_chunks(bomb), "invalid_image")
     million = zlib.compress(bytes(2**20 - 9), 9)
@@ -79,9 +79,9 @@ def cases() -> Iterator[Case]:
     many = header(64, 48) + empty * fill(empty) + drawn("PNG")[END_OF_HEADER:]
     yield Case("png, empty pixel chunks", many, "invalid_image")
     for big in (False, True):
-        exif = chunk(b"eXIf", entries(BODY - 9000, big))
+        exif = chunk(b"eXIf", entries(BODY - 20_000, big))
         yield Case(f"png, EXIF of many entries{', 64 bits' * big}", with_chunks(exif), None)
-        exif = chunk(b"eXIf", entries(BODY - 9000, big, orientation=6))
+        exif = chunk(b"eXIf", entries(BODY - 20_000, big, orientation=6))
         yield Case(f"png, EXIF of many entries, turned{', 64 bits' * big}", with_chunks(exif), None)
     raw = b"\nexif\n 99\n" + entries(BODY // 2 - 9000, True, orientation=6).hex().encode()
     yield Case("png, EXIF as text", with_chunks(chunk(b"tEXt", b"Raw profile type exif\0" + raw)),
@@ -91,5 +91,5 @@ def cases() -> Iterator[Case]:
     frames = chunk(b"acTL", struct.pack(">II", 2**31 - 1, 0))
     yield Case("png, animated by 2 ** 31 frames", with_chunks(frames), None)
     control = chunk(b"fcTL", struct.pack(">IIIIIHHBB", 0, 64, 48, 0, 0, 1, 1, 0, 0))
-    yield Case("png, animated, many controls", with_chunks(frames + control, fill(control) - 9),
+    yield Case("png, animated, many controls", with_chunks(control, fill(control)),
                "invalid_image")
