@@ -10,7 +10,10 @@ from collections.abc import Callable
 
 from app.errors import InvalidImage, UnsupportedImageFormat
 
-MOST_PIECES = 65_536  # of what comes before the pixels, or cuts them up; encoders write dozens
+MOST_SEGMENTS = 10_000  # of a JPEG before its first scan; a camera writes some dozens
+MOST_CHUNKS = 65_536  # of a PNG; an encoder writes pixels in chunks of 8 KiB or more
+MOST_BLOCKS = 65_536  # of a GIF before its first frame; a comment has one for 255 bytes
+MOST_TAGS = 65_536  # of a TIFF's directory; only 64-bit ones can count further
 MOST_SCANS = 100  # an encoder writes ten for a progressive JPEG
 MOST_STRIPS = 262_144  # of a TIFF; at most one a row
 SOI_BYTES, SIGNATURE_BYTES, SCREEN_BYTES = 2, 8, 13
@@ -40,11 +43,8 @@ def refuse_excess(kind: str, data: bytes) -> None:
 
 
 def _jpeg(data: bytes) -> None:
-    at, components, progressive, pieces = SOI_BYTES, 0, False, 0
-    while at < len(data):
-        pieces += 1
-        if pieces > MOST_PIECES:
-            raise InvalidImage(f"the JPEG has more than {MOST_PIECES} segments")
+    at, components, progressive = SOI_BYTES, 0, False
+    for _ in range(MOST_SEGMENTS):
         head = data[at : at + 10]
         if len(head) < 10:
             return
@@ -54,35 +54,39 @@ def _jpeg(data: bytes) -> None:
         elif marker in BARE:
             at += 2
         elif marker in (START_OF_SCAN, END_OF_IMAGE):
-            if (progressive or head[4] < components) and _scans(data, at) > MOST_SCANS:
-                raise InvalidImage(f"the JPEG has more than {MOST_SCANS} scans")
+            if progressive or head[4] < components:
+                _refuse_scans(data, at)
             return
         else:
             if marker in FRAMES:
                 components, progressive = head[9], marker not in SEQUENTIAL
-            if marker in FRAMES and marker in ARITHMETIC:  # seconds for what takes Huffman's none
-                raise UnsupportedImageFormat("a JPEG in arithmetic coding is not taken")
+                _refuse_arithmetic(marker)
             at += 2 + max(2, int.from_bytes(head[2:4]))
+    raise InvalidImage(f"the JPEG has more than {MOST_SEGMENTS} segments")
 
 
-def _scans(data: bytes, at: int) -> int:
-    """How many scans begin between there and the end of the image: no more than MOST_SCANS + 1."""
-    if data.count(b"\xff\xda", at) <= MOST_SCANS:  # of thumbnails and films behind it, too
-        return 0
+def _refuse_arithmetic(marker: int) -> None:
+    if marker in ARITHMETIC:  # a scan of no bytes keeps its decoder busy, as Huffman's it does not
+        raise UnsupportedImageFormat("a JPEG in arithmetic coding is not taken")
+
+
+def _refuse_scans(data: bytes, at: int) -> None:
+    """Count the scans that begin between there and the end of the image."""
+    if data.count(b"\xff\xda", at) <= MOST_SCANS:  # those of a film behind it, too
+        return
     scans = 0
-    while scans <= MOST_SCANS and (found := MARKER.search(data, at)):
+    while (found := MARKER.search(data, at)) and found[1][0] != END_OF_IMAGE:
         marker, at = found[1][0], found.end()
-        if marker == END_OF_IMAGE:
-            break
         scans += marker == START_OF_SCAN
+        if scans > MOST_SCANS:
+            raise InvalidImage(f"the JPEG has more than {MOST_SCANS} scans")
         if marker not in BARE:
             at += max(2, int.from_bytes(data[at : at + 2]))
-    return scans
 
 
 def _png(data: bytes) -> None:
     at, profiles = SIGNATURE_BYTES, 0
-    for _ in range(MOST_PIECES):
+    for _ in range(MOST_CHUNKS):
         name = data[at + 4 : at + 8]
         if len(name) < 4 or name == b"IEND":
             return
@@ -90,14 +94,14 @@ def _png(data: bytes) -> None:
         if profiles > 1:  # each may be a million bytes when unpacked
             raise InvalidImage("the PNG has more than one colour profile")
         at += 12 + int.from_bytes(data[at : at + 4])
-    raise InvalidImage(f"the PNG has more than {MOST_PIECES} chunks")
+    raise InvalidImage(f"the PNG has more than {MOST_CHUNKS} chunks")
 
 
 def _gif(data: bytes) -> None:
     flags = data[SCREEN_BYTES - 3] if len(data) >= SCREEN_BYTES else 0
     at = SCREEN_BYTES + (3 << (flags & 7) + 1 if flags & 0x80 else 0)
     in_extension = False
-    for _ in range(MOST_PIECES):
+    for _ in range(MOST_BLOCKS):
         if at >= len(data):
             return
         size = data[at]
@@ -109,7 +113,7 @@ def _gif(data: bytes) -> None:
             at, in_extension = at + 2, True
         else:
             at += 1
-    raise InvalidImage(f"the GIF has more than {MOST_PIECES} blocks before its first frame")
+    raise InvalidImage(f"the GIF has more than {MOST_BLOCKS} blocks before its first frame")
 
 
 def _tiff(data: bytes) -> None:
@@ -120,8 +124,8 @@ def _tiff(data: bytes) -> None:
         (count,) = struct.unpack_from(order + ("Q" if big else "H"), data, at)
     except (struct.error, OverflowError):
         return
-    if count > MOST_PIECES:
-        raise InvalidImage(f"the TIFF has more than {MOST_PIECES} tags")
+    if count > MOST_TAGS:
+        raise InvalidImage(f"the TIFF has more than {MOST_TAGS} tags")
     start = at + (8 if big else 2)
     listed = data[start : start + count * entry.size]
     for tag, _, values in entry.iter_unpack(listed[: len(listed) // entry.size * entry.size]):

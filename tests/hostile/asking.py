@@ -39,7 +39,7 @@ class Findings:
         self.codes[f"{answer.status_code} {code}"] += 1
         self.slowest = max(self.slowest, (seconds, f"{name} {path}"))
         known = self.documented.get((path.partition("?")[0], answer.status_code), frozenset())
-        if answer.status_code >= 500 or code != "ok" and code not in known:
+        if answer.status_code >= 500 or (code != "ok" and code not in known):
             self.faults.append(f"{name} {path}: {answer.status_code} {answer.text[:200]}")
         elif code == "ok" and answer.headers["content-type"] == "image/png":
             with Image.open(BytesIO(answer.content)) as picture:

@@ -1,4 +1,4 @@
-"""Requests that are hostile around the image: wrapped wrongly, declared wrongly, of other formats."""
+"""Requests that are hostile around the image: wrapped or declared wrongly, of other formats."""
 
 import base64
 import json
@@ -42,12 +42,29 @@ def truncated() -> Iterator[Body]:
         for tenth in range(10):
             cut = data[: len(data) * tenth // 10]
             codes = ("empty_body",) if not cut else ("invalid_image", "unsupported_image_format")
-            yield Body(f"seed {number}, cut at {tenth} tenths", RAW, cut, (*codes, *["ok"] * (tenth > 7 or frames > 1)))
+            yield Body(
+                f"seed {number}, cut at {tenth} tenths",
+                RAW,
+                cut,
+                (*codes, *["ok"] * (tenth > 7 or frames > 1)),
+            )
 
 
 def unknown() -> Iterator[Body]:
     """Formats that are not enabled, and what is no image."""
-    for kind in ("ICO", "JPEG2000", "AVIF", "EPS", "PDF", "PPM", "TGA", "PCX", "SGI", "DDS", "ICNS"):
+    for kind in (
+        "ICO",
+        "JPEG2000",
+        "AVIF",
+        "EPS",
+        "PDF",
+        "PPM",
+        "TGA",
+        "PCX",
+        "SGI",
+        "DDS",
+        "ICNS",
+    ):
         yield Body(kind, RAW, drawn(kind, 64, 64), ("unsupported_image_format",))
     svg = b"<?xml version='1.0'?><!DOCTYPE l [<!ENTITY a 'aa'>]><svg>&a;</svg>"
     for name, data in (("PSD", b"8BPS\0\1" + bytes(99)), ("SVG", svg), ("zeros", bytes(10**6)),
@@ -61,12 +78,15 @@ def polyglots() -> Iterator[Body]:
     png, jpeg = drawn("PNG"), drawn("JPEG")
     yield Body("a PNG with a zip behind it", RAW, png + b"PK\3\4" + bytes(99), ("ok",))
     yield Body("a JPEG with a PDF behind it", RAW, jpeg + b"%PDF-1.7", ("ok",))
-    yield Body("a PDF with a JPEG behind it", RAW, b"%PDF-1.7" + jpeg, ("unsupported_image_format",))
+    yield Body(
+        "a PDF with a JPEG behind it", RAW, b"%PDF-1.7" + jpeg, ("unsupported_image_format",)
+    )
     yield Body("a PNG's mark on a JPEG", RAW, png[:8] + jpeg, ("invalid_image",))
     for kind in ("JPEG", "PNG", "GIF", "TIFF", "WEBP", "BMP"):
         for declared in ("image/svg+xml", "text/html", "application/pdf", "image/gif", "*/*;;=,"):
-            yield Body(f"a {kind} declared as {declared}", {"content-type": declared}, drawn(kind),
-                       ("ok",))
+            yield Body(
+                f"a {kind} declared as {declared}", {"content-type": declared}, drawn(kind), ("ok",)
+            )
 
 
 def wrapped() -> Iterator[Body]:
@@ -78,19 +98,23 @@ def wrapped() -> Iterator[Body]:
     bad = ("malformed_request",)
     yield Body("multipart in multipart", FORM, nested, ("unsupported_image_format",))
     yield Body("two files", FORM, part(png) * 2 + b"--b--\r\n", bad)
-    yield Body("10000 other parts", FORM, part(b"", "x") * 10**4 + part(png) + b"--b--\r\n", ("ok",))
+    yield Body(
+        "10000 other parts", FORM, part(b"", "x") * 10**4 + part(png) + b"--b--\r\n", ("ok",)
+    )
     yield Body("no end", FORM, part(png), bad)
     yield Body("no boundary", {"content-type": "multipart/form-data"}, part(png), bad)
     long = {"content-type": f"multipart/form-data; boundary={'b' * 4000}"}
     yield Body("a boundary of 4000", long, part(png), bad)
     header = f"X: {'y' * 10**6}\r\n"
-    yield Body("a part's header of a megabyte", FORM, part(png, more=header) + b"--b--\r\n",
-               ("ok", *bad))
+    yield Body(
+        "a part's header of a megabyte", FORM, part(png, more=header) + b"--b--\r\n", ("ok", *bad)
+    )
     yield Body("dashes", FORM, b"-" * 10**6, bad)
     yield Body("line ends", FORM, b"\r\n" * 10**6, bad)
     yield Body("an empty file", FORM, part(b"") + b"--b--\r\n", ("empty_body",))
     for name, value in (
-        ("garbage", "!!!" + text), ("cut", text[:-3]), ("garbage inside", text[:40] + "§" + text[40:]),
+        ("garbage", "!!!" + text), ("cut", text[:-3]),
+        ("garbage inside", text[:40] + "§" + text[40:]),
         ("null byte", text[:40] + "\0" + text[40:]), ("a URL", "https://example.com/x.png"),
         ("a file", "file:///etc/passwd"), ("not base64", "data:image/png," + text),
         ("too much padding", text + "===="), ("a surrogate", "\ud800"),

@@ -26,7 +26,9 @@ class Case:
     code: str | None
 
 
-def drawn(kind: str, width: int = 64, height: int = 48, mode: str = "RGB", **options: object) -> bytes:
+def drawn(
+    kind: str, width: int = 64, height: int = 48, mode: str = "RGB", **options: object
+) -> bytes:
     """An honest picture."""
     pixels = np.random.default_rng(5).integers(0, 256, (height, width, 3), np.uint8)
     file = BytesIO()

@@ -25,7 +25,7 @@ def scan(data: bytes, first: int, last: int, approximation: int = 0, component: 
 
 
 def tables() -> bytes:
-    """Quantization, and one code a table: a DC difference of 0; an end of 2 ** 14 blocks and more."""
+    """Quantization, and one code a table: DC differs by 0; 2 ** 14 blocks and more end."""
     one_code = bytes([1, *[0] * 15])
     return (
         segment(0xDB, b"\x00" + bytes([16] * 64))
@@ -69,16 +69,25 @@ def cases() -> Iterator[Case]:
         yield Case(f"jpeg, arithmetic and progressive, {scans_} scans", data, None)
     yield Case("jpeg, lossless", SOI + tables() + frame(0xC3, 640, 640) + empty + EOI, None)
     yield Case("jpeg, 12 bits", SOI + tables() + frame(0xC1, 64, 64, bits=12) + empty + EOI, None)
-    yield Case("jpeg, declared larger", SOI + tables() + frame(0xC0, 65500, 65500) + empty + EOI,
-               "image_too_large")
-    yield Case("jpeg, largest, of nothing", SOI + tables() + frame(0xC0, SIDE, SIDE, 3) + empty + EOI,
-               None)
-    yield Case("jpeg, no height", SOI + tables() + frame(0xC0, 64, 0) + empty + EOI, "invalid_image")
+    yield Case(
+        "jpeg, declared larger",
+        SOI + tables() + frame(0xC0, 65500, 65500) + empty + EOI,
+        "image_too_large",
+    )
+    yield Case(
+        "jpeg, largest, of nothing", SOI + tables() + frame(0xC0, SIDE, SIDE, 3) + empty + EOI, None
+    )
+    yield Case(
+        "jpeg, no height", SOI + tables() + frame(0xC0, 64, 0) + empty + EOI, "invalid_image"
+    )
     yield Case("jpeg, no width", SOI + tables() + frame(0xC0, 0, 64) + empty + EOI, "invalid_image")
     yield Case("jpeg, 1 x 65500", SOI + tables() + frame(0xC0, 1, 65500) + empty + EOI, None)
     yield Case("jpeg, fill bytes", after_soi(plain, b"\xff" * (BODY - len(plain))), "invalid_image")
-    yield Case("jpeg, escaped junk", after_soi(plain, b"\xff\x00" * (BODY // 2 - len(plain))),
-               "invalid_image")
+    yield Case(
+        "jpeg, escaped junk",
+        after_soi(plain, b"\xff\x00" * (BODY // 2 - len(plain))),
+        "invalid_image",
+    )
     comments = segment(0xFE, b"") * (BODY // 4 - len(plain))
     yield Case("jpeg, empty comments", after_soi(plain, comments), "invalid_image")
     icc = segment(0xE2, b"ICC_PROFILE\0\1\xff" + bytes(65_000))
@@ -86,7 +95,11 @@ def cases() -> Iterator[Case]:
     exif = segment(0xE1, b"Exif\0\0II*\0\x08\0\0\0" + bytes(65_000))
     yield Case("jpeg, huge EXIF", after_soi(plain, exif * (BODY // len(exif))), "ok")
     resources = segment(0xED, b"Photoshop 3.0\0" + (b"8BIM" + bytes(8)) * 5400)
-    yield Case("jpeg, Photoshop resources", after_soi(plain, resources * (BODY // len(resources))),
-               "ok")
-    yield Case("jpeg, restarts that nobody asked for",
-               plain[:-2] + b"".join(bytes([0xFF, 0xD0 + i % 8]) for i in range(99_999)) + EOI, "ok")
+    yield Case(
+        "jpeg, Photoshop resources", after_soi(plain, resources * (BODY // len(resources))), "ok"
+    )
+    yield Case(
+        "jpeg, restarts that nobody asked for",
+        plain[:-2] + b"".join(bytes([0xFF, 0xD0 + i % 8]) for i in range(99_999)) + EOI,
+        "ok",
+    )

@@ -58,11 +58,14 @@ def gifs() -> Iterator[Case]:
     yield Case("gif, a comment in small blocks", gif(9, 9, comment), "invalid_image")
     comment = b"!\xfe" + (b"\xff" + b" " * 255) * (BODY // 256 - 9) + b"\0"
     yield Case("gif, a comment in large blocks", gif(9, 9, comment), None)
-    yield Case("gif, many extensions", gif(9, 9, b"!\xf9\x04\0\0\0\0\0" * (BODY // 8 - 99)),
-               "invalid_image")
-    yield Case("gif, the clear code again and again", gif(SIDE, SIDE, b"", b"," + struct.pack(
-        "<HHHHB", 0, 0, SIDE, SIDE, 0) + b"\x02" + (b"\xff" + b"\x24\x49\x92" * 85) * 80_000 + b"\0"),
-        None)  # fmt: skip
+    yield Case(
+        "gif, many extensions",
+        gif(9, 9, b"!\xf9\x04\0\0\0\0\0" * (BODY // 8 - 99)),
+        "invalid_image",
+    )
+    clear = (b"\xff" + b"\x24\x49\x92" * 85) * 80_000 + b"\0"
+    frame = b"," + struct.pack("<HHHHB", 0, 0, SIDE, SIDE, 0) + b"\x02" + clear
+    yield Case("gif, the clear code again and again", gif(SIDE, SIDE, b"", frame), None)
     pictures = [Image.new("P", (16, 16), index % 7) for index in range(3000)]
     file = BytesIO()
     pictures[0].save(file, "GIF", save_all=True, append_images=pictures[1:])
@@ -80,29 +83,48 @@ def bmps() -> Iterator[Case]:
     yield Case("bmp, 100000 x 1", bmp(10**5, 1, bytes(10**5)), "ok")
     nothing = b"\0\0" * (BODY // 2 - 999)
     for name, bits, how in (("8", 8, rle8), ("4", 4, rle4)):
-        yield Case(f"bmp, rle{name}, ends of lines", bmp(2000, 2000, nothing, bits, how),
-                   "unsupported_image_format")
-        yield Case(f"bmp, rle{name}, one line, largest",
-                   bmp(50_000_000, 1, b"\x01\0\0\0", bits, how), None)
+        yield Case(
+            f"bmp, rle{name}, ends of lines",
+            bmp(2000, 2000, nothing, bits, how),
+            "unsupported_image_format",
+        )
+        yield Case(
+            f"bmp, rle{name}, one line, largest", bmp(50_000_000, 1, b"\x01\0\0\0", bits, how), None
+        )
         runs = b"\xff\x11" * (SIDE * SIDE // 255 + 9)
         yield Case(f"bmp, rle{name}, runs, largest", bmp(SIDE, SIDE, runs, bits, how), None)
         longest = b"\x02\x11" * (BODY // 2 - 999)
         yield Case(f"bmp, rle{name}, short runs", bmp(SIDE, SIDE, longest, bits, how), None)
-        yield Case(f"bmp, rle{name}, runs beyond the line",
-                   bmp(1, 4_000_000, b"\xff\x11" * (BODY // 2 - 999), bits, how), None)
-        yield Case(f"bmp, rle{name}, deltas",
-                   bmp(SIDE, SIDE, b"\0\x02\xff\xff" * (BODY // 4 - 999), bits, how), None)
+        yield Case(
+            f"bmp, rle{name}, runs beyond the line",
+            bmp(1, 4_000_000, b"\xff\x11" * (BODY // 2 - 999), bits, how),
+            None,
+        )
+        yield Case(
+            f"bmp, rle{name}, deltas",
+            bmp(SIDE, SIDE, b"\0\x02\xff\xff" * (BODY // 4 - 999), bits, how),
+            None,
+        )
 
 
 def webps() -> Iterator[Case]:
-    yield Case("webp, a canvas too large", riff(canvas(16_384, 16_384), webp_frame()),
-               "image_too_large")
-    yield Case("webp, the largest canvas", riff(
-        canvas(SIDE, SIDE), (b"ANIM", bytes(6)), webp_frame()), None)
+    yield Case(
+        "webp, a canvas too large", riff(canvas(16_384, 16_384), webp_frame()), "image_too_large"
+    )
+    yield Case(
+        "webp, the largest canvas",
+        riff(canvas(SIDE, SIDE), (b"ANIM", bytes(6)), webp_frame()),
+        None,
+    )
     frames = [webp_frame()] * (BODY // 70)
-    yield Case("webp, as many frames as fit", riff(canvas(9, 9), (b"ANIM", bytes(6)), *frames), None)
-    yield Case("webp, nothing but empty chunks",
-               riff(canvas(9, 9, 0), *[(b"XXXX", b"")] * (BODY // 8 - 99)), "invalid_image")
+    yield Case(
+        "webp, as many frames as fit", riff(canvas(9, 9), (b"ANIM", bytes(6)), *frames), None
+    )
+    yield Case(
+        "webp, nothing but empty chunks",
+        riff(canvas(9, 9, 0), *[(b"XXXX", b"")] * (BODY // 8 - 99)),
+        "invalid_image",
+    )
     for name, flag in ((b"ICCP", 32), (b"EXIF", 8), (b"XMP ", 4)):
         plain = drawn("WEBP")
         metadata = (name, bytes(BODY - len(plain) - 99))

@@ -49,8 +49,13 @@ def fill(more: bytes) -> int:
 def cases() -> Iterator[Case]:
     yield Case("png, largest, of zeros", black(SIDE, SIDE), "ok")
     yield Case("png, largest, 16 bits with alpha", black(SIDE, SIDE, bits=16, color=6), "ok")
-    yield Case("png, largest, interlaced", header(SIDE, SIDE, interlace=1) + chunk(b"IDAT", zeros(
-        SIDE * SIDE * 3 + 2 * SIDE * 3)) + chunk(b"IEND"), None)
+    yield Case(
+        "png, largest, interlaced",
+        header(SIDE, SIDE, interlace=1)
+        + chunk(b"IDAT", zeros(SIDE * SIDE * 3 + 2 * SIDE * 3))
+        + chunk(b"IEND"),
+        None,
+    )
     yield Case("png, 1 x 100000", black(1, 100_000), "ok")
     yield Case("png, 100000 x 1", black(100_000, 1), "ok")
     yield Case("png, 1 x 50000000", black(1, 50_000_000, color=0), None)
@@ -58,8 +63,11 @@ def cases() -> Iterator[Case]:
     yield Case("png, zero wide", header(0, 5) + chunk(b"IDAT", zeros(5)) + chunk(b"IEND"), None)
     yield Case("png, zero high", header(5, 0) + chunk(b"IDAT", zeros(5)) + chunk(b"IEND"), None)
     yield Case("png, of 2 ** 31", header(2**31, 2**31) + chunk(b"IEND"), "image_too_large")
-    yield Case("png, one pixel of 200 megabytes",
-               header(1, 1) + chunk(b"IDAT", zeros(2 * 10**8)) + chunk(b"IEND"), None)
+    yield Case(
+        "png, one pixel of 200 megabytes",
+        header(1, 1) + chunk(b"IDAT", zeros(2 * 10**8)) + chunk(b"IEND"),
+        None,
+    )
     bomb = chunk(b"zTXt", b"k\0\0" + zeros(10**8))
     yield Case("png, exploding text", with_chunks(bomb), "invalid_image")
     million = zlib.compress(bytes(2**20 - 9), 9)
@@ -73,8 +81,11 @@ def cases() -> Iterator[Case]:
         where = "behind" if last else "before"
         for name in (b"teSt", b"gAMA", b"tEXt"):
             empty = chunk(name)
-            yield Case(f"png, empty {name.decode()} chunks {where} the pixels",
-                       with_chunks(empty, fill(empty), last), "invalid_image")
+            yield Case(
+                f"png, empty {name.decode()} chunks {where} the pixels",
+                with_chunks(empty, fill(empty), last),
+                "invalid_image",
+            )
     empty = chunk(b"IDAT")
     many = header(64, 48) + empty * fill(empty) + drawn("PNG")[END_OF_HEADER:]
     yield Case("png, empty pixel chunks", many, "invalid_image")
@@ -84,12 +95,12 @@ def cases() -> Iterator[Case]:
         exif = chunk(b"eXIf", entries(BODY - 20_000, big, orientation=6))
         yield Case(f"png, EXIF of many entries, turned{', 64 bits' * big}", with_chunks(exif), None)
     raw = b"\nexif\n 99\n" + entries(BODY // 2 - 9000, True, orientation=6).hex().encode()
-    yield Case("png, EXIF as text", with_chunks(chunk(b"tEXt", b"Raw profile type exif\0" + raw)),
-               None)
+    yield Case(
+        "png, EXIF as text", with_chunks(chunk(b"tEXt", b"Raw profile type exif\0" + raw)), None
+    )
     xmp = b"XML:com.adobe.xmp\0\0\0\0\0" + b"tiff:Orientation=" * (BODY // 17 - 999)
     yield Case("png, huge XMP", with_chunks(chunk(b"iTXt", xmp)), None)
     frames = chunk(b"acTL", struct.pack(">II", 2**31 - 1, 0))
     yield Case("png, animated by 2 ** 31 frames", with_chunks(frames), None)
     control = chunk(b"fcTL", struct.pack(">IIIIIHHBB", 0, 64, 48, 0, 0, 1, 1, 0, 0))
-    yield Case("png, animated, many controls", with_chunks(control, fill(control)),
-               "invalid_image")
+    yield Case("png, animated, many controls", with_chunks(control, fill(control)), "invalid_image")

@@ -22,10 +22,14 @@ WAYS: tuple[tuple[str, dict[str, object]], ...] = (
     *[("GIF", {"mode": mode}) for mode in ("L", "P")],
     ("GIF", {"mode": "P", "interlace": True, "transparency": 3}),
     *[("BMP", {"mode": mode}) for mode in ("RGB", "RGBA", "L", "P", "1")],
-    *[("TIFF", {"mode": mode}) for mode in ("RGB", "RGBA", "L", "LA", "P", "1", "I;16", "F", "I",
-                                           "CMYK", "LAB", "YCbCr")],  # fmt: skip
-    *[("TIFF", {"compression": how}) for how in ("tiff_lzw", "tiff_adobe_deflate", "jpeg",
-                                                "packbits", "zstd", "lzma")],  # fmt: skip
+    *[
+        ("TIFF", {"mode": mode})
+        for mode in ("RGB", "RGBA", "L", "LA", "P", "1", "I;16", "F", "I", "CMYK", "LAB", "YCbCr")
+    ],
+    *[
+        ("TIFF", {"compression": how})
+        for how in ("tiff_lzw", "tiff_adobe_deflate", "jpeg", "packbits", "zstd", "lzma")
+    ],
     *[("TIFF", {"mode": "1", "compression": how}) for how in ("group3", "group4")],
     ("TIFF", {"big_tiff": True}),
     ("TIFF", {"compression": "tiff_lzw", "tiffinfo": {278: 4}}),

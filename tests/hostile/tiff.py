@@ -2,7 +2,6 @@
 
 import lzma
 import struct
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 
 from tests.hostile import jpeg
@@ -60,21 +59,48 @@ def cases() -> Iterator[Case]:
     for height in (100, 50_000_000):
         lists = grey(1, height, RAW, bytes(99), tags=strips)
         yield Case(f"tiff, {million} strips, 1 x {height}", lists, "invalid_image")
-    yield Case("tiff, 100000 strips", grey(
-        1, 10**5, RAW, bytes(10**5), tags={OFFSETS: list(range(8, 10**5 + 8)), ROWS: 1}), "ok")
-    yield Case("tiff, a loop of directories", tiff(
-        {WIDTH: 9, HEIGHT: 9, BITS: 8, COMPRESSION: RAW, PHOTOMETRIC: 1, OFFSETS: 8, ROWS: 9,
-         SIZES: 81}, bytes(81), following=8 + 81), "ok")
-    yield Case("tiff, a directory that is itself", b"II*\0\x08\0\0\0\x01\0" + struct.pack(
-        "<HHII", 330, 4, 1, 8) + bytes(4), "invalid_image")
+    yield Case(
+        "tiff, 100000 strips",
+        grey(1, 10**5, RAW, bytes(10**5), tags={OFFSETS: list(range(8, 10**5 + 8)), ROWS: 1}),
+        "ok",
+    )
+    yield Case(
+        "tiff, a loop of directories",
+        tiff(
+            {
+                WIDTH: 9,
+                HEIGHT: 9,
+                BITS: 8,
+                COMPRESSION: RAW,
+                PHOTOMETRIC: 1,
+                OFFSETS: 8,
+                ROWS: 9,
+                SIZES: 81,
+            },
+            bytes(81),
+            following=8 + 81,
+        ),
+        "ok",
+    )
+    yield Case(
+        "tiff, a directory that is itself",
+        b"II*\0\x08\0\0\0\x01\0" + struct.pack("<HHII", 330, 4, 1, 8) + bytes(4),
+        "invalid_image",
+    )
     for big in (False, True):
-        yield Case(f"tiff, nothing but entries{', 64 bits' * big}", entries(BODY, big),
-                   "invalid_image")
-    yield Case("tiff, a tag of 2 ** 32 values",
-               grey(9, 9, RAW, bytes(81)).replace(struct.pack("<HHI", BITS, 4, 1),
-                                                  struct.pack("<HHI", BITS, 4, 2**32 - 1)), None)
-    yield Case("tiff, 60000 samples", grey(9, 9, RAW, bytes(81), tags={SAMPLES: 60_000}),
-               "invalid_image")
+        yield Case(
+            f"tiff, nothing but entries{', 64 bits' * big}", entries(BODY, big), "invalid_image"
+        )
+    yield Case(
+        "tiff, a tag of 2 ** 32 values",
+        grey(9, 9, RAW, bytes(81)).replace(
+            struct.pack("<HHI", BITS, 4, 1), struct.pack("<HHI", BITS, 4, 2**32 - 1)
+        ),
+        None,
+    )
+    yield Case(
+        "tiff, 60000 samples", grey(9, 9, RAW, bytes(81), tags={SAMPLES: 60_000}), "invalid_image"
+    )
     for name, compression, data in [
         ("deflate", DEFLATE, zeros(SIDE * SIDE)),
         ("deflate, bomb", DEFLATE, zeros(4 * 10**8)),
@@ -87,25 +113,38 @@ def cases() -> Iterator[Case]:
         ("g4", G4, b"\xff" * (BODY - 9000)),
     ]:  # fmt: skip
         one_bit = {BITS: 1} if compression == G4 else {}
-        yield Case(f"tiff, largest, {name}", grey(SIDE, SIDE, compression, data, tags=one_bit), None)
-    yield Case("tiff, a tile larger than the image", tiles((1, 1), (20_000, 20_000), zeros(4 * 10**8)),
-               None)
-    yield Case("tiff, many tiles larger than the image",
-               tiles((4_000_000, 1), (16, 3_000_000), zeros(16 * 3_000_000)), None)
+        yield Case(
+            f"tiff, largest, {name}", grey(SIDE, SIDE, compression, data, tags=one_bit), None
+        )
+    yield Case(
+        "tiff, a tile larger than the image",
+        tiles((1, 1), (20_000, 20_000), zeros(4 * 10**8)),
+        None,
+    )
+    yield Case(
+        "tiff, many tiles larger than the image",
+        tiles((4_000_000, 1), (16, 3_000_000), zeros(16 * 3_000_000)),
+        None,
+    )
     yield Case("tiff, tiles of nothing", tiles((64, 64), (16, 16), b""), "invalid_image")
     for name, compression in (("jpeg", JPEG), ("old jpeg", OLD_JPEG)):
         inner = jpeg.scans(2000, 5000)
         old = {513: 8, 514: len(inner)} if compression == OLD_JPEG else {}
-        yield Case(f"tiff, {name} of 5000 scans", grey(2000, 2000, compression, inner, tags=old),
-                   None)
+        yield Case(
+            f"tiff, {name} of 5000 scans", grey(2000, 2000, compression, inner, tags=old), None
+        )
         inner = jpeg.scans(SIDE, 9000)
         old = {513: 8, 514: len(inner)} if compression == OLD_JPEG else {}
-        yield Case(f"tiff, largest, {name} of 9000 scans",
-                   grey(SIDE, SIDE, compression, inner, tags=old), None)
+        yield Case(
+            f"tiff, largest, {name} of 9000 scans",
+            grey(SIDE, SIDE, compression, inner, tags=old),
+            None,
+        )
         inner = jpeg.scans(64, 3)
         old = {513: 8, 514: len(inner)} if compression == OLD_JPEG else {}
-        yield Case(f"tiff, {name} smaller than said",
-                   grey(4000, 1000, compression, inner, tags=old), None)
+        yield Case(
+            f"tiff, {name} smaller than said", grey(4000, 1000, compression, inner, tags=old), None
+        )
     for compression in ("tiff_lzw", "tiff_adobe_deflate", "jpeg", "packbits", "zstd"):
         yield Case(f"tiff, honest {compression}", drawn("TIFF", compression=compression), "ok")
     for mode in ("F", "I", "LA", "P"):

@@ -8,7 +8,7 @@ from schemathesis.transport.serialization import Binary
 
 
 def draw(images: st.SearchStrategy[bytes]) -> None:
-    """Let every body that the document describes as a file, or as one in base64, be one of these."""
+    """Let every body that is described as a file, or as one in base64, be one of these."""
     for media_type in ("application/octet-stream", "image/*"):
         schemathesis.openapi.media_type(media_type, images)
     schemathesis.openapi.format("binary", images.map(Binary))
