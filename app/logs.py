@@ -25,7 +25,7 @@ LEAST = {
     "httpcore": logging.WARNING,
     "filelock": logging.WARNING,
     "python_multipart": logging.ERROR,  # of a broken body its sender is told
-    "PIL": logging.WARNING,  # a line for each tag of a picture
+    "PIL": logging.CRITICAL,  # the same of a broken picture, and a line for each of its tags
 }
 TOGETHER_S = 0.1  # lines that follow each other more closely are written together
 

@@ -4,24 +4,29 @@ Knows nothing of the web framework, nor of what the values are used for.
 """
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from functools import lru_cache
 
 from app.errors import InvalidParameter, NotAcceptable
+from app.schemas import LONGEST_MS
 
 TIMEOUT_HEADER = "x-request-timeout-ms"
 WEIGHT = re.compile(r"0(\.\d{0,3})?|1(\.0{0,3})?", re.ASCII)
 
 
-def known(query: Mapping[str, str], names: Collection[str]) -> Mapping[str, str]:
-    """The query, if it has no other names than these; a misspelt one must not be ignored.
+def known(items: Iterable[tuple[str, str]], names: Collection[str]) -> dict[str, str]:
+    """The query, if it has each of these names once at most; a misspelt one must not be ignored.
 
     Raises:
-        InvalidParameter: it has.
+        InvalidParameter: it has another, or one twice.
     """
-    for name in query:
+    query: dict[str, str] = {}
+    for name, value in items:
         if name not in names:
             raise InvalidParameter(f"there is no parameter {name[:40]!r}; there is {_list(names)}")
+        if name in query:
+            raise InvalidParameter(f"{name} is given more than once")
+        query[name] = value
     return query
 
 
@@ -56,7 +61,7 @@ def timeout_s(headers: Mapping[str, str], longest_s: float) -> float:
     asked = headers.get(TIMEOUT_HEADER)
     if asked is None:
         return longest_s
-    return min(longest_s, integer("X-Request-Timeout-Ms", asked, 1, 10**9 - 1) / 1000)
+    return min(longest_s, integer("X-Request-Timeout-Ms", asked, 1, LONGEST_MS) / 1000)
 
 
 @lru_cache(maxsize=32)  # clients send the same few

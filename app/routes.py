@@ -46,7 +46,7 @@ DEFAULT_TOP_K = 5
 async def classify(request: Request) -> Response:
     """The labels of an image, best first, or its embedding."""
     parameters.accept(accepted(request), JSON)
-    query = parameters.known(request.query_params, ["top_k", "output"])
+    query = parameters.known(request.query_params.multi_items(), ["top_k", "output"])
     output = parameters.choice("output", query.get("output", "labels"), ["labels", "embedding"])
     ask = _embedding if output == "embedding" else partial(_labels, query)
     return await answer(request, "classify", ask)
@@ -82,7 +82,7 @@ def _top_k(deployment: Deployment, query: Query) -> int:
 async def explain(request: Request) -> Response:
     """What the classifier's best label hangs on: a picture over the image, or the numbers."""
     media_type = parameters.accept(accepted(request), PNG, JSON)
-    query = parameters.known(request.query_params, ["top_k", "method"])
+    query = parameters.known(request.query_params.multi_items(), ["top_k", "method"])
     known = get_args(Method)
     method = parameters.choice("method", query.get("method", known[0]), known)
     return await answer(
@@ -113,7 +113,7 @@ def _relevance(query: Query, method: Method, media_type: str, deployment: Deploy
 async def segment(request: Request) -> Response:
     """The mask of an image: a PNG of its size, or JSON."""
     media_type = parameters.accept(accepted(request), PNG, JSON)
-    query = parameters.known(request.query_params, ["render"])
+    query = parameters.known(request.query_params.multi_items(), ["render"])
     how = parameters.choice("render", query.get("render", "mask"), masks.RENDERS)
     return await answer(request, "segment", partial(_mask, how, media_type))
 

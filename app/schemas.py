@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 Task = Literal["classify", "segment"]
 Method = Literal["gradient", "rollout"]  # of an explanation
+LONGEST_MS = 10**9 - 1  # that a caller may name as the time a request may take
 
 
 class Schema(BaseModel):
@@ -20,7 +21,10 @@ class Schema(BaseModel):
 class ImageRequest(BaseModel):
     """The JSON form of a request body; members that a client adds for itself are ignored."""
 
-    image: str = Field(description="the image file as base64, or as a data: URI in base64")
+    image: str = Field(
+        description="the image file as base64, or as a data: URI in base64",
+        json_schema_extra={"format": "byte", "minLength": 1},
+    )
 
 
 class Prediction(Schema):

@@ -17,8 +17,9 @@ from app.openapi.parts import (
     problems,
     schema_ref,
 )
+from app.schemas import LONGEST_MS
 
-BINARY = {"schema": {"type": "string", "format": "binary"}}
+BINARY = {"schema": {"type": "string", "format": "binary", "minLength": 1}}
 IMAGE_BODY = {
     "required": True,
     "description": "One image: JPEG, PNG, WebP, GIF (its first frame), BMP or TIFF. Any content "
@@ -28,7 +29,7 @@ IMAGE_BODY = {
             "schema": {
                 "type": "object",
                 "required": ["file"],
-                "properties": {"file": {"type": "string", "format": "binary"}},
+                "properties": {"file": BINARY["schema"]},
             }
         },
         "application/json": {
@@ -43,15 +44,16 @@ COMMON_PARAMETERS = [
     parameter(
         "header",
         "X-Request-Id",
-        "an id to find the request by: letters, digits and _.:-",
-        {"type": "string", "pattern": "^[A-Za-z0-9_.:-]{1,128}$"},
+        "an id to find the request by, of 1 to 128 letters, digits and _.:-; anything else is "
+        "passed over for a new one",
+        {"type": "string"},
         EXAMPLE_ID,
     ),
     parameter(
         "header",
         "X-Request-Timeout-Ms",
         "milliseconds from the last body byte; may only shorten the server's own",
-        {"type": "integer", "minimum": 1},
+        {"type": "integer", "minimum": 1, "maximum": LONGEST_MS},
         2000,
     ),
 ]

@@ -9,24 +9,29 @@ PNG, JSON = "image/png", "application/json"
 
 
 def test_known_parameters_pass():
-    assert parameters.known({"top_k": "3"}, ["top_k"]) == {"top_k": "3"}
-    assert parameters.known({}, ["top_k"]) == {}
+    assert parameters.known([("top_k", "3")], ["top_k"]) == {"top_k": "3"}
+    assert parameters.known([], ["top_k"]) == {}
 
 
 @pytest.mark.parametrize("name", ["topk", "TOP_K", "", "render"])
 def test_a_misspelt_parameter_is_refused_with_the_right_names(name):
     with pytest.raises(InvalidParameter, match="there is top_k or zoom"):
-        parameters.known({"zoom": "1", name: "3"}, ["zoom", "top_k"])
+        parameters.known([("zoom", "1"), (name, "3")], ["zoom", "top_k"])
+
+
+def test_a_parameter_given_twice_is_refused_rather_than_guessed():
+    with pytest.raises(InvalidParameter, match="top_k is given more than once"):
+        parameters.known([("top_k", "3"), ("top_k", "4")], ["top_k"])
 
 
 def test_where_there_are_no_parameters_none_is_taken():
     with pytest.raises(InvalidParameter, match="there is none"):
-        parameters.known({"a": "b"}, [])
+        parameters.known([("a", "b")], [])
 
 
 def test_a_name_is_not_quoted_at_length():
     with pytest.raises(InvalidParameter) as refused:
-        parameters.known({"x" * 5000: "1"}, ["top_k"])
+        parameters.known([("x" * 5000, "1")], ["top_k"])
     assert len(refused.value.detail) < 100
 
 

@@ -1,0 +1,54 @@
+"""What a hostile file is: its bytes, and what the service should say of it."""
+
+import struct
+from dataclasses import dataclass
+from io import BytesIO
+
+import numpy as np
+from PIL import Image
+
+BODY = 20 * 2**20  # bytes: the service's own limit
+SIDE = 7071  # pixels: the largest square within the limit of 50 million
+
+
+@dataclass(frozen=True)
+class Case:
+    """A hostile file.
+
+    Attributes:
+        name: what is hostile about it.
+        data: the file.
+        code: what the service answers, `ok` or an error's code; None where either may be right.
+    """
+
+    name: str
+    data: bytes
+    code: str | None
+
+
+def drawn(
+    kind: str, width: int = 64, height: int = 48, mode: str = "RGB", **options: object
+) -> bytes:
+    """An honest picture."""
+    pixels = np.random.default_rng(5).integers(0, 256, (height, width, 3), np.uint8)
+    file = BytesIO()
+    Image.fromarray(pixels).convert(mode).save(file, kind, **options)
+    return file.getvalue()
+
+
+def entries(size: int, big: bool, orientation: int | None = None) -> bytes:
+    """A TIFF, or EXIF block, whose directory has as many entries as fit, the most with data.
+
+    Args:
+        size: of the block in bytes, at most.
+        big: whether it counts in 64 bits.
+        orientation: an entry that says how the picture lies, put first.
+    """
+    header = b"II+\0\x08\0\0\0" + struct.pack("<Q", 16) if big else b"II*\0\x08\0\0\0"
+    entry, each = ("<HHQQ", 20) if big else ("<HHII", 12)
+    most = (size - len(header) - 16) // each
+    count = most if big else min(65535, most)
+    start = [] if orientation is None else [struct.pack(entry, 0x0112, 3, 1, orientation)]
+    tags = (index % 65535 + 1 for index in range(count - len(start)))
+    listed = b"".join([*start, *(struct.pack(entry, tag, 7, 16, 0) for tag in tags)])
+    return header + struct.pack("<Q" if big else "<H", count) + listed + bytes(8)

@@ -1,0 +1,151 @@
+"""Hand-made TIFFs that cost more than they look, or are not what they say."""
+
+import lzma
+import struct
+from collections.abc import Iterator, Mapping, Sequence
+
+from tests.hostile import jpeg
+from tests.hostile.case import BODY, SIDE, Case, drawn, entries
+from tests.hostile.png import zeros
+
+WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC = 256, 257, 258, 259, 262
+OFFSETS, SAMPLES, ROWS, SIZES, PLANAR = 273, 277, 278, 279, 284
+TILE_WIDTH, TILE_HEIGHT, TILE_OFFSETS, TILE_SIZES = 322, 323, 324, 325
+RAW, G4, LZW, OLD_JPEG, JPEG, DEFLATE, PACKBITS, LZMA, ZSTD = (
+    1, 4, 5, 6, 7, 8, 32773, 34925, 50000
+)  # fmt: skip
+
+
+def tiff(tags: Mapping[int, int | Sequence[int]], data: bytes = b"", following: int = 0) -> bytes:
+    """A little-endian TIFF: its data at 8, long lists behind them, then one directory."""
+    lists = b""
+    start = 8 + len(data)
+    packed = []
+    for tag, values in sorted(tags.items()):
+        numbers = [values] if isinstance(values, int) else values
+        if len(numbers) == 1:
+            packed.append(struct.pack("<HHII", tag, 4, 1, numbers[0]))
+        else:
+            packed.append(struct.pack("<HHII", tag, 4, len(numbers), start + len(lists)))
+            lists += struct.pack(f"<{len(numbers)}I", *numbers)
+    directory = struct.pack("<H", len(packed)) + b"".join(packed) + struct.pack("<I", following)
+    return b"II*\0" + struct.pack("<I", start + len(lists)) + data + lists + directory
+
+
+def grey(width: int, height: int, compression: int, data: bytes, **more: object) -> bytes:
+    """A grey picture in one strip."""
+    tags = {WIDTH: width, HEIGHT: height, BITS: 8, COMPRESSION: compression, PHOTOMETRIC: 1,
+            OFFSETS: 8, SAMPLES: 1, ROWS: height, SIZES: len(data)}  # fmt: skip
+    return tiff(tags | more.get("tags", {}), data)
+
+
+def tiles(size: tuple[int, int], tile: tuple[int, int], data: bytes) -> bytes:
+    """A grey picture in tiles that all have the same data."""
+    count = -(-size[0] // tile[0]) * -(-size[1] // tile[1])
+    tags = {WIDTH: size[0], HEIGHT: size[1], BITS: 8, COMPRESSION: DEFLATE, PHOTOMETRIC: 1,
+            SAMPLES: 1, TILE_WIDTH: tile[0], TILE_HEIGHT: tile[1], TILE_OFFSETS: [8] * count,
+            TILE_SIZES: [len(data)] * count}  # fmt: skip
+    return tiff(tags, data)
+
+
+def cases() -> Iterator[Case]:
+    yield Case("tiff, zero wide", grey(0, 9, RAW, bytes(9)), "invalid_image")
+    yield Case("tiff, zero high", grey(9, 0, RAW, bytes(9)), "invalid_image")
+    yield Case("tiff, of 2 ** 31", grey(2**31, 2**31, RAW, bytes(9)), "image_too_large")
+    yield Case("tiff, 1 x 100000", grey(1, 10**5, RAW, bytes(10**5)), "ok")
+    yield Case("tiff, 100000 x 1", grey(10**5, 1, RAW, bytes(10**5)), "ok")
+    million = BODY // 4 // 10**6 * 10**6
+    strips = {OFFSETS: [8] * million, ROWS: 1}
+    for height in (100, 50_000_000):
+        lists = grey(1, height, RAW, bytes(99), tags=strips)
+        yield Case(f"tiff, {million} strips, 1 x {height}", lists, "invalid_image")
+    yield Case(
+        "tiff, 100000 strips",
+        grey(1, 10**5, RAW, bytes(10**5), tags={OFFSETS: list(range(8, 10**5 + 8)), ROWS: 1}),
+        "ok",
+    )
+    yield Case(
+        "tiff, a loop of directories",
+        tiff(
+            {
+                WIDTH: 9,
+                HEIGHT: 9,
+                BITS: 8,
+                COMPRESSION: RAW,
+                PHOTOMETRIC: 1,
+                OFFSETS: 8,
+                ROWS: 9,
+                SIZES: 81,
+            },
+            bytes(81),
+            following=8 + 81,
+        ),
+        "ok",
+    )
+    yield Case(
+        "tiff, a directory that is itself",
+        b"II*\0\x08\0\0\0\x01\0" + struct.pack("<HHII", 330, 4, 1, 8) + bytes(4),
+        "invalid_image",
+    )
+    for big in (False, True):
+        yield Case(
+            f"tiff, nothing but entries{', 64 bits' * big}", entries(BODY, big), "invalid_image"
+        )
+    yield Case(
+        "tiff, a tag of 2 ** 32 values",
+        grey(9, 9, RAW, bytes(81)).replace(
+            struct.pack("<HHI", BITS, 4, 1), struct.pack("<HHI", BITS, 4, 2**32 - 1)
+        ),
+        None,
+    )
+    yield Case(
+        "tiff, 60000 samples", grey(9, 9, RAW, bytes(81), tags={SAMPLES: 60_000}), "invalid_image"
+    )
+    for name, compression, data in [
+        ("deflate", DEFLATE, zeros(SIDE * SIDE)),
+        ("deflate, bomb", DEFLATE, zeros(4 * 10**8)),
+        ("lzma", LZMA, lzma.compress(bytes(SIDE * SIDE))),
+        ("lzma, huge dictionary", LZMA, lzma.compress(bytes(99), filters=[
+            {"id": lzma.FILTER_LZMA2, "preset": 0, "dict_size": 2**30}])),
+        ("lzw", LZW, bytes(10**5)),
+        ("packbits", PACKBITS, b"\x81\0" * (SIDE * SIDE // 128 + 9)),
+        ("zstd", ZSTD, bytes(10**5)),
+        ("g4", G4, b"\xff" * (BODY - 9000)),
+    ]:  # fmt: skip
+        one_bit = {BITS: 1} if compression == G4 else {}
+        yield Case(
+            f"tiff, largest, {name}", grey(SIDE, SIDE, compression, data, tags=one_bit), None
+        )
+    yield Case(
+        "tiff, a tile larger than the image",
+        tiles((1, 1), (20_000, 20_000), zeros(4 * 10**8)),
+        None,
+    )
+    yield Case(
+        "tiff, many tiles larger than the image",
+        tiles((4_000_000, 1), (16, 3_000_000), zeros(16 * 3_000_000)),
+        None,
+    )
+    yield Case("tiff, tiles of nothing", tiles((64, 64), (16, 16), b""), "invalid_image")
+    for name, compression in (("jpeg", JPEG), ("old jpeg", OLD_JPEG)):
+        inner = jpeg.scans(2000, 5000)
+        old = {513: 8, 514: len(inner)} if compression == OLD_JPEG else {}
+        yield Case(
+            f"tiff, {name} of 5000 scans", grey(2000, 2000, compression, inner, tags=old), None
+        )
+        inner = jpeg.scans(SIDE, 9000)
+        old = {513: 8, 514: len(inner)} if compression == OLD_JPEG else {}
+        yield Case(
+            f"tiff, largest, {name} of 9000 scans",
+            grey(SIDE, SIDE, compression, inner, tags=old),
+            None,
+        )
+        inner = jpeg.scans(64, 3)
+        old = {513: 8, 514: len(inner)} if compression == OLD_JPEG else {}
+        yield Case(
+            f"tiff, {name} smaller than said", grey(4000, 1000, compression, inner, tags=old), None
+        )
+    for compression in ("tiff_lzw", "tiff_adobe_deflate", "jpeg", "packbits", "zstd"):
+        yield Case(f"tiff, honest {compression}", drawn("TIFF", compression=compression), "ok")
+    for mode in ("F", "I", "LA", "P"):
+        yield Case(f"tiff, honest {mode}", drawn("TIFF", mode=mode), "ok")
