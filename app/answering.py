@@ -73,6 +73,7 @@ async def _travel(request: Request, deployment: Deployment, ask: Ask) -> Respons
     data = await _read(request, limits)
     stages = {"read": time.monotonic() - began}
     trip = Trip(asyncio.get_running_loop().time() + timeout_s, stages)
+    request.scope["state"]["trip"] = trip  # for the line in the log, whatever becomes of it
     try:
         async with asyncio.timeout_at(trip.deadline):
             body = await unless_gone(request.receive, deployment.answer(data, trip, question))

@@ -5,16 +5,19 @@ Knows nothing of batches or networks; what to resize and crop to is the checkpoi
 
 import re
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from io import BytesIO
+from math import prod
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from PIL.TiffImagePlugin import TILELENGTH, TILEWIDTH
 
 from app.errors import ImageTooLarge, InvalidImage, UnsupportedImageFormat
+from app.structure import refuse_excess
 from models.pixels import fit, reduce, to_rgb
 from models.preprocessing import Preprocessing
 
@@ -26,7 +29,8 @@ MAGIC = (
     ("BMP", rb"BM"),
     ("TIFF", rb"II[*+]\x00|MM\x00[*+]"),
 )
-ACCEPTED = "image/jpeg, image/png, image/webp, image/gif, image/bmp, image/tiff"
+NAMES = {"WEBP": "WebP"}  # of those that are not written as Pillow writes them
+FORMATS = frozenset(name for name, _ in MAGIC)
 
 
 Hold = Callable[[int], AbstractContextManager[object]]
@@ -54,6 +58,7 @@ def decode(
     preprocessing: Preprocessing,
     *,
     max_pixels: int,
+    formats: Collection[str] = FORMATS,
     keep_rgb: bool = False,
     scaled: bool = False,
     hold: Hold = nullcontext,
@@ -67,6 +72,7 @@ def decode(
         data: the file; its format is taken from its first bytes, whatever anyone declared.
         preprocessing: what the checkpoint asks for.
         max_pixels: of the image, read from its header before anything is decoded.
+        formats: of `FORMATS`, those that are taken; the code of no other ever sees the bytes.
         keep_rgb: keep the whole image too, to draw a mask over it.
         scaled: decode a JPEG at 1/2, 1/4 or 1/8 where that leaves twice the size that it is
             resized to; without effect where the whole image is kept.
@@ -74,16 +80,16 @@ def decode(
             found acceptable, and left after them; a whole image that is kept outlives it.
 
     Raises:
-        UnsupportedImageFormat: not one of JPEG, PNG, WebP, GIF, BMP, TIFF.
+        UnsupportedImageFormat: not one of those formats.
         ImageTooLarge: more than max_pixels, as it is or resized to its shortest edge.
         InvalidImage: truncated or corrupt.
     """
-    image = _open(data, max_pixels)
-    _refuse_large(image, preprocessing, max_pixels)
-    pixels = image.width * image.height
+    image = _open(data, formats, max_pixels)
+    pixels = _pixels(image)
+    _refuse_large(image, pixels, preprocessing, max_pixels)
     reduction = reduce(image, preprocessing) if scaled and not keep_rgb else None
     if not image.info.get("progressive"):  # that keeps every coefficient, whatever the scale
-        pixels = image.width * image.height
+        pixels = _pixels(image)
     with hold(pixels):
         rgb = _to_rgb(image)
         height, width = reduction.whole if reduction else (rgb.height, rgb.width)
@@ -108,13 +114,15 @@ def sniff(data: bytes) -> str | None:
     return None
 
 
-def _open(data: bytes, max_pixels: int) -> Image.Image:
+def _open(data: bytes, formats: Collection[str], max_pixels: int) -> Image.Image:
     kind = sniff(data)
-    if kind is None:
+    if kind is None or kind not in formats:
+        taken = [name for name, _ in MAGIC if name in formats]
         raise UnsupportedImageFormat(
-            "the bytes are not a JPEG, PNG, WebP, GIF, BMP or TIFF image",
-            headers={"Accept": ACCEPTED},
+            f"the bytes are not an image of a format that is taken here: {_names(taken)}",
+            headers={"Accept": ", ".join(f"image/{name.lower()}" for name in taken)},
         )
+    refuse_excess(kind, data)
     try:
         return Image.open(BytesIO(data), formats=(kind,))
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
@@ -123,8 +131,24 @@ def _open(data: bytes, max_pixels: int) -> Image.Image:
         raise InvalidImage(f"the {kind} header cannot be read") from error
 
 
-def _refuse_large(image: Image.Image, preprocessing: Preprocessing, max_pixels: int) -> None:
-    if image.width * image.height > max_pixels:
+def _names(formats: Sequence[str]) -> str:
+    *others, last = (NAMES.get(name, name) for name in formats)
+    return f"{', '.join(others)} or {last}" if others else last
+
+
+def _pixels(image: Image.Image) -> int:
+    """How many are decoded at once: a TIFF's tile may be larger than what is shown of it."""
+    tags = getattr(image, "tag_v2", {})
+    tile = [tags.get(tag, 0) for tag in (TILEWIDTH, TILELENGTH)]
+    return max(image.width * image.height, prod(s for s in tile if isinstance(s, int)))
+
+
+def _refuse_large(
+    image: Image.Image, pixels: int, preprocessing: Preprocessing, max_pixels: int
+) -> None:
+    if any(tile.codec_name == "bmp_rle" for tile in getattr(image, "tile", ())):
+        raise UnsupportedImageFormat("a BMP that is compressed by runs is not taken")
+    if pixels > max_pixels:
         raise _too_large("the image", max_pixels)
     if preprocessing.size is None:  # a sliver's long edge grows with its short one, without bounds
         height, width = preprocessing.resized_size(image.height, image.width) or (0, 0)

@@ -5,6 +5,7 @@ Knows nothing of what is logged.
 
 import json
 import logging
+import re
 import sys
 import threading
 import time
@@ -27,6 +28,8 @@ LEAST = {
     "python_multipart": logging.ERROR,  # of a broken body its sender is told
     "PIL": logging.WARNING,  # a line for each tag of a picture
 }
+BESIDE = ("request_id", "code", "cause", "place", "batch_size")  # in a line of text
+WORD = re.compile(r"[\w.:-]+", re.ASCII)
 TOGETHER_S = 0.1  # lines that follow each other more closely are written together
 
 
@@ -92,6 +95,23 @@ class JsonFormatter(logging.Formatter):
         return self.encode(line)
 
 
+class TextFormatter(logging.Formatter):
+    """A line of text: time, level, logger, message, and what a request's line has beside it."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  # logging's name
+        """The line without a trace."""
+        known = vars(record)
+        told = {name: known[name] for name in BESIDE if name in known} | known.get("stages_ms", {})
+        parts = [f"{name}={_word(value)}" for name, value in told.items()]
+        return " ".join([super().formatMessage(record), *parts])
+
+
+def _word(value: object) -> str:
+    """A value as one word, or as a text in quotes in which nothing can end the line."""
+    text = str(value)
+    return text if WORD.fullmatch(text) else json.dumps(text)
+
+
 def configure(level: str, replica: int | None = None) -> None:
     """Send every logger and warning of this process to standard error.
 
@@ -101,7 +121,7 @@ def configure(level: str, replica: int | None = None) -> None:
     """
     handler = Collector()
     who = "" if replica is None else f"replica {replica} "
-    text = logging.Formatter(f"%(asctime)s %(levelname)-7s {who}%(name)s: %(message)s")
+    text = TextFormatter(f"%(asctime)s %(levelname)-7s {who}%(name)s: %(message)s")
     if replica is not None:
         handler.addFilter(partial(_mark, replica))
     handler.setFormatter(text if sys.stderr.isatty() else JsonFormatter())

@@ -10,16 +10,16 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 from multiprocessing import get_context, parent_process, resource_tracker
 from tempfile import TemporaryDirectory
+from typing import NamedTuple
 
 import typer
 
 from app import logs
-from app.commands.failures import START_FAILED, USAGE_ERROR, one_line, stop
+from app.commands.failures import START_FAILED, USAGE_ERROR, one_line
+from app.commands.listening import listen
 from app.commands.running import run
 from app.commands.signals import INTERRUPTED, stopping
 from app.heartbeats import Heartbeats
@@ -33,12 +33,25 @@ from app.shares import confined, device_of, divide, usable
 
 logger = logging.getLogger(__name__)
 
-BACKLOG = 2048  # uvicorn's
+
+class Sockets(NamedTuple):
+    """What all replicas listen on: the service's, and one for the probes and /metrics, if any."""
+
+    service: socket.socket
+    ops: socket.socket | None
 
 
-def run_replicas(settings: Settings) -> Failure | None:
-    """Serve with several processes on one socket until told to leave; why they could not."""
-    with listen(settings) as listening, TemporaryDirectory(prefix="patchserve-") as directory:
+def run_replicas(settings: Settings, ops: socket.socket | None = None) -> Failure | None:
+    """Serve with several processes on one socket until told to leave; why they could not.
+
+    Args:
+        settings: what the operator decided.
+        ops: another socket of all of them, for the probes and /metrics.
+    """
+    with (
+        listen(settings.host, settings.port) as listening,
+        TemporaryDirectory(prefix="patchserve-") as directory,
+    ):
         logger.info(
             "%d replicas listen on http://%s:%d",
             settings.workers,
@@ -48,7 +61,7 @@ def run_replicas(settings: Settings) -> Failure | None:
         table = Heartbeats(settings.workers)
         replicas = Replicas(
             settings.workers,
-            partial(spawn, settings, listening, table, directory),
+            partial(spawn, settings, Sockets(listening, ops), table, directory),
             table,
             on_death=partial(forget, directory=directory),
         )
@@ -59,22 +72,8 @@ def run_replicas(settings: Settings) -> Failure | None:
                 raise typer.Exit(INTERRUPTED) from None
 
 
-@contextmanager
-def listen(settings: Settings) -> Iterator[socket.socket]:
-    """The socket of all replicas; what waits in it outlives any of them, for the parent has it."""
-    host, port = settings.host, settings.port
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        listening = socket.create_server((host, port), family=family, backlog=BACKLOG)
-    except OSError as error:
-        why = (error.strerror or str(error)).lower()
-        stop(f"cannot listen on {host}:{port}: {why}", START_FAILED)
-    with listening:
-        yield listening
-
-
 def spawn(
-    settings: Settings, listening: socket.socket, table: Heartbeats, directory: str, index: int
+    settings: Settings, sockets: Sockets, table: Heartbeats, directory: str, index: int
 ) -> Child:
     """Start the process of one replica, with its own cores and GPU, deaf to Ctrl-C.
 
@@ -85,7 +84,7 @@ def spawn(
     mine = settings.model_copy(update={"device": device})
     process = get_context("spawn").Process(
         target=run_replica,
-        args=(mine, listening, Replica(index, table, directory)),
+        args=(mine, sockets, Replica(index, table, directory)),
         name=f"replica-{index}",
     )
     heard = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
@@ -97,7 +96,7 @@ def spawn(
     return process
 
 
-def run_replica(settings: Settings, listening: socket.socket, replica: Replica) -> None:
+def run_replica(settings: Settings, sockets: Sockets, replica: Replica) -> None:
     """What the process of one replica runs; the parent reads from the table why it failed."""
     follow_parent(replica.directory)
     count_apart(replica.index, replica.directory)
@@ -106,7 +105,8 @@ def run_replica(settings: Settings, listening: socket.socket, replica: Replica) 
         failure = run(
             settings,
             replica,
-            lambda config: ReplicaServer(config, listening, replica.table, replica.index),
+            lambda config: ReplicaServer(config, sockets.service, replica.table, replica.index),
+            sockets.ops,
         )
     except (ValueError, OSError) as error:
         failure = Failure(one_line(error), USAGE_ERROR)
