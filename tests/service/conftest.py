@@ -4,7 +4,7 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,14 +55,18 @@ def launch(
     """Start the service: `with launch("--classifier", folder) as service`."""
 
     @contextmanager
-    def launching(*flags: object, ready: bool = True) -> Iterator[Service]:
+    def launching(
+        *flags: object, ready: bool = True, variables: Mapping[str, str] | None = None
+    ) -> Iterator[Service]:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
         log = tmp_path_factory.mktemp("service") / "log"
         command, environment = serve_command("--port", port, *flags)
         with log.open("wb") as output:
-            process = subprocess.Popen(command, stderr=output, env=environment)
+            process = subprocess.Popen(
+                command, stderr=output, env=environment | dict(variables or {})
+            )
         service = Service(f"http://127.0.0.1:{port}", process, log)
         try:
             if ready:
