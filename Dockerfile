@@ -33,11 +33,14 @@ RUN groupadd --gid 10001 patchserve \
     && useradd --uid 10001 --gid 10001 --create-home patchserve \
     && install --directory --owner patchserve --group patchserve /cache
 COPY --from=build /opt/patchserve /opt/patchserve
-# HF_HOME: where checkpoints fetched from the hub are kept
+# all that is written is in /cache (checkpoints from the hub, converted networks, compiled kernels) and
+# /tmp (what replicas count): the rest may be read-only
 ENV PATH=/opt/patchserve/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
     HF_HOME=/cache/huggingface \
+    XDG_CACHE_HOME=/cache \
+    TRITON_CACHE_DIR=/cache/triton \
     PATCHSERVE_HOST=0.0.0.0
 VOLUME /cache
 # by number, so that an orchestrator can tell it is not root
@@ -46,6 +49,6 @@ WORKDIR /home/patchserve
 EXPOSE 8000
 # not urllib: a proxy of the environment must not stand between the probe and the service
 HEALTHCHECK --interval=10s --timeout=3s --start-period=30s --retries=3 \
-    CMD ["python", "-c", "import http.client as h, os, sys; c = h.HTTPConnection('127.0.0.1', int(os.environ.get('PATCHSERVE_PORT', 8000)), timeout=2); c.request('GET', '/livez'); sys.exit(c.getresponse().status != 200)"]
+    CMD ["python", "-c", "import http.client as h, os, sys; c = h.HTTPConnection('127.0.0.1', int(os.environ.get('PATCHSERVE_OPS_PORT') or 0) or int(os.environ.get('PATCHSERVE_PORT', 8000)), timeout=2); c.request('GET', '/livez'); sys.exit(c.getresponse().status != 200)"]
 ENTRYPOINT ["patchserve"]
 CMD ["serve"]

@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve lint test test-slow bench clean
+.PHONY: help install serve lint audit test test-slow bench clean
 
 help: ## what there is
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:[^#]*##/\t/'
@@ -29,11 +29,17 @@ install: $(VENV)/installed ## create .venv and install the service into it
 serve: install ## serve the bundled checkpoints on http://127.0.0.1:8000
 	$(BIN)/patchserve serve
 
-lint: $(VENV)/installed-dev ## format check, rules, types, floors
+lint: $(VENV)/installed-dev ## format check, rules, types, floors, known weaknesses
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive app models bench
+
+# not in lint: it asks PyPI's own API, which a mirror of packages does not have; strict, because it
+# would pass over what it could not look up
+audit: $(VENV)/installed-dev ## ask PyPI for known vulnerabilities of every pinned version
+	$(BIN)/pip-audit --strict --disable-pip --no-deps --requirement constraints.txt
 
 # one thread: the networks of the quick tests are too small to gain from more
 test: lint ## lint, then every test that is not slow, with branch coverage

@@ -80,13 +80,10 @@ async def _travel(request: Request, deployment: Deployment, ask: Ask, share: Sha
     deployment.refuse_unready()  # before the upload, as all that can be refused by then
     question = ask(deployment)
     began = time.monotonic()
-    try:
-        data = await _read(request, limits, share)
-    except ClientGone:
-        metrics.cancelled.labels(deployment.name, "read").inc()
-        raise
+    data = await _read(request, deployment, share)
     stages = {"read": time.monotonic() - began}
     trip = Trip(asyncio.get_running_loop().time() + timeout_s, stages)
+    request.scope["state"]["trip"] = trip  # for the line in the log, whatever becomes of it
     try:
         async with asyncio.timeout_at(trip.deadline):
             body = await unless_gone(request.receive, deployment.answer(data, trip, question))
@@ -110,7 +107,8 @@ def _refuse_leaving(request: Request, deployment: Deployment) -> None:
         raise refusal
 
 
-async def _read(request: Request, limits: Limits, share: Share) -> bytes:
+async def _read(request: Request, deployment: Deployment, share: Share) -> bytes:
+    limits: Limits = request.state.limits
     pool: Executor = request.state.pool
     try:
         return await read_image(
@@ -121,4 +119,6 @@ async def _read(request: Request, limits: Limits, share: Share) -> bytes:
             pool=pool,
         )
     except ClientDisconnect:
+        metrics: Metrics = request.state.metrics
+        metrics.cancelled.labels(deployment.name, "read").inc()
         raise ClientGone("the caller left while uploading") from None

@@ -9,6 +9,7 @@ import random
 import re
 import time
 from math import ceil
+from typing import Any
 from urllib.parse import quote
 
 from fastapi import Response
@@ -26,6 +27,7 @@ from app.errors import (
 )
 from app.metrics import Metrics
 from app.shutdown import Shutdown
+from app.trips import Trip
 
 logger = logging.getLogger("app.access")
 
@@ -66,16 +68,19 @@ class Edge:
 
     def _count(self, exchange: "Exchange") -> None:
         seconds = time.monotonic() - exchange.began
-        method, status = exchange.method, exchange.status
-        self._metrics.count_request(exchange.route, method, status, seconds)
-        logger.info(
-            "%s %s %d %.1f ms",
-            method,
-            exchange.path,
-            status,
-            seconds * 1000,
-            extra={"request_id": exchange.request_id},
-        )
+        route, method, status = exchange.route, exchange.method, exchange.status
+        self._metrics.count_request(route, method, status, seconds)
+        milliseconds = round(seconds * 1000, 1)
+        about = {
+            "request_id": exchange.request_id,
+            "method": method,
+            "route": route,
+            "status": status,
+            "duration_ms": milliseconds,
+            **exchange.story(),
+        }
+        told = (method, exchange.path, status, milliseconds)
+        logger.info("%s %s %d %s ms", *told, extra=about)
 
 
 class Exchange:
@@ -86,7 +91,9 @@ class Exchange:
         self.path = quote(scope["path"])  # a decoded one could forge log lines
         self.status = ClientGone.status  # until an answer starts
         self.request_id = request_id(scope)
-        scope.setdefault("state", {})["request_id"] = self.request_id
+        self._state = scope.setdefault("state", {})
+        self._state["request_id"] = self.request_id
+        self._code: str | None = None
         self._scope = scope
         self._send = send
         self._started = False
@@ -102,6 +109,22 @@ class Exchange:
         method: str = self._scope["method"]
         return method if method in METHODS else "OTHER"
 
+    def story(self) -> dict[str, Any]:
+        """What the log tells beside the status: where the time went, and what went wrong.
+
+        `code` is the problem's; `cause` says why, where it is not the caller's doing, and `place`
+        where the image was then.
+        """
+        trip: Trip | None = self._state.get("trip")
+        story = {} if trip is None else trip.account()
+        if trip is not None and self.status >= ClientGone.status:
+            story["place"] = trip.place
+        if self._code is not None:
+            story["code"] = self._code
+        if self.status >= Internal.status and "cause" in self._state:
+            story["cause"] = self._state["cause"]
+        return story
+
     async def send(self, message: Message) -> None:
         """Pass a message on, with the request id in its headers."""
         if message["type"] == "http.response.start":
@@ -116,6 +139,8 @@ class Exchange:
     async def fail(self, error: Exception) -> None:
         """Answer with an error, unless an answer has begun."""
         problem = self._problem(error)
+        self._code = problem.code
+        self._state.setdefault("cause", problem.detail)
         if not self._started:
             response = problem_response(problem, self.request_id)
             await response(self._scope, _nothing, self.send)

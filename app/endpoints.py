@@ -45,10 +45,12 @@ class Dispatcher:
 
     Args:
         router: with every route there will be.
+        guard: raises what refuses a request, before anything of its body is read.
     """
 
-    def __init__(self, router: Router) -> None:
+    def __init__(self, router: Router, guard: Callable[[Scope], None] | None = None) -> None:
         self._router = router
+        self._guard = guard
         self._endpoints: dict[tuple[Any, Any], Endpoint] = {
             (method, route.path): route
             for route in router.routes
@@ -59,9 +61,12 @@ class Dispatcher:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, or raise what its endpoint or the router raised."""
         route = self._endpoints.get((scope.get("method"), scope.get("path")))
+        if route is not None:
+            scope["route"] = route  # a refusal is counted there, too
+        if self._guard is not None and scope["type"] == "http":
+            self._guard(scope)
         if route is None:
             await self._router(scope, receive, send)
             return
-        scope["route"] = route
         response = await route.endpoint(Request(scope, receive, send))
         await response(scope, receive, send)

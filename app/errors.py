@@ -4,6 +4,7 @@ Knows nothing of the web framework; the edge turns a ServiceError into a problem
 
     ServiceError
     ├── EmptyBody, MalformedRequest                    400
+    ├── Unauthorized                                   401
     ├── NotFound, ModelNotLoaded                       404
     ├── MethodNotAllowed                               405
     ├── NotAcceptable                                  406
@@ -80,6 +81,12 @@ class MalformedRequest(ServiceError):
     """Broken HTTP, multipart, JSON or base64."""
 
     code, status, title = "malformed_request", 400, "Malformed request"
+
+
+class Unauthorized(ServiceError):
+    """API keys are configured, and the request has none of them."""
+
+    code, status, title = "unauthorized", 401, "Unauthorized"
 
 
 class NotFound(ServiceError):

@@ -86,6 +86,8 @@ def _answer(
         now = time.monotonic()
         reasons = of_all(table, now)
         replicas = {str(each.index): each.state for each in table.standings(now)}
+    if reasons:
+        request.scope["state"]["cause"] = "; ".join(reasons)
     body = HealthResponse(
         status="unavailable" if reasons else "ok",
         reasons=reasons,

@@ -5,6 +5,7 @@ Knows nothing of what is logged.
 
 import json
 import logging
+import re
 import sys
 import threading
 import time
@@ -14,6 +15,8 @@ from datetime import UTC, datetime
 from functools import partial
 from math import inf
 from typing import TextIO
+
+from pydantic_core import to_json
 
 STANDARD_FIELDS = frozenset(vars(logging.makeLogRecord({}))) | {
     "message",
@@ -27,6 +30,8 @@ LEAST = {
     "python_multipart": logging.ERROR,  # of a broken body its sender is told
     "PIL": logging.CRITICAL,  # the same of a broken picture, and a line for each of its tags
 }
+BESIDE = ("request_id", "code", "cause", "place", "batch_size")  # in a line of text
+WORD = re.compile(r"[\w.:-]+", re.ASCII)
 TOGETHER_S = 0.1  # lines that follow each other more closely are written together
 
 
@@ -77,8 +82,6 @@ class Collector(logging.StreamHandler[TextIO]):
 class JsonFormatter(logging.Formatter):
     """One JSON object a line: time, level, logger, message, and every extra field of the record."""
 
-    encode = staticmethod(json.JSONEncoder(default=str).encode)
-
     def format(self, record: logging.LogRecord) -> str:
         line = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
@@ -89,7 +92,27 @@ class JsonFormatter(logging.Formatter):
         line |= {k: v for k, v in vars(record).items() if k not in STANDARD_FIELDS}
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
-        return self.encode(line)
+        try:
+            return to_json(line, fallback=str).decode()  # four times as quick as the next
+        except ValueError:  # bytes or text that are no Unicode
+            return json.dumps(line, default=str)
+
+
+class TextFormatter(logging.Formatter):
+    """A line of text: time, level, logger, message, and what a request's line has beside it."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  # logging's name
+        """The line without a trace."""
+        known = vars(record)
+        told = {name: known[name] for name in BESIDE if name in known} | known.get("stages_ms", {})
+        parts = [f"{name}={_word(value)}" for name, value in told.items()]
+        return " ".join([super().formatMessage(record), *parts])
+
+
+def _word(value: object) -> str:
+    """A value as one word, or as a text in quotes in which nothing can end the line."""
+    text = str(value)
+    return text if WORD.fullmatch(text) else json.dumps(text)
 
 
 def configure(level: str, replica: int | None = None) -> None:
@@ -101,7 +124,7 @@ def configure(level: str, replica: int | None = None) -> None:
     """
     handler = Collector()
     who = "" if replica is None else f"replica {replica} "
-    text = logging.Formatter(f"%(asctime)s %(levelname)-7s {who}%(name)s: %(message)s")
+    text = TextFormatter(f"%(asctime)s %(levelname)-7s {who}%(name)s: %(message)s")
     if replica is not None:
         handler.addFilter(partial(_mark, replica))
     handler.setFormatter(text if sys.stderr.isatty() else JsonFormatter())

@@ -3,35 +3,31 @@
 Knows nothing of sockets or signals; whoever serves the app does.
 """
 
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
-from importlib.metadata import version
 from typing import Any, Literal, Protocol
 
 from fastapi import FastAPI
-from fastapi.openapi.utils import get_openapi
 
-from app import health, listing, routes
+from app import assembly
 from app.answering import Limits
 from app.budget import Budget
-from app.edge import Edge
-from app.endpoints import App, Dispatcher
 from app.engine import Engine
 from app.images import decode
 from app.lifespan import Plan, running
 from app.metrics import Metrics
-from app.openapi import component_schemas
 from app.placement import model_name, resolve_device
 from app.pulse import Replica, beating
 from app.quota import Quota
 from app.schemas import Task
 from app.seam import EngineSeam
-from app.settings import Settings
+from app.settings import Settings, listed
 from app.shared_metrics import SharedMetrics
 from app.shutdown import Shutdown
 
-DESCRIPTION = "Labels and masks of images, from a ViT classifier and a SegFormer segmenter."
+State = Mapping[str, Any]
+ServeOps = Callable[[FastAPI, State], AbstractAsyncContextManager[object]]
 
 
 class EngineFactory(Protocol):
@@ -57,6 +53,7 @@ def create_app(
     on_fatal: Callable[[Exception], None] = lambda error: None,
     replica: Replica | None = None,
     shutdown: Shutdown | None = None,
+    serve_ops: ServeOps | None = None,
 ) -> FastAPI:
     """An app that serves the models of the settings.
 
@@ -69,6 +66,7 @@ def create_app(
             that a device is lost; by then it is neither ready nor alive, and takes no work.
         replica: which of several the app is; None when it is the only one.
         shutdown: how far the service is on its way out; None when nobody moves it on.
+        serve_ops: serves the probes and /metrics somewhere else; they are not in the app then.
 
     Raises:
         ValueError: the settings ask for a device that is not there, or for no model.
@@ -92,6 +90,7 @@ def create_app(
             "max_queue_delay_s": settings.max_queue_delay_ms / 1000,
             "decode": partial(
                 decode,
+                formats=frozenset(listed(settings.image_formats.upper())),
                 max_pixels=settings.max_image_pixels,
                 scaled=settings.jpeg_decode == "scaled",
                 hold=Budget(settings.max_decoded_pixels).hold,
@@ -110,11 +109,31 @@ def create_app(
         leaving.fail()
         on_fatal(error)
 
-    def lifespan(app: FastAPI) -> AbstractAsyncContextManager[dict[str, Any]]:
-        alone = running(plan, metrics, leaving, fail)
-        return alone if replica is None else beating(alone, replica, metrics)
+    def lifespan(app: FastAPI) -> AbstractAsyncContextManager[Mapping[str, Any]]:
+        whole = running(plan, metrics, leaving, fail)
+        if replica is not None:
+            whole = beating(whole, replica, metrics)
+        if serve_ops is None:
+            return whole
+        return beside(whole, serve_ops, assembly.ops(metrics, leaving))
 
-    return assemble(lifespan, metrics, leaving)
+    return assembly.service(
+        lifespan,
+        metrics,
+        leaving,
+        keys=settings.keys,
+        cors_origins=listed(settings.cors_origins),
+        with_ops=serve_ops is None,
+    )
+
+
+@asynccontextmanager
+async def beside(
+    lifespan: AbstractAsyncContextManager[State], serve_ops: ServeOps, ops: FastAPI
+) -> AsyncIterator[State]:
+    """A lifespan during which another app is served, with the same state."""
+    async with lifespan as state, serve_ops(ops, state):
+        yield state
 
 
 def series(models: Iterable[str], replica: Replica | None) -> Metrics:
@@ -122,36 +141,6 @@ def series(models: Iterable[str], replica: Replica | None) -> Metrics:
     if replica is None:
         return Metrics(models)
     return SharedMetrics(models, replica.table, replica.directory)
-
-
-def assemble(lifespan: Any, metrics: Metrics, shutdown: Shutdown) -> FastAPI:
-    """The routes, what surrounds them, and their description."""
-    app = App(
-        title="patchserve",
-        version=version("patchserve"),
-        description=DESCRIPTION,
-        lifespan=lifespan,
-        redoc_url=None,
-        redirect_slashes=False,
-    )
-    for router in (routes.router, listing.router, health.router):
-        app.router.routes.extend(router.routes)  # flat: an included router is searched twice
-    metrics.start_routes(document(app)["paths"])
-    stack = Edge(Dispatcher(app.router), metrics, shutdown)
-    app.middleware_stack = stack  # in place of Starlette's own
-    app.openapi = lambda: document(app)  # type: ignore[method-assign]  # FastAPI's way to extend it
-    return app
-
-
-def document(app: FastAPI) -> dict[str, Any]:
-    """The OpenAPI document, with the schemas that the operations refer to."""
-    if app.openapi_schema is None:
-        described = get_openapi(
-            title=app.title, version=app.version, description=app.description, routes=app.routes
-        )
-        described["components"] = {"schemas": component_schemas()}
-        app.openapi_schema = described
-    return app.openapi_schema
 
 
 def model_sources(settings: Settings) -> dict[Task, str]:

@@ -3,10 +3,13 @@
 Knows nothing of who uses them; only `main` and `__main__` read it.
 """
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import Field, SecretStr, ValidationInfo, field_validator
+from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
     EnvSettingsSource,
@@ -14,9 +17,13 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from app.keys import checked, keys_in
+
 PREFIX = "PATCHSERVE_"
 INJECTED_NAMES = ("_SERVICE_", "_PORT_")
 INJECTED_VALUES = ("tcp://", "udp://", "sctp://")
+FORMATS = ("jpeg", "png", "webp", "gif", "bmp", "tiff")
+ORIGIN = re.compile(r"\*|https?://[\w.:\[\]-]+", re.ASCII)
 
 
 class Environment(EnvSettingsSource):
@@ -34,9 +41,14 @@ class Environment(EnvSettingsSource):
 
 
 class Settings(BaseSettings):
-    """What an operator decides. Every field is a variable PATCHSERVE_<NAME> and a flag --<name>."""
+    """What an operator decides. Every field is a variable PATCHSERVE_<NAME> and a flag --<name>.
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid")
+    A secret is no flag: every user of the machine sees the command lines of all processes.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, frozen=True, extra="forbid", hide_input_in_errors=True
+    )
 
     classifier: str = Field("bundled", description="`bundled`, a folder, a hub id or `none`")
     segmenter: str = Field("bundled", description="`bundled`, a folder, a hub id or `none`")
@@ -94,6 +106,9 @@ class Settings(BaseSettings):
         validate_default=True,
         description="pixels of all images that are being decoded, at most",
     )
+    image_formats: str = Field(
+        ",".join(FORMATS), description="the formats that are taken, comma-separated"
+    )
     jpeg_decode: Literal["exact", "scaled"] = Field(
         "exact",
         description="scaled decodes a large JPEG at 1/2, 1/4 or 1/8, never below twice the input",
@@ -101,9 +116,47 @@ class Settings(BaseSettings):
     workers: int = Field(1, ge=1, le=64, description="replicas, each a process of its own")
     host: str = Field("127.0.0.1", description="the address to listen on")
     port: int = Field(8000, ge=0, le=65535, description="the port to listen on; 0 is any free one")
+    ops_host: str = Field("", description="the address of ops-port; empty is that of host")
+    ops_port: int = Field(
+        0, ge=0, le=65535, description="a port for the probes and /metrics alone; 0 is the same"
+    )
+    api_keys: SecretStr = Field(
+        SecretStr(""), description="comma-separated; who has none of them is refused; empty is off"
+    )
+    api_keys_file: str = Field(
+        "", description="more of them, one a line, `#` begins a comment; read once, at the start"
+    )
+    cors_origins: str = Field(
+        "", description="origins of web pages that may ask, comma-separated, or `*`; empty is none"
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="the least severe lines to log"
     )
+
+    @field_validator("image_formats")
+    @classmethod
+    def know_formats(cls, text: str) -> str:
+        """Refuse a format that nothing decodes, and a list of none."""
+        formats = listed(text.lower())
+        if not formats or not set(formats) <= set(FORMATS):
+            raise ValueError(f"must be some of {', '.join(FORMATS)}")
+        return ",".join(formats)
+
+    @field_validator("cors_origins")
+    @classmethod
+    def know_origins(cls, text: str) -> str:
+        """Refuse what no browser sends as an origin: it would never match."""
+        origins = listed(text)
+        if not all(map(ORIGIN.fullmatch, origins)) or ("*" in origins and len(origins) > 1):
+            raise ValueError("must be `*`, or scheme://host or scheme://host:port of each origin")
+        return ",".join(origins)
+
+    @field_validator("api_keys")
+    @classmethod
+    def check_keys(cls, keys: SecretStr) -> SecretStr:
+        """Refuse a key that could be guessed, or not be sent."""
+        text = keys.get_secret_value()
+        return SecretStr(",".join(checked(listed(text)))) if text else keys
 
     @field_validator("max_decoded_pixels")
     @classmethod
@@ -124,6 +177,17 @@ class Settings(BaseSettings):
         return size
 
     @classmethod
+    def flags(cls) -> Mapping[str, FieldInfo]:
+        """The fields that are flags, by name."""
+        fields = cls.model_fields.items()
+        return {name: field for name, field in fields if field.annotation is not SecretStr}
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The API keys; none is off."""
+        return listed(self.api_keys.get_secret_value())
+
+    @classmethod
     def settings_customise_sources(
         cls,
         settings_cls: type[BaseSettings],
@@ -139,11 +203,24 @@ class Settings(BaseSettings):
     def read(cls, **flags: object) -> Self:
         """The settings of this process: flags first, then the environment, then the defaults.
 
+        The API keys of a file become those of the settings: who gets them need not read it again,
+        and finds the same.
+
         Raises:
             ValueError: an unknown PATCHSERVE_* variable, or a value out of its bounds.
+            OSError: the file of the API keys cannot be read.
         """
         refuse_unknown(Environment(cls).env_vars, cls.model_fields)
-        return cls(**flags)  # type: ignore[arg-type]  # pydantic checks the values
+        settings = cls(**flags)  # type: ignore[arg-type]  # pydantic checks the values
+        if not settings.api_keys_file:
+            return settings
+        keys = checked([*settings.keys, *keys_in(Path(settings.api_keys_file))])
+        return settings.model_copy(update={"api_keys": SecretStr(",".join(keys))})
+
+
+def listed(text: str) -> tuple[str, ...]:
+    """The words between the commas, each once."""
+    return tuple(dict.fromkeys(word.strip() for word in text.split(",") if word.strip()))
 
 
 def refuse_unknown(names: Iterable[str], fields: Iterable[str]) -> None:

@@ -34,6 +34,11 @@ class Trip:
         stages = [f"{name};dur={seconds * 1000:.2f}" for name, seconds in self.stages.items()]
         return ", ".join([*stages, f'batch;desc="{self.batch_size}"'])
 
+    def account(self) -> dict[str, Any]:
+        """The same for a line of the log."""
+        stages = {name: round(seconds * 1000, 2) for name, seconds in self.stages.items()}
+        return {"batch_size": self.batch_size, "stages_ms": stages}
+
 
 async def unless_gone(
     receive: Callable[[], Awaitable[MutableMapping[str, Any]]],

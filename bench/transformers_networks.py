@@ -28,7 +28,7 @@ class Logits(nn.Module):
 def load(folder: Path, dtype: torch.dtype = torch.float32, device: str = "cpu") -> nn.Module:
     """The network of a checkpoint, in eval mode, with the attention that it has by default."""
     transformers.utils.logging.disable_progress_bar()
-    (name,) = transformers.AutoConfig.from_pretrained(folder).architectures
+    (name,) = transformers.AutoConfig.from_pretrained(folder).architectures  # nosec B615
     network = getattr(transformers, name).from_pretrained(folder, dtype=dtype)
     return Logits(network).eval().to(device)
 

@@ -9,17 +9,23 @@ from pathlib import Path
 import pytest
 
 from app import errors
-from app.settings import Settings
+from app.settings import PREFIX, Settings
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 
 
-@pytest.mark.parametrize("name", Settings.model_fields)
-def test_every_setting_is_in_the_table_with_its_default(name):
+@pytest.mark.parametrize("name", Settings.flags())
+def test_every_flag_is_in_the_table_with_its_default(name):
     field = Settings.model_fields[name]
-    row = f"| `--{name.replace('_', '-')}` | `{field.default}` | {field.description} |"
-    assert row in README
+    default = f"`{field.default}`" if field.default != "" else ""
+    assert f"| `--{name.replace('_', '-')}` | {default} | {field.description} |" in README
+
+
+@pytest.mark.parametrize("name", Settings.model_fields.keys() - Settings.flags().keys())
+def test_every_setting_that_is_no_flag_is_in_the_table(name):
+    field = Settings.model_fields[name]
+    assert f"| `{PREFIX}{name.upper()}` |  | {field.description} |" in README
 
 
 @pytest.mark.parametrize("kind", errors.ServiceError.__subclasses__())

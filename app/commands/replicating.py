@@ -12,6 +12,7 @@ from functools import partial
 from multiprocessing import parent_process, resource_tracker
 from multiprocessing.context import SpawnProcess
 from tempfile import TemporaryDirectory
+from typing import NamedTuple
 
 import typer
 
@@ -32,6 +33,13 @@ from app.shares import confined, device_of, divide, usable
 MARGIN_S = 2.0  # for a busy machine to end a process
 
 
+class Sockets(NamedTuple):
+    """What all replicas listen on: the service's, and one for the probes and /metrics, if any."""
+
+    service: socket.socket
+    ops: socket.socket | None
+
+
 class ReplicaProcess(SpawnProcess):
     """The process of a replica."""
 
@@ -45,16 +53,23 @@ class ReplicaProcess(SpawnProcess):
             os.kill(self.pid, LEAVE)
 
 
-def run_replicas(settings: Settings, listening: socket.socket) -> Failure | None:
+def run_replicas(
+    settings: Settings, listening: socket.socket, ops: socket.socket | None = None
+) -> Failure | None:
     """Serve with several processes on one socket until told to leave; why they could not.
 
     What waits in the socket outlives any of them, for this process has it, too. When they leave it
     lets go of it: the last of them that does closes it.
+
+    Args:
+        settings: what the operator decided.
+        listening: the socket.
+        ops: another one of all of them, for the probes and /metrics.
     """
     with stopping() as told, TemporaryDirectory(prefix="patchserve-") as directory:
         table = Heartbeats(settings.workers)
         replicas = Replicas(
-            partial(spawn, settings, listening, table, directory),
+            partial(spawn, settings, Sockets(listening, ops), table, directory),
             table,
             leave_s=leave_s(settings),
             on_leave=listening.close,
@@ -72,7 +87,7 @@ def leave_s(settings: Settings) -> float:
 
 
 def spawn(
-    settings: Settings, listening: socket.socket, table: Heartbeats, directory: str, index: int
+    settings: Settings, sockets: Sockets, table: Heartbeats, directory: str, index: int
 ) -> Child:
     """Start the process of one replica, with its own cores and GPU, deaf to Ctrl-C.
 
@@ -83,7 +98,7 @@ def spawn(
     mine = settings.model_copy(update={"device": device})
     process = ReplicaProcess(
         target=run_replica,
-        args=(mine, listening, Replica(index, table, directory)),
+        args=(mine, sockets, Replica(index, table, directory)),
         name=f"replica-{index}",
     )
     heard = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
@@ -95,13 +110,13 @@ def spawn(
     return process
 
 
-def run_replica(settings: Settings, listening: socket.socket, replica: Replica) -> None:
+def run_replica(settings: Settings, sockets: Sockets, replica: Replica) -> None:
     """What the process of one replica runs; the parent reads from the table why it failed."""
     follow_parent(replica.directory, leave_s(settings))
     count_apart(replica.index, replica.directory)
     logs.configure(settings.log_level, replica.index)
     try:
-        failure = run(settings, listening, replica)
+        failure = run(settings, sockets.service, replica, sockets.ops)
     except (ValueError, OSError) as error:
         failure = Failure(one_line(error), USAGE_ERROR)
     if failure is not None:

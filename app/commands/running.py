@@ -3,24 +3,23 @@
 Knows nothing of flags, nor of the other processes.
 """
 
-import logging
 import socket
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
 import uvicorn
+from starlette.types import ASGIApp
 
 from app.allocator import keep_freed_memory
-from app.commands.failures import one_line, stop
+from app.commands.failures import one_line
 from app.connections import ConnectionLimits
 from app.descriptors import allow_files
-from app.doors import BACKLOG
 from app.ending import LOAD_FAILED, RUN_FAILED, START_FAILED
 from app.images import forbid_bombs
 from app.lifecycle import Server
 from app.main import create_app
+from app.ops import serving
 from app.protocol import Protocol
 from app.pulse import Replica
 from app.replicas import Failure
@@ -29,31 +28,23 @@ from app.shared_server import ReplicaServer
 from app.shutdown import Shutdown
 from app.sweep import Sweep
 
-logger = logging.getLogger(__name__)
-
 BESIDE = 512  # connections that are turned away, and files that are none
 KEEP_ALIVE_S = 75  # longer than the common load balancers', so that they close first
 
 
-@contextmanager
-def listen(settings: Settings) -> Iterator[socket.socket]:
-    """The socket of the service; of several replicas all have it, and so does their parent."""
-    host, port = settings.host, settings.port
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        listening = socket.create_server((host, port), family=family, backlog=BACKLOG)
-    except OSError as error:
-        why, _, _ = (error.strerror or str(error)).partition(" (")  # the address, once more
-        stop(f"cannot listen on {host}:{port}: {why.lower()}", START_FAILED)
-    with listening:
-        logger.info("listening on http://%s:%d", host, listening.getsockname()[1])
-        yield listening
-
-
 def run(
-    settings: Settings, listening: socket.socket, replica: Replica | None = None
+    settings: Settings,
+    listening: socket.socket,
+    replica: Replica | None = None,
+    ops: socket.socket | None = None,
 ) -> Failure | None:
     """Serve until told to leave; why it could not.
+
+    Args:
+        settings: what the operator decided.
+        replica: which of several this process is; None when it is the only one.
+        make_server: makes the server.
+        ops: where the probes and /metrics are served, if not with the rest.
 
     Raises:
         ValueError, OSError: the settings ask for what is not there.
@@ -68,17 +59,15 @@ def run(
         server.should_exit = True
 
     shutdown = Shutdown(settings.lame_duck_s, settings.drain_timeout_s)
-    config = uvicorn.Config(
-        create_app(settings, on_fatal=on_fatal, replica=replica, shutdown=shutdown),
-        lifespan="on",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        http=protocol(settings),
-        ws="none",
-        proxy_headers=False,  # nothing asks who calls, or over what
-        timeout_keep_alive=KEEP_ALIVE_S,
+    configure = partial(configured, settings)
+    app = create_app(
+        settings,
+        on_fatal=on_fatal,
+        replica=replica,
+        shutdown=shutdown,
+        serve_ops=None if ops is None else partial(serving, configure, ops),
     )
+    config = configure(app, lifespan="on")
     if replica is None:
         server = Server(config, listening, shutdown)
     else:
@@ -91,6 +80,21 @@ def run(
     if not server.started:
         return Failure("the service could not start; the log says why", START_FAILED)
     return None
+
+
+def configured(settings: Settings, app: ASGIApp, **options: Any) -> uvicorn.Config:
+    """How uvicorn serves an app of ours, without a lifespan unless the options say so."""
+    return uvicorn.Config(
+        app,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        http=protocol(settings),
+        ws="none",
+        proxy_headers=False,  # nothing asks who calls, or over what
+        timeout_keep_alive=KEEP_ALIVE_S,
+        **{"lifespan": "off"} | options,
+    )
 
 
 def protocol(settings: Settings) -> Any:

@@ -4,23 +4,29 @@ Knows nothing of the service's inside; it reads the settings and runs it.
 """
 
 import inspect
-from collections.abc import Callable
+import logging
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Annotated
 
 import typer
 
 from app import logs
 from app.commands.failures import readable_errors
+from app.commands.listening import is_loopback, listen
 from app.commands.replicating import run_replicas
-from app.commands.running import listen, run
+from app.commands.running import run
 from app.ending import end, write_out
 from app.settings import Settings
 
+logger = logging.getLogger(__name__)
+
 
 def settings_flags(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command one flag for each field of Settings, so that no setting is declared twice."""
+    """Give a command one flag for each setting that may be one: nothing is declared twice."""
     flags = []
-    for name, field in Settings.model_fields.items():
+    for name, field in Settings.flags().items():
         option = typer.Option(f"--{name.replace('_', '-')}", help=field.description)
         option.show_default = str(field.default)
         annotation = Annotated[str | None, option]
@@ -40,11 +46,35 @@ def serve(**flags: str | None) -> None:
     with readable_errors():
         settings = Settings.read(**{k: v for k, v in flags.items() if v is not None})
     logs.configure(settings.log_level)
-    with readable_errors(), listen(settings) as listening:
-        several = settings.workers > 1
-        failure = run_replicas(settings, listening) if several else run(settings, listening)
+    if not settings.keys and not is_loopback(settings.host):
+        logger.warning(
+            "whoever reaches %s:%d may use the service: no API keys are configured",
+            settings.host,
+            settings.port,
+        )
+    with (
+        readable_errors(),
+        listen(settings.host, settings.port) as listening,
+        ops_socket(settings) as ops,
+    ):
+        logger.info("listening on http://%s:%d", settings.host, listening.getsockname()[1])
+        if settings.workers > 1:
+            failure = run_replicas(settings, listening, ops)
+        else:
+            failure = run(settings, listening, ops=ops)
     if failure is None:
         end(0)
     write_out()
     typer.echo(f"patchserve: {failure.reason}", err=True)
     end(failure.status)
+
+
+@contextmanager
+def ops_socket(settings: Settings) -> Iterator[socket.socket | None]:
+    """The socket of the probes and /metrics, if they have one of their own."""
+    if settings.ops_port == 0:
+        yield None
+        return
+    with listen(settings.ops_host or settings.host, settings.ops_port) as listening:
+        logger.info("probes and /metrics are at %s:%d", *listening.getsockname()[:2])
+        yield listening

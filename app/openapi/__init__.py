@@ -5,6 +5,7 @@ Knows nothing of how a request is answered; a test holds it against the routes.
 
 from app.openapi.images import CLASSIFY, EXPLAIN, SEGMENT
 from app.openapi.parts import COMPONENTS, component_schemas
+from app.openapi.security import secured
 from app.openapi.service import HEALTH, METRICS, MODEL, MODELS
 
 __all__ = [
@@ -17,4 +18,5 @@ __all__ = [
     "MODELS",
     "SEGMENT",
     "component_schemas",
+    "secured",
 ]

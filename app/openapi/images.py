@@ -22,8 +22,9 @@ from app.schemas import LONGEST_MS
 BINARY = {"schema": {"type": "string", "format": "binary", "minLength": 1}}
 IMAGE_BODY = {
     "required": True,
-    "description": "One image: JPEG, PNG, WebP, GIF (its first frame), BMP or TIFF. Any content "
-    "type but the first two means the bytes of the file; the format is read off the bytes.",
+    "description": "One image: JPEG, PNG, WebP, GIF (its first frame), BMP or TIFF, unless the "
+    "service takes fewer. Any content type but the first two means the bytes of the file; the "
+    "format is read off the bytes.",
     "content": {
         "multipart/form-data": {
             "schema": {

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from app.main import create_app
+from app.main import ServeOps, create_app
 from app.pulse import Replica
 from app.schemas import Task
 from app.seam import (
@@ -147,6 +147,7 @@ def serve(request, monkeypatch) -> Callable[..., AbstractAsyncContextManager[Run
         ready: bool = True,
         cores: int = 2,
         replica: Replica | None = None,
+        serve_ops: ServeOps | None = None,
         **settings: object,
     ) -> AsyncIterator[Running]:
         monkeypatch.setattr("app.cores.usable_cores", lambda: cores)
@@ -157,7 +158,7 @@ def serve(request, monkeypatch) -> Callable[..., AbstractAsyncContextManager[Run
             prepare(engines[task])
             return engines[task]
 
-        app = create_app(Settings(**settings), factory, on_fatal, replica)
+        app = create_app(Settings(**settings), factory, on_fatal, replica, serve_ops)
         async with app.router.lifespan_context(app) as state:
 
             async def with_state(scope, receive, send) -> None:

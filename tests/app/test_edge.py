@@ -59,6 +59,58 @@ async def test_a_bug_answers_500_and_logs_its_trace_under_the_request_id(
     assert record.exc_info[0] is ZeroDivisionError
 
 
+def line_of(caplog, request_id: str):
+    """The one line of a request."""
+    records = [r for r in caplog.records if r.name == "app.access" and r.levelno == logging.INFO]
+    (record,) = [r for r in records if r.request_id == request_id]
+    return record
+
+
+async def test_a_requests_line_tells_its_route_status_stages_and_batch(serve, picture, caplog):
+    caplog.set_level(logging.INFO, "app.access")
+    async with serve() as running:
+        await running.client.post("/classify", content=picture(), headers={"X-Request-Id": "a"})
+        await running.client.get("/models/nothing", headers={"X-Request-Id": "b"})
+    image, other = line_of(caplog, "a"), line_of(caplog, "b")
+    assert (image.method, image.route, image.status) == ("POST", "/classify", 200)
+    assert image.batch_size == 1
+    stages = {"read", "decode", "queue", "stage_in", "compute", "postprocess", "encode"}
+    assert set(image.stages_ms) == stages
+    assert image.stages_ms["compute"] == 2.0
+    assert not hasattr(image, "code")
+    assert (other.route, other.status, other.code) == ("/models/{name}", 404, "not_found")
+    assert not hasattr(other, "cause")
+    assert not hasattr(other, "stages_ms")
+
+
+async def test_the_cause_of_a_refusal_is_in_its_line(serve, picture, caplog):
+    caplog.set_level(logging.INFO, "app.access")
+    async with serve(ready=False, prepare=lambda engine: engine.load_gate.clear()) as running:
+        for name, path in (("a", "/classify"), ("b", "/readyz")):
+            headers = {"X-Request-Id": name}
+            method = "POST" if name == "a" else "GET"
+            answer = await running.client.request(method, path, headers=headers)
+            assert answer.status_code == 503
+    assert line_of(caplog, "a").code == "not_ready"
+    assert "shapes-vit is " in line_of(caplog, "a").cause
+    assert "shapes-vit is " in line_of(caplog, "b").cause
+
+
+async def test_the_line_of_a_missed_deadline_tells_where_the_image_was(serve, picture, caplog):
+    caplog.set_level(logging.INFO, "app.access")
+    async with serve() as running:
+        engine = running.engines["classify"]
+        engine.run_gate.clear()
+        headers = {"X-Request-Id": "late", "X-Request-Timeout-Ms": "300"}
+        answer = await running.client.post("/classify", content=picture(), headers=headers)
+        engine.run_gate.set()
+    assert answer.status_code == 504
+    line = line_of(caplog, "late")
+    assert (line.code, line.place) == ("deadline_exceeded", "compute")
+    assert "0.3 s" in line.cause
+    assert line.stages_ms["decode"] >= 0
+
+
 async def test_a_caller_that_leaves_is_counted_and_frees_its_place(serve, picture):
     async with serve(cores=1) as running:
         engine = running.engines["classify"]

@@ -13,6 +13,7 @@ from app.schemas import Problem
 CONTRACT = {
     "empty_body": 400,
     "malformed_request": 400,
+    "unauthorized": 401,
     "not_found": 404,
     "model_not_loaded": 404,
     "method_not_allowed": 405,

@@ -3,13 +3,14 @@
 import struct
 import warnings
 import zlib
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from io import BytesIO
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageFile
 
+from app import images, settings
 from app.errors import ImageTooLarge, InvalidImage, UnsupportedImageFormat
 from app.images import decode, forbid_bombs, sniff
 from models.preprocessing import Preprocessing
@@ -76,6 +77,83 @@ def test_an_unknown_format_is_unsupported(data):
     with pytest.raises(UnsupportedImageFormat) as refused:
         decode(data, AS_IT_IS, max_pixels=10**6)
     assert "image/png" in refused.value.headers["Accept"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_format_that_is_off_is_unsupported_and_those_that_are_on_are_named(kind, monkeypatch):
+    data, others = picture(kind), [other for other in KINDS if other != kind]
+    assert decode(data, AS_IT_IS, max_pixels=10**6, formats=[kind]).width == 40
+    monkeypatch.setattr(Image, "open", None)  # no plugin sees it
+    with pytest.raises(UnsupportedImageFormat) as refused:
+        decode(data, AS_IT_IS, max_pixels=10**6, formats=others)
+    named = refused.value.headers["Accept"]
+    assert named == ", ".join(f"image/{other.lower()}" for other in others)
+    assert all(other in refused.value.detail.upper() for other in others)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_only_the_plugin_of_the_format_is_asked(kind, monkeypatch):
+    asked = []
+    open_image = Image.open
+    monkeypatch.setattr(
+        Image, "open", lambda file, formats: asked.append(formats) or open_image(file, "r", formats)
+    )
+    decode(picture(kind), AS_IT_IS, max_pixels=10**6)
+    assert asked == [(kind,)]
+
+
+def test_the_formats_of_the_settings_are_those_that_can_be_decoded():
+    assert {name.upper() for name in settings.FORMATS} == images.FORMATS
+
+
+def test_truncated_files_are_never_padded():
+    assert ImageFile.LOAD_TRUNCATED_IMAGES is False
+
+
+def tiff(*entries: tuple[int, int, int], data: bytes) -> bytes:
+    """A TIFF of 16 x 16 pixels, compressed by Deflate; entries are a tag, its type and a value."""
+    offset = 512
+    common = [(256, 4, 16), (257, 4, 16), (258, 3, 8), (259, 3, 8), (262, 3, 1), (277, 3, 1)]
+    directory = sorted([*common, *entries])
+    packed = b"".join(struct.pack("<HHII", tag, kind, 1, value) for tag, kind, value in directory)
+    head = b"II*\0" + struct.pack("<IH", 8, len(directory)) + packed + bytes(4)
+    return head.ljust(offset, b"\0") + data
+
+
+@pytest.mark.parametrize("tile", [(32768, 32768), (16, 2**26)], ids=str)
+def test_a_tile_that_is_larger_than_its_image_counts_as_its_pixels(tile):
+    data = zlib.compress(bytes(10**6))
+    layout = [(322, 4, tile[0]), (323, 4, tile[1]), (324, 4, 512), (325, 4, len(data))]
+    with pytest.raises(ImageTooLarge):
+        decode(tiff(*layout, data=data), AS_IT_IS, max_pixels=50_000_000)
+
+
+def test_a_tile_is_held_while_it_is_decoded():
+    data, held = zlib.compress(bytes(512 * 512)), []
+    layout = [(322, 4, 512), (323, 4, 512), (324, 4, 512), (325, 4, len(data))]
+
+    def hold(pixels):
+        held.append(pixels)
+        return nullcontext()
+
+    photo = decode(tiff(*layout, data=data), AS_IT_IS, max_pixels=10**6, hold=hold)
+    assert (photo.width, held) == (16, [512 * 512])
+
+
+def test_a_strip_of_more_rows_than_the_image_is_taken():
+    data = zlib.compress(bytes(256))
+    layout = [(278, 4, 2**31 - 1), (273, 4, 512), (279, 4, len(data))]
+    assert decode(tiff(*layout, data=data), AS_IT_IS, max_pixels=1000).width == 16
+
+
+@pytest.mark.parametrize(("bits", "compression"), [(8, 1), (4, 2)])
+def test_a_bmp_compressed_by_runs_is_not_taken(bits, compression):
+    palette, runs = bytes(4 << bits), b"\x10\x01" * 16 + b"\0\x01"
+    offset = 54 + len(palette)
+    header = struct.pack("<IiiHHIIiiII", 40, 16, 16, 1, bits, compression, len(runs), 0, 0, 0, 0)
+    data = b"BM" + struct.pack("<IHHI", offset + len(runs), 0, 0, offset) + header + palette + runs
+    with pytest.raises(UnsupportedImageFormat, match="runs"):
+        decode(data, AS_IT_IS, max_pixels=10**6)
 
 
 @pytest.mark.parametrize("kind", KINDS)

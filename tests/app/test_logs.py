@@ -73,7 +73,14 @@ def test_what_json_does_not_know_is_written_as_text(configured):
     stream = configured()
     logging.getLogger("app.test").info("with", extra={"error": ValueError("a"), "parts": {1}})
     assert lines(stream)[0]["error"] == "a"
-    assert lines(stream)[0]["parts"] == "{1}"
+    assert lines(stream)[0]["parts"] == [1]
+
+
+def test_what_is_no_unicode_is_written_all_the_same(configured):
+    stream = configured()
+    logging.getLogger("app.test").info("\udcff", extra={"data": b"\xff"})
+    assert lines(stream)[0]["message"] == "\udcff"
+    assert lines(stream)[0]["data"] == "b'\\xff'"
 
 
 def test_a_message_of_several_lines_is_one_line(configured):
@@ -99,6 +106,28 @@ def test_on_a_terminal_lines_are_text(configured):
     stream = configured(is_terminal=True)
     logging.getLogger("app.test").warning("hot")
     assert stream.getvalue().endswith("WARNING app.test: hot\n")
+
+
+def test_on_a_terminal_a_requests_line_tells_its_story(configured):
+    stream = configured(is_terminal=True)
+    story = {"code": "overloaded", "cause": 'full\n"up"', "stages_ms": {"read": 0.4, "decode": 2.1}}
+    about = {"request_id": "id-1", "route": "/classify", "batch_size": 0, **story}
+    logging.getLogger("app.test").info("POST /classify 503 2.6 ms", extra=about)
+    told = (
+        'request_id=id-1 code=overloaded cause="full\\n\\"up\\"" batch_size=0 read=0.4 decode=2.1'
+    )
+    assert stream.getvalue().endswith(f"app.test: POST /classify 503 2.6 ms {told}\n")
+
+
+def test_on_a_terminal_a_trace_follows_its_line(configured):
+    stream = configured(is_terminal=True)
+    try:
+        raise ValueError("the reason")
+    except ValueError:
+        logging.getLogger("app.test").exception("failed", extra={"request_id": "id-1"})
+    first, *_, last = stream.getvalue().splitlines()
+    assert first.endswith("app.test: failed request_id=id-1")
+    assert last == "ValueError: the reason"
 
 
 @pytest.mark.parametrize(("level", "seen"), [("debug", 3), ("info", 2), ("warning", 1)])

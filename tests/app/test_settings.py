@@ -1,5 +1,6 @@
 """Where settings come from, their bounds, and what else carries their prefix."""
 
+import pickle
 import re
 
 import pytest
@@ -129,6 +130,76 @@ def test_what_may_be_uploaded_at_once_holds_the_largest_body():
     message = "max_body_bytes_in_flight\n.*must be at least max_body_bytes, which is 300000000"
     with pytest.raises(ValueError, match=message):
         Settings.read(max_body_bytes="300000000")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "kept"),
+    [
+        ("image_formats", "PNG, jpeg,png", "png,jpeg"),
+        ("cors_origins", "*", "*"),
+        (
+            "cors_origins",
+            " https://a.example, http://[::1]:3000 ",
+            "https://a.example,http://[::1]:3000",
+        ),
+    ],
+)
+def test_lists_are_separated_by_commas(name, text, kept):
+    assert getattr(Settings.read(**{name: text}), name) == kept
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("image_formats", ""),
+        ("image_formats", ","),
+        ("image_formats", "jpeg,avif"),
+        ("cors_origins", "a.example"),
+        ("cors_origins", "https://a.example/"),
+        ("cors_origins", "https://a.example/path"),
+        ("cors_origins", "*,https://a.example"),
+        ("cors_origins", "null"),
+    ],
+)
+def test_lists_of_what_is_unknown_are_refused(name, text):
+    with pytest.raises(ValueError, match=name):
+        Settings.read(**{name: text})
+
+
+KEY = "a-key-of-the-tests-0"
+
+
+def test_keys_come_from_the_environment_and_a_file(monkeypatch, tmp_path):
+    (tmp_path / "keys").write_text(f"# ours\n{KEY}\nof-the-file-alone-1\n")
+    monkeypatch.setenv("PATCHSERVE_API_KEYS", f"of-the-environment-2, {KEY}")
+    settings = Settings.read(api_keys_file=str(tmp_path / "keys"))
+    assert settings.keys == ("of-the-environment-2", KEY, "of-the-file-alone-1")
+    (tmp_path / "keys").unlink()
+    assert pickle.loads(pickle.dumps(settings)).keys == settings.keys  # noqa: S301  # our own
+
+
+@pytest.mark.parametrize("text", ["", None])
+def test_without_keys_there_are_none(monkeypatch, text):
+    if text is not None:
+        monkeypatch.setenv("PATCHSERVE_API_KEYS", text)
+    assert Settings.read().keys == ()
+
+
+def test_a_key_is_shown_by_nothing(monkeypatch):
+    monkeypatch.setenv("PATCHSERVE_API_KEYS", KEY)
+    settings = Settings.read()
+    assert (
+        KEY not in f"{settings!r} {settings} {settings.model_dump()} {settings.model_dump_json()}"
+    )
+    monkeypatch.setenv("PATCHSERVE_API_KEYS", "a-bad-one")
+    with pytest.raises(ValueError, match="api_keys") as refused:
+        Settings.read()
+    assert "a-bad-one" not in str(refused.value)
+
+
+def test_a_secret_is_no_flag():
+    assert "api_keys" not in Settings.flags()
+    assert "api_keys_file" in Settings.flags()
 
 
 def test_unknown_variables_are_refused_and_named(monkeypatch):

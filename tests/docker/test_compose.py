@@ -40,6 +40,20 @@ def test_foreign_images_are_pinned_checked_and_restarted(service):
         assert settings["healthcheck"]["test"]
 
 
+@pytest.mark.parametrize("service", SERVICES)
+def test_nothing_gains_privileges(service):
+    settings = SERVICES[service]
+    assert settings["cap_drop"] == ["ALL"]
+    assert settings["security_opt"] == ["no-new-privileges:true"]
+
+
+def test_the_service_writes_to_its_cache_and_tmp_alone():
+    settings = SERVICES["patchserve"]
+    assert settings["read_only"] is True
+    assert settings["tmpfs"] == ["/tmp"]  # noqa: S108  # in the container
+    assert set(mounts("patchserve")) == {"/cache"}
+
+
 def test_prometheus_scrapes_the_services_port():
     (job,) = read("docker/prometheus/prometheus.yml")["scrape_configs"]
     ((target,),) = (config["targets"] for config in job["static_configs"])

@@ -38,10 +38,10 @@ def answering(status: int) -> Iterator[int]:
         thread.join()
 
 
-def health_check(port: int) -> int:
+def health_check(port: int, name: str = "PATCHSERVE_PORT") -> int:
     """The exit status of the image's health check, run by this Python."""
     command = json.loads(re.search(r"HEALTHCHECK .*?CMD (\[.*\])", INSTRUCTIONS)[1])
-    environment = {"PATCHSERVE_PORT": str(port), "http_proxy": "http://127.0.0.1:9"}
+    environment = {name: str(port), "http_proxy": "http://127.0.0.1:9"}
     arguments = [sys.executable, *command[1:]]
     return subprocess.run(arguments, env=environment, capture_output=True).returncode
 
@@ -50,6 +50,11 @@ def health_check(port: int) -> int:
 def test_the_health_check_follows_livez(status, healthy):
     with answering(status) as port:
         assert (health_check(port) == 0) is healthy
+
+
+def test_the_health_check_asks_where_the_probes_are():
+    with answering(200) as port:
+        assert health_check(port, "PATCHSERVE_OPS_PORT") == 0
 
 
 def test_the_health_check_fails_where_nothing_listens():

@@ -1,0 +1,73 @@
+"""CORS: off unless configured; then on every answer, problems and refusals included."""
+
+import pytest
+
+pytestmark = pytest.mark.anyio
+PAGE = "https://shop.example"
+ORIGIN = {"Origin": PAGE}
+PREFLIGHT = ORIGIN | {
+    "Access-Control-Request-Method": "POST",
+    "Access-Control-Request-Headers": "authorization, content-type, x-request-timeout-ms",
+}
+KEYS = {"api_keys": "a-key-of-the-tests-0"}
+
+
+async def test_without_origins_nothing_is_allowed(serve, picture):
+    async with serve() as running:
+        answer = await running.client.post("/classify", content=picture(), headers=ORIGIN)
+        asked = await running.client.options("/classify", headers=PREFLIGHT)
+    assert asked.status_code == 405
+    for each in (answer, asked):
+        assert not [name for name in each.headers if name.startswith("access-control")]
+
+
+@pytest.mark.parametrize("allowed", [PAGE, f"http://localhost:3000, {PAGE}", "*"])
+async def test_an_allowed_page_may_read_every_answer(serve, picture, allowed):
+    async with serve(cors_origins=allowed) as running:
+        answers = [
+            await running.client.post("/classify", content=picture(), headers=ORIGIN),
+            await running.client.post("/classify", content=b"", headers=ORIGIN),
+            await running.client.get("/nothing", headers=ORIGIN),
+        ]
+    assert [answer.status_code for answer in answers] == [200, 400, 404]
+    for answer in answers:
+        assert answer.headers["access-control-allow-origin"] == ("*" if allowed == "*" else PAGE)
+        assert "X-Request-Id" in answer.headers["access-control-expose-headers"]
+        assert "x-request-id" in answer.headers
+
+
+async def test_a_refusal_for_want_of_a_key_can_be_read_and_a_preflight_needs_none(serve):
+    async with serve(cors_origins=PAGE, **KEYS) as running:
+        refused = await running.client.post("/classify", headers=ORIGIN)
+        asked = await running.client.options("/classify", headers=PREFLIGHT)
+        series = await running.series()
+    assert (refused.status_code, refused.json()["code"]) == (401, "unauthorized")
+    assert refused.headers["access-control-allow-origin"] == PAGE
+    assert asked.status_code == 200
+    assert asked.headers["access-control-allow-origin"] == PAGE
+    assert "Authorization" in asked.headers["access-control-allow-headers"]
+    assert "x-request-id" in asked.headers
+    assert 'http_requests_total{code="200",method="OPTIONS",route="unmatched"} 1.0' in series
+
+
+@pytest.mark.parametrize(
+    "asked", [{"Origin": "https://evil.example"}, {"Access-Control-Request-Method": "DELETE"}]
+)
+async def test_what_is_not_allowed_is_a_problem(serve, asked):
+    async with serve(cors_origins=PAGE) as running:
+        answer = await running.client.options("/classify", headers=PREFLIGHT | asked)
+    assert (answer.status_code, answer.json()["code"]) == (400, "malformed_request")
+    assert "access-control-allow-origin" not in answer.headers
+
+
+async def test_another_page_is_answered_without_leave_to_read_it(serve):
+    async with serve(cors_origins=PAGE) as running:
+        answer = await running.client.get("/models", headers={"Origin": "https://evil.example"})
+    assert answer.status_code == 200
+    assert "access-control-allow-origin" not in answer.headers
+    assert answer.headers["vary"] == "Origin"
+
+
+async def test_options_without_an_origin_are_no_preflight(serve):
+    async with serve(cors_origins=PAGE) as running:
+        assert (await running.client.options("/classify")).status_code == 405
