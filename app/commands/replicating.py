@@ -17,7 +17,7 @@ import typer
 
 from app import logs
 from app.commands.failures import one_line
-from app.commands.running import run
+from app.commands.running import run, say_where
 from app.commands.signals import stopping
 from app.ending import BY_SIGNAL, LEAVE, START_FAILED, USAGE_ERROR, end
 from app.heartbeats import Heartbeats
@@ -51,6 +51,7 @@ def run_replicas(settings: Settings, listening: socket.socket) -> Failure | None
     What waits in the socket outlives any of them, for this process has it, too. When they leave it
     lets go of it: the last of them that does closes it.
     """
+    say_where(settings, listening)
     with stopping() as told, TemporaryDirectory(prefix="patchserve-") as directory:
         table = Heartbeats(settings.workers)
         replicas = Replicas(

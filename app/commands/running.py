@@ -40,8 +40,12 @@ def listen(settings: Settings) -> Iterator[socket.socket]:
         why, _, _ = (error.strerror or str(error)).partition(" (")  # the address, once more
         stop(f"cannot listen on {host}:{port}: {why.lower()}", START_FAILED)
     with listening:
-        logger.info("listening on http://%s:%d", host, listening.getsockname()[1])
         yield listening
+
+
+def say_where(settings: Settings, listening: socket.socket) -> None:
+    """Log the address of the service."""
+    logger.info("listening on http://%s:%d", settings.host, listening.getsockname()[1])
 
 
 def run(
@@ -72,6 +76,7 @@ def run(
         timeout_keep_alive=KEEP_ALIVE_S,
     )
     if replica is None:
+        say_where(settings, listening)
         server = Server(config, listening, shutdown)
     else:
         server = ReplicaServer(config, listening, shutdown, replica.table, replica.index)
