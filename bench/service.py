@@ -21,6 +21,7 @@ async def serving(*flags: str, connections: int = 64) -> AsyncIterator[httpx.Asy
         port = free.getsockname()[1]
     patchserve = Path(sys.executable).with_name("patchserve")
     command = [str(patchserve), "serve", "--port", str(port), "--log-level", "warning", *flags]
+    command += ["--lame-duck-s", "0"]  # nobody else sends work
     process = await asyncio.create_subprocess_exec(*command)
     try:
         limits = httpx.Limits(max_connections=connections)

@@ -18,7 +18,7 @@ import typer
 
 from app import logs
 from app.commands.failures import one_line
-from app.commands.running import run
+from app.commands.running import run, say_where
 from app.commands.signals import stopping
 from app.ending import BY_SIGNAL, LEAVE, START_FAILED, USAGE_ERROR, end
 from app.heartbeats import Heartbeats
@@ -66,6 +66,7 @@ def run_replicas(
         listening: the socket.
         ops: another one of all of them, for the probes and /metrics.
     """
+    say_where(settings, listening)
     with stopping() as told, TemporaryDirectory(prefix="patchserve-") as directory:
         table = Heartbeats(settings.workers)
         replicas = Replicas(

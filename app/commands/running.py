@@ -3,6 +3,7 @@
 Knows nothing of flags, nor of the other processes.
 """
 
+import logging
 import socket
 from contextlib import suppress
 from functools import partial
@@ -28,8 +29,15 @@ from app.shared_server import ReplicaServer
 from app.shutdown import Shutdown
 from app.sweep import Sweep
 
+logger = logging.getLogger(__name__)
+
 BESIDE = 512  # connections that are turned away, and files that are none
 KEEP_ALIVE_S = 75  # longer than the common load balancers', so that they close first
+
+
+def say_where(settings: Settings, listening: socket.socket) -> None:
+    """Log the address of the service."""
+    logger.info("listening on http://%s:%d", settings.host, listening.getsockname()[1])
 
 
 def run(
@@ -69,6 +77,7 @@ def run(
     )
     config = configure(app, lifespan="on")
     if replica is None:
+        say_where(settings, listening)
         server = Server(config, listening, shutdown)
     else:
         server = ReplicaServer(config, listening, shutdown, replica.table, replica.index)

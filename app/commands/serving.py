@@ -57,7 +57,6 @@ def serve(**flags: str | None) -> None:
         listen(settings.host, settings.port) as listening,
         ops_socket(settings) as ops,
     ):
-        logger.info("listening on http://%s:%d", settings.host, listening.getsockname()[1])
         if settings.workers > 1:
             failure = run_replicas(settings, listening, ops)
         else:

@@ -24,7 +24,8 @@ def launch_two(launch):
 
     @contextmanager
     def launching():
-        with launch("--workers", 2, "--segmenter", "none") as service:
+        flags = ("--workers", 2, "--segmenter", "none", "--drain-timeout-s", 1)
+        with launch(*flags) as service:
             until_both_are_ready(service)
             yield service
 
