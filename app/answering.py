@@ -18,6 +18,7 @@ from app.deployment import Deployment
 from app.errors import ClientGone, DeadlineExceeded, ModelNotLoaded, ServiceError
 from app.jobs import Question
 from app.metrics import Metrics
+from app.quota import Quota, Share
 from app.schemas import Task
 from app.trips import Trip, unless_gone
 
@@ -31,6 +32,7 @@ class Limits:
 
     max_body_bytes: int
     request_timeout_s: float
+    quota: Quota
 
 
 def accepted(request: Request) -> str:
@@ -51,9 +53,11 @@ async def answer(request: Request, task: Task, ask: Ask) -> Response:
     if deployment is None:
         raise ModelNotLoaded(f"this service has no model to {task}")
     metrics: Metrics = request.state.metrics
+    limits: Limits = request.state.limits
     outcome = "internal"
     try:
-        response = await _travel(request, deployment, ask)
+        with limits.quota.share() as share:
+            response = await _travel(request, deployment, ask, share)
         outcome = "ok"
     except ServiceError as error:
         outcome = error.code
@@ -63,7 +67,7 @@ async def answer(request: Request, task: Task, ask: Ask) -> Response:
     return response
 
 
-async def _travel(request: Request, deployment: Deployment, ask: Ask) -> Response:
+async def _travel(request: Request, deployment: Deployment, ask: Ask, share: Share) -> Response:
     limits: Limits = request.state.limits
     metrics: Metrics = request.state.metrics
     timeout_s = parameters.timeout_s(request.headers, limits.request_timeout_s)
@@ -71,7 +75,7 @@ async def _travel(request: Request, deployment: Deployment, ask: Ask) -> Respons
     question = ask(deployment)
     began = time.monotonic()
     try:
-        data = await _read(request, limits)
+        data = await _read(request, limits, share)
     except ClientGone:
         metrics.cancelled.labels(deployment.name, "read").inc()
         raise
@@ -91,11 +95,15 @@ async def _travel(request: Request, deployment: Deployment, ask: Ask) -> Respons
     return Response(body, headers=headers, media_type=question.media_type)
 
 
-async def _read(request: Request, limits: Limits) -> bytes:
+async def _read(request: Request, limits: Limits, share: Share) -> bytes:
     pool: Executor = request.state.pool
     try:
         return await read_image(
-            request.headers, request.stream(), max_bytes=limits.max_body_bytes, pool=pool
+            request.headers,
+            request.stream(),
+            max_bytes=limits.max_body_bytes,
+            hold=share.grow,
+            pool=pool,
         )
     except ClientDisconnect:
         raise ClientGone("the caller left while uploading") from None

@@ -29,6 +29,7 @@ logger = logging.getLogger("app.access")
 
 REQUEST_ID = re.compile(rb"[\w.:-]{1,128}")
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"})
+REFUSED = "patchserve.refused"  # in a scope: the error that the server answers it with
 UNMATCHED = "unmatched"  # the route label of every other path: a bounded set
 
 
@@ -47,6 +48,8 @@ class Edge:
         exchange = Exchange(scope, send)
         self._metrics.http_requests_in_flight.inc()
         try:
+            if REFUSED in scope:
+                raise scope[REFUSED]
             await self._app(scope, receive, exchange.send)
         except ClientGone:
             exchange.status = ClientGone.status

@@ -7,9 +7,11 @@ Knows nothing of the web framework; the edge turns a ServiceError into a problem
     ├── NotFound, ModelNotLoaded                       404
     ├── MethodNotAllowed                               405
     ├── NotAcceptable                                  406
+    ├── UploadTooSlow                                  408
     ├── PayloadTooLarge, ImageTooLarge                 413
     ├── UnsupportedImageFormat                         415
     ├── InvalidImage, InvalidParameter                 422
+    ├── HeadersTooLarge                                431
     ├── ClientGone                                     499 (never sent, only counted)
     ├── Internal                                       500
     ├── Overloaded, NotReady                           503
@@ -75,7 +77,7 @@ class EmptyBody(ServiceError):
 
 
 class MalformedRequest(ServiceError):
-    """Broken multipart, JSON or base64."""
+    """Broken HTTP, multipart, JSON or base64."""
 
     code, status, title = "malformed_request", 400, "Malformed request"
 
@@ -102,6 +104,12 @@ class NotAcceptable(ServiceError):
     """`Accept` names nothing that the route can answer with."""
 
     code, status, title = "not_acceptable", 406, "Not acceptable"
+
+
+class UploadTooSlow(ServiceError):
+    """Headers or a body that come in too slowly."""
+
+    code, status, title, retryable = "upload_too_slow", 408, "Upload too slow", True
 
 
 class PayloadTooLarge(ServiceError):
@@ -132,6 +140,12 @@ class InvalidParameter(ServiceError):
     """A query parameter or header out of its range."""
 
     code, status, title = "invalid_parameter", 422, "Invalid parameter"
+
+
+class HeadersTooLarge(ServiceError):
+    """More bytes or lines of headers than allowed."""
+
+    code, status, title = "headers_too_large", 431, "Headers too large"
 
 
 class ClientGone(ServiceError):

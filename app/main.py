@@ -24,6 +24,7 @@ from app.metrics import Metrics
 from app.openapi import component_schemas
 from app.placement import model_name, resolve_device
 from app.pulse import Replica, beating
+from app.quota import Quota
 from app.schemas import Task
 from app.seam import EngineSeam
 from app.settings import Settings
@@ -92,7 +93,11 @@ def create_app(
                 hold=Budget(settings.max_decoded_pixels).hold,
             ),
         },
-        limits=Limits(settings.max_body_bytes, settings.request_timeout_s),
+        limits=Limits(
+            settings.max_body_bytes,
+            settings.request_timeout_s,
+            Quota(settings.max_body_bytes_in_flight),
+        ),
     )
 
     def lifespan(app: FastAPI) -> AbstractAsyncContextManager[dict[str, Any]]:

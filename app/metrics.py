@@ -26,8 +26,8 @@ PIXELS = tuple(2**exponent for exponent in range(12, 28))
 STAGES = ("read", "decode", "queue", "stage_in", "compute", "postprocess", "encode")
 OUTCOMES = (
     "ok", "empty_body", "malformed_request", "payload_too_large", "image_too_large",
-    "unsupported_image_format", "invalid_image", "invalid_parameter", "overloaded", "not_ready",
-    "deadline_exceeded", "client_gone", "internal",
+    "unsupported_image_format", "invalid_image", "invalid_parameter", "upload_too_slow",
+    "headers_too_large", "overloaded", "not_ready", "deadline_exceeded", "client_gone", "internal",
 )  # fmt: skip
 REASONS = ("queue_full", "predicted_wait", "not_ready")
 SPLITS = ("error", "out_of_memory")

@@ -1,32 +1,164 @@
-"""Owns how a body comes off the wire: with as few copies, and as few pauses, as uvicorn allows.
+"""Owns what becomes of the requests of a connection, one after the other, and how it ends.
 
-Knows nothing of what is sent, nor of the app behind it.
+Knows nothing of the app that answers them; what is refused here is answered by it, too.
 """
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from asyncio import AbstractEventLoop, Event, Transport
+from typing import TYPE_CHECKING, Any
 
-MOST_UNREAD = 2**20  # bytes of a body that may lie here before the sender is made to wait
+from uvicorn.config import Config
+from uvicorn.server import ServerState
+
+from app.connections import ConnectionLimits, Phase
+from app.cycle import Cycle
+from app.edge import REFUSED
+from app.errors import Overloaded, ServiceError
+from app.intake import Intake
+from app.patience import Patience
+from app.sweep import Sweep
+
+if TYPE_CHECKING:
+    from uvicorn._types import HTTPScope
+
+RETRY_AFTER_S = 1.0
+UNKNOWN = b"-"  # a method or a path
 
 
-class Protocol(HttpToolsProtocol):
-    """uvicorn's HTTP/1.1, which keeps a body that arrives in one piece as that piece.
+class Protocol(Intake):
+    """uvicorn's HTTP/1.1 with limits, and with a problem+json answer to what breaks them.
 
-    uvicorn itself copies every piece into a buffer and the buffer into a message, and stops reading
-    at 64 KiB, which for a photograph means two more calls of the system.
+    Args:
+        config: of uvicorn, as are `server_state`, `app_state` and `_loop`.
+        limits: of this connection.
+        sweep: looks at it; shared with all others.
     """
 
-    def on_body(self, body: bytes) -> None:
-        """Keep a piece of the body until the app asks for it."""
-        cycle = self.cycle
-        if self.parser.should_upgrade() or cycle.response_complete:
-            super().on_body(body)  # it knows whose the piece is
-            return
-        if not cycle.body:
-            cycle.body = body  # type: ignore[assignment]  # what is read of it is `bytes(body)`
-        elif isinstance(cycle.body, bytearray):
-            cycle.body += body
-        else:  # from the second piece on a buffer, which grows by small ones in linear time
-            cycle.body = bytearray().join((cycle.body, body))
-        if len(cycle.body) > MOST_UNREAD:
+    def __init__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: AbstractEventLoop | None = None,
+        *,
+        limits: ConnectionLimits,
+        sweep: Sweep,
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop, limits)
+        self._sweep = sweep
+        self._patience = Patience(limits, self.timeout_keep_alive)
+        self._running: Cycle | None = None  # the others without an answer are in the pipeline
+
+    @property
+    def answering(self) -> bool:
+        """Whether a request has no answer yet."""
+        return self._running is not None
+
+    @property
+    def held_up(self) -> bool:
+        """Whether it is us for whom the other side waits."""
+        if self.phase is Phase.END:
+            return False
+        if self.phase is Phase.BODY and self.cycle.waiting_for_100_continue:
+            return not self.cycle.received
+        return self.flow.read_paused or self.deaf
+
+    def look(self, now: float, passed: float) -> None:
+        """See whether something has taken too long; see `Sweep`."""
+        self._patience.look(self, now, passed)
+
+    def connection_made(self, transport: Transport) -> None:  # type: ignore[override]  # uvicorn's
+        """Take the connection, or tell that there are too many."""
+        super().connection_made(transport)
+        self._sweep.add(self)
+        most = self.limits.max_connections
+        if len(self.connections) > most + self.limits.turned_away:
+            transport.abort()
+        elif len(self.connections) > most:
+            error = f"all of the {most} connections are in use"
+            limits = {"max_connections": most}
+            self.refuse(Overloaded(error, retry_after_s=RETRY_AFTER_S, limits=limits))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Tell every request without an answer; uvicorn would tell the latest."""
+        self._sweep.discard(self)
+        for cycle in (self._running, *(waiting for waiting, _ in self.pipeline)):
+            if cycle is not None:
+                cycle.disconnected = True
+                cycle.message_event.set()
+        self.pipeline.clear()
+        super().connection_lost(exc)
+
+    def start(self, scope: "HTTPScope", keep_alive: bool) -> None:
+        """Have the app answer a request, or let it wait for its turn."""
+        self.cycle = Cycle(
+            scope=scope,
+            transport=self.transport,
+            flow=self.flow,
+            logger=self.logger,
+            access_logger=self.access_logger,
+            access_log=self.access_log,
+            default_headers=self.server_state.default_headers,
+            message_event=Event(),
+            expect_100_continue=self.expect_100_continue,
+            keep_alive=keep_alive,
+            on_response=self.on_response_complete,
+        )
+        if self._running is None:
+            self._run(self.cycle)
+        else:
             self.flow.pause_reading()
-        cycle.message_event.set()
+            self.pipeline.appendleft((self.cycle, self.app))
+
+    def _run(self, cycle: Cycle) -> None:
+        self._running = cycle
+        self._start_asgi_task(cycle, self.app)
+
+    def refuse(self, error: ServiceError) -> None:
+        """Answer with an error what cannot be heeded, after all before it; then hear no more."""
+        self.deaf = True
+        if self.phase is not Phase.BODY:
+            self._refuse_head(error)
+        elif self.cycle.response_complete:
+            self._linger()
+        else:
+            self.cycle.fail(error)
+
+    def _refuse_head(self, error: ServiceError) -> None:
+        if self.phase is not Phase.HEAD or not self.url:
+            super().on_message_begin()  # what there is belongs to the request before
+        method = self.parser.get_method() if self.url else UNKNOWN
+        path = self.url.partition(b"?")[0] or UNKNOWN
+        scope = self.scope
+        scope["method"], scope["path"] = method.decode(), path.decode("latin-1")
+        scope["raw_path"], scope["query_string"] = path, b""
+        scope[REFUSED] = error  # type: ignore[literal-required]
+        self.expect_100_continue = False
+        self.start(scope, keep_alive=False)
+
+    def on_response_complete(self) -> None:
+        """Go on with the next request, wait for one, or let the connection end."""
+        self.server_state.total_requests += 1
+        cycle, self._running = self._running, None
+        if self.transport.is_closing():
+            return
+        self.turn += 1
+        if cycle is not None and cycle.lingers:
+            self._linger()
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            self._run(self.pipeline.pop()[0])  # type: ignore[arg-type]  # we put it there
+
+    def _linger(self) -> None:
+        """Send no more, and read on for a while.
+
+        To close with bytes unread is to reset the connection, and the answer may be lost with it.
+        """
+        self.deaf = True
+        self.enter(Phase.END)
+        self._dropped = 0
+        self.flow.resume_reading()
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        else:
+            self.transport.close()

@@ -62,6 +62,24 @@ class Settings(BaseSettings):
     max_queue_size: int = Field(256, ge=1, le=65536, description="images waiting at most, a model")
     request_timeout_s: float = Field(30.0, gt=0, le=3600, description="from the last body byte")
     max_body_bytes: int = Field(20 * 2**20, ge=1, le=2**30, description="body bytes at most")
+    max_body_bytes_in_flight: int = Field(
+        256 * 2**20,
+        ge=1,
+        le=2**40,
+        validate_default=True,
+        description="bytes of all bodies that are being uploaded or worked on, at most",
+    )
+    upload_timeout_s: float = Field(
+        60.0, gt=0, le=3600, description="from the headers to the last body byte"
+    )
+    min_upload_bytes_per_s: int = Field(
+        1024, ge=0, le=2**30, description="how quickly a body must come in, on average"
+    )
+    max_header_bytes: int = Field(
+        16 * 2**10, ge=1024, le=2**20, description="bytes of a request line and its headers at most"
+    )
+    header_timeout_s: float = Field(10.0, gt=0, le=3600, description="for those to come in")
+    max_connections: int = Field(2048, ge=1, le=10**6, description="open at once, a replica")
     max_image_pixels: int = Field(50_000_000, ge=1, le=10**9, description="image pixels at most")
     max_decoded_pixels: int = Field(
         200_000_000,
@@ -89,6 +107,15 @@ class Settings(BaseSettings):
         if pixels < largest:
             raise ValueError(f"must be at least max_image_pixels, which is {largest}")
         return pixels
+
+    @field_validator("max_body_bytes_in_flight")
+    @classmethod
+    def hold_one_body(cls, size: int, info: ValidationInfo) -> int:
+        """Refuse a bound that the largest body would exceed by itself."""
+        largest = info.data.get("max_body_bytes", 0)
+        if size < largest:
+            raise ValueError(f"must be at least max_body_bytes, which is {largest}")
+        return size
 
     @classmethod
     def settings_customise_sources(

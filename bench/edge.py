@@ -27,7 +27,7 @@ from PIL import Image
 from bench.machine import cpu
 
 RESULTS = Path(__file__).parent / "results" / "edge.md"
-ROUNDS, SECONDS, CONNECTIONS = 5, 2, 16
+ROUNDS, SECONDS, CONNECTIONS = 7, 1, 16
 BODY = 80_000  # bytes, of a JPEG photograph of 640 x 480
 BOUNDARY = "frontier"
 LUA = """

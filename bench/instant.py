@@ -11,8 +11,8 @@ from typing import Any
 import uvicorn
 
 from app import logs
+from app.commands.running import protocol
 from app.main import create_app
-from app.protocol import Protocol
 from app.schemas import Task
 from app.seam import Batch, EngineInput, ModelInfo, Ranking
 from app.settings import Settings
@@ -61,10 +61,11 @@ async def bare(scope: Any, receive: Any, send: Any) -> None:
 def main(which: str, port: str) -> None:
     """Serve `bare` or `ours`, as `patchserve serve` does."""
     logs.configure("info")  # a line a request is part of what is measured
-    app = bare if which == "bare" else create_app(Settings(segmenter="none"), Instant)
+    settings = Settings(segmenter="none")
+    app = bare if which == "bare" else create_app(settings, Instant)
     options: dict[str, Any] = {"log_config": None, "access_log": False, "server_header": False}
     if which == "ours":
-        options |= {"http": Protocol, "proxy_headers": False}
+        options |= {"http": protocol(settings), "ws": "none", "proxy_headers": False}
     lifespan = "off" if which == "bare" else "on"
     uvicorn.run(app, port=int(port), lifespan=lifespan, timeout_keep_alive=75, **options)
     logging.shutdown()

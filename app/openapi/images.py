@@ -57,7 +57,6 @@ COMMON_PARAMETERS = [
 ]
 IMAGE_ERRORS = (
     errors.EmptyBody,
-    errors.MalformedRequest,
     errors.ModelNotLoaded,
     errors.NotAcceptable,
     errors.PayloadTooLarge,

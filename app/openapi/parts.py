@@ -60,10 +60,13 @@ SERVER_TIMING = header(
 RETRY_AFTER = header("seconds after which a retry may succeed", "1")
 
 
+OF_ANY = (errors.MalformedRequest, errors.UploadTooSlow, errors.HeadersTooLarge, errors.Internal)
+
+
 def problems(*kinds: type[errors.ServiceError]) -> Document:
-    """The answers of these errors, by status, with an example for each code."""
+    """The answers of these errors and of those that any request may get, with an example each."""
     by_status: dict[int, list[type[errors.ServiceError]]] = {}
-    members: tuple[type[errors.ServiceError], ...] = (*kinds, errors.Internal)
+    members: tuple[type[errors.ServiceError], ...] = (*kinds, *OF_ANY)
     for kind in members:
         by_status.setdefault(kind.status, []).append(kind)
     return {

@@ -43,6 +43,7 @@ def _probe(reason: str) -> Document:
             "200": ok(json_content(schemas.HealthResponse, well)),
             "503": ok(json_content(schemas.HealthResponse, ill)) | {"description": "Not now"},
         }
+        | problems()
     }
 
 
@@ -57,4 +58,5 @@ METRICS = {
             {"text/plain": {"schema": {"type": "string"}, "example": "patchserve_ready 1.0\n"}}
         )
     }
+    | problems()
 }

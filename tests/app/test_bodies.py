@@ -9,7 +9,14 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 import pytest
 
 from app.bodies import PARSED_ON_THE_LOOP, read_image
-from app.errors import EmptyBody, MalformedRequest, PayloadTooLarge
+from app.errors import (
+    EmptyBody,
+    MalformedRequest,
+    Overloaded,
+    PayloadTooLarge,
+    UnsupportedImageFormat,
+)
+from app.quota import Quota
 
 pytestmark = pytest.mark.anyio
 
@@ -47,7 +54,9 @@ async def read(
     given = {name.replace("_", "-"): value for name, value in headers.items()}
     if content_type is not None:
         given["content-type"] = content_type
-    return await read_image(given, arriving(*chunks), max_bytes=limit, pool=pool)
+    return await read_image(
+        given, arriving(*chunks), max_bytes=limit, pool=pool, hold=Quota(10**9).share().grow
+    )
 
 
 def multipart(image: bytes) -> bytes:
@@ -99,7 +108,9 @@ async def test_a_declared_length_over_the_limit_is_refused_before_anything_is_re
 
     headers = {"content-length": str(LIMIT + 1)}
     with pytest.raises(PayloadTooLarge) as refused:
-        await read_image(headers, body(), max_bytes=LIMIT, pool=pool)
+        await read_image(
+            headers, body(), max_bytes=LIMIT, pool=pool, hold=Quota(10**9).share().grow
+        )
     assert not touched
     assert refused.value.limits == {"max_body_bytes": LIMIT}
 
@@ -114,7 +125,7 @@ async def test_chunks_beyond_the_limit_are_not_read(pool):
             yield bytes(1000)
 
     with pytest.raises(PayloadTooLarge):
-        await read_image({}, body(), max_bytes=LIMIT, pool=pool)
+        await read_image({}, body(), max_bytes=LIMIT, pool=pool, hold=Quota(10**9).share().grow)
     assert sent == LIMIT + 1000
 
 
@@ -161,3 +172,58 @@ async def test_the_loop_is_free_while_a_large_body_is_parsed(pool):
     assert not reading.done()
     gate.set()
     assert len(await reading) == PARSED_ON_THE_LOOP
+
+
+@pytest.mark.parametrize("coding", ["gzip", "br", "GZIP, deflate", "x" * 100])
+async def test_a_body_that_is_compressed_as_a_whole_is_refused_before_it_is_read(pool, coding):
+    async def body() -> AsyncIterator[bytes]:
+        pytest.fail("read")
+        yield b""
+
+    hold = Quota(LIMIT).share().grow
+    with pytest.raises(UnsupportedImageFormat, match="encoded") as refused:
+        await read_image(
+            {"content-encoding": coding}, body(), max_bytes=LIMIT, hold=hold, pool=pool
+        )
+    assert refused.value.headers == {"Accept-Encoding": "identity"}
+
+
+@pytest.mark.parametrize("coding", ["identity", "", " Identity "])
+async def test_a_body_may_say_that_it_is_not_compressed(pool, coding):
+    assert await read(pool, None, IMAGE, content_encoding=coding) == IMAGE
+
+
+async def test_a_content_type_without_end_is_malformed(pool):
+    with pytest.raises(MalformedRequest, match="too long"):
+        await read(pool, "a" + ";" * 2000, IMAGE)
+
+
+async def test_a_declared_length_is_held_at_once_and_chunks_as_they_come(pool):
+    quota, held = Quota(LIMIT), []
+
+    async def body() -> AsyncIterator[bytes]:
+        for size in (100, 200):
+            held.append(quota.held)
+            yield bytes(size)
+
+    for headers in ({"content-length": "300"}, {}):
+        with quota.share() as share:
+            await read_image(headers, body(), max_bytes=LIMIT, hold=share.grow, pool=pool)
+            held.append(quota.held)
+    assert held == [300, 300, 300, 0, 100, 300]
+
+
+async def test_bytes_that_may_not_be_held_are_refused_before_they_are_read(pool):
+    quota = Quota(1000)
+    with quota.share() as share:
+        with pytest.raises(Overloaded):
+            await read_image(
+                {"content-length": "1001"},
+                arriving(IMAGE),
+                max_bytes=LIMIT,
+                hold=share.grow,
+                pool=pool,
+            )
+        chunks = arriving(bytes(1000), bytes(1))
+        with pytest.raises(Overloaded):
+            await read_image({}, chunks, max_bytes=LIMIT, hold=share.grow, pool=pool)

@@ -11,6 +11,7 @@ import pytest
 
 from app.bodies import read_image
 from app.errors import EmptyBody, MalformedRequest
+from app.quota import Quota
 
 pytestmark = pytest.mark.anyio
 
@@ -26,7 +27,9 @@ async def arriving(body: bytes) -> AsyncIterator[bytes]:
 async def read(content_type: str, body: bytes) -> bytes:
     with ThreadPoolExecutor(1) as pool:
         headers = {"content-type": content_type}
-        return await read_image(headers, arriving(body), max_bytes=10**6, pool=pool)
+        return await read_image(
+            headers, arriving(body), max_bytes=10**6, pool=pool, hold=Quota(10**9).share().grow
+        )
 
 
 def json_of(image: str) -> bytes:
@@ -77,6 +80,9 @@ async def test_json_members_that_a_client_adds_are_ignored():
         (b'{"image": ["aGk="]}', "image: Input should be a valid string"),
         (b'{"image": {"image": "aGk="}}', "image: Input should be a valid string"),
         (b"[" * 900, "JSON body"),
+        (b"[" * 20_000, "too many values"),
+        (b'{"image": "aGk=", "more": [' + b"0," * 10_000 + b"0]}", "too many values"),
+        (b'{"image": "aGk=", "image": "aG"}', "not valid base64"),
         (b'{"image":' * 900, "JSON body"),
         (b'{"image": "\\ud800"}', "JSON body"),
         (json_of("aGk"), "not valid base64"),
@@ -120,6 +126,10 @@ async def test_bits_that_nothing_is_encoded_in_may_be_anything():
 async def test_an_image_without_bytes_is_empty(image):
     with pytest.raises(EmptyBody, match="image"):
         await read(JSON, json_of(image))
+
+
+async def test_a_name_that_comes_twice_counts_as_the_last():
+    assert await read(JSON, b'{"image": "aa", "image": "%s"}' % BASE64.encode()) == IMAGE
 
 
 async def test_no_bytes_however_broken_raise_anything_else():

@@ -9,6 +9,7 @@ import pytest
 
 from app.bodies import read_image
 from app.errors import EmptyBody, MalformedRequest
+from app.quota import Quota
 
 pytestmark = pytest.mark.anyio
 
@@ -23,7 +24,9 @@ async def arriving(body: bytes) -> AsyncIterator[bytes]:
 async def read(content_type: str, body: bytes) -> bytes:
     with ThreadPoolExecutor(1) as pool:
         headers = {"content-type": content_type}
-        return await read_image(headers, arriving(body), max_bytes=10**6, pool=pool)
+        return await read_image(
+            headers, arriving(body), max_bytes=10**6, pool=pool, hold=Quota(10**9).share().grow
+        )
 
 
 def part(data: bytes = IMAGE, *, name: str = "file", quoted: bool = True) -> bytes:
@@ -58,12 +61,25 @@ async def test_multipart_by_whatever_boundary(content_type, boundary):
     [
         multipart(part(name="note", data=b"hello"), part(), part(name="last", data=b"")),
         multipart(part(quoted=False)),
+        multipart(part().replace(b"; filename=a.png", b"")),
+        multipart(b"Content-Transfer-Encoding: binary\r\n" + part()),
+        multipart(*[part(b"", name="a")] * 31, part()),
         multipart(part().replace(b"Content-Disposition", b"content-DISPOSITION")),
         multipart(b"Content-Type: image/png\r\n\r\nno name", part()),
         b"\r\n" + multipart(part()) + b"an epilogue",
         multipart(part())[:-2],
     ],
-    ids=["among others", "bare name", "case", "a part without name", "margins", "no last line end"],
+    ids=[
+        "among others",
+        "bare name",
+        "no filename",
+        "binary",
+        "many",
+        "case",
+        "a part without name",
+        "margins",
+        "no last line end",
+    ],
 )
 async def test_the_part_called_file_counts_and_others_do_not_matter(body):
     assert await read(MULTIPART, body) == IMAGE
@@ -87,7 +103,17 @@ async def test_truncated_multipart_is_malformed(cut):
         (MULTIPART, multipart(part()).replace(b"\r\n", b"\n"), "multipart body"),
         ("multipart/form-data", multipart(part()), "no boundary"),
         ("multipart/form-data; boundary=", multipart(part()), "no boundary"),
-        ("multipart/form-data; boundary=" + "b" * 5000, multipart(part()), "multipart body"),
+        ("multipart/form-data; boundary=" + "b" * 71, multipart(part()), "at most 70 bytes"),
+        (MULTIPART, multipart(*[part(b"", name="a")] * 33), "more than 32 parts"),
+        (MULTIPART, multipart(part(b"\r\n--frontierx" * 33)), "more than 32 parts"),
+        (MULTIPART, multipart(b"A: b\r\n" * 9 + part()), "header count"),
+        (MULTIPART, multipart(b"A: " + b"b" * 2100 + b"\r\n" + part()), "header size"),
+        (MULTIPART, multipart(part().replace(b"image/png", b"multipart/mixed; a")), "is itself"),
+        (
+            MULTIPART,
+            multipart(b"Content-Transfer-Encoding: base64\r\n" + part()),
+            "is encoded; send its bytes",
+        ),
     ],
 )
 async def test_multipart_that_has_no_one_file_is_malformed(content_type, body, why):

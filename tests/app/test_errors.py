@@ -16,6 +16,8 @@ CONTRACT = {
     "not_found": 404,
     "model_not_loaded": 404,
     "method_not_allowed": 405,
+    "upload_too_slow": 408,
+    "headers_too_large": 431,
     "not_acceptable": 406,
     "payload_too_large": 413,
     "image_too_large": 413,
@@ -28,7 +30,7 @@ CONTRACT = {
     "internal": 500,
 }
 NEVER_SENT = {"client_gone": 499}
-RETRYABLE = {"overloaded", "not_ready", "deadline_exceeded"}
+RETRYABLE = {"upload_too_slow", "overloaded", "not_ready", "deadline_exceeded"}
 
 
 def every(kind: type[ServiceError] = ServiceError) -> Iterator[type[ServiceError]]:

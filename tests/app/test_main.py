@@ -56,10 +56,13 @@ async def test_every_route_is_documented_with_its_errors_and_examples(serve):
             operation["requestBody"]["content"]
         )
         assert set(operation["responses"]) == {
-            "200", "400", "404", "406", "413", "415", "422", "500", "503", "504",
+            "200", "400", "404", "406", "408", "413", "415", "422", "431", "500", "503", "504",
         }  # fmt: skip
         problems = operation["responses"]["413"]["content"]["application/problem+json"]
         assert set(problems["examples"]) == {"payload_too_large", "image_too_large"}
+    for operations in document["paths"].values():
+        (operation,) = operations.values()
+        assert {"400", "408", "431", "500"} <= set(operation["responses"])
     schemas = set(document["components"]["schemas"])
     assert {model.__name__ for model in COMPONENTS} <= schemas
     assert references(document) <= schemas

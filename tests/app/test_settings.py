@@ -67,7 +67,13 @@ def test_settings_do_not_change():
         ("max_queue_delay_ms", 0, 1000),
         ("max_queue_size", 1, 65536),
         ("request_timeout_s", 0.001, 3600),
-        ("max_body_bytes", 1, 2**30),
+        ("max_body_bytes", 1, 2**28),
+        ("max_body_bytes_in_flight", 20 * 2**20, 2**40),
+        ("upload_timeout_s", 0.001, 3600),
+        ("min_upload_bytes_per_s", 0, 2**30),
+        ("max_header_bytes", 1024, 2**20),
+        ("header_timeout_s", 0.001, 3600),
+        ("max_connections", 1, 10**6),
         ("max_image_pixels", 1, 200_000_000),
         ("max_decoded_pixels", 50_000_000, 10**12),
         ("port", 0, 65535),
@@ -115,6 +121,14 @@ def test_what_may_be_decoded_at_once_holds_the_largest_image():
     message = "max_decoded_pixels\n.*must be at least max_image_pixels, which is 300000000"
     with pytest.raises(ValueError, match=message):
         Settings.read(max_image_pixels="300000000")
+
+
+def test_what_may_be_uploaded_at_once_holds_the_largest_body():
+    both = {"max_body_bytes": "300000000", "max_body_bytes_in_flight": "300000000"}
+    assert Settings.read(**both).max_body_bytes_in_flight == 300_000_000
+    message = "max_body_bytes_in_flight\n.*must be at least max_body_bytes, which is 300000000"
+    with pytest.raises(ValueError, match=message):
+        Settings.read(max_body_bytes="300000000")
 
 
 def test_unknown_variables_are_refused_and_named(monkeypatch):
