@@ -158,7 +158,9 @@ def serve(request, monkeypatch) -> Callable[..., AbstractAsyncContextManager[Run
             prepare(engines[task])
             return engines[task]
 
-        app = create_app(Settings(**settings), factory, on_fatal, replica, serve_ops)
+        app = create_app(
+            Settings(**settings), factory, on_fatal, replica=replica, serve_ops=serve_ops
+        )
         async with app.router.lifespan_context(app) as state:
 
             async def with_state(scope, receive, send) -> None:

@@ -27,11 +27,12 @@ CONTRACT = {
     "invalid_parameter": 422,
     "overloaded": 503,
     "not_ready": 503,
+    "draining": 503,
     "deadline_exceeded": 504,
     "internal": 500,
 }
 NEVER_SENT = {"client_gone": 499}
-RETRYABLE = {"upload_too_slow", "overloaded", "not_ready", "deadline_exceeded"}
+RETRYABLE = {"upload_too_slow", "overloaded", "not_ready", "draining", "deadline_exceeded"}
 
 
 def every(kind: type[ServiceError] = ServiceError) -> Iterator[type[ServiceError]]:

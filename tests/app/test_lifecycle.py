@@ -10,10 +10,11 @@ from contextlib import asynccontextmanager
 import pytest
 import uvicorn
 
+from app.commands.running import protocol
 from app.edge import Edge
 from app.lifecycle import QUIET_S, Server
 from app.metrics import Metrics
-from app.protocol import Protocol
+from app.settings import Settings
 from app.shutdown import Shutdown
 
 pytestmark = pytest.mark.anyio
@@ -34,7 +35,7 @@ class Service:
         self.shutdown = Shutdown(lame_duck_s, timeout_s, lambda: self.now)
         self.shutdown.opened = True
         app = Edge(self.app, Metrics(), self.shutdown)
-        config = uvicorn.Config(app, log_config=None, http=Protocol, lifespan="on")
+        config = uvicorn.Config(app, log_config=None, http=protocol(Settings()), lifespan="on")
         self.server = Server(config, listening, self.shutdown)
         self.running = asyncio.create_task(self.run())
 
