@@ -27,8 +27,7 @@ STAGES = ("read", "decode", "queue", "stage_in", "compute", "postprocess", "enco
 OUTCOMES = (
     "ok", "empty_body", "malformed_request", "payload_too_large", "image_too_large",
     "unsupported_image_format", "invalid_image", "invalid_parameter", "upload_too_slow",
-    "headers_too_large", "overloaded", "not_ready", "draining", "deadline_exceeded", "client_gone",
-    "internal",
+    "overloaded", "not_ready", "draining", "deadline_exceeded", "client_gone", "internal",
 )  # fmt: skip
 REASONS = ("queue_full", "predicted_wait", "not_ready", "draining")
 SPLITS = ("error", "out_of_memory")

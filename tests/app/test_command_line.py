@@ -8,6 +8,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from app.__main__ import cli
+from app.commands.listening import is_loopback
 from app.settings import Settings
 
 SAMPLES = Path(__file__).parents[1] / "samples"
@@ -67,6 +68,38 @@ def test_a_mistake_is_told_in_one_line(patchserve, words, said):
     assert ended.exit_code == 2
     assert said in ended.stderr
     assert len(ended.stderr.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [("# none\n", "no API key"), ("short-key\n", "API key 1"), (None, "No such")],
+)
+def test_a_file_of_keys_that_holds_none_fit_is_told_in_one_line(
+    patchserve, tmp_path, content, said
+):
+    file = tmp_path / "keys"
+    if content is not None:
+        file.write_text(content)
+    ended = patchserve("serve", "--api-keys-file", file)
+    assert ended.exit_code == 2
+    assert said in ended.stderr
+    assert "short-key" not in ended.stderr
+    assert len(ended.stderr.strip().splitlines()) == 1
+
+
+def test_a_key_is_no_flag(patchserve):
+    ended = patchserve("serve", "--api-keys", "a-key-of-the-tests-0")
+    assert ended.exit_code == 2
+    assert "No such option" in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("host", "alone"),
+    [("127.0.0.1", True), ("127.8.8.8", True), ("::1", True), ("localhost", True)]
+    + [(host, False) for host in ("0.0.0.0", "::", "", "10.0.0.7", "shop.example")],  # noqa: S104
+)
+def test_who_can_reach_an_address(host, alone):
+    assert is_loopback(host) is alone
 
 
 @pytest.mark.parametrize("words", [["segment", "x.png"], ["scenes"]])

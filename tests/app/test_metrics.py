@@ -7,11 +7,13 @@ from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from app.errors import (
+    HeadersTooLarge,
     MethodNotAllowed,
     ModelNotLoaded,
     NotAcceptable,
     NotFound,
     ServiceError,
+    Unauthorized,
 )
 from app.metrics import LATENCIES, OUTCOMES, PLACES, REASONS, STAGES, Metrics
 
@@ -43,7 +45,14 @@ LABELS = {  # of every series that the service exposes, by name and type
     ("event_loop_lag_seconds", "histogram"): set(),
     ("build_info", "gauge"): {"version", "torch", "python"},
 }
-ELSEWHERE = {NotFound, ModelNotLoaded, MethodNotAllowed, NotAcceptable}  # no model was reached yet
+ELSEWHERE = {  # no model was reached yet
+    HeadersTooLarge,
+    MethodNotAllowed,
+    ModelNotLoaded,
+    NotAcceptable,
+    NotFound,
+    Unauthorized,
+}
 
 
 def families(metrics: Metrics) -> dict[str, Metric]:
