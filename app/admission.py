@@ -78,13 +78,14 @@ class Admission:
         queued: the tickets whose items wait or are being decoded, the nearest deadline first.
         running: the items that are in batches.
         seconds_per_item: the time between two items when many wait.
+        batch_s: the seconds of the batch that an item is then in.
     """
 
     def __init__(self, max_queue_size: int) -> None:
         self.max_queue_size = max_queue_size
         self.queued: list[Ticket] = []
         self.running = 0
-        self.seconds_per_item = 0.0
+        self.seconds_per_item = self.batch_s = 0.0
 
     @property
     def depth(self) -> int:
@@ -98,7 +99,7 @@ class Admission:
 
     def predicted_wait(self, deadline: float = inf) -> float:
         """Seconds until an item admitted now with such a deadline would be done."""
-        return (self._before(deadline) + 1) * self.seconds_per_item
+        return self._before(deadline) * self.seconds_per_item + self.batch_s
 
     def reserve(self, deadline: float) -> Ticket:
         """Take a place in the queue.
@@ -131,7 +132,7 @@ class Admission:
         """Whether one more with such a deadline makes a later one late, who is not late anyway."""
         place = bisect_right(self.queued, deadline, key=by_deadline)
         each = MARGIN * self.seconds_per_item
-        ends = now + each * (self.running + place + 1)  # of the next one, without the new
+        ends = now + each * (self.running + place) + MARGIN * self.batch_s  # without the new one
         for ticket in self.queued[place:]:
             if ends <= ticket.deadline < ends + each:
                 return True

@@ -129,7 +129,7 @@ class Batcher(Generic[Item, Result, Lane]):
     def measured(self, costs: Costs) -> None:
         """Go by what the warm-up measured."""
         self.sizing.measured(costs)
-        self.admission.seconds_per_item = self.sizing.seconds_per_item
+        self._predict()
 
     async def run(self, ticket: Ticket, item: Item, key: Hashable) -> Result:
         """Wait for a batch of items with an equal key, and return this item's own result.
@@ -163,7 +163,7 @@ class Batcher(Generic[Item, Result, Lane]):
 
     def send(self, lane: Lane, *, narrow: bool) -> bool:
         """Compose a batch and let it run on the lane; whether anything was left to run."""
-        live = self._live()
+        live = self._drop_hopeless(self._live(), narrow=narrow)
         if not live:
             return False
         key, now = live[0].key, asyncio.get_running_loop().time()
@@ -196,6 +196,20 @@ class Batcher(Generic[Item, Result, Lane]):
         self._queue = [waiting for waiting in self._queue if not waiting.answer.done()]
         self._queue.sort(key=lambda waiting: waiting.deadline)
         return self._queue
+
+    def _drop_hopeless(
+        self, live: list[Waiting[Item, Result]], *, narrow: bool
+    ) -> list[Waiting[Item, Result]]:
+        """Without those who would be late and make others late, when there are more than enough.
+
+        To serve them by ever smaller batches would slow the queue down until everyone is late.
+        """
+        size = self._size(narrow=narrow)
+        least_s = self.sizing.cost(size, narrow=narrow) * min(1.0, self._drain.slowness)
+        ends = asyncio.get_running_loop().time() + least_s
+        while len(live) > size and live[0].deadline < ends:
+            fail(live.pop(0).answer, DeadlineExceeded("there was no time left to compute it"))
+        return live
 
     def _move(self, chosen: list[Waiting[Item, Result]], batch: OpenBatch[Item, Result]) -> None:
         taken = {waiting for waiting in chosen if batch.add(waiting)}
@@ -244,5 +258,10 @@ class Batcher(Generic[Item, Result, Lane]):
             lanes=sizing.costs.lanes if batch.narrow else 1,
             busy=self._device.busy,
         )
-        per_item = sizing.seconds_per_item * self._drain.slowness
+        self._predict()
+
+    def _predict(self) -> None:
+        sizing, slowness = self.sizing, self._drain.slowness
+        per_item = sizing.seconds_per_item * slowness
         self.admission.seconds_per_item = max(per_item, sizing.elsewhere_s)
+        self.admission.batch_s = sizing.largest_s * slowness

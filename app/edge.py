@@ -183,7 +183,7 @@ def problem_response(error: ServiceError, request_id: str) -> Response:
     """The problem+json answer of an error."""
     headers = dict(error.headers)
     if error.retry_after_s is not None:
-        headers["Retry-After"] = str(ceil(error.retry_after_s))
+        headers["Retry-After"] = str(ceil(round(error.retry_after_s * 1000) / 1000))
     return Response(
         to_json(error.problem(request_id)),
         status_code=error.status,

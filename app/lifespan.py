@@ -4,6 +4,7 @@ Knows nothing of routes or settings; it is given what they decided.
 """
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -117,6 +118,8 @@ async def start(deployments: Collection[Deployment], shutdown: Shutdown, on_fata
         for deployment in deployments:
             await deployment.start()
         shutdown.opened = True
+        gc.collect()
+        gc.freeze()  # or the collector looks at all that was loaded, again and again: 0.1 s each
         for deployment in deployments:
             deployment.open()
     except Exception as error:  # noqa: BLE001  # any failure to load is fatal, and told as one

@@ -39,11 +39,15 @@ class Sizing:
         return self._best(narrow=bool(self.costs.narrow))
 
     @property
+    def largest_s(self) -> float:
+        """The seconds of such a batch."""
+        return self.cost(self.largest, narrow=bool(self.costs.narrow))
+
+    @property
     def seconds_per_item(self) -> float:
         """The seconds between two items when many wait and the device is all theirs."""
-        narrow, size = bool(self.costs.narrow), self.largest
-        lanes = self.costs.lanes if narrow else 1
-        return self.cost(size, narrow=narrow) / size / lanes
+        lanes = self.costs.lanes if self.costs.narrow else 1
+        return self.largest_s / self.largest / lanes
 
     def measured(self, costs: Costs) -> None:
         """Go by what the warm-up measured."""

@@ -27,7 +27,7 @@ async def test_a_full_queue_refuses_with_a_time_to_retry():
 
 async def test_a_wait_that_passes_the_deadline_is_refused_on_arrival():
     admission = Admission(max_queue_size=8)
-    admission.seconds_per_item = 5.0
+    admission.seconds_per_item = admission.batch_s = 5.0
     with admission.reserve(later(8.0)):
         assert admission.predicted_wait() == pytest.approx(10.0)
         with pytest.raises(Overloaded, match="deadline") as refused:
@@ -38,13 +38,13 @@ async def test_a_wait_that_passes_the_deadline_is_refused_on_arrival():
 
 async def test_where_nobody_waits_the_deadline_decides_and_not_a_prediction():
     admission = Admission(max_queue_size=8)
-    admission.seconds_per_item = 5.0
+    admission.seconds_per_item = admission.batch_s = 5.0
     admission.reserve(later(1.0)).give_back()
 
 
 async def test_who_is_more_urgent_goes_first_but_makes_nobody_late():
     admission = Admission(max_queue_size=8)
-    admission.seconds_per_item = 1.0
+    admission.seconds_per_item = admission.batch_s = 1.0
     patient, soon = admission.reserve(later(60.0)), admission.reserve(later(2.0))
     assert admission.queued == [soon, patient]
     with pytest.raises(Overloaded, match="somebody who was admitted earlier"):
@@ -55,10 +55,10 @@ async def test_who_is_more_urgent_goes_first_but_makes_nobody_late():
 
 async def test_who_is_late_already_refuses_nobody_else():
     admission = Admission(max_queue_size=8)
-    admission.seconds_per_item = 0.1
+    admission.seconds_per_item = admission.batch_s = 0.1
     running, late = admission.reserve(later()), admission.reserve(later(0.5))
     running.run()
-    admission.seconds_per_item = 5.0  # the device has slowed down
+    admission.seconds_per_item = admission.batch_s = 5.0  # the device has slowed down
     late.deadline += 7.0
     admission.reserve(later(60.0)).give_back()
     with pytest.raises(Overloaded):
@@ -67,7 +67,7 @@ async def test_who_is_late_already_refuses_nobody_else():
 
 async def test_an_item_in_a_batch_leaves_its_place_and_counts_until_it_is_done():
     admission = Admission(max_queue_size=1)
-    admission.seconds_per_item = 1.0
+    admission.seconds_per_item = admission.batch_s = 1.0
     with admission.reserve(later()) as ticket:
         ticket.run()
         ticket.run()

@@ -333,6 +333,26 @@ async def test_a_batch_is_no_larger_than_its_most_urgent_item_has_time_for():
     assert runner.batches == [["held"], ["a", "b"], ["c", "d"]]
 
 
+async def test_who_has_no_time_left_is_told_so_when_others_have():
+    lane = HandedOver()
+    async with Batcher(lane.send, device=Device("w"), max_batch_size=2, max_queue_size=9) as queue:
+        held = asyncio.create_task(send(queue, "held"))
+        await settle()
+        lane.sent[0][0]()
+        hopeless = asyncio.create_task(send(queue, "hopeless", seconds=20))
+        rest = [asyncio.create_task(send(queue, item, seconds=60)) for item in "abc"]
+        await settle()
+        queue.sizing.measured(Costs({1: 29.0, 2: 30.0}))
+        lane.sent[0][1].set_result(["HELD"])
+        await settle()
+        with pytest.raises(DeadlineExceeded, match="no time left"):
+            await hopeless
+        assert lane.run(1) == ["a", "b"]
+        await settle()
+        assert lane.run(2) == ["c"]
+        assert await asyncio.gather(held, *rest) == ["HELD", "A", "B", "C"]
+
+
 async def test_a_lone_item_waits_for_company_only_where_a_delay_is_set():
     runner = Runner()
     async with batcher(runner, max_queue_delay_s=30.0, max_batch_size=2) as queue:
