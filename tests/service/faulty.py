@@ -67,19 +67,21 @@ class FaultyEngine(Engine):
     def _end(self, wait: Callable[[], Batch], *, dies: bool) -> Batch:
         batch = wait()
         if dies:
-            threading.Timer(0.2, _end_thread, [threading.get_ident()]).start()
+            threading.Timer(0.2, self._end_thread, [threading.get_ident()]).start()
         return batch
 
+    def _end_thread(self, thread: int) -> None:
+        """Let a thread end where it next does anything: nothing catches what nothing expects."""
+        kind = ctypes.py_object(SystemExit)
+        ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), kind)
+        (self._gates / "entered").write_text("")
 
-def _end_thread(thread: int) -> None:
-    """Let a thread end where it is: nothing in Python catches what nothing expects."""
-    kind = ctypes.py_object(SystemExit)
-    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), kind)
 
-
-if __name__ == "__main__":
+if __name__ in ("__main__", "__mp_main__"):  # a replica's process imports this, too
     lanes.STUCK_S = STUCK_S
     running.create_app = partial(main.create_app, engine_factory=FaultyEngine)
+
+if __name__ == "__main__":
     from app.__main__ import cli
 
     cli()

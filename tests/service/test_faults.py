@@ -61,7 +61,7 @@ class Faulty:
     async def held(self) -> AsyncIterator[Callable[[], None]]:
         """While an image holds the device; the function that is given lets it go."""
         holding = asyncio.create_task(self.classify(HOLD))
-        await asyncio.to_thread((self._gates / "entered").read_text)
+        await self.entered()
         yield (self._gates / "gate").open("w").close
         assert (await holding).status_code == 200
 
@@ -72,6 +72,17 @@ class Faulty:
             await self.until("queue_depth", len(colours))
             release()
             return await asyncio.gather(*asked)
+
+    async def entered(self) -> None:
+        """Wait until the engine says so."""
+        await asyncio.to_thread((self._gates / "entered").read_text)
+
+    async def ends(self) -> int:
+        """The exit status."""
+        return await asyncio.to_thread(self.service.process.wait, WAITS_S)
+
+    def last_line(self) -> str:
+        return self.service.log.read_text().splitlines()[-1]
 
     def log(self) -> list[dict[str, str]]:
         return [
@@ -162,25 +173,25 @@ async def test_behind_a_device_that_hangs_each_is_told_in_time_and_the_service_d
         assert await service.series("deadline_missed_total", where="compute") == 1
 
 
-@pytest.mark.parametrize(
-    ("colour", "said"),
-    [(LOSE, "CUDA error: unspecified launch failure"), (DIE, "the thread of cpu has ended")],
-)
-async def test_a_device_that_dies_ends_the_service_which_can_be_started_anew(faulty, colour, said):
+async def test_a_device_that_is_lost_ends_the_service_which_can_be_started_anew(faulty):
     async with faulty() as service:
-        async with service.held() as release:
-            last = asyncio.create_task(service.classify(colour))
-            await service.until("queue_depth", 1)
-            release()
-        answer = await last
-        if colour == LOSE:
-            assert answer.status_code == 503
-            assert answer.json()["code"] == "not_ready"
-            assert answer.json()["retryable"] is True
-        else:
-            assert answer.status_code == 200  # its batch had ended
-        assert await asyncio.to_thread(service.service.process.wait, 10) == 4
-        assert said in service.service.log.read_text().splitlines()[-1]
+        answer = await service.classify(LOSE)
+        assert answer.status_code == 503
+        assert answer.json()["code"] == "not_ready"
+        assert answer.json()["retryable"] is True
+        assert await service.ends() == 4
+        assert "CUDA error: unspecified launch failure" in service.last_line()
+
+
+async def test_a_device_thread_that_ends_ends_the_service_and_loses_what_it_had_taken(faulty):
+    async with faulty() as service:
+        assert (await service.classify(DIE)).status_code == 200  # its batch is over by then
+        await service.entered()
+        lost = await service.classify("gray")
+        assert lost.status_code == 503
+        assert lost.json()["code"] == "not_ready"
+        assert await service.ends() == 4
+        assert "the thread of cpu has ended" in service.last_line()
 
 
 async def test_replicas_lose_only_the_one_whose_device_died(faulty):
