@@ -147,9 +147,10 @@ def test_the_probes_answer_while_the_other_port_is_full_and_while_it_drains(laun
             connection.sendall(b"POST /classify HTTP/1.1\r\nContent-Length: 9\r\n\r\nhalf")
         assert httpx.get(f"{ops}/readyz", timeout=10).status_code == 200
         os.kill(service.process.pid, signal.SIGTERM)
-        while "Shutting down" not in service.log.read_text():
+        while "told to leave" not in service.log.read_text():
             pass
         assert httpx.get(f"{ops}/livez", timeout=10).status_code == 200
+        assert httpx.get(f"{ops}/readyz", timeout=10).json()["reasons"] == ["draining"]
         crowd.close()
         assert service.process.wait(60) == 0
 
