@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from PIL.TiffImagePlugin import IMAGELENGTH, IMAGEWIDTH, TILELENGTH, TILEWIDTH
 
+from app.allocator import release_after
 from app.errors import ImageTooLarge, InvalidImage, UnsupportedImageFormat
 from app.structure import refuse_excess
-from models.pixels import fit, reduce, to_rgb
+from models.pixels import Reduction, fit, reduce, to_rgb
 from models.preprocessing import Preprocessing
 
 MAGIC = (
@@ -91,11 +92,24 @@ def decode(
     reduction = reduce(image, preprocessing) if scaled and not keep_rgb else None
     if not image.info.get("progressive"):  # that keeps every coefficient, whatever the scale
         pixels = _pixels(image)
-    with hold(max(pixels, ROW * image.height)):
+    try:
+        with hold(max(pixels, ROW * image.height)):
+            return _photo(image, preprocessing, reduction, keep_rgb)
+    finally:
+        release_after(pixels)
+
+
+def _photo(
+    image: Image.Image, preprocessing: Preprocessing, reduction: Reduction | None, keep_rgb: bool
+) -> Photo:
+    try:
         rgb = _to_rgb(image)
         height, width = reduction.whole if reduction else (rgb.height, rgb.width)
         fitted = np.asarray(fit(rgb, preprocessing, reduction))
         return Photo(fitted, width, height, rgb if keep_rgb else None)
+    finally:
+        if not keep_rgb:
+            image.close()  # an error would keep it, pixels and all, until it is told
 
 
 def forbid_bombs(max_pixels: int | None = None) -> None:

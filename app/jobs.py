@@ -6,9 +6,10 @@ Knows nothing of queues, threads or HTTP; whoever calls it decides where the sta
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
+from app.allocator import release_after
 from app.errors import Overloaded
 from app.images import Photo
 from app.isolation import OnSplit, Run, isolated
@@ -77,6 +78,8 @@ class Job:
     def encode(self) -> None:
         """Make the body of the answer."""
         self.body = self._stage("encode", lambda: self._question.encode(self.photo, self.output))
+        self.photo = replace(self.photo, rgb=None)
+        release_after(self.photo.width * self.photo.height)
 
     def _stage(self, name: str, work: Callable[[], Value]) -> Value:
         self.trip.place = name

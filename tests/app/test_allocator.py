@@ -42,6 +42,35 @@ def test_every_thread_gets_large_blocks_that_were_freed_without_page_faults():
 
 
 def test_another_c_library_is_left_alone(monkeypatch):
-    monkeypatch.setattr(platform, "libc_ver", lambda: ("", ""))
+    monkeypatch.setattr(allocator, "is_glibc", lambda: False)
     monkeypatch.setattr(ctypes, "CDLL", lambda name: pytest.fail("asked"))
     assert not allocator.keep_freed_memory()
+    allocator.release_after(allocator.LARGE_IMAGE)
+
+
+LARGE = """
+import os
+from app.allocator import LARGE_IMAGE, keep_freed_memory, release_after
+
+def resident_mb():
+    return int(open("/proc/self/statm").read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+keep_freed_memory()
+before = resident_mb()
+blocks = [b"x" * 2**26 for _ in range(4)]
+del blocks
+kept = resident_mb()
+release_after(LARGE_IMAGE - 1)
+after_small = resident_mb()
+release_after(LARGE_IMAGE)
+print(kept - before, after_small - before, resident_mb() - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="a setting of glibc")
+def test_what_a_large_image_needed_goes_back_and_what_a_small_one_did_stays():
+    run = subprocess.run([sys.executable, "-c", LARGE], capture_output=True, text=True, check=True)
+    kept, after_small, after_large = map(float, run.stdout.split())
+    assert kept > 200
+    assert after_small > 200
+    assert after_large < 50
