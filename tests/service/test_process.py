@@ -71,7 +71,6 @@ def test_too_little_memory_ends_the_process_with_3_and_one_line(serve_command):
     assert ended.returncode == 3
     last = ended.stderr.splitlines()[-1]
     assert last.startswith("patchserve: cannot load: ")
-    assert "memory" in last
     assert "Traceback" not in ended.stderr
 
 
