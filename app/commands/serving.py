@@ -46,17 +46,12 @@ def serve(**flags: str | None) -> None:
     with readable_errors():
         settings = Settings.read(**{k: v for k, v in flags.items() if v is not None})
     logs.configure(settings.log_level)
-    if not settings.keys and not is_loopback(settings.host):
-        logger.warning(
-            "whoever reaches %s:%d may use the service: no API keys are configured",
-            settings.host,
-            settings.port,
-        )
     with (
         readable_errors(),
         listen(settings.host, settings.port) as listening,
         ops_socket(settings) as ops,
     ):
+        warn_if_open(settings)
         if settings.workers > 1:
             failure = run_replicas(settings, listening, ops)
         else:
@@ -66,6 +61,16 @@ def serve(**flags: str | None) -> None:
     write_out()
     typer.echo(f"patchserve: {failure.reason}", err=True)
     end(failure.status)
+
+
+def warn_if_open(settings: Settings) -> None:
+    """Warn where others than this machine may use the service."""
+    if not settings.keys and not is_loopback(settings.host):
+        logger.warning(
+            "whoever reaches %s:%d may use the service: no API keys are configured",
+            settings.host,
+            settings.port,
+        )
 
 
 @contextmanager
