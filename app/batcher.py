@@ -15,7 +15,8 @@ from app.admission import Admission, Ticket
 from app.costs import Costs
 from app.device import Device
 from app.drain import Drain
-from app.errors import DeadlineExceeded, NotReady
+from app.errors import NotReady
+from app.line import Line
 from app.open_batch import OpenBatch
 from app.sizing import Sizing
 from app.waiting import Waiting, fail
@@ -65,7 +66,7 @@ class Batcher(Generic[Item, Result, Lane]):
         self._run_batch = run_batch
         self._device = device
         self._on_batch = on_batch
-        self._queue: list[Waiting[Item, Result]] = []
+        self._queue: Line[Item, Result] = Line()
         self._running: dict[asyncio.Future[Any], OpenBatch[Item, Result]] = {}  # as they were sent
         self._last: dict[Lane, float] = {}  # when a lane was done with the last batch
         self._leave: Callable[[], None] | None = None
@@ -104,7 +105,7 @@ class Batcher(Generic[Item, Result, Lane]):
     @property
     def urgency(self) -> float:
         """The nearest deadline of an item in the queue."""
-        return min((waiting.deadline for waiting in self._queue), default=inf)
+        return self._queue.urgency
 
     @property
     def wide_alone(self) -> bool:
@@ -123,8 +124,7 @@ class Batcher(Generic[Item, Result, Lane]):
 
     def oldest_age(self) -> float:
         """Seconds that the earliest item in the queue has waited."""
-        now = asyncio.get_running_loop().time()
-        return max((now - waiting.since for waiting in self._queue), default=0.0)
+        return self._queue.oldest_age()
 
     def measured(self, costs: Costs) -> None:
         """Go by what the warm-up measured."""
@@ -150,7 +150,7 @@ class Batcher(Generic[Item, Result, Lane]):
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[Result] = loop.create_future()
         waiting = Waiting(item, key, loop.time(), answer, ticket)
-        self._queue.append(waiting)
+        self._queue.join(waiting)
         self._top_up()
         self._device.arrived(self)
         if self.max_queue_delay_s:
@@ -158,18 +158,19 @@ class Batcher(Generic[Item, Result, Lane]):
         try:
             return await answer
         finally:
-            if answer.cancelled() and waiting in self._queue:
-                self._queue.remove(waiting)
+            if answer.cancelled():
+                self._queue.leave(waiting)
 
     def send(self, lane: Lane, *, narrow: bool) -> bool:
         """Compose a batch and let it run on the lane; whether anything was left to run."""
-        live = self._drop_hopeless(self._live(), narrow=narrow)
-        if not live:
+        size = self._size(narrow=narrow)
+        if self._queue.look() is None:
             return False
-        key, now = live[0].key, asyncio.get_running_loop().time()
-        size = self._size(narrow=narrow, within_s=live[0].deadline - now)
-        batch: OpenBatch[Item, Result] = OpenBatch(key, (), narrow=narrow)
-        self._move([waiting for waiting in live if waiting.key == key][:size], batch)
+        self._queue.drop_hopeless(size, self._least_s(size, narrow=narrow))
+        first, now = next(iter(self._queue)), asyncio.get_running_loop().time()
+        size = self._size(narrow=narrow, within_s=first.deadline - now)
+        batch: OpenBatch[Item, Result] = OpenBatch(first.key, (), narrow=narrow)
+        self._queue.move(batch, first.key, size)
         future = self._started(lane, batch)
         self._running[future] = batch
         future.add_done_callback(partial(self._done, lane, now))
@@ -179,43 +180,13 @@ class Batcher(Generic[Item, Result, Lane]):
         """Let those in the queue join batches that no lane has begun, the first of them first."""
         now = asyncio.get_running_loop().time()
         for batch in self._running.values():
-            if not self._queue:
-                return
-            if batch.began is not None:
-                continue
-            size = self._size(narrow=batch.narrow, within_s=batch.deadline - now)
-            equal = [waiting for waiting in self._live() if waiting.key == batch.key]
-            self._move(equal[: max(0, size - len(batch))], batch)
+            if batch.began is None and self._queue.look() is not None:
+                size = self._size(narrow=batch.narrow, within_s=batch.deadline - now)
+                self._queue.move(batch, batch.key, max(0, size - len(batch)))
 
-    def _live(self) -> list[Waiting[Item, Result]]:
-        """The queue by urgency, without those who left or, which they are told, are late."""
-        now = asyncio.get_running_loop().time()
-        for waiting in self._queue:
-            if waiting.deadline <= now:
-                fail(waiting.answer, DeadlineExceeded("the deadline passed in the queue"))
-        self._queue = [waiting for waiting in self._queue if not waiting.answer.done()]
-        self._queue.sort(key=lambda waiting: waiting.deadline)
-        return self._queue
-
-    def _drop_hopeless(
-        self, live: list[Waiting[Item, Result]], *, narrow: bool
-    ) -> list[Waiting[Item, Result]]:
-        """Without those who would be late and make others late, when there are more than enough.
-
-        To serve them by ever smaller batches would slow the queue down until everyone is late.
-        """
-        size = self._size(narrow=narrow)
-        least_s = self.sizing.cost(size, narrow=narrow) * min(1.0, self._drain.slowness)
-        ends = asyncio.get_running_loop().time() + least_s
-        while len(live) > size and live[0].deadline < ends:
-            fail(live.pop(0).answer, DeadlineExceeded("there was no time left to compute it"))
-        return live
-
-    def _move(self, chosen: list[Waiting[Item, Result]], batch: OpenBatch[Item, Result]) -> None:
-        taken = {waiting for waiting in chosen if batch.add(waiting)}
-        for waiting in taken:
-            waiting.ticket.run()
-        self._queue = [waiting for waiting in self._queue if waiting not in taken]
+    def _least_s(self, size: int, *, narrow: bool) -> float:
+        """The seconds of a batch, be it that they were measured wrongly or changed since."""
+        return self.sizing.cost(size, narrow=narrow) * min(1.0, self._drain.slowness)
 
     def _crowd(self) -> int:
         return len(self._queue) + sum(map(len, self._running.values()))

@@ -1,0 +1,80 @@
+"""Owns the line of those who wait for a batch: in the order of their deadlines, without the lost.
+
+Knows nothing of lanes, nor of how many a batch takes.
+"""
+
+import asyncio
+from collections.abc import Hashable, Iterator
+from math import inf
+from typing import Generic, TypeVar
+
+from app.errors import DeadlineExceeded
+from app.open_batch import OpenBatch
+from app.waiting import Waiting, fail
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+class Line(Generic[Item, Result]):
+    """Those who wait. Who has left or is late stays in it until the next look."""
+
+    def __init__(self) -> None:
+        self._waiting: list[Waiting[Item, Result]] = []
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def __iter__(self) -> Iterator[Waiting[Item, Result]]:
+        return iter(self._waiting)
+
+    @property
+    def urgency(self) -> float:
+        """The nearest deadline; infinite where nobody waits."""
+        return min((waiting.deadline for waiting in self._waiting), default=inf)
+
+    def oldest_age(self) -> float:
+        """Seconds that the earliest has waited."""
+        now = asyncio.get_running_loop().time()
+        return max((now - waiting.since for waiting in self._waiting), default=0.0)
+
+    def join(self, waiting: Waiting[Item, Result]) -> None:
+        """Let one more wait."""
+        self._waiting.append(waiting)
+
+    def leave(self, waiting: Waiting[Item, Result]) -> None:
+        """Let one wait no more, if it does."""
+        if waiting in self._waiting:
+            self._waiting.remove(waiting)
+
+    def clear(self) -> None:
+        """Let nobody wait any more."""
+        self._waiting.clear()
+
+    def look(self) -> Waiting[Item, Result] | None:
+        """The most urgent one; who has left is dropped before, and who is late is told so."""
+        now = asyncio.get_running_loop().time()
+        for waiting in self._waiting:
+            if waiting.deadline <= now:
+                fail(waiting.answer, DeadlineExceeded("the deadline passed in the queue"))
+        self._waiting = [waiting for waiting in self._waiting if not waiting.answer.done()]
+        self._waiting.sort(key=lambda waiting: waiting.deadline)
+        return self._waiting[0] if self._waiting else None
+
+    def drop_hopeless(self, enough: int, seconds: float) -> None:
+        """Tell those with less time left that they are late, as long as more than enough wait.
+
+        To serve them by ever smaller batches would slow the queue down until everyone is late.
+        """
+        ends = asyncio.get_running_loop().time() + seconds
+        while len(self._waiting) > enough and self._waiting[0].deadline < ends:
+            late = DeadlineExceeded("there was no time left to compute it")
+            fail(self._waiting.pop(0).answer, late)
+
+    def move(self, batch: OpenBatch[Item, Result], key: Hashable, count: int) -> None:
+        """Let the most urgent ones with a key join a batch, so many at most, until it begins."""
+        equal = [waiting for waiting in self._waiting if waiting.key == key]
+        taken = {waiting for waiting in equal[:count] if batch.add(waiting)}
+        for waiting in taken:
+            waiting.ticket.run()
+        self._waiting = [waiting for waiting in self._waiting if waiting not in taken]
