@@ -77,10 +77,13 @@ class Runner:
         try:
             return work()
         except DeviceLost as error:
-            first, self._device.lost = self._device.lost is None, str(error)
-            if first:
-                tell(self._on_lost, error)
+            tell(self._lose, error)
             raise lost() from error
+
+    def _lose(self, error: DeviceLost) -> None:
+        if self._device.lost is None:
+            self._device.lost = str(error)
+            self._on_lost(error)
 
 
 def lost() -> NotReady:
