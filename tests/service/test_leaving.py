@@ -301,7 +301,7 @@ async def test_a_service_that_cannot_go_on_ends_with_4_and_one_line(launch, conn
 
 
 async def test_a_replica_that_cannot_go_on_is_replaced(launch, breaking):
-    with launch(*SMALL, "--workers", 2, "--lame-duck-s", 0, program=breaking) as service:
+    with launch(*SMALL, "--workers", 2, ready=False, program=breaking) as service:
         for index in range(2):
             await until_said(service, f"replica {index} ended with status 4")
         while len(processes(service)) < 4:  # noqa: ASYNC110
