@@ -14,7 +14,7 @@ from typing import Any
 import uvicorn
 from starlette.types import ASGIApp
 
-LEAVE_S = 1  # for answers that are being sent when the service ends
+LEAVE_S = 0.5  # for answers that are being sent when the service ends, of which it has a second
 
 
 class OpsServer(uvicorn.Server):
@@ -37,6 +37,17 @@ class OpsServer(uvicorn.Server):
         await self.main_loop()
         await self.shutdown([listening])
 
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Take no more, and let what is being answered be answered."""
+        for server in self.servers:
+            server.close()
+        for listening in sockets or []:
+            listening.close()
+        for connection in list(self.server_state.connections):
+            connection.shutdown()
+        if self.server_state.tasks:
+            await asyncio.wait(list(self.server_state.tasks), timeout=LEAVE_S)
+
 
 @asynccontextmanager
 async def serving(
@@ -53,9 +64,7 @@ async def serving(
         app: which.
         state: what its requests find as theirs.
     """
-    config = configure(app)
-    config.timeout_graceful_shutdown = LEAVE_S
-    server = OpsServer(config, state)
+    server = OpsServer(configure(app), state)
     running = asyncio.create_task(server.run_on(listening))
     try:
         yield
