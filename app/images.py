@@ -31,7 +31,7 @@ MAGIC = (
     ("TIFF", rb"II[*+]\x00|MM\x00[*+]"),
 )
 NAMES = {"WEBP": "WebP"}  # of those that are not written as Pillow writes them
-ROW = 8  # pixels: what a row costs in memory, however short it is
+LONGEST_SIDE = 2**20  # pixels: a row costs more than the one pixel that it may have
 FORMATS = frozenset(name for name, _ in MAGIC)
 
 
@@ -93,7 +93,7 @@ def decode(
     if not image.info.get("progressive"):  # that keeps every coefficient, whatever the scale
         pixels = _pixels(image)
     try:
-        with hold(max(pixels, ROW * image.height)):
+        with hold(pixels):
             return _photo(image, preprocessing, reduction, keep_rgb)
     finally:
         release_after(pixels)
@@ -173,6 +173,11 @@ def _refuse_large(
         raise UnsupportedImageFormat("a BMP that is compressed by runs is not taken")
     if image.width * image.height > max_pixels or pixels > 2 * max_pixels:
         raise _too_large("the image", max_pixels)
+    if max(image.size) > LONGEST_SIDE:
+        raise ImageTooLarge(
+            f"the image has a side of more than {LONGEST_SIDE} pixels",
+            limits={"max_image_side": LONGEST_SIDE},
+        )
     if preprocessing.size is None:  # a sliver's long edge grows with its short one, without bounds
         height, width = preprocessing.resized_size(image.height, image.width) or (0, 0)
         if height * width > max_pixels:

@@ -6,8 +6,10 @@ from io import BytesIO
 import pytest
 from PIL import Image
 
-from app.errors import InvalidImage, UnsupportedImageFormat
+from app.errors import ImageTooLarge, InvalidImage, UnsupportedImageFormat
+from app.images import LONGEST_SIDE, Photo, decode
 from app.structure import MOST_BLOCKS, MOST_SCANS, MOST_STRIPS, refuse_excess
+from models.preprocessing import Preprocessing
 from tests.hostile import jpeg, others, png, tiff
 from tests.hostile.case import drawn, entries
 
@@ -83,3 +85,14 @@ def test_a_file_that_ends_anywhere_is_left_to_the_decoder(kind):
     data = drawn(kind, 8, 8)
     for length in range(len(data)):
         refuse_excess(kind, data[:length])
+
+
+@pytest.mark.parametrize("size", [(1, LONGEST_SIDE), (LONGEST_SIDE, 1)])
+def test_a_side_may_have_so_many_pixels_and_no_more(size):
+    def photo(more: int) -> Photo:
+        data = png.black(*(side + more * (side > 1) for side in size), color=0)
+        return decode(data, Preprocessing(size=(8, 8)), max_pixels=50_000_000)
+
+    assert (photo(0).width, photo(0).height) == size
+    with pytest.raises(ImageTooLarge, match="side"):
+        photo(1)

@@ -59,17 +59,22 @@ async def findings(client):
 
 @pytest.mark.parametrize("format_", FORMATS)
 async def test_what_costs_more_than_it_looks_is_answered_in_time(client, findings, format_):
+    wrong = []
     for case in FORMATS[format_]():
         code = await ask(client, findings, case.name, case.data)
-        if case.code is not None:
-            assert code == case.code, case.name
+        if case.code not in (None, code):
+            wrong.append((case.name, code))
+    assert wrong == []
     assert sum(findings.codes.values()) > 20
 
 
 async def test_bodies_that_are_hostile_around_their_image(client, findings):
+    wrong = []
     for body in bodies():
         code = await ask(client, findings, body.name, body.content, body.headers)
-        assert code in body.codes, body.name
+        if code not in body.codes:
+            wrong.append((body.name, code))
+    assert wrong == []
     assert {"200 ok", "400 malformed_request", "415 unsupported_image_format"} <= set(
         findings.codes
     )
@@ -77,12 +82,11 @@ async def test_bodies_that_are_hostile_around_their_image(client, findings):
 
 async def test_the_largest_images_leave_no_memory_behind(client, findings):
     largest = [png.black(SIDE, SIDE), jpeg.scans(SIDE, 10), png.black(SIDE, SIDE, bits=16, color=6)]
-    resident = []
-    for _ in range(2):
-        for data in largest:
-            assert await ask(client, findings, "the largest", data) == "ok"
-        resident.append(await resident_mb(client))
-    assert resident[1] - resident[0] < 100
+    before = await resident_mb(client)
+    for data in largest:
+        for way in (ASKED[0], ASKED[4]):  # as an overlay it is kept until it is drawn over
+            assert await ask(client, findings, "the largest", data, way=way) == "ok"
+    assert await resident_mb(client) - before < 100
 
 
 async def test_mutants_are_answered_or_refused(client, findings):
