@@ -50,8 +50,8 @@ def run(
 
     Args:
         settings: what the operator decided.
+        listening: the socket of the service.
         replica: which of several this process is; None when it is the only one.
-        make_server: makes the server.
         ops: where the probes and /metrics are served, if not with the rest.
 
     Raises:
