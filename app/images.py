@@ -31,6 +31,7 @@ MAGIC = (
     ("TIFF", rb"II[*+]\x00|MM\x00[*+]"),
 )
 NAMES = {"WEBP": "WebP"}  # of those that are not written as Pillow writes them
+LARGEST_PROFILE = 2**20  # bytes; Pillow unpacks no more
 LONGEST_SIDE = 2**20  # pixels: a row costs more than the one pixel that it may have
 FORMATS = frozenset(name for name, _ in MAGIC)
 
@@ -106,10 +107,20 @@ def _photo(
         rgb = _to_rgb(image)
         height, width = reduction.whole if reduction else (rgb.height, rgb.width)
         fitted = np.asarray(fit(rgb, preprocessing, reduction))
-        return Photo(fitted, width, height, rgb if keep_rgb else None)
+        return Photo(fitted, width, height, _alone(rgb) if keep_rgb else None)
     finally:
         if not keep_rgb:
             image.close()  # an error would keep it, pixels and all, until it is told
+
+
+def _alone(rgb: Image.Image) -> Image.Image:
+    """The image without the metadata that would be written into what is drawn over it.
+
+    A colour profile stays if the PNG's readers will take it.
+    """
+    profile = rgb.info.get("icc_profile") or b""
+    rgb.info = {"icc_profile": profile} if 0 < len(profile) <= LARGEST_PROFILE else {}
+    return rgb
 
 
 def forbid_bombs(max_pixels: int | None = None) -> None:

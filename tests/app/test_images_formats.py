@@ -172,3 +172,13 @@ def test_a_frame_smaller_than_its_animation_lies_where_it_belongs():
     data = bytearray(file_of(image_of("P"), "GIF"))
     data[6:10] = struct.pack("<HH", WIDTH + 4, HEIGHT + 2)  # the screen grows, the frame does not
     assert_seen_as_by_the_reference(bytes(data), (WIDTH + 4, HEIGHT + 2))
+
+
+@pytest.mark.parametrize(("size", "stays"), [(300, True), (2**20 + 1, False)])
+def test_of_the_metadata_of_an_image_that_is_kept_a_colour_profile_of_usual_size_stays(size, stays):
+    exif = Image.Exif()
+    exif[ORIENTATION] = 6
+    profile = bytes(size)
+    data = file_of(image_of("RGB"), "JPEG", icc_profile=profile, exif=exif, comment=b"secret")
+    photo = decode(data, AS_IT_IS, max_pixels=10**6, keep_rgb=True)
+    assert photo.rgb.info == ({"icc_profile": profile} if stays else {})

@@ -42,9 +42,16 @@ class Findings:
         if answer.status_code >= 500 or (code != "ok" and code not in known):
             self.faults.append(f"{name} {path}: {answer.status_code} {answer.text[:200]}")
         elif code == "ok" and answer.headers["content-type"] == "image/png":
-            with Image.open(BytesIO(answer.content)) as picture:
-                picture.verify()
+            self.look_at(f"{name} {path}", answer.content)
         return code
+
+    def look_at(self, name: str, picture: bytes) -> None:
+        """Note a picture that cannot be read."""
+        try:
+            with Image.open(BytesIO(picture)) as opened:
+                opened.verify()
+        except (OSError, SyntaxError, ValueError) as error:
+            self.faults.append(f"{name}: {error!r}")
 
 
 def refusal(answer: httpx.Response) -> str:
