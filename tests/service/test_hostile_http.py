@@ -283,6 +283,8 @@ def test_more_bytes_than_may_be_in_flight_are_refused_and_given_back(service):
                 break
             second.sendall(bytes(3 * MIB))
             Answers(second).next()
+        while more := second.recv(2**16):  # the body may come behind the headers
+            told += more
         assert b'"overloaded"' in told
         assert b"\r\nRetry-After: " in told or b"\r\nretry-after: " in told
         assert Answers(first).refusal() == (408, "upload_too_slow")
