@@ -26,7 +26,7 @@ def draw(founds: Sequence[Found], file: Path) -> None:
         latencies(latency, found)
         held = [(one.at - found.times.begins, one.rss) for one in found.samples]
         memory.plot(*zip(*held, strict=True))
-        memory.set_ylim(bottom=0)
+        memory.set_ylim(0, 1.1 * max(rss for _, rss in held))
         memory.set_ylabel("resident memory, MB")
         memory.set_xlabel("seconds from the begin of the burst")
         for axis in (answers, latency, memory):
