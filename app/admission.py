@@ -11,9 +11,11 @@ from operator import attrgetter
 from types import TracebackType
 from typing import Self
 
-from app.errors import Overloaded
+from app.errors import DeadlineExceeded, Overloaded
 
 MARGIN = 1.1  # of a predicted wait: what is admitted shall be answered
+MOST_MARGIN = 2.0
+MISSED, KEPT = 0.02, 0.001  # of what is above it: a deadline missed raises it, one kept lowers it
 LEAST_RETRY_S = 0.05
 JITTER = 1.5  # at most: those who were refused together shall not come back together
 
@@ -29,11 +31,12 @@ class Ticket:
         batch_size: how many items shared that batch; 0 before it.
     """
 
-    def __init__(self, admission: "Admission", deadline: float) -> None:
+    def __init__(self, admission: "Admission", deadline: float, *, predicted: bool = False) -> None:
         self.deadline = deadline
         self.queue_seconds = 0.0
         self.batch_size = 0
         self._admission = admission
+        self._predicted = predicted
         self._waits = True
         self._runs = False
 
@@ -46,7 +49,17 @@ class Ticket:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        if self._predicted and (self._waits or self._runs):
+            self._learn(error)
         self.give_back()
+
+    def _learn(self, error: BaseException | None) -> None:
+        """Tell whether the deadline that the prediction promised was kept."""
+        now = asyncio.get_running_loop().time()
+        if isinstance(error, DeadlineExceeded) or now >= self.deadline:
+            self._admission.missed()
+        elif self._runs and error is None:
+            self._admission.kept()
 
     def run(self) -> None:
         """Free the place in the queue: a batch has the item now."""
@@ -79,6 +92,7 @@ class Admission:
         running: the items that are in batches.
         seconds_per_item: the time between two items when many wait.
         batch_s: the seconds of the batch that an item is then in.
+        margin: what a predicted wait is multiplied by; more where deadlines are missed.
     """
 
     def __init__(self, max_queue_size: int) -> None:
@@ -86,6 +100,7 @@ class Admission:
         self.queued: list[Ticket] = []
         self.running = 0
         self.seconds_per_item = self.batch_s = 0.0
+        self.margin = MARGIN
 
     @property
     def depth(self) -> int:
@@ -115,14 +130,23 @@ class Admission:
         now = asyncio.get_running_loop().time()
         wait = self.predicted_wait(deadline)
         # an idle service lets the deadline decide: no measurement is to refuse what it could do
-        if self._before(deadline) and now + MARGIN * wait > deadline:
+        predicted = self._before(deadline) > 0
+        if predicted and now + self.margin * wait > deadline:
             raise _overloaded("the predicted wait passes the deadline", wait)
         if self._delays(deadline, now):
             detail = "somebody who was admitted earlier would miss a deadline"
             raise _overloaded(detail, self.predicted_wait())
-        ticket = Ticket(self, deadline)
+        ticket = Ticket(self, deadline, predicted=predicted)
         insort(self.queued, ticket, key=by_deadline)
         return ticket
+
+    def missed(self) -> None:
+        """Know that somebody was let in by a prediction that did not hold."""
+        self.margin = min(MOST_MARGIN, (1 + MISSED) * self.margin)
+
+    def kept(self) -> None:
+        """Know that one did."""
+        self.margin -= KEPT * (self.margin - MARGIN)
 
     def _before(self, deadline: float) -> int:
         """How many are served before an item with such a deadline."""
@@ -131,8 +155,10 @@ class Admission:
     def _delays(self, deadline: float, now: float) -> bool:
         """Whether one more with such a deadline makes a later one late, who is not late anyway."""
         place = bisect_right(self.queued, deadline, key=by_deadline)
-        each = MARGIN * self.seconds_per_item
-        ends = now + each * (self.running + place) + MARGIN * self.batch_s  # without the new one
+        each = self.margin * self.seconds_per_item
+        ends = (
+            now + each * (self.running + place) + self.margin * self.batch_s
+        )  # without the new one
         for ticket in self.queued[place:]:
             if ends <= ticket.deadline < ends + each:
                 return True

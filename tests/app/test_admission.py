@@ -1,11 +1,12 @@
 """Places in the queue: taken, given back, and refused with a time to retry."""
 
 import asyncio
+from contextlib import suppress
 
 import pytest
 
-from app.admission import Admission
-from app.errors import Overloaded
+from app.admission import MARGIN, Admission
+from app.errors import DeadlineExceeded, Overloaded
 
 pytestmark = pytest.mark.anyio
 
@@ -92,3 +93,25 @@ async def test_a_place_is_given_back_once():
         ticket.give_back()
         assert admission.depth == 1
     assert admission.depth == 0
+
+
+async def test_deadlines_that_are_missed_make_the_prediction_more_careful_and_kept_ones_less():
+    admission = Admission(max_queue_size=99)
+    running = admission.reserve(later())
+    running.run()
+    with suppress(DeadlineExceeded), admission.reserve(later()):
+        raise DeadlineExceeded("late")
+    raised = admission.margin
+    assert raised > MARGIN
+    with admission.reserve(later()) as ticket:
+        ticket.run()
+    assert MARGIN < admission.margin < raised
+
+
+async def test_who_came_without_a_prediction_or_left_early_teaches_nothing():
+    admission = Admission(max_queue_size=99)
+    with suppress(DeadlineExceeded), admission.reserve(later()):
+        raise DeadlineExceeded("it was alone, and asked for too little time")
+    with admission.reserve(later()), suppress(ValueError), admission.reserve(later()):
+        raise ValueError("left")
+    assert admission.margin == MARGIN
