@@ -90,6 +90,21 @@ def launch(
     return launching
 
 
+@pytest.fixture
+def refuse(
+    serve_command: Callable[..., tuple[list[str], dict[str, str]]],
+) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run a `patchserve serve` that must end by itself."""
+
+    def run(*flags: object, **environment: str) -> subprocess.CompletedProcess[str]:
+        command, clean = serve_command(*flags)
+        return subprocess.run(
+            command, env=clean | environment, capture_output=True, text=True, timeout=100
+        )
+
+    return run
+
+
 @dataclass(frozen=True)
 class Answer:
     """One answer that came whole, and when its request had been sent and it was there."""

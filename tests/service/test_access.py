@@ -4,7 +4,6 @@ import json
 import os
 import signal
 import socket
-import subprocess
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -79,19 +78,6 @@ def test_no_key_is_found_in_the_log_the_metrics_or_an_answer(guarded):
     for secret in (IN_ENVIRONMENT, IN_FILE, strange):
         assert secret not in guarded.log.read_text()
         assert not any(secret in text for text in texts)
-
-
-@pytest.fixture
-def refuse(serve_command):
-    """Run a `patchserve serve` that must end by itself."""
-
-    def run(*flags, **environment):
-        command, clean = serve_command(*flags)
-        return subprocess.run(
-            command, env=clean | environment, capture_output=True, text=True, timeout=100
-        )
-
-    return run
 
 
 def test_an_unfit_key_is_a_start_up_error_that_does_not_show_it(refuse):

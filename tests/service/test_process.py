@@ -13,19 +13,6 @@ import pytest
 from models.checkpoint import bundled
 
 
-@pytest.fixture
-def refuse(serve_command):
-    """Run a `patchserve serve` that must end by itself."""
-
-    def run(*flags, **environment):
-        command, clean = serve_command(*flags)
-        return subprocess.run(
-            command, env=clean | environment, capture_output=True, text=True, timeout=100
-        )
-
-    return run
-
-
 def nothing(folder):
     pass
 
