@@ -180,9 +180,11 @@ class Batcher(Generic[Item, Result, Lane]):
         """Let those in the queue join batches that no lane has begun, the first of them first."""
         now = asyncio.get_running_loop().time()
         for batch in self._running.values():
-            if batch.began is None and self._queue.look() is not None:
-                size = self._size(narrow=batch.narrow, within_s=batch.deadline - now)
-                self._queue.move(batch, batch.key, max(0, size - len(batch)))
+            if batch.began is not None:
+                continue
+            room = self._size(narrow=batch.narrow, within_s=batch.deadline - now) - len(batch)
+            if room > 0 and self._queue.look() is not None:
+                self._queue.move(batch, batch.key, room)
 
     def _least_s(self, size: int, *, narrow: bool) -> float:
         """The seconds of a batch, be it that they were measured wrongly or changed since."""

@@ -5,9 +5,8 @@ Knows nothing of how it was measured, nor of who waits.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from math import inf
 
-Table = Mapping[int, float]  # the seconds of a batch, by its size
+Table = Mapping[int, float]  # the seconds of a batch, by its size, the smallest first
 
 WORTH = 1.03  # a batch this much dearer by the image than the best is as good
 LONG_S = 0.25  # seconds of a batch that others would notice
@@ -41,22 +40,20 @@ class Costs:
     def seconds(self, size: int, *, narrow: bool) -> float:
         """The seconds of a batch of any size on a lane: those of the next measured one."""
         table = self.narrow if narrow else self.wide
-        return min((seconds for known, seconds in table.items() if known >= size), default=0.0)
+        return next((seconds for known, seconds in table.items() if known >= size), 0.0)
 
-    def batch_size(self, *, narrow: bool, beside_s: float = 0.0, within_s: float = inf) -> int:
-        """The images of a batch at most: the best for throughput whose latency fits.
+    def sizes(self, *, narrow: bool, beside_s: float = 0.0) -> list[tuple[int, float]]:
+        """The sizes of which a batch may be, the best for throughput first, with their seconds.
 
         Args:
             narrow: for which lanes.
             beside_s: the seconds that the lane spends on each image alone, decoding it for example;
                 the more they are, the less is gained by large batches.
-            within_s: the seconds that the most urgent image has left.
         """
         table = self.narrow if narrow else self.wide
         whole = {size: seconds + size * beside_s for size, seconds in table.items()}
         best = crowded_batch_size(whole) if narrow else best_batch_size(whole)
-        fitting = [size for size, seconds in whole.items() if size <= best and seconds <= within_s]
-        return max(fitting, default=1)
+        return sorted(((n, seconds) for n, seconds in whole.items() if n <= best), reverse=True)
 
 
 def best_batch_size(table: Table) -> int:

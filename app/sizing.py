@@ -9,6 +9,7 @@ from app.costs import Costs
 
 SHORT_S = 0.05  # of a batch: a lane would idle for a twentieth of it until it is given the next
 SMOOTHING = 0.05  # of what an item adds to a batch: the last forty decide
+NOTICED = 0.01  # by which part that must change before sizes are chosen anew: it is done for all
 WELL = 50  # batches as large as memory allowed: then one more item is tried
 
 
@@ -32,6 +33,8 @@ class Sizing:
         self.elsewhere_s = 0.0
         self.limit = self._most = max_batch_size
         self._well = 0
+        self._sizes: dict[bool, list[tuple[int, float]]] = {}  # by whether the lanes are narrow
+        self._sized_for_s = 0.0  # beside each item, they were chosen
 
     @property
     def largest(self) -> int:
@@ -52,10 +55,14 @@ class Sizing:
     def measured(self, costs: Costs) -> None:
         """Go by what the warm-up measured."""
         self.costs = costs
+        self._sizes.clear()
 
     def spent_beside(self, seconds: float) -> None:
         """Know that an item took so long by itself, on the lane that ran its batch."""
         self.beside_s += SMOOTHING * (seconds - self.beside_s)
+        if abs(self.beside_s - self._sized_for_s) > NOTICED * self._sized_for_s:
+            self._sizes.clear()
+            self._sized_for_s = self.beside_s
 
     def spent_elsewhere(self, seconds: float) -> None:
         """Know that other threads would give the lanes one item in so many seconds."""
@@ -98,5 +105,8 @@ class Sizing:
             self.limit, self._well = self.limit + 1, 0
 
     def _best(self, *, narrow: bool, within_s: float = inf) -> int:
-        size = self.costs.batch_size(narrow=narrow, beside_s=self.beside_s, within_s=within_s)
-        return min(size, self.limit)
+        """The best size for throughput that fits; asked with every item that comes."""
+        sizes = self._sizes.get(narrow)
+        if sizes is None:
+            sizes = self._sizes[narrow] = self.costs.sizes(narrow=narrow, beside_s=self.beside_s)
+        return next((min(size, self.limit) for size, seconds in sizes if seconds <= within_s), 1)

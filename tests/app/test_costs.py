@@ -29,29 +29,22 @@ def test_the_batch_limit_is_the_smallest_size_that_is_nearly_the_cheapest(costs,
 )
 def test_a_crowd_is_run_in_the_largest_batches_that_are_nearly_the_cheapest(costs, best):
     assert crowded_batch_size(costs) == best
-    assert Costs({1: 0.1}, costs, lanes=2).batch_size(narrow=True) == best
-
-
-def test_a_batch_is_as_large_as_its_most_urgent_image_can_wait_for():
-    costs = Costs({1: 0.010, 2: 0.012, 4: 0.016})
-    assert costs.batch_size(narrow=False) == 4
-    assert costs.batch_size(narrow=False, within_s=0.013) == 2
-    assert costs.batch_size(narrow=False, within_s=0.001) == 1  # late, but it must go
+    sizes = Costs({1: 0.1}, costs, lanes=2).sizes(narrow=True)
+    assert sizes == sorted(((n, costs[n]) for n in costs if n <= best), reverse=True)
 
 
 def test_the_dearer_an_image_is_by_itself_the_less_is_gained_by_large_batches():
     costs = Costs({1: 0.0016, 2: 0.0018, 4: 0.0023, 8: 0.0035, 16: 0.0064, 32: 0.0098})
-    assert costs.batch_size(narrow=False) == 32
-    assert costs.batch_size(narrow=False, beside_s=0.0022) == 32
-    assert costs.batch_size(narrow=False, beside_s=0.008) == 8
-    assert costs.batch_size(narrow=False, beside_s=0.1) == 1
-    assert costs.batch_size(narrow=False, beside_s=0.0022, within_s=0.012) == 4
+    best = {beside_s: costs.sizes(narrow=False, beside_s=beside_s)[0] for beside_s in (0, 0.1)}
+    assert best == {0: (32, 0.0098), 0.1: (1, pytest.approx(0.1016))}
+    assert costs.sizes(narrow=False, beside_s=0.0022)[0][0] == 32
+    assert costs.sizes(narrow=False, beside_s=0.008)[0][0] == 8
 
 
 def test_narrow_lanes_have_a_table_of_their_own():
     costs = Costs({1: 0.005}, {1: 0.008, 2: 0.012}, lanes=2)
-    assert costs.batch_size(narrow=True) == 2
-    assert costs.batch_size(narrow=False) == 1
+    assert costs.sizes(narrow=True) == [(2, 0.012), (1, 0.008)]
+    assert costs.sizes(narrow=False) == [(1, 0.005)]
     assert costs.slowest == 0.012
     assert [costs.seconds(n, narrow=True) for n in (1, 2)] == [0.008, 0.012]
     assert [costs.seconds(n, narrow=False) for n in (1, 2)] == [0.005, 0.0]  # 2 was not measured

@@ -43,6 +43,7 @@ def test_of_a_crowd_each_narrow_lane_has_a_batch_to_run_and_one_to_wait():
 def test_a_batch_is_no_larger_than_its_most_urgent_item_has_time_for():
     sizing = sized(Costs({1: 0.1, 2: 0.15, 4: 0.2}))
     assert sizing.batch_size(9, narrow=False, within_s=0.16) == 2
+    assert sizing.batch_size(9, narrow=False, within_s=0.01) == 1  # late, but it must go
 
 
 @pytest.mark.parametrize(
