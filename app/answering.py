@@ -14,14 +14,15 @@ from starlette.requests import ClientDisconnect
 
 from app import parameters
 from app.bodies import read_image
+from app.caller import caller_of
 from app.deployment import Deployment
-from app.errors import ClientGone, DeadlineExceeded, ModelNotLoaded, ServiceError
+from app.errors import ClientGone, DeadlineExceeded, ModelNotLoaded, Overloaded, ServiceError
 from app.jobs import Question
 from app.metrics import Metrics
 from app.quota import Quota, Share
 from app.schemas import Task
 from app.shutdown import Shutdown
-from app.trips import Trip, unless_gone
+from app.trips import Trip, while_wanted
 
 Deployments = Mapping[Task, Deployment]
 Ask = Callable[[Deployment], Question]
@@ -85,8 +86,9 @@ async def _travel(request: Request, deployment: Deployment, ask: Ask, share: Sha
     trip = Trip(asyncio.get_running_loop().time() + timeout_s, stages)
     request.scope["state"]["trip"] = trip  # for the line in the log, whatever becomes of it
     try:
-        async with asyncio.timeout_at(trip.deadline):
-            body = await unless_gone(request.receive, deployment.answer(data, trip, question))
+        caller = caller_of(request.scope, request.receive)
+        work = deployment.answer(data, trip, question)
+        body = await while_wanted(trip.deadline, caller, work)
     except (TimeoutError, DeadlineExceeded):
         metrics.deadline_missed.labels(deployment.name, trip.place).inc()
         raise DeadlineExceeded(f"not done within {timeout_s:g} s") from None
@@ -109,6 +111,7 @@ def _refuse_leaving(request: Request, deployment: Deployment) -> None:
 
 async def _read(request: Request, deployment: Deployment, share: Share) -> bytes:
     limits: Limits = request.state.limits
+    metrics: Metrics = request.state.metrics
     pool: Executor = request.state.pool
     try:
         return await read_image(
@@ -118,7 +121,9 @@ async def _read(request: Request, deployment: Deployment, share: Share) -> bytes
             hold=share.grow,
             pool=pool,
         )
+    except Overloaded:
+        metrics.rejections.labels(deployment.name, "bytes_in_flight").inc()
+        raise
     except ClientDisconnect:
-        metrics: Metrics = request.state.metrics
         metrics.cancelled.labels(deployment.name, "read").inc()
         raise ClientGone("the caller left while uploading") from None

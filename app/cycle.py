@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
+from app.caller import Caller
 from app.errors import ServiceError
 
 if TYPE_CHECKING:
@@ -24,8 +25,10 @@ class Cycle(RequestResponseCycle):
         fault: what is wrong with the body; whoever reads it is told.
         received: bytes of the body so far.
         lingers: whether the connection ends with the answer, and its sender is still writing.
+        caller: who waits for the answer.
     """
 
+    caller: Caller
     fault: ServiceError | None = None
     received = 0
     lingers = False
@@ -37,6 +40,12 @@ class Cycle(RequestResponseCycle):
             if name == b"content-length":
                 return int(value)
         return None
+
+    def leave(self) -> None:
+        """The caller has left: neither is there more of the body, nor will an answer be taken."""
+        self.disconnected = True
+        self.message_event.set()
+        self.caller.left()
 
     def fail(self, fault: ServiceError) -> None:
         """End the body with an error in place of its rest; the connection ends with the answer."""

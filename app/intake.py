@@ -6,6 +6,7 @@ Knows nothing of what is sent, nor of what becomes of a request.
 
 from abc import ABC, abstractmethod
 from asyncio import AbstractEventLoop
+from collections import deque
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
@@ -35,6 +36,7 @@ class Intake(HttpToolsProtocol, ABC):
     """
 
     cycle: Cycle  # the latest request, None before the first
+    pipeline: deque[tuple[Cycle, Any]]  # type: ignore[assignment]  # we put them there
 
     def __init__(
         self,

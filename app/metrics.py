@@ -29,7 +29,7 @@ OUTCOMES = (
     "unsupported_image_format", "invalid_image", "invalid_parameter", "upload_too_slow",
     "overloaded", "not_ready", "draining", "deadline_exceeded", "client_gone", "internal",
 )  # fmt: skip
-REASONS = ("queue_full", "predicted_wait", "not_ready", "draining")
+REASONS = ("bytes_in_flight", "queue_full", "predicted_wait", "not_ready", "draining")
 SPLITS = ("error", "out_of_memory")
 PLACES = ("read", "decode", "queue", "compute", "encode")
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from uvicorn.config import Config
 from uvicorn.server import ServerState
 
+from app.caller import CALLER, Caller
 from app.connections import ConnectionLimits, Phase
 from app.cycle import Cycle
 from app.edge import REFUSED
@@ -83,8 +84,7 @@ class Protocol(Intake):
         self._sweep.discard(self)
         for cycle in (self._running, *(waiting for waiting, _ in self.pipeline)):
             if cycle is not None:
-                cycle.disconnected = True
-                cycle.message_event.set()
+                cycle.leave()
         self.pipeline.clear()
         super().connection_lost(exc)
 
@@ -103,6 +103,7 @@ class Protocol(Intake):
             keep_alive=keep_alive,
             on_response=self.on_response_complete,
         )
+        scope[CALLER] = self.cycle.caller = Caller()  # type: ignore[literal-required]
         if self._running is None:
             self._run(self.cycle)
         else:
@@ -147,7 +148,7 @@ class Protocol(Intake):
             return
         self.flow.resume_reading()
         if self.pipeline:
-            self._run(self.pipeline.pop()[0])  # type: ignore[arg-type]  # we put it there
+            self._run(self.pipeline.pop()[0])
 
     def _linger(self) -> None:
         """Send no more, and read on for a while.

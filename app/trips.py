@@ -4,10 +4,12 @@ Knows nothing of what is done to the image.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, MutableMapping
+from collections.abc import Coroutine
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, TypeVar
 
+from app.caller import Caller
 from app.errors import ClientGone
 
 Value = TypeVar("Value")
@@ -40,40 +42,42 @@ class Trip:
         return {"batch_size": self.batch_size, "stages_ms": stages}
 
 
-async def unless_gone(
-    receive: Callable[[], Awaitable[MutableMapping[str, Any]]],
-    work: Coroutine[Any, Any, Value],
-) -> Value:
-    """Do the work, but give it up as soon as the caller has left.
+async def while_wanted(deadline: float, caller: Caller, work: Coroutine[Any, Any, Value]) -> Value:
+    """Do the work, but give it up at its deadline, or as soon as the caller has left.
 
     It is done in the task that asks for it, which is cancelled if need be: a task of its own would
     cost more than what there is to do around an image.
 
     Args:
-        receive: ASGI's, after the last byte of the body: its next message is the disconnect.
+        deadline: on the clock of the loop, in seconds.
+        caller: who waits for it.
         work: what to do.
 
     Raises:
         ClientGone: the caller left first.
+        TimeoutError: the deadline came first.
     """
+    if caller.gone:
+        work.close()
+        raise ClientGone("the caller left")
     task = asyncio.current_task()
     assert task is not None  # noqa: S101  # a coroutine runs in one
     cancelled_before = task.cancelling()
-    working, left = True, False
+    reason: Exception | None = None
 
-    def leave(watching: object) -> None:
-        nonlocal left
-        if working:
-            left = task.cancel()
+    def give_up(why: Exception) -> None:
+        nonlocal reason
+        if reason is None and task.cancel():
+            reason = why
 
-    watching = asyncio.ensure_future(receive())
-    watching.add_done_callback(leave)
+    timer = asyncio.get_running_loop().call_at(deadline, give_up, TimeoutError())
+    caller.watch(partial(give_up, ClientGone("the caller left")))
     try:
         return await work
     except asyncio.CancelledError:
-        if left and task.uncancel() <= cancelled_before:
-            raise ClientGone("the caller left") from None
+        if reason is not None and task.uncancel() <= cancelled_before:
+            raise reason from None
         raise
     finally:
-        working = False
-        watching.cancel()
+        timer.cancel()
+        caller.unwatch()

@@ -4,31 +4,11 @@ import asyncio
 
 import pytest
 
+from app.caller import Caller
 from app.errors import ClientGone, InvalidImage
-from app.trips import Trip, unless_gone
+from app.trips import Trip, while_wanted
 
 pytestmark = pytest.mark.anyio
-
-
-class Connection:
-    """ASGI's receive after the body: nothing comes until the caller leaves."""
-
-    def __init__(self) -> None:
-        self.gone = asyncio.Event()
-        self.watchers = 0
-
-    async def unwatched(self) -> None:
-        """Let the loop have its turns until nobody watches."""
-        while self.watchers:  # noqa: ASYNC110  # nothing tells when
-            await asyncio.sleep(0)
-
-    async def receive(self) -> dict[str, str]:
-        self.watchers += 1
-        try:
-            await self.gone.wait()
-        finally:
-            self.watchers -= 1
-        return {"type": "http.disconnect"}
 
 
 class Work:
@@ -69,88 +49,94 @@ def test_a_trip_begins_at_the_decoder_with_stages_of_its_own():
     assert second.server_timing() == 'batch;desc="0"'
 
 
-async def test_work_is_answered_while_the_caller_stays():
-    connection, work = Connection(), Work()
+@pytest.fixture
+def caller():
+    caller = Caller()
+    yield caller
+    caller.left()  # whoever watched still would now cancel a test
+
+
+def wanted(work, caller, within_s=30.0):
+    deadline = asyncio.get_running_loop().time() + within_s
+    return asyncio.create_task(while_wanted(deadline, caller, work))
+
+
+async def test_work_is_answered_while_the_caller_stays(caller):
+    work = Work()
     work.gate.set()
-    assert await unless_gone(connection.receive, work()) == "answer"
-    await connection.unwatched()
+    assert await wanted(work(), caller) == "answer"
 
 
-async def test_work_that_fails_fails_for_its_caller():
-    connection = Connection()
+async def test_work_that_fails_fails_for_its_caller(caller):
     with pytest.raises(InvalidImage, match="no picture"):
-        await unless_gone(connection.receive, fail())
-    await connection.unwatched()
+        await wanted(fail(), caller)
 
 
-async def test_work_is_given_up_when_the_caller_leaves():
-    connection, work = Connection(), Work()
-    answering = asyncio.create_task(unless_gone(connection.receive, work()))
+async def test_work_is_given_up_when_the_caller_leaves(caller):
+    work = Work()
+    answering = wanted(work(), caller)
     await work.begun.wait()
-    connection.gone.set()
+    caller.left()
     with pytest.raises(ClientGone):
         await answering
     assert work.ending == "cancelled"
 
 
-async def test_a_caller_that_had_left_before_gets_no_work_done():
-    connection, work = Connection(), Work()
-    connection.gone.set()
+async def test_for_a_caller_that_had_left_before_no_work_is_begun(caller):
+    work = Work()
+    caller.left()
     with pytest.raises(ClientGone):
-        await unless_gone(connection.receive, work())
-    assert work.ending == "cancelled"
+        await wanted(work(), caller)
+    assert not work.begun.is_set()
 
 
-async def test_an_answer_that_is_ready_when_the_caller_leaves_is_an_answer():
-    connection, work = Connection(), Work()
-    answering = asyncio.create_task(unless_gone(connection.receive, work()))
-    await work.begun.wait()
-    work.gate.set()
-    connection.gone.set()
-    assert await answering == "answer"
-
-
-async def test_whoever_gives_up_the_whole_leaves_nothing_behind():
-    connection, work = Connection(), Work()
-    answering = asyncio.create_task(unless_gone(connection.receive, work()))
+async def test_whoever_gives_up_the_whole_leaves_nothing_behind(caller):
+    work = Work()
+    answering = wanted(work(), caller)
     await work.begun.wait()
     answering.cancel()
     with pytest.raises(asyncio.CancelledError):
         await answering
     assert work.ending == "cancelled"
-    await connection.unwatched()
 
 
-async def test_a_caller_that_leaves_once_the_answer_is_there_does_not_cancel_what_follows():
-    connection, work = Connection(), Work()
+async def test_a_caller_that_leaves_once_the_answer_is_there_does_not_cancel_what_follows(caller):
+    work = Work()
     work.gate.set()
-    answer = await unless_gone(connection.receive, work())
-    connection.gone.set()
-    await connection.unwatched()
-    for _ in range(3):  # what watched has ended, and tells so a turn later
-        await asyncio.sleep(0)
-    assert answer == "answer"
+
+    async def and_more() -> str:
+        deadline = asyncio.get_running_loop().time() + 0.01
+        answer = await while_wanted(deadline, caller, work())
+        caller.left()
+        await asyncio.sleep(0.02)  # the deadline passes, too
+        return answer
+
+    assert await asyncio.create_task(and_more()) == "answer"
 
 
-@pytest.mark.parametrize("turns", [0, 1, 2])  # of the loop, from the one to the other
-async def test_who_is_cancelled_and_left_at_once_stays_cancelled(turns):
-    connection, work = Connection(), Work()
-    answering = asyncio.create_task(unless_gone(connection.receive, work()))
+@pytest.mark.parametrize("cancelled_first", [True, False])
+async def test_who_is_cancelled_and_left_at_once_stays_cancelled(caller, cancelled_first):
+    work = Work()
+    answering = wanted(work(), caller)
     await work.begun.wait()
-    connection.gone.set()
-    for _ in range(turns):
-        await asyncio.sleep(0)
-    answering.cancel()
+    ways = [answering.cancel, caller.left]
+    for way in ways if cancelled_first else reversed(ways):
+        way()
     with pytest.raises(asyncio.CancelledError):
         await answering
     assert work.ending == "cancelled"
-    await connection.unwatched()
 
 
-async def test_a_deadline_around_it_cancels_the_work():
-    connection, work = Connection(), Work()
+async def test_work_is_given_up_at_its_deadline(caller):
+    work = Work()
+    with pytest.raises(TimeoutError):
+        await wanted(work(), caller, within_s=0.01)
+    assert work.ending == "cancelled"
+
+
+async def test_a_deadline_around_it_cancels_the_work(caller):
+    work = Work()
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.01):
-            await unless_gone(connection.receive, work())
+            await while_wanted(asyncio.get_running_loop().time() + 30, caller, work())
     assert work.ending == "cancelled"
-    await connection.unwatched()
