@@ -112,11 +112,17 @@ class Deployment:
         """Why only a restart can help, or None."""
         if self.device.lost is not None:
             return f"{self.device.wide.name} has failed: {self.device.lost}"
-        if not self.batcher.alive:
-            return f"the queue of {self.name} has stopped"
         for lane in self.device.lanes:
             if not lane.alive:
                 return f"the thread of {lane.name} has ended"
+        return self.reason_stuck
+
+    @property
+    def reason_stuck(self) -> str | None:
+        """Why the process must be ended from without, or None; of all else it ends by itself."""
+        if not self.batcher.alive:
+            return f"the queue of {self.name} has stopped"
+        for lane in self.device.lanes:
             if lane.stuck:
                 return f"the thread of {lane.name} is stuck"
         return None

@@ -46,20 +46,16 @@ async def beating(
 async def beat(
     replica: Replica, deployments: Collection[Deployment], shutdown: Shutdown, metrics: Metrics
 ) -> None:
-    """Say how the replica is, again and again: a loop that cannot is stuck.
-
-    One that has found by itself that it cannot go on answers what is in flight, and ends; it need
-    not be ended.
-    """
+    """Say how the replica is, again and again: a loop that cannot is stuck."""
     while True:
         reasons = [shutdown.reason_unready, *(d.reason_unready for d in deployments)]
         unready = [reason for reason in reasons if reason is not None]
-        broken = [d.reason_dead for d in deployments if d.reason_dead and not shutdown.broken]
+        stuck = [d.reason_stuck for d in deployments if d.reason_stuck and not shutdown.broken]
         metrics.ready.set(not unready)
         metrics.draining.set(shutdown.begun)
         for deployment in deployments:
             deployment.refresh()
-        replica.table.beat(replica.index, time.monotonic(), _joined(unready), _joined(broken))
+        replica.table.beat(replica.index, time.monotonic(), _joined(unready), _joined(stuck))
         await asyncio.sleep(BEAT_S)
 
 

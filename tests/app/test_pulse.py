@@ -81,6 +81,18 @@ async def test_a_broken_replica_says_so(serve_first, table):
         assert "has stopped" in table.standing(0, time.monotonic()).state
 
 
+async def test_a_replica_with_a_dead_lane_ends_by_itself(serve_first, table):
+    async with serve_first() as running:
+        await until(lambda: table.standing(0, time.monotonic()).ready)
+        lane = running.state["deployments"]["classify"].device.wide
+        lane.close()
+        await asyncio.to_thread(lane._thread.join, 30)
+        await until(lambda: not table.standing(0, time.monotonic()).ready)
+        standing = table.standing(0, time.monotonic())
+        assert "has ended" in standing.state
+        assert standing.stuck is None  # or the parent would end it before it has answered
+
+
 async def test_one_that_loads_tells_of_the_other_that_is_ready(serve_first, table):
     async with serve_first(close_load) as running:
         assert (await asked(running, "/livez"))[0] == 200
