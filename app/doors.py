@@ -15,7 +15,7 @@ from contextlib import suppress
 logger = logging.getLogger(__name__)
 
 BACKLOG = 2048  # connections that may wait in a socket
-YIELD_S = 0.002  # for another to wake up in; none comes if all are busy
+YIELD_S = 0.006  # for another to wake up in, who may wait 5 ms for the interpreter at work
 PAUSE_S = 1.0  # when the system has no more connections to give
 HANDSHAKE_S = 0.1  # to finish what a caller has begun when no more may begin
 

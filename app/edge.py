@@ -70,6 +70,8 @@ class Edge:
         seconds = time.monotonic() - exchange.began
         route, method, status = exchange.route, exchange.method, exchange.status
         self._metrics.count_request(route, method, status, seconds)
+        if not logger.isEnabledFor(logging.INFO):
+            return
         milliseconds = round(seconds * 1000, 1)
         about = {
             "request_id": exchange.request_id,
@@ -88,7 +90,6 @@ class Exchange:
 
     def __init__(self, scope: Scope, send: Send) -> None:
         self.began = time.monotonic()
-        self.path = quote(scope["path"])  # a decoded one could forge log lines
         self.status = ClientGone.status  # until an answer starts
         self.request_id = request_id(scope)
         self._state = scope.setdefault("state", {})
@@ -97,6 +98,11 @@ class Exchange:
         self._scope = scope
         self._send = send
         self._started = False
+
+    @property
+    def path(self) -> str:
+        """The path in ASCII: a decoded one could forge log lines."""
+        return quote(self._scope["path"])
 
     @property
     def route(self) -> str:

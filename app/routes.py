@@ -4,7 +4,7 @@ Knows nothing of batches or devices; a deployment does the work.
 """
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import partial
 from typing import cast, get_args
 
@@ -46,10 +46,17 @@ DEFAULT_TOP_K = 5
 async def classify(request: Request) -> Response:
     """The labels of an image, best first, or its embedding."""
     parameters.accept(accepted(request), JSON)
-    query = parameters.known(request.query_params.multi_items(), ["top_k", "output"])
+    query = _query(request, ["top_k", "output"])
     output = parameters.choice("output", query.get("output", "labels"), ["labels", "embedding"])
     ask = _embedding if output == "embedding" else partial(_labels, query)
     return await answer(request, "classify", ask)
+
+
+def _query(request: Request, names: Collection[str]) -> Query:
+    """The query parameters; most requests have none."""
+    if not request.scope["query_string"]:
+        return {}
+    return parameters.known(request.query_params.multi_items(), names)
 
 
 def _labels(query: Query, deployment: Deployment) -> Question:
@@ -82,7 +89,7 @@ def _top_k(deployment: Deployment, query: Query) -> int:
 async def explain(request: Request) -> Response:
     """What the classifier's best label hangs on: a picture over the image, or the numbers."""
     media_type = parameters.accept(accepted(request), PNG, JSON)
-    query = parameters.known(request.query_params.multi_items(), ["top_k", "method"])
+    query = _query(request, ["top_k", "method"])
     known = get_args(Method)
     method = parameters.choice("method", query.get("method", known[0]), known)
     return await answer(
@@ -113,7 +120,7 @@ def _relevance(query: Query, method: Method, media_type: str, deployment: Deploy
 async def segment(request: Request) -> Response:
     """The mask of an image: a PNG of its size, or JSON."""
     media_type = parameters.accept(accepted(request), PNG, JSON)
-    query = parameters.known(request.query_params.multi_items(), ["render"])
+    query = _query(request, ["render"])
     how = parameters.choice("render", query.get("render", "mask"), masks.RENDERS)
     return await answer(request, "segment", partial(_mask, how, media_type))
 
