@@ -6,25 +6,25 @@ Knows nothing of HTTP; it takes image bytes and gives what the engine made of th
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import Executor
 from functools import partial
 from typing import Literal
 
 from app.admission import Ticket
 from app.batcher import Batcher
-from app.costs import Costs, Table
 from app.device import Device
 from app.errors import NotReady, Overloaded
 from app.images import Photo
 from app.isolation import Cause
 from app.jobs import Job, Question
-from app.lanes import Lane
+from app.lanes import Lane, reason_ended, reason_stuck
 from app.metrics import Metrics
 from app.runner import Runner, lost
 from app.schemas import Task
 from app.seam import EngineSeam, ModelInfo
 from app.trips import Trip
+from app.warm_up import measure
 
 logger = logging.getLogger(__name__)
 
@@ -112,20 +112,14 @@ class Deployment:
         """Why only a restart can help, or None."""
         if self.device.lost is not None:
             return f"{self.device.wide.name} has failed: {self.device.lost}"
-        for lane in self.device.lanes:
-            if not lane.alive:
-                return f"the thread of {lane.name} has ended"
-        return self.reason_stuck
+        return reason_ended(self.device.lanes) or self.reason_stuck
 
     @property
     def reason_stuck(self) -> str | None:
         """Why the process must be ended from without, or None; of all else it ends by itself."""
         if not self.batcher.alive:
             return f"the queue of {self.name} has stopped"
-        for lane in self.device.lanes:
-            if lane.stuck:
-                return f"the thread of {lane.name} is stuck"
-        return None
+        return reason_stuck(self.device.lanes)
 
     @property
     def cores_are_the_device(self) -> bool:
@@ -143,7 +137,9 @@ class Deployment:
             info = await self.device.wide.run(self._engine.load, watched=False)
             loaded = time.monotonic()
             self.status = "warming_up"
-            costs = await self._warm_up(info)
+            costs = await measure(
+                self._engine, self.device, info, self._max_batch_size, self._warm_up_s
+            )
         except BaseException:
             self.status = "failed"
             raise
@@ -158,18 +154,6 @@ class Deployment:
         logger.info(
             "%s is warm on %s after %.1f s", self.name, info.device, time.monotonic() - began
         )
-
-    async def _warm_up(self, info: ModelInfo) -> Costs:
-        """Measure the wide lane, then the narrow ones: all at once, as they will be at work.
-
-        A runtime with threads of its own has no use for narrow lanes.
-        """
-        narrow = self.device.narrow if info.runtime == "torch" else ()
-        budget_s = self._warm_up_s / (2 if narrow else 1)
-        work = partial(self._engine.warm_up, self._max_batch_size, budget_s)
-        wide = await self.device.wide.run(work, watched=False)
-        tables = await asyncio.gather(*(lane.run(work, watched=False) for lane in narrow))
-        return Costs(wide, slowest_of(tables), max(1, len(narrow)))
 
     def open(self) -> None:
         """Take work from now on."""
@@ -261,9 +245,3 @@ class Deployment:
         metrics = self._metrics
         metrics.of(metrics.batch_size, self.name).observe(size)
         metrics.of(metrics.batch_duration, self.name).observe(seconds)
-
-
-def slowest_of(tables: Sequence[Table]) -> Table:
-    """What a batch takes on the slowest lane, of the sizes that all of them measured."""
-    common = set.intersection(*map(set, tables)) if tables else set()
-    return {size: max(table[size] for table in tables) for size in sorted(common)}

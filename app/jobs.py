@@ -78,7 +78,8 @@ class Job:
     def encode(self) -> None:
         """Make the body of the answer."""
         self.body = self._stage("encode", lambda: self._question.encode(self.photo, self.output))
-        self.photo = replace(self.photo, rgb=None)
+        if self.photo.rgb is not None:
+            self.photo = replace(self.photo, rgb=None)
         release_after(self.photo.width * self.photo.height)
 
     def _stage(self, name: str, work: Callable[[], Value]) -> Value:

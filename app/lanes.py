@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import partial
 from queue import Empty, SimpleQueue
@@ -175,3 +175,15 @@ def _carried(error: BaseException) -> Exception:
     carrier = RuntimeError(f"the work ended in {type(error).__name__}")
     carrier.__cause__ = error
     return carrier
+
+
+def reason_ended(lanes: Iterable[Lane]) -> str | None:
+    """Which thread runs no more, or None."""
+    ended = (f"the thread of {lane.name} has ended" for lane in lanes if not lane.alive)
+    return next(ended, None)
+
+
+def reason_stuck(lanes: Iterable[Lane]) -> str | None:
+    """Which thread is stuck, or None."""
+    stuck = (f"the thread of {lane.name} is stuck" for lane in lanes if lane.stuck)
+    return next(stuck, None)

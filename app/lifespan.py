@@ -16,7 +16,7 @@ from app.answering import Limits
 from app.background import background
 from app.deployment import Deployment
 from app.device import Device
-from app.lanes import Lane
+from app.lanes import Lane, reason_ended
 from app.metrics import Metrics
 from app.schemas import Task
 from app.seam import DeviceLost, EngineSeam
@@ -137,9 +137,6 @@ async def measure_lag(metrics: Metrics) -> None:
 
 async def watch(device: Device[Lane], on_fatal: OnFatal) -> None:
     """See whether every lane's thread lives; one that has ended cannot be had back."""
-    while all(lane.alive for lane in device.lanes):  # noqa: ASYNC110  # a thread has no event
+    while (reason := reason_ended(device.lanes)) is None:  # noqa: ASYNC110  # it has no event
         await asyncio.sleep(WATCH_S)
-    for lane in device.lanes:
-        if not lane.alive:
-            on_fatal(DeviceLost(f"the thread of {lane.name} has ended"))
-            return
+    on_fatal(DeviceLost(reason))

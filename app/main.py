@@ -14,7 +14,7 @@ from app import assembly
 from app.answering import Limits
 from app.budget import Budget
 from app.engine import Engine
-from app.images import decode
+from app.images import Photo, decode
 from app.lifespan import Plan, running
 from app.metrics import Metrics
 from app.placement import model_name, resolve_device
@@ -71,38 +71,9 @@ def create_app(
     Raises:
         ValueError: the settings ask for a device that is not there, or for no model.
     """
-    device = resolve_device(settings.device)
-    sources = model_sources(settings)
-    if not sources:
-        raise ValueError("there is no model to serve: classifier and segmenter are both none")
-    names = model_names(sources)
+    names = model_names(model_sources(settings))
     metrics = series(names.values(), replica)
-
-    plan = Plan(
-        device=device,
-        engines={
-            task: (names[task], partial(engine_factory, source, **options(settings, task, device)))
-            for task, source in sources.items()
-        },
-        queue={
-            "max_batch_size": settings.max_batch_size,
-            "max_queue_size": settings.max_queue_size,
-            "max_queue_delay_s": settings.max_queue_delay_ms / 1000,
-            "decode": partial(
-                decode,
-                formats=frozenset(listed(settings.image_formats.upper())),
-                max_pixels=settings.max_image_pixels,
-                scaled=settings.jpeg_decode == "scaled",
-                hold=Budget(settings.max_decoded_pixels).hold,
-            ),
-        },
-        limits=Limits(
-            settings.max_body_bytes,
-            settings.request_timeout_s,
-            Quota(settings.max_body_bytes_in_flight),
-        ),
-    )
-
+    plan = plan_of(settings, names, engine_factory)
     leaving = shutdown or Shutdown(settings.lame_duck_s, settings.drain_timeout_s)
 
     def fail(error: Exception) -> None:
@@ -124,6 +95,47 @@ def create_app(
         keys=settings.keys,
         cors_origins=listed(settings.cors_origins),
         with_ops=serve_ops is None,
+    )
+
+
+def plan_of(settings: Settings, names: Mapping[Task, str], engine_factory: EngineFactory) -> Plan:
+    """What shall run by the settings.
+
+    Raises:
+        ValueError: the settings ask for a device that is not there, or for no model.
+    """
+    device = resolve_device(settings.device)
+    sources = model_sources(settings)
+    if not sources:
+        raise ValueError("there is no model to serve: classifier and segmenter are both none")
+    return Plan(
+        device=device,
+        engines={
+            task: (names[task], partial(engine_factory, source, **options(settings, task, device)))
+            for task, source in sources.items()
+        },
+        queue={
+            "max_batch_size": settings.max_batch_size,
+            "max_queue_size": settings.max_queue_size,
+            "max_queue_delay_s": settings.max_queue_delay_ms / 1000,
+            "decode": decoder_of(settings),
+        },
+        limits=Limits(
+            settings.max_body_bytes,
+            settings.request_timeout_s,
+            Quota(settings.max_body_bytes_in_flight),
+        ),
+    )
+
+
+def decoder_of(settings: Settings) -> Callable[..., Photo]:
+    """How images are decoded: `app.images.decode`, within the limits of the settings."""
+    return partial(
+        decode,
+        formats=frozenset(listed(settings.image_formats.upper())),
+        max_pixels=settings.max_image_pixels,
+        scaled=settings.jpeg_decode == "scaled",
+        hold=Budget(settings.max_decoded_pixels).hold,
     )
 
 

@@ -1,10 +1,6 @@
-"""One model put to service: what its warm-up decides, and the work on an image, either way."""
+"""What a warm-up on several lanes decides."""
 
-import pytest
-
-from app.deployment import slowest_of
-
-pytestmark = pytest.mark.anyio
+from app.warm_up import slowest_of
 
 
 def test_lanes_that_work_at_once_are_taken_to_be_as_slow_as_the_slowest():
