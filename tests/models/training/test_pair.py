@@ -67,12 +67,15 @@ def test_interrupt_ends_both_runs_and_leaves_nothing(tmp_path):
     process = subprocess.Popen(
         [sys.executable, script, out], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
     )
-    shown = b""
-    while b"segment: training" not in shown or b"classify: training" not in shown:
-        shown += (part := process.stdout.read1())
-        assert part, "it ended before both runs were training"
-    process.send_signal(signal.SIGINT)
-    process.communicate(timeout=60)
+    try:
+        shown = b""
+        while b"segment: training" not in shown or b"classify: training" not in shown:
+            shown += (part := process.stdout.read1())
+            assert part, "it ended before both runs were training"
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=60)
+    finally:
+        process.kill()  # the runs end when there is nobody to report to
     assert process.returncode != 0
     assert not out.exists() or list(out.iterdir()) == []
 
