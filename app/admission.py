@@ -15,7 +15,8 @@ from app.errors import DeadlineExceeded, Overloaded
 
 MARGIN = 1.1  # of a predicted wait: what is admitted shall be answered
 MOST_MARGIN = 2.0
-MISSED, KEPT = 0.02, 0.001  # of what is above it: a deadline missed raises it, one kept lowers it
+MISSED = 0.02  # of the margin: what a missed deadline adds to it
+KEPT = 0.001  # of what was added: what a kept one takes away again
 LEAST_RETRY_S = 0.05
 JITTER = 1.5  # at most: those who were refused together shall not come back together
 
@@ -156,9 +157,7 @@ class Admission:
         """Whether one more with such a deadline makes a later one late, who is not late anyway."""
         place = bisect_right(self.queued, deadline, key=by_deadline)
         each = self.margin * self.seconds_per_item
-        ends = (
-            now + each * (self.running + place) + self.margin * self.batch_s
-        )  # without the new one
+        ends = now + self.margin * self.predicted_wait(deadline)  # of the next, without the new one
         for ticket in self.queued[place:]:
             if ends <= ticket.deadline < ends + each:
                 return True

@@ -63,20 +63,20 @@ async def while_wanted(deadline: float, caller: Caller, work: Coroutine[Any, Any
     task = asyncio.current_task()
     assert task is not None  # noqa: S101  # a coroutine runs in one
     cancelled_before = task.cancelling()
-    reason: Exception | None = None
+    reason: type[Exception] | None = None
 
-    def give_up(why: Exception) -> None:
+    def give_up(why: type[Exception]) -> None:
         nonlocal reason
         if reason is None and task.cancel():
             reason = why
 
-    timer = asyncio.get_running_loop().call_at(deadline, give_up, TimeoutError())
-    caller.watch(partial(give_up, ClientGone("the caller left")))
+    timer = asyncio.get_running_loop().call_at(deadline, give_up, TimeoutError)
+    caller.watch(partial(give_up, ClientGone))
     try:
         return await work
     except asyncio.CancelledError:
         if reason is not None and task.uncancel() <= cancelled_before:
-            raise reason from None
+            raise reason("nobody waits for the answer any more") from None
         raise
     finally:
         timer.cancel()

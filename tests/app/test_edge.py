@@ -83,6 +83,18 @@ async def test_a_requests_line_tells_its_route_status_stages_and_batch(serve, pi
     assert not hasattr(other, "stages_ms")
 
 
+async def test_the_line_of_a_probe_tells_why_it_is_not_200(serve, caplog):
+    caplog.set_level(logging.INFO, "app.access")
+    async with serve(lambda engine: engine.load_gate.clear(), ready=False) as running:
+        answer = await running.client.get("/readyz", headers={"X-Request-Id": "early"})
+        for engine in running.engines.values():
+            engine.load_gate.set()
+        await running.until_ready()
+    line = line_of(caplog, "early")
+    assert line.status == 503
+    assert line.cause == "; ".join(answer.json()["reasons"]) != ""
+
+
 async def test_the_cause_of_a_refusal_is_in_its_line(serve, picture, caplog):
     caplog.set_level(logging.INFO, "app.access")
     async with serve(ready=False, prepare=lambda engine: engine.load_gate.clear()) as running:

@@ -288,6 +288,9 @@ def test_more_bytes_than_may_be_in_flight_are_refused_and_given_back(service):
         assert b'"overloaded"' in told
         assert b"\r\nRetry-After: " in told or b"\r\nretry-after: " in told
         assert Answers(first).refusal() == (408, "upload_too_slow")
+    with httpx.Client(base_url=service.url) as client:
+        labels = '{model="shapes-vit",reason="bytes_in_flight"}'
+        assert series(client, "rejections_total", labels) >= 1
     assert exchange(service, head("Content-Length: 4000000")) == (408, "upload_too_slow")
 
 
