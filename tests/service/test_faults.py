@@ -239,7 +239,8 @@ async def test_who_leaves_the_queue_costs_the_device_nothing(faulty):
             await service.until("queue_depth", 0)
             release()
         assert await service.series("batch_size_sum") == 1
-        assert await service.series("cancelled_total", where="queue") == 100
+        places = ("decode", "queue")  # image threads may still have had some of them
+        assert sum([await service.series("cancelled_total", where=one) for one in places]) == 100
 
 
 async def test_five_hundred_who_leave_at_random_moments_leave_nothing_behind(faulty):
