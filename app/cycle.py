@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from app.caller import Caller
+from app.envelope import Envelope
 from app.errors import ServiceError
 
 if TYPE_CHECKING:
@@ -67,6 +68,8 @@ class Cycle(RequestResponseCycle):
 
     def send(self, message: "ASGISendEvent") -> Coroutine[Any, Any, None]:
         """ASGI's; an answer before the end of the body settles what becomes of the connection."""
+        if message["type"] == "http.response.start" and self.scope["method"] != "HEAD":
+            self.transport = Envelope(self.transport)  # type: ignore[assignment]  # all that is asked
         if self.more_body and not self.response_complete:
             self._send_early(message)
         return super().send(message)
