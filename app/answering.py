@@ -5,9 +5,10 @@ Knows nothing of what is asked; a route says what work to do.
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, MutableMapping
 from concurrent.futures import Executor
 from dataclasses import dataclass
+from typing import Any
 
 from fastapi import Request, Response
 from starlette.requests import ClientDisconnect
@@ -17,6 +18,7 @@ from app.bodies import read_image
 from app.caller import caller_of
 from app.deployment import Deployment
 from app.errors import ClientGone, DeadlineExceeded, ModelNotLoaded, Overloaded, ServiceError
+from app.headers import Headers
 from app.jobs import Question
 from app.metrics import Metrics
 from app.quota import Quota, Share
@@ -26,6 +28,7 @@ from app.trips import Trip, while_wanted
 
 Deployments = Mapping[Task, Deployment]
 Ask = Callable[[Deployment], Question]
+State = MutableMapping[str, Any]  # what the lifespan gave, and what becomes of this request
 
 
 @dataclass(frozen=True)
@@ -37,54 +40,54 @@ class Limits:
     quota: Quota
 
 
-def accepted(request: Request) -> str:
-    """All `Accept` lines of a request as the one that they mean."""
-    return ", ".join(request.headers.getlist("accept"))
-
-
-async def answer(request: Request, task: Task, ask: Ask) -> Response:
+async def answer(request: Request, headers: Headers, task: Task, ask: Ask) -> Response:
     """Read the image of a request, answer the question before the deadline, and count it.
 
     Args:
         request: whose body has the image.
+        headers: of the request.
         task: which model is asked.
         ask: makes the question; it may need to know the model.
     """
-    deployments: Deployments = request.state.deployments
+    state: State = request.scope["state"]
+    deployments: Deployments = state["deployments"]
     deployment = deployments.get(task)
     if deployment is None:
         raise ModelNotLoaded(f"this service has no model to {task}")
-    metrics: Metrics = request.state.metrics
-    limits: Limits = request.state.limits
+    metrics: Metrics = state["metrics"]
+    limits: Limits = state["limits"]
     outcome = "internal"
     try:
         with limits.quota.share() as share:
-            response = await _travel(request, deployment, ask, share)
+            response = await _travel(request, headers, deployment, ask, share)
         outcome = "ok"
     except ServiceError as error:
         outcome = error.code
         raise
     except asyncio.CancelledError:  # the server cannot wait for it; the edge says so
-        shutdown: Shutdown = request.state.shutdown
+        shutdown: Shutdown = state["shutdown"]
         outcome = shutdown.refusal.code if shutdown.refusal else outcome
         raise
     finally:
-        metrics.of(metrics.images, deployment.name, outcome).inc()
+        metrics.tally.note(1, metrics.images, deployment.name, outcome)
     return response
 
 
-async def _travel(request: Request, deployment: Deployment, ask: Ask, share: Share) -> Response:
-    limits: Limits = request.state.limits
-    metrics: Metrics = request.state.metrics
-    timeout_s = parameters.timeout_s(request.headers, limits.request_timeout_s)
-    _refuse_leaving(request, deployment)
+async def _travel(
+    request: Request, headers: Headers, deployment: Deployment, ask: Ask, share: Share
+) -> Response:
+    state: State = request.scope["state"]
+    limits: Limits = state["limits"]
+    metrics: Metrics = state["metrics"]
+    timeout_s = parameters.timeout_s(headers, limits.request_timeout_s)
+    _refuse_leaving(state, deployment)
     deployment.refuse_unready()  # before the upload, as all that can be refused by then
     question = ask(deployment)
     began = time.monotonic()
-    data = await _read(request, deployment, share)
+    data = await _read(request, headers, deployment, share)
     stages = {"read": time.monotonic() - began}
     trip = Trip(asyncio.get_running_loop().time() + timeout_s, stages)
-    request.scope["state"]["trip"] = trip  # for the line in the log, whatever becomes of it
+    state["trip"] = trip  # for the line in the log, whatever becomes of it
     try:
         caller = caller_of(request.scope, request.receive)
         work = deployment.answer(data, trip, question)
@@ -96,26 +99,27 @@ async def _travel(request: Request, deployment: Deployment, ask: Ask, share: Sha
         metrics.cancelled.labels(deployment.name, trip.place).inc()
         raise
     metrics.observe_stages(deployment.name, trip.stages)
-    headers = {"Server-Timing": trip.server_timing()}
-    return Response(body, headers=headers, media_type=question.media_type)
+    timing = {"Server-Timing": trip.server_timing()}
+    return Response(body, headers=timing, media_type=question.media_type)
 
 
-def _refuse_leaving(request: Request, deployment: Deployment) -> None:
-    shutdown: Shutdown = request.state.shutdown
+def _refuse_leaving(state: State, deployment: Deployment) -> None:
+    shutdown: Shutdown = state["shutdown"]
     refusal = shutdown.refusal
     if refusal is not None:
-        metrics: Metrics = request.state.metrics
+        metrics: Metrics = state["metrics"]
         metrics.rejections.labels(deployment.name, refusal.code).inc()
         raise refusal
 
 
-async def _read(request: Request, deployment: Deployment, share: Share) -> bytes:
-    limits: Limits = request.state.limits
-    metrics: Metrics = request.state.metrics
-    pool: Executor = request.state.pool
+async def _read(request: Request, headers: Headers, deployment: Deployment, share: Share) -> bytes:
+    state: State = request.scope["state"]
+    limits: Limits = state["limits"]
+    metrics: Metrics = state["metrics"]
+    pool: Executor = state["pool"]
     try:
         return await read_image(
-            request.headers,
+            headers,
             request.stream(),
             max_bytes=limits.max_body_bytes,
             hold=share.grow,

@@ -206,7 +206,7 @@ class Deployment:
             trip.stages["queue"] = ticket.queue_seconds
             trip.batch_size = ticket.batch_size
         metrics, pixels = self._metrics, job.photo.width * job.photo.height
-        metrics.of(metrics.image_pixels, self.name).observe(pixels)
+        metrics.tally.note(pixels, metrics.image_pixels, self.name)
         if whole:
             self.batcher.sizing.spent_beside(trip.stages["decode"] + trip.stages["encode"])
         else:
@@ -243,5 +243,5 @@ class Deployment:
 
     def _count_batch(self, size: int, seconds: float) -> None:
         metrics = self._metrics
-        metrics.of(metrics.batch_size, self.name).observe(size)
-        metrics.of(metrics.batch_duration, self.name).observe(seconds)
+        metrics.tally.note(size, metrics.batch_size, self.name)
+        metrics.tally.note(seconds, metrics.batch_duration, self.name)

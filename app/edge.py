@@ -51,7 +51,7 @@ class Edge:
             await self._app(scope, receive, send)
             return
         exchange = Exchange(scope, send)
-        self._metrics.http_requests_in_flight.inc()
+        self._metrics.requests_in_flight += 1
         try:
             if REFUSED in scope:
                 raise scope[REFUSED]
@@ -63,7 +63,7 @@ class Edge:
         except Exception as error:  # noqa: BLE001  # every one has an answer
             await exchange.fail(error)
         finally:
-            self._metrics.http_requests_in_flight.dec()
+            self._metrics.requests_in_flight -= 1
             self._count(exchange)
 
     def _count(self, exchange: "Exchange") -> None:

@@ -127,11 +127,14 @@ async def start(deployments: Collection[Deployment], shutdown: Shutdown, on_fata
 
 
 async def measure_lag(metrics: Metrics) -> None:
-    """Observe how late the loop wakes a timer, for as long as it runs."""
+    """Observe how late the loop wakes a timer, for as long as it runs, and publish the series."""
     loop = asyncio.get_running_loop()
     while True:
         due = loop.time() + LAG_INTERVAL_S
-        await asyncio.sleep(LAG_INTERVAL_S)
+        try:
+            await asyncio.sleep(LAG_INTERVAL_S)
+        finally:
+            metrics.publish()
         metrics.event_loop_lag.observe(max(0.0, loop.time() - due))
 
 

@@ -6,7 +6,7 @@ Knows nothing of who measures; label values are a bounded set and start at 0.
 from collections.abc import Iterable, Mapping
 from importlib.metadata import version
 from platform import python_version
-from typing import Any, Literal, TypeVar
+from typing import Literal
 
 from prometheus_client import (
     CollectorRegistry,
@@ -16,6 +16,8 @@ from prometheus_client import (
     ProcessCollector,
     generate_latest,
 )
+
+from app.tally import Tally
 
 LATENCIES = (
     0.0005, 0.00075, 0.001, 0.0015, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.05,
@@ -34,7 +36,6 @@ SPLITS = ("error", "out_of_memory")
 PLACES = ("read", "decode", "queue", "compute", "encode")
 
 OfAll = Literal["livesum", "livemax"]
-Series = TypeVar("Series", Counter, Gauge, Histogram)
 
 
 class Metrics:
@@ -42,11 +43,16 @@ class Metrics:
 
     Args:
         models: the names of the models that the app will serve; their series start at 0.
+
+    Attributes:
+        tally: where everything is noted that is counted for every image or batch.
+        requests_in_flight: how many requests are being answered.
     """
 
     def __init__(self, models: Iterable[str] = ()) -> None:
         self.registry = CollectorRegistry()
-        self._labelled: dict[tuple[Any, ...], Any] = {}
+        self.tally = Tally()
+        self.requests_in_flight = 0
         ProcessCollector(registry=self.registry)
         self._http()
         self._images()
@@ -59,27 +65,25 @@ class Metrics:
         for route in routes:
             self.http_request_duration.labels(route)
 
+    def publish(self) -> None:
+        """Show what was noted so far; to be called again and again, for others may read it."""
+        self.tally.add_up()
+        self.http_requests_in_flight.set(self.requests_in_flight)
+
     def exposition(self) -> bytes:
         """Everything, in Prometheus' text format."""
+        self.publish()
         return generate_latest(self.registry)
-
-    def of(self, series: Series, *values: str) -> Series:
-        """The series with these values of its labels: looking them up costs more than counting."""
-        key = (series, *values)
-        found: Series | None = self._labelled.get(key)
-        if found is None:
-            found = self._labelled[key] = series.labels(*values)
-        return found
 
     def observe_stages(self, model: str, stages: Mapping[str, float]) -> None:
         """Count the seconds that one image spent in each stage."""
         for stage, seconds in stages.items():
-            self.of(self.stage_duration, model, stage).observe(seconds)
+            self.tally.note(seconds, self.stage_duration, model, stage)
 
     def count_request(self, route: str, method: str, status: int, seconds: float) -> None:
         """Count one answer."""
-        self.of(self.http_requests, route, method, str(status)).inc()
-        self.of(self.http_request_duration, route).observe(seconds)
+        self.tally.note(1, self.http_requests, route, method, str(status))
+        self.tally.note(seconds, self.http_request_duration, route)
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
         return Counter(f"patchserve_{name}", text, labels, registry=self.registry)

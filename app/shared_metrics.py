@@ -34,6 +34,7 @@ class SharedMetrics(Metrics):
 
     def exposition(self) -> bytes:
         """Everything of all replicas, in Prometheus' text format."""
+        self.publish()
         return generate_latest(self._all)
 
 

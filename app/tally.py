@@ -1,0 +1,55 @@
+"""Owns what was counted and is not shown yet: noted at once for little, added up when it is read.
+
+Knows nothing of which series there are.
+"""
+
+from bisect import bisect_left
+from collections import Counter as Counts
+from collections.abc import Sequence
+from threading import Lock
+from typing import Any
+
+from prometheus_client import Counter, Histogram
+
+Series = Counter | Histogram
+
+
+class Tally:
+    """Amounts by series and values of its labels.
+
+    prometheus-client takes five calls of Python for each observation, and ten where replicas share
+    files, for each of ten an image; to note one is to append to a list. One thread notes, any adds
+    up.
+    """
+
+    def __init__(self) -> None:
+        self._noted: dict[tuple[Any, ...], list[float]] = {}
+        self._adding = Lock()
+
+    def note(self, amount: float, series: Series, *labels: str) -> None:
+        """Let a counter grow by the amount, or a histogram observe it, when `add_up` is called."""
+        key = (series, *labels)
+        noted = self._noted.get(key)
+        if noted is None:
+            noted = self._noted[key] = []
+        noted.append(amount)
+
+    def add_up(self) -> None:
+        """Give the series what was noted since the last time."""
+        with self._adding:
+            for (series, *labels), noted in list(self._noted.items()):
+                amounts = noted[:]  # more may come, behind them
+                del noted[: len(amounts)]
+                if amounts:
+                    add(series.labels(*labels) if labels else series, amounts)
+
+
+def add(series: Series, amounts: Sequence[float]) -> None:
+    """What `inc` or `observe` of each amount would do, at once."""
+    if isinstance(series, Counter):
+        series.inc(sum(amounts))
+        return
+    series._sum.inc(sum(amounts))
+    places = Counts(bisect_left(series._upper_bounds, amount) for amount in amounts)
+    for place, count in places.items():
+        series._buckets[place].inc(count)
