@@ -22,7 +22,7 @@ def picture(info: ModelInfo, photo: Photo, relevance: Relevance, method: Method)
     """
     assert photo.rgb is not None  # noqa: S101  # it was asked for
     best = predictions(info, relevance.ranking)[0]
-    notes = {"label": best.label, "score": f"{best.score:.4f}", "method": method}
+    notes = {"label": best["label"], "score": f"{best['score']:.4f}", "method": method}
     return heat.render(photo.rgb, relevance.grid, box(info, photo, relevance), notes)
 
 

@@ -5,7 +5,8 @@ Knows nothing of how an answer comes about.
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, with_config
+from typing_extensions import TypedDict  # pydantic needs it before Python 3.12
 
 Task = Literal["classify", "segment"]
 Method = Literal["gradient", "rollout"]  # of an explanation
@@ -27,12 +28,15 @@ class ImageRequest(BaseModel):
     )
 
 
-class Prediction(Schema):
+@with_config(ConfigDict(extra="forbid"))
+class Prediction(TypedDict):
     """One label of a classified image."""
 
     label: str
     index: int
-    score: float = Field(description="softmax over the labels; sigmoid where they are independent")
+    score: Annotated[
+        float, Field(description="softmax over the labels; sigmoid where they are independent")
+    ]
 
 
 class ClassifyResponse(Schema):

@@ -34,6 +34,6 @@ def test_the_picture_has_the_relevance_where_the_network_saw_it(photo):
 def test_the_numbers_say_where_the_grid_lies(photo):
     told = explanations.numbers("pets", INFO, photo, RELEVANCE, "gradient")
     assert told.box == (8.0, 0.0, 16.0, 16.0)
-    assert [one.label for one in told.predictions] == ["dog", "cat"]
+    assert [one["label"] for one in told.predictions] == ["dog", "cat"]
     assert told.relevance == [pytest.approx([0.1, 0.2]), pytest.approx([0.3, 0.4])]
     assert told.attention_distance == [[1.0], [2.0]]
