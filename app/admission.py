@@ -6,6 +6,7 @@ Knows nothing of batches; whoever runs them tells how long an item takes.
 import asyncio
 import random
 from bisect import bisect_right, insort
+from collections.abc import Sequence
 from math import inf
 from operator import attrgetter
 from types import TracebackType
@@ -115,7 +116,7 @@ class Admission:
 
     def predicted_wait(self, deadline: float = inf) -> float:
         """Seconds until an item admitted now with such a deadline would be done."""
-        return self._before(deadline) * self.seconds_per_item + self.batch_s
+        return self._wait(self._before(deadline))
 
     def reserve(self, deadline: float) -> Ticket:
         """Take a place in the queue.
@@ -128,13 +129,14 @@ class Admission:
         """
         if self.full:
             raise _overloaded("the queue is full", self.predicted_wait())
-        now = asyncio.get_running_loop().time()
-        wait = self.predicted_wait(deadline)
+        before = self._before(deadline)
+        wait = self._wait(before)
+        ends = asyncio.get_running_loop().time() + self.margin * wait
         # an idle service lets the deadline decide: no measurement is to refuse what it could do
-        predicted = self._before(deadline) > 0
-        if predicted and now + self.margin * wait > deadline:
+        predicted = before > 0
+        if predicted and ends > deadline:
             raise _overloaded("the predicted wait passes the deadline", wait)
-        if self._delays(deadline, now):
+        if self._delays(self.queued[before - self.running :], ends):
             detail = "somebody who was admitted earlier would miss a deadline"
             raise _overloaded(detail, self.predicted_wait())
         ticket = Ticket(self, deadline, predicted=predicted)
@@ -153,12 +155,16 @@ class Admission:
         """How many are served before an item with such a deadline."""
         return self.running + bisect_right(self.queued, deadline, key=by_deadline)
 
-    def _delays(self, deadline: float, now: float) -> bool:
-        """Whether one more with such a deadline makes a later one late, who is not late anyway."""
-        place = bisect_right(self.queued, deadline, key=by_deadline)
+    def _wait(self, before: int) -> float:
+        return before * self.seconds_per_item + self.batch_s
+
+    def _delays(self, behind: Sequence[Ticket], ends: float) -> bool:
+        """Whether one more before these makes one late who is not late anyway.
+
+        Without the new one the first of them would be done at `ends`.
+        """
         each = self.margin * self.seconds_per_item
-        ends = now + self.margin * self.predicted_wait(deadline)  # of the next, without the new one
-        for ticket in self.queued[place:]:
+        for ticket in behind:
             if ends <= ticket.deadline < ends + each:
                 return True
             ends += each

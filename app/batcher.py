@@ -163,11 +163,13 @@ class Batcher(Generic[Item, Result, Lane]):
 
     def send(self, lane: Lane, *, narrow: bool) -> bool:
         """Compose a batch and let it run on the lane; whether anything was left to run."""
-        size = self._size(narrow=narrow)
-        if self._queue.look() is None:
+        size, now = self._size(narrow=narrow), asyncio.get_running_loop().time()
+        if self._queue.look(now) is None:
             return False
         self._queue.drop_hopeless(size, self._least_s(size, narrow=narrow))
-        first, now = next(iter(self._queue)), asyncio.get_running_loop().time()
+        first = self._queue.look(now)
+        if first is None:
+            return False
         size = self._size(narrow=narrow, within_s=first.deadline - now)
         batch: OpenBatch[Item, Result] = OpenBatch(first.key, (), narrow=narrow)
         self._queue.move(batch, first.key, size)
@@ -183,7 +185,7 @@ class Batcher(Generic[Item, Result, Lane]):
             if batch.began is not None:
                 continue
             room = self._size(narrow=batch.narrow, within_s=batch.deadline - now) - len(batch)
-            if room > 0 and self._queue.look() is not None:
+            if room > 0 and self._queue.look(now) is not None:
                 self._queue.move(batch, batch.key, room)
 
     def _least_s(self, size: int, *, narrow: bool) -> float:
@@ -191,7 +193,7 @@ class Batcher(Generic[Item, Result, Lane]):
         return self.sizing.cost(size, narrow=narrow) * min(1.0, self._drain.slowness)
 
     def _crowd(self) -> int:
-        return len(self._queue) + sum(map(len, self._running.values()))
+        return len(self._queue) + sum([len(batch.members) for batch in self._running.values()])
 
     def _size(self, *, narrow: bool, within_s: float = inf) -> int:
         return self.sizing.batch_size(self._crowd(), narrow=narrow, within_s=within_s)

@@ -56,10 +56,11 @@ async def read_image(
     declared = headers.get("content-type", "")
     if len(declared) > LONGEST_CONTENT_TYPE:
         raise MalformedRequest("the Content-Type is too long")
-    content_type, options = parse_options_header(declared)
-    if content_type == b"multipart/form-data":
+    content_type = declared.partition(";")[0].strip().lower()
+    if content_type == "multipart/form-data":
+        options = parse_options_header(declared)[1]
         image = await _parse(partial(file_part, options=options), body, pool)
-    elif content_type == b"application/json":
+    elif content_type == "application/json":
         image = await _parse(_from_json, body, pool)
     else:
         image = body  # any other type, also a wrong one: the decoder looks at the bytes

@@ -7,9 +7,9 @@ import re
 import warnings
 from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 from io import BytesIO
 from math import ceil, prod
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,8 +39,7 @@ FORMATS = frozenset(name for name, _ in MAGIC)
 Hold = Callable[[int], AbstractContextManager[object]]
 
 
-@dataclass(frozen=True)
-class Photo:
+class Photo(NamedTuple):
     """A decoded image.
 
     Attributes:

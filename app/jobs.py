@@ -6,8 +6,7 @@ Knows nothing of queues, threads or HTTP; whoever calls it decides where the sta
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from app.allocator import release_after
 from app.errors import Overloaded
@@ -20,8 +19,7 @@ Value = TypeVar("Value")
 NO_MEMORY_RETRY_S = 5.0  # others may have given some back
 
 
-@dataclass(frozen=True)
-class Question:
+class Question(NamedTuple):
     """What is asked of an image.
 
     Attributes:
@@ -79,7 +77,7 @@ class Job:
         """Make the body of the answer."""
         self.body = self._stage("encode", lambda: self._question.encode(self.photo, self.output))
         if self.photo.rgb is not None:
-            self.photo = replace(self.photo, rgb=None)
+            self.photo = self.photo._replace(rgb=None)
         release_after(self.photo.width * self.photo.height)
 
     def _stage(self, name: str, work: Callable[[], Value]) -> Value:

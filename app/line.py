@@ -4,8 +4,10 @@ Knows nothing of lanes, nor of how many a batch takes.
 """
 
 import asyncio
+from bisect import insort
 from collections.abc import Hashable, Iterator
 from math import inf
+from operator import attrgetter
 from typing import Generic, TypeVar
 
 from app.errors import DeadlineExceeded
@@ -15,9 +17,11 @@ from app.waiting import Waiting, fail
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
+by_deadline = attrgetter("ticket.deadline")
+
 
 class Line(Generic[Item, Result]):
-    """Those who wait. Who has left or is late stays in it until the next look."""
+    """Those who wait, the most urgent first; who has left or is late stays until their turn."""
 
     def __init__(self) -> None:
         self._waiting: list[Waiting[Item, Result]] = []
@@ -31,7 +35,7 @@ class Line(Generic[Item, Result]):
     @property
     def urgency(self) -> float:
         """The nearest deadline; infinite where nobody waits."""
-        return min((waiting.deadline for waiting in self._waiting), default=inf)
+        return self._waiting[0].deadline if self._waiting else inf
 
     def oldest_age(self) -> float:
         """Seconds that the earliest has waited."""
@@ -39,8 +43,8 @@ class Line(Generic[Item, Result]):
         return max((now - waiting.since for waiting in self._waiting), default=0.0)
 
     def join(self, waiting: Waiting[Item, Result]) -> None:
-        """Let one more wait."""
-        self._waiting.append(waiting)
+        """Let one more wait, behind all who are as urgent."""
+        insort(self._waiting, waiting, key=by_deadline)
 
     def leave(self, waiting: Waiting[Item, Result]) -> None:
         """Let one wait no more, if it does."""
@@ -51,15 +55,20 @@ class Line(Generic[Item, Result]):
         """Let nobody wait any more."""
         self._waiting.clear()
 
-    def look(self) -> Waiting[Item, Result] | None:
-        """The most urgent one; who has left is dropped before, and who is late is told so."""
-        now = asyncio.get_running_loop().time()
-        for waiting in self._waiting:
-            if waiting.deadline <= now:
-                fail(waiting.answer, DeadlineExceeded("the deadline passed in the queue"))
-        self._waiting = [waiting for waiting in self._waiting if not waiting.answer.done()]
-        self._waiting.sort(key=lambda waiting: waiting.deadline)
-        return self._waiting[0] if self._waiting else None
+    def look(self, now: float) -> Waiting[Item, Result] | None:
+        """The most urgent one; before, who has left is dropped, and who is late is told so.
+
+        Args:
+            now: on the clock of the loop, in seconds.
+        """
+        while self._waiting:
+            first = self._waiting[0]
+            if not first.answer.done():
+                if first.deadline > now:
+                    return first
+                fail(first.answer, DeadlineExceeded("the deadline passed in the queue"))
+            del self._waiting[0]
+        return None
 
     def drop_hopeless(self, enough: int, seconds: float) -> None:
         """Tell those with less time left that they are late, as long as more than enough wait.
@@ -73,8 +82,16 @@ class Line(Generic[Item, Result]):
 
     def move(self, batch: OpenBatch[Item, Result], key: Hashable, count: int) -> None:
         """Let the most urgent ones with a key join a batch, so many at most, until it begins."""
-        equal = [waiting for waiting in self._waiting if waiting.key == key]
-        taken = {waiting for waiting in equal[:count] if batch.add(waiting)}
-        for waiting in taken:
-            waiting.ticket.run()
-        self._waiting = [waiting for waiting in self._waiting if waiting not in taken]
+        stay: list[Waiting[Item, Result]] = []
+        for place, waiting in enumerate(self._waiting):
+            if waiting.answer.done():
+                continue
+            if waiting.key != key:
+                stay.append(waiting)
+            elif count > 0 and batch.add(waiting):
+                waiting.ticket.run()
+                count -= 1
+            else:
+                stay += self._waiting[place:]
+                break
+        self._waiting = stay

@@ -6,6 +6,7 @@ Knows nothing of queues, nor of what is done with the items.
 import asyncio
 import time
 from collections.abc import Hashable, Iterable
+from math import inf
 from threading import Lock
 from typing import Any, Generic, TypeVar
 
@@ -25,6 +26,7 @@ class OpenBatch(Generic[Item, Result]):
     Attributes:
         key: what the items have in common.
         narrow: whether it was sent to a narrow lane.
+        deadline: of the most urgent member, on the clock of the loop, in seconds.
         members: the items with their callers; once it has begun, those that it runs.
         began: when the lane took it, on the monotonic clock, in seconds; None before.
     """
@@ -35,6 +37,7 @@ class OpenBatch(Generic[Item, Result]):
         self.key = key
         self.narrow = narrow
         self.members = list(members)
+        self.deadline = min((waiting.deadline for waiting in self.members), default=inf)
         self.began: float | None = None
         self._late: list[Waiting[Item, Result]] = []
         self._lock = Lock()
@@ -42,16 +45,12 @@ class OpenBatch(Generic[Item, Result]):
     def __len__(self) -> int:
         return len(self.members)
 
-    @property
-    def deadline(self) -> float:
-        """Of the most urgent member, on the clock of the loop, in seconds."""
-        return min(waiting.deadline for waiting in self.members)
-
     def add(self, waiting: Waiting[Item, Result]) -> bool:
         """Take one more; False where the lane has begun."""
         with self._lock:
             if self.began is None:
                 self.members.append(waiting)
+                self.deadline = min(self.deadline, waiting.deadline)
             return self.began is None
 
     def begin(self) -> list[Item]:

@@ -26,13 +26,17 @@ def line(*items: tuple[str, float]) -> tuple[Line[str, str], list[Waiting[str, s
     return made, everyone
 
 
+def now() -> float:
+    return asyncio.get_running_loop().time()
+
+
 def names(waiting: Line[str, str]) -> list[str]:
     return [one.item for one in waiting]
 
 
 async def test_the_most_urgent_is_first():
     waiting, _ = line(("late", 50), ("soon", 10), ("middle", 30))
-    assert waiting.look().item == "soon"
+    assert waiting.look(now()).item == "soon"
     assert names(waiting) == ["soon", "middle", "late"]
     assert waiting.urgency == min(one.deadline for one in waiting)
 
@@ -40,7 +44,7 @@ async def test_the_most_urgent_is_first():
 async def test_who_has_left_is_dropped_and_who_is_late_is_told():
     waiting, (left, late, stays) = line(("left", 50), ("late", 0), ("stays", 50))
     left.answer.cancel()
-    assert waiting.look() is stays
+    assert waiting.look(now()) is stays
     assert len(waiting) == 1
     assert isinstance(late.answer.exception(), DeadlineExceeded)
 
@@ -49,14 +53,14 @@ async def test_nobody_may_be_left():
     waiting, (left,) = line(("left", 50))
     waiting.leave(left)
     waiting.leave(left)
-    assert waiting.look() is None
+    assert waiting.look(now()) is None
     assert waiting.oldest_age() == 0
     assert waiting.urgency == float("inf")
 
 
 async def test_the_hopeless_make_way_only_for_others():
     waiting, everyone = line(("a", 1), ("b", 2), ("c", 3), ("d", 60))
-    waiting.look()
+    waiting.look(now())
     waiting.drop_hopeless(2, seconds=10)
     assert names(waiting) == ["c", "d"]  # they are no more than enough
     assert all(isinstance(one.answer.exception(), DeadlineExceeded) for one in everyone[:2])
@@ -64,7 +68,7 @@ async def test_the_hopeless_make_way_only_for_others():
 
 async def test_equals_move_into_a_batch_until_it_is_full_or_begins():
     waiting, everyone = line(("x1", 10), ("y1", 11), ("x2", 12), ("x3", 13))
-    waiting.look()
+    waiting.look(now())
     batch = OpenBatch("x", (), narrow=False)
     waiting.move(batch, "x", 2)
     assert batch.begin() == ["x1", "x2"]
