@@ -16,6 +16,7 @@ logger = logging.getLogger(__name__)
 
 BACKLOG = 2048  # connections that may wait in a socket
 YIELD_S = 0.006  # for another to wake up in, who may wait 5 ms for the interpreter at work
+MOST_YIELDS = 3  # to others for one connection: who does not wake up by then may be stuck
 PAUSE_S = 1.0  # when the system has no more connections to give
 HANDSHAKE_S = 0.1  # to finish what a caller has begun when no more may begin
 
@@ -53,7 +54,7 @@ class Door:
         self._listening = listening
         self._make_protocol = make_protocol
         self._yields = yields
-        self._has_yielded = False
+        self._yielded = 0
         self._open = True
         self._listen()
 
@@ -72,10 +73,11 @@ class Door:
 
     def _hear(self) -> None:
         loop = asyncio.get_running_loop()
-        self._has_yielded = not self._has_yielded and self._yields()
-        if self._has_yielded:
+        if self._yielded < MOST_YIELDS and self._yields():
+            self._yielded += 1
             self._rest(YIELD_S)
             return
+        self._yielded = 0
         try:
             connection, _ = self._listening.accept()
         except (BlockingIOError, ConnectionError):  # another was quicker, or the caller has left
