@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from fastapi import Request, Response
-from starlette.requests import ClientDisconnect
 
 from app import parameters
 from app.bodies import read_image
@@ -99,8 +98,9 @@ async def _travel(
         metrics.cancelled.labels(deployment.name, trip.place).inc()
         raise
     metrics.observe_stages(deployment.name, trip.stages)
-    timing = {"Server-Timing": trip.server_timing()}
-    return Response(body, headers=timing, media_type=question.media_type)
+    response = Response(body, media_type=question.media_type)
+    response.raw_headers.append((b"server-timing", trip.server_timing().encode()))
+    return response
 
 
 def _refuse_leaving(state: State, deployment: Deployment) -> None:
@@ -120,7 +120,7 @@ async def _read(request: Request, headers: Headers, deployment: Deployment, shar
     try:
         return await read_image(
             headers,
-            request.stream(),
+            request.receive,
             max_bytes=limits.max_body_bytes,
             hold=share.grow,
             pool=pool,
@@ -128,6 +128,6 @@ async def _read(request: Request, headers: Headers, deployment: Deployment, shar
     except Overloaded:
         metrics.rejections.labels(deployment.name, "bytes_in_flight").inc()
         raise
-    except ClientDisconnect:
+    except ClientGone:
         metrics.cancelled.labels(deployment.name, "read").inc()
-        raise ClientGone("the caller left while uploading") from None
+        raise

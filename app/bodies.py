@@ -1,20 +1,27 @@
 """Owns the way from a request body to image bytes: raw, multipart or JSON, within a byte limit.
 
-Knows nothing of what the bytes show, nor of the web framework: it gets headers and chunks.
+Knows nothing of what the bytes show, nor of the web framework: it gets headers and messages.
 """
 
 import asyncio
 import base64
 import re
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from concurrent.futures import Executor
 from contextlib import suppress
 from functools import partial
+from typing import Any
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from python_multipart.multipart import parse_options_header
 
-from app.errors import EmptyBody, MalformedRequest, PayloadTooLarge, UnsupportedImageFormat
+from app.errors import (
+    ClientGone,
+    EmptyBody,
+    MalformedRequest,
+    PayloadTooLarge,
+    UnsupportedImageFormat,
+)
 from app.multipart import file_part
 from app.schemas import ImageRequest
 
@@ -23,12 +30,13 @@ PARSED_ON_THE_LOOP = 2**20  # bytes; up to there it takes less than 0.5 ms, a th
 LONGEST_CONTENT_TYPE = 1024  # of 16 KiB its parser makes 15 ms
 JSON_MARKS = (b",", b":", b"[", b"{")  # there are about as many values; base64 has none of them
 MOST_JSON_MARKS = 4096  # of each; as values they take 12 times the memory of the body
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 BASE64 = TypeAdapter(bytes, config=ConfigDict(val_json_bytes="base64"))
 
 
 async def read_image(
     headers: Mapping[str, str],
-    chunks: AsyncIterator[bytes],
+    receive: Receive,
     *,
     max_bytes: int,
     hold: Callable[[int], None],
@@ -38,7 +46,7 @@ async def read_image(
 
     Args:
         headers: of the request, by lower-case name.
-        chunks: the body as it arrives.
+        receive: the body as it arrives, by ASGI's messages.
         max_bytes: of the body as sent; nothing beyond is kept.
         hold: told how many bytes the body has, by Content-Length or so far; it may refuse them.
         pool: where large multipart and JSON bodies are parsed.
@@ -48,9 +56,10 @@ async def read_image(
         PayloadTooLarge: by Content-Length, or by the bytes that came.
         EmptyBody: no bytes at all, or an empty image.
         MalformedRequest: broken multipart, JSON or base64, or no image in it.
+        ClientGone: the caller left before the end.
     """
     _refuse_encoded(headers)
-    body = await _read(headers, chunks, max_bytes, hold)
+    body = await _read(headers, receive, max_bytes, hold)
     if not body:
         raise EmptyBody("the request has no body; send an image")
     declared = headers.get("content-type", "")
@@ -81,10 +90,7 @@ def _refuse_encoded(headers: Mapping[str, str]) -> None:
 
 
 async def _read(
-    headers: Mapping[str, str],
-    chunks: AsyncIterator[bytes],
-    max_bytes: int,
-    hold: Callable[[int], None],
+    headers: Mapping[str, str], receive: Receive, max_bytes: int, hold: Callable[[int], None]
 ) -> bytes:
     declared = headers.get("content-length", "")
     if NUMBER.fullmatch(declared):
@@ -92,8 +98,12 @@ async def _read(
             raise _too_large(max_bytes)
         hold(int(declared))
     parts: list[bytes] = []
-    size = 0
-    async for chunk in chunks:
+    size, more = 0, True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientGone("the caller left while uploading")
+        chunk, more = message.get("body", b""), message.get("more_body", False)
         size += len(chunk)
         if size > max_bytes:
             raise _too_large(max_bytes)

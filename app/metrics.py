@@ -77,8 +77,7 @@ class Metrics:
 
     def observe_stages(self, model: str, stages: Mapping[str, float]) -> None:
         """Count the seconds that one image spent in each stage."""
-        for stage, seconds in stages.items():
-            self.tally.note(seconds, self.stage_duration, model, stage)
+        self.tally.note_all(stages, self.stage_duration, model)
 
     def count_request(self, route: str, method: str, status: int, seconds: float) -> None:
         """Count one answer."""

@@ -5,13 +5,15 @@ Knows nothing of which series there are.
 
 from bisect import bisect_left
 from collections import Counter as Counts
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import chain
 from threading import Lock
-from typing import Any
+from typing import Any, TypeVar
 
 from prometheus_client import Counter, Histogram
 
 Series = Counter | Histogram
+Noted = TypeVar("Noted")
 
 
 class Tally:
@@ -24,6 +26,7 @@ class Tally:
 
     def __init__(self) -> None:
         self._noted: dict[tuple[Any, ...], list[float]] = {}
+        self._mappings: dict[tuple[Any, ...], list[Mapping[str, float]]] = {}
         self._adding = Lock()
 
     def note(self, amount: float, series: Series, *labels: str) -> None:
@@ -34,14 +37,31 @@ class Tally:
             noted = self._noted[key] = []
         noted.append(amount)
 
+    def note_all(self, amounts: Mapping[str, float], series: Series, *labels: str) -> None:
+        """Note each of the amounts, whose key is the value of the last label."""
+        key = (series, *labels)
+        mappings = self._mappings.get(key)
+        if mappings is None:
+            mappings = self._mappings[key] = []
+        mappings.append(amounts)
+
     def add_up(self) -> None:
         """Give the series what was noted since the last time."""
         with self._adding:
+            for (series, *labels), mappings in list(self._mappings.items()):
+                taken = _take(mappings)
+                for last in dict.fromkeys(chain.from_iterable(taken)):
+                    add(series.labels(*labels, last), [one[last] for one in taken if last in one])
             for (series, *labels), noted in list(self._noted.items()):
-                amounts = noted[:]  # more may come, behind them
-                del noted[: len(amounts)]
+                amounts = _take(noted)
                 if amounts:
                     add(series.labels(*labels) if labels else series, amounts)
+
+
+def _take(noted: list[Noted]) -> list[Noted]:
+    taken = noted[:]  # more may come, behind them
+    del noted[: len(taken)]
+    return taken
 
 
 def add(series: Series, amounts: Sequence[float]) -> None:

@@ -5,11 +5,13 @@ import base64
 import threading
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
+from typing import Any
 
 import pytest
 
-from app.bodies import PARSED_ON_THE_LOOP, read_image
+from app.bodies import PARSED_ON_THE_LOOP, Receive, read_image
 from app.errors import (
+    ClientGone,
     EmptyBody,
     MalformedRequest,
     Overloaded,
@@ -48,6 +50,18 @@ async def arriving(*chunks: bytes) -> AsyncIterator[bytes]:
         yield chunk
 
 
+def received(chunks: AsyncIterator[bytes]) -> Receive:
+    """The chunks as ASGI's messages."""
+
+    async def receive() -> dict[str, Any]:
+        try:
+            return {"type": "http.request", "body": await anext(chunks), "more_body": True}
+        except StopAsyncIteration:
+            return {"type": "http.request"}
+
+    return receive
+
+
 async def read(
     pool: Executor, content_type: str | None, *chunks: bytes, limit: int = LIMIT, **headers: str
 ) -> bytes:
@@ -55,7 +69,11 @@ async def read(
     if content_type is not None:
         given["content-type"] = content_type
     return await read_image(
-        given, arriving(*chunks), max_bytes=limit, pool=pool, hold=Quota(10**9).share().grow
+        given,
+        received(arriving(*chunks)),
+        max_bytes=limit,
+        pool=pool,
+        hold=Quota(10**9).share().grow,
     )
 
 
@@ -109,7 +127,7 @@ async def test_a_declared_length_over_the_limit_is_refused_before_anything_is_re
     headers = {"content-length": str(LIMIT + 1)}
     with pytest.raises(PayloadTooLarge) as refused:
         await read_image(
-            headers, body(), max_bytes=LIMIT, pool=pool, hold=Quota(10**9).share().grow
+            headers, received(body()), max_bytes=LIMIT, pool=pool, hold=Quota(10**9).share().grow
         )
     assert not touched
     assert refused.value.limits == {"max_body_bytes": LIMIT}
@@ -125,7 +143,9 @@ async def test_chunks_beyond_the_limit_are_not_read(pool):
             yield bytes(1000)
 
     with pytest.raises(PayloadTooLarge):
-        await read_image({}, body(), max_bytes=LIMIT, pool=pool, hold=Quota(10**9).share().grow)
+        await read_image(
+            {}, received(body()), max_bytes=LIMIT, pool=pool, hold=Quota(10**9).share().grow
+        )
     assert sent == LIMIT + 1000
 
 
@@ -183,7 +203,7 @@ async def test_a_body_that_is_compressed_as_a_whole_is_refused_before_it_is_read
     hold = Quota(LIMIT).share().grow
     with pytest.raises(UnsupportedImageFormat, match="encoded") as refused:
         await read_image(
-            {"content-encoding": coding}, body(), max_bytes=LIMIT, hold=hold, pool=pool
+            {"content-encoding": coding}, received(body()), max_bytes=LIMIT, hold=hold, pool=pool
         )
     assert refused.value.headers == {"Accept-Encoding": "identity"}
 
@@ -208,7 +228,7 @@ async def test_a_declared_length_is_held_at_once_and_chunks_as_they_come(pool):
 
     for headers in ({"content-length": "300"}, {}):
         with quota.share() as share:
-            await read_image(headers, body(), max_bytes=LIMIT, hold=share.grow, pool=pool)
+            await read_image(headers, received(body()), max_bytes=LIMIT, hold=share.grow, pool=pool)
             held.append(quota.held)
     assert held == [300, 300, 300, 0, 100, 300]
 
@@ -219,11 +239,24 @@ async def test_bytes_that_may_not_be_held_are_refused_before_they_are_read(pool)
         with pytest.raises(Overloaded):
             await read_image(
                 {"content-length": "1001"},
-                arriving(IMAGE),
+                received(arriving(IMAGE)),
                 max_bytes=LIMIT,
                 hold=share.grow,
                 pool=pool,
             )
         chunks = arriving(bytes(1000), bytes(1))
         with pytest.raises(Overloaded):
-            await read_image({}, chunks, max_bytes=LIMIT, hold=share.grow, pool=pool)
+            await read_image({}, received(chunks), max_bytes=LIMIT, hold=share.grow, pool=pool)
+
+
+async def test_who_leaves_while_uploading_is_gone(pool):
+    messages = [
+        {"type": "http.disconnect"},
+        {"type": "http.request", "body": b"a", "more_body": True},
+    ]
+
+    async def receive() -> dict[str, Any]:
+        return messages.pop()
+
+    with pytest.raises(ClientGone):
+        await read_image({}, receive, max_bytes=LIMIT, hold=Quota(10**9).share().grow, pool=pool)

@@ -2,14 +2,14 @@
 
 import base64
 import json
-from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from typing import Any
 
 import numpy as np
 import pytest
 
-from app.bodies import read_image
+from app.bodies import Receive, read_image
 from app.errors import EmptyBody, MalformedRequest
 from app.quota import Quota
 
@@ -20,8 +20,11 @@ BASE64 = base64.b64encode(IMAGE).decode()
 JSON = "application/json"
 
 
-async def arriving(body: bytes) -> AsyncIterator[bytes]:
-    yield body
+def arriving(body: bytes) -> Receive:
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": body}
+
+    return receive
 
 
 async def read(content_type: str, body: bytes) -> bytes:

@@ -1,13 +1,13 @@
 """Multipart bodies: the part called `file`, and everything that can be wrong around it."""
 
-from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from typing import Any
 
 import numpy as np
 import pytest
 
-from app.bodies import read_image
+from app.bodies import Receive, read_image
 from app.errors import EmptyBody, MalformedRequest
 from app.quota import Quota
 
@@ -17,8 +17,11 @@ IMAGE = bytes(range(256)) + b"\r\n--x\r\n--y--\r\n"  # any bytes, also what look
 MULTIPART = "multipart/form-data; boundary=frontier"
 
 
-async def arriving(body: bytes) -> AsyncIterator[bytes]:
-    yield body
+def arriving(body: bytes) -> Receive:
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": body}
+
+    return receive
 
 
 async def read(content_type: str, body: bytes) -> bytes:

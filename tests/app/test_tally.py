@@ -66,6 +66,19 @@ def test_labels_are_kept_apart():
     assert registry.get_sample_value("things_total", {"colour": "red", "form": "flat"}) == 5
 
 
+def test_amounts_by_label_are_noted_at_once():
+    registry, tally = CollectorRegistry(), Tally()
+    seconds = Histogram("seconds", "Some", ("model", "stage"), buckets=BOUNDS, registry=registry)
+    tally.note_all({"read": 0.5, "compute": 1.0}, seconds, "m")
+    tally.note_all({"compute": 2.0}, seconds, "m")
+    tally.add_up()
+    tally.add_up()
+    for stage, count, total in (("read", 1, 0.5), ("compute", 2, 3.0)):
+        labels = {"model": "m", "stage": stage}
+        assert registry.get_sample_value("seconds_count", labels) == count
+        assert registry.get_sample_value("seconds_sum", labels) == total
+
+
 def test_nothing_is_lost_or_doubled_while_threads_add_up():
     counter, tally = Counter("things", "Some", registry=CollectorRegistry()), Tally()
     done = threading.Event()
