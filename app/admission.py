@@ -29,13 +29,13 @@ class Ticket:
 
     Attributes:
         deadline: on the clock of the running loop, in seconds.
-        queue_seconds: how long the item waited for its batch; 0 before it.
+        began: when the lane took its batch, on the monotonic clock, in seconds; 0 before it.
         batch_size: how many items shared that batch; 0 before it.
     """
 
     def __init__(self, admission: "Admission", deadline: float, *, predicted: bool = False) -> None:
         self.deadline = deadline
-        self.queue_seconds = 0.0
+        self.began = 0.0
         self.batch_size = 0
         self._admission = admission
         self._predicted = predicted

@@ -202,8 +202,9 @@ class Deployment:
                 seconds += await self.in_pool(trip, "decode", job.decode)
             trip.place = "queue"
             shape = () if whole else job.photo.pixels.shape
+            came = time.monotonic()  # the loop's clock is up to a millisecond late
             await self.batcher.run(ticket, job, (question.kind.__name__, shape))
-            trip.stages["queue"] = ticket.queue_seconds
+            trip.stages["queue"] = ticket.began - came
             trip.batch_size = ticket.batch_size
         metrics, pixels = self._metrics, job.photo.width * job.photo.height
         metrics.tally.note(pixels, metrics.image_pixels, self.name)

@@ -133,9 +133,9 @@ async def measure_lag(metrics: Metrics) -> None:
         due = loop.time() + LAG_INTERVAL_S
         try:
             await asyncio.sleep(LAG_INTERVAL_S)
-        finally:
+            metrics.event_loop_lag.observe(max(0.0, loop.time() - due))
+        finally:  # also when it is ended
             metrics.publish()
-        metrics.event_loop_lag.observe(max(0.0, loop.time() - due))
 
 
 async def watch(device: Device[Lane], on_fatal: OnFatal) -> None:

@@ -70,5 +70,5 @@ class OpenBatch(Generic[Item, Result]):
         for waiting in self.members:
             waiting.ticket.batch_size = len(self.members)
             if self.began is not None:
-                waiting.ticket.queue_seconds = self.began - waiting.since
+                waiting.ticket.began = self.began
         settle([waiting.answer for waiting in self.members], future)

@@ -422,7 +422,7 @@ async def test_a_ticket_tells_how_its_item_travelled():
             assert queue.admission.depth == 1
             await queue.run(ticket, "a", "k")
         assert ticket.batch_size == 1
-        assert ticket.queue_seconds >= 0
+        assert ticket.began > 0
         assert queue.oldest_age() == 0
     assert sizes == [1]
 

@@ -179,6 +179,17 @@ def test_an_answer_is_counted_by_route_method_and_status(metrics):
     assert total in metrics.exposition().decode()
 
 
+def test_who_reads_the_series_elsewhere_finds_what_was_published(metrics):
+    value = metrics.registry.get_sample_value
+    labels = {"route": "/classify", "method": "POST", "code": "200"}
+    metrics.requests_in_flight = 2
+    metrics.count_request("/classify", "POST", 200, 0.25)
+    assert value("patchserve_http_requests_total", labels) is None
+    metrics.publish()
+    assert value("patchserve_http_requests_total", labels) == 1
+    assert value("patchserve_http_requests_in_flight") == 2
+
+
 def test_latencies_are_resolved_from_half_a_millisecond_to_ten_seconds():
     assert (LATENCIES[0], LATENCIES[-1]) == (0.0005, 10.0)
     steps = [high / low for low, high in pairwise(LATENCIES)]

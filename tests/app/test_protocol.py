@@ -144,6 +144,21 @@ async def test_pieces_that_nobody_has_read_yet_are_joined_in_order():
     assert isinstance(app.messages[0]["body"], bytes)
 
 
+async def test_an_answer_leaves_in_one_piece():
+    async with connected(Reader()) as (reader, writer, _):
+        writer.write(head("content-length: 5") + b"photo")
+        piece = await reader.read(10_000)
+    assert piece.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert piece.endswith(b"\r\n\r\n5")
+
+
+async def test_an_answer_without_a_body_waits_for_none():
+    async with connected(Reader()) as (reader, writer, _):
+        writer.write(head(method="HEAD"))
+        said = await reader.readuntil(b"\r\n\r\n")
+    assert b"content-length: 1\r\n" in said
+
+
 async def test_two_requests_on_a_connection_keep_their_bodies_apart():
     async with connected(Reader()) as (reader, writer, _):
         for size in (3, 200_000, 7):
