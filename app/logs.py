@@ -7,9 +7,9 @@ import json
 import logging
 import re
 import sys
-import threading
 import time
 import warnings
+from _thread import start_new_thread
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
@@ -73,10 +73,13 @@ class Collector(logging.StreamHandler[TextIO]):
             self.release()
 
     def _flush_later(self) -> None:
-        timer = threading.Timer(TOGETHER_S, self.flush)
-        timer.daemon = True
+        # a threading.Timer would wait for its thread, for ever where there is no memory to begin it
         with suppress(RuntimeError):  # the process ends, and logging flushes what is left
-            timer.start()
+            start_new_thread(self._flush_after, (TOGETHER_S,))
+
+    def _flush_after(self, seconds: float) -> None:
+        time.sleep(seconds)
+        self.flush()
 
 
 class JsonFormatter(logging.Formatter):

@@ -152,17 +152,13 @@ def test_libraries_that_talk_much_are_heard_less(configured):
 
 @pytest.fixture
 def later(monkeypatch):
-    """The timers that were started; they do nothing until a test fires them."""
+    """The threads that were started, as seconds; they do nothing."""
     started = []
 
-    class Timer:
-        def __init__(self, interval, function) -> None:
-            self.interval, self.function = interval, function
+    def start(function, arguments):
+        started.extend(arguments)
 
-        def start(self) -> None:
-            started.append(self)
-
-    monkeypatch.setattr(logs.threading, "Timer", Timer)
+    monkeypatch.setattr(logs, "start_new_thread", start)
     return started
 
 
@@ -183,9 +179,8 @@ def test_lines_in_close_succession_are_written_together(configured, later, monke
     for number in range(5):
         logging.getLogger("app.test").info("line %d", number)
     assert len(lines(stream)) == 1
-    (timer,) = later
-    assert timer.interval == logs.TOGETHER_S
-    timer.function()
+    assert later == [logs.TOGETHER_S]
+    logging.getLogger().handlers[0].flush()
     assert [line["message"] for line in lines(stream)] == [f"line {n}" for n in range(5)]
     logging.getLogger("app.test").info("the next")
     assert len(later) == 2
@@ -209,7 +204,7 @@ def test_what_is_left_is_written_at_the_end(configured, later, monkeypatch):
     assert [line["message"] for line in lines(stream)] == ["first", "last"]
 
 
-def test_a_timer_writes_the_rest_by_itself(configured, monkeypatch):
+def test_a_thread_writes_the_rest_by_itself(configured, monkeypatch):
     monkeypatch.setattr(logs, "TOGETHER_S", 0.01)
     stream = configured()
     written = threading.Event()
@@ -220,10 +215,10 @@ def test_a_timer_writes_the_rest_by_itself(configured, monkeypatch):
 
 
 def test_without_threads_left_lines_wait_for_the_end(configured, monkeypatch):
-    def refuse(timer):
+    def refuse(function, arguments):
         raise RuntimeError("can't create new thread at interpreter shutdown")
 
-    monkeypatch.setattr(threading.Timer, "start", refuse)
+    monkeypatch.setattr(logs, "start_new_thread", refuse)
     monkeypatch.setattr(logs.time, "monotonic", lambda: 100.0)
     stream = configured()
     logging.getLogger("app.test").info("first")
