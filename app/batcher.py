@@ -164,8 +164,6 @@ class Batcher(Generic[Item, Result, Lane]):
     def send(self, lane: Lane, *, narrow: bool) -> bool:
         """Compose a batch and let it run on the lane; whether anything was left to run."""
         size, now = self._size(narrow=narrow), asyncio.get_running_loop().time()
-        if self._queue.look(now) is None:
-            return False
         self._queue.drop_hopeless(size, self._least_s(size, narrow=narrow))
         first = self._queue.look(now)
         if first is None:

@@ -5,6 +5,7 @@ Knows nothing of which series there are.
 
 from bisect import bisect_left
 from collections import Counter as Counts
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from itertools import chain
 from threading import Lock
@@ -25,25 +26,17 @@ class Tally:
     """
 
     def __init__(self) -> None:
-        self._noted: dict[tuple[Any, ...], list[float]] = {}
-        self._mappings: dict[tuple[Any, ...], list[Mapping[str, float]]] = {}
+        self._noted: defaultdict[tuple[Any, ...], list[float]] = defaultdict(list)
+        self._mappings: defaultdict[tuple[Any, ...], list[Mapping[str, float]]] = defaultdict(list)
         self._adding = Lock()
 
     def note(self, amount: float, series: Series, *labels: str) -> None:
         """Let a counter grow by the amount, or a histogram observe it, when `add_up` is called."""
-        key = (series, *labels)
-        noted = self._noted.get(key)
-        if noted is None:
-            noted = self._noted[key] = []
-        noted.append(amount)
+        self._noted[series, *labels].append(amount)
 
     def note_all(self, amounts: Mapping[str, float], series: Series, *labels: str) -> None:
         """Note each of the amounts, whose key is the value of the last label."""
-        key = (series, *labels)
-        mappings = self._mappings.get(key)
-        if mappings is None:
-            mappings = self._mappings[key] = []
-        mappings.append(amounts)
+        self._mappings[series, *labels].append(amounts)
 
     def add_up(self) -> None:
         """Give the series what was noted since the last time."""

@@ -67,9 +67,11 @@ async def test_who_should_yield_leaves_connections_to_the_other(listening):
 
 
 async def test_who_should_yield_takes_what_nobody_else_wants(listening):
-    async with opened(listening, b"a", [], lambda: True):
-        assert await knock(listening) == b"a"
-        assert await knock(listening) == b"a"
+    asked = []
+    async with opened(listening, b"a", [], lambda: asked.append(1) or True):
+        for count in (1, 2):
+            assert await knock(listening) == b"a"
+            assert len(asked) == count * doors.MOST_YIELDS
 
 
 async def test_connections_at_a_closed_door_wait_for_another(listening):

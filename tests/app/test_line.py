@@ -66,6 +66,15 @@ async def test_the_hopeless_make_way_only_for_others():
     assert all(isinstance(one.answer.exception(), DeadlineExceeded) for one in everyone[:2])
 
 
+async def test_who_has_left_moves_nowhere():
+    waiting, (_, left, _) = line(("x1", 10), ("x2", 11), ("x3", 12))
+    left.answer.cancel()
+    batch = OpenBatch("x", (), narrow=False)
+    waiting.move(batch, "x", 2)
+    assert batch.begin() == ["x1", "x3"]
+    assert names(waiting) == []
+
+
 async def test_equals_move_into_a_batch_until_it_is_full_or_begins():
     waiting, everyone = line(("x1", 10), ("y1", 11), ("x2", 12), ("x3", 13))
     waiting.look(now())
