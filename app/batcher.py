@@ -117,10 +117,9 @@ class Batcher(Generic[Item, Result, Lane]):
         """Whether the model has no use for narrow lanes."""
         return not self.sizing.costs.narrow
 
-    @property
-    def ahead(self) -> bool:
+    def ahead(self, *, shared: bool) -> bool:
         """Whether there are batches for all, so short that lanes had better have one at hand."""
-        return self.sizing.ahead(self._crowd())
+        return self.sizing.ahead(self._crowd(), shared=shared)
 
     def oldest_age(self) -> float:
         """Seconds that the earliest item in the queue has waited."""

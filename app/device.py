@@ -5,7 +5,7 @@ Knows nothing of images, nor of what a batch is: queues tell how urgent they are
 A lane is wide, having the whole device, or narrow, having one core of it. Wide and narrow never
 run at once: threads that fight for the cores cost a small network several times its time. The
 wide one is for an image that is alone; when several wait, each core takes some. Where batches are
-short, a core is given the next while it runs one: it would idle until the loop had its turn.
+short enough, a core is given the next while it runs one: it would idle until the loop had its turn.
 """
 
 from collections import Counter
@@ -31,11 +31,6 @@ class Queue(Protocol[SentLane]):
         ...
 
     @property
-    def ahead(self) -> bool:
-        """Whether a narrow lane shall have a batch at hand while it runs another."""
-        ...
-
-    @property
     def wide_alone(self) -> bool:
         """Whether an item that is alone is best sent to the wide lane."""
         ...
@@ -43,6 +38,13 @@ class Queue(Protocol[SentLane]):
     @property
     def wide_only(self) -> bool:
         """Whether nothing may be sent to a narrow lane."""
+        ...
+
+    def ahead(self, *, shared: bool) -> bool:
+        """Whether a narrow lane shall have a batch at hand while it runs another.
+
+        `shared` says whether other queues use it too.
+        """
         ...
 
     def send(self, lane: SentLane, *, narrow: bool) -> bool:
@@ -131,6 +133,8 @@ class Device(Generic[Lane]):
             free = not narrow_runs and self._running[self.wide] < self._depth
             return self.wide if free else None
         fewest = min(held)
-        if self._running[self.wide] or fewest >= HELD_AHEAD or (fewest and not queue.ahead):
+        if self._running[self.wide] or fewest >= HELD_AHEAD:
+            return None
+        if fewest and not queue.ahead(shared=len(self._used) > 1):
             return None
         return self.narrow[held.index(fewest)]

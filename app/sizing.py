@@ -5,7 +5,7 @@ Knows nothing of who waits, nor of how a batch is run.
 
 from math import ceil, inf
 
-from app.costs import Costs
+from app.costs import LONG_S, Costs
 
 SHORT_S = 0.05  # of a batch: a lane would idle for a twentieth of it until it is given the next
 SMOOTHING = 0.05  # of what an item adds to a batch: the last forty decide
@@ -86,11 +86,17 @@ class Sizing:
         best = self._best(narrow=narrow, within_s=within_s)
         return min(best, max(1, ceil(crowd / (2 * self.costs.lanes)))) if narrow else best
 
-    def ahead(self, crowd: int) -> bool:
-        """Whether there are batches for all, so short that lanes had better have one at hand."""
+    def ahead(self, crowd: int, *, shared: bool) -> bool:
+        """Whether there are batches for all, so short that lanes had better have one at hand.
+
+        Args:
+            crowd: how many wait or run.
+            shared: whether the lanes are other models' too, which then wait a batch longer.
+        """
         if crowd < 2 * self.costs.lanes:
             return False
-        return self.cost(self.batch_size(crowd, narrow=True), narrow=True) < SHORT_S
+        seconds = self.cost(self.batch_size(crowd, narrow=True), narrow=True)
+        return seconds < (SHORT_S if shared else LONG_S)
 
     def out_of_memory(self, size: int) -> None:
         """Know that so many items did not fit."""

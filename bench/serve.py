@@ -5,7 +5,7 @@
                           [--out FOLDER]
 
 Every server is a process of its own, and so is who asks it; they and the loop take turns. All of
-it takes some 25 minutes; one network, server and concurrency alone one or two.
+it takes some 35 minutes; one network, server and concurrency alone one or two.
 """
 
 import argparse
@@ -30,10 +30,10 @@ from bench.serving.rounds import Field, Plan, measure, write_requests
 from bench.serving.servers import OURS, SERVERS, installed, running, untuned
 
 RESULTS = Path(__file__).parent / "results" / "serve.md"
-NETWORKS = {  # the seconds of a turn: a hundred images at least
+NETWORKS = {  # the seconds of a turn: a hundred images at least, for the batches at its edges
     "T": 3.0,
-    "ViT-Ti/16": 4.0,
-    "ViT-B/16": 10.0,
+    "ViT-Ti/16": 6.0,
+    "ViT-B/16": 16.0,
     "SegFormer-B0": 6.0,
 }
 PEERS_RUN = ("T",)  # where what surrounds the network shows

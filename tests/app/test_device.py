@@ -21,12 +21,16 @@ class Crowd:
         self.waiting = waiting
         self.deadline = deadline
         self.at_once = at_once
-        self.wide_alone, self.wide_only, self.ahead = True, False, False
+        self.wide_alone, self.wide_only = True, False
+        self.ahead_alone = self.ahead_shared = False
         self.lanes: list[str] = []
 
     @property
     def urgency(self) -> float:
         return self.deadline if self.waiting else math.inf
+
+    def ahead(self, *, shared: bool) -> bool:
+        return self.ahead_shared if shared else self.ahead_alone
 
     def send(self, lane: str, *, narrow: bool) -> bool:
         assert narrow is (lane != "wide")
@@ -87,12 +91,24 @@ def test_a_network_that_threads_do_not_speed_up_leaves_the_other_cores_free(devi
 
 def test_a_narrow_lane_has_short_batches_at_hand(device):
     queue = Crowd()
-    queue.wide_alone, queue.ahead = False, True
+    queue.wide_alone, queue.ahead_alone = False, True
     device.join(queue)
     arrive(device, queue, 6)
     assert queue.lanes == ["first", "second", "first", "second"]
     device.left(queue, "second", 0.1)
     assert queue.lanes[4:] == ["second"]
+
+
+def test_what_is_at_hand_depends_on_whether_others_use_the_device(device):
+    queue = Crowd()
+    queue.wide_alone, queue.ahead_alone = False, True
+    device.join(queue)
+    leave = device.join(Crowd())
+    arrive(device, queue, 6)
+    assert queue.lanes == ["first", "second"]
+    leave()
+    device.pump()
+    assert queue.lanes == ["first", "second", "first", "second"]
 
 
 def test_a_queue_may_have_no_use_for_narrow_lanes(device):

@@ -47,12 +47,20 @@ def test_a_batch_is_no_larger_than_its_most_urgent_item_has_time_for():
 
 
 @pytest.mark.parametrize(
-    ("narrow_s", "crowd", "ahead"), [(0.012, 1, False), (0.012, 2, True), (0.12, 2, False)]
+    ("narrow_s", "crowd", "shared", "ahead"),
+    [
+        (0.012, 1, True, False),
+        (0.012, 2, True, True),
+        (0.12, 2, True, False),  # another model would wait for it
+        (0.12, 2, False, True),
+        (0.3, 2, False, False),
+    ],
 )
 def test_short_batches_are_worth_having_at_hand_where_there_is_one_for_every_lane(
-    narrow_s, crowd, ahead
+    narrow_s, crowd, shared, ahead
 ):
-    assert sized(Costs({1: 0.010}, {1: narrow_s}, lanes=1)).ahead(crowd) is ahead
+    sizing = sized(Costs({1: 0.010}, {1: narrow_s}, lanes=1))
+    assert sizing.ahead(crowd, shared=shared) is ahead
 
 
 def test_what_did_not_fit_is_not_tried_again_until_much_has_gone_well():
