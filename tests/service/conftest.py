@@ -36,6 +36,10 @@ class Service:
                 assert self.process.poll() is None, self.log.read_text()
                 time.sleep(0.02)  # what another process does has no event
 
+    def log_lines(self) -> list[str]:
+        """What was logged, but for the line that is just being written."""
+        return self.log.read_text().rpartition("\n")[0].splitlines()
+
     def _status(self, client: httpx.Client, path: str) -> int | None:
         with suppress(httpx.ConnectError):
             return client.get(path).status_code

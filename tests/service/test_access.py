@@ -22,7 +22,7 @@ def free_port() -> int:
 
 
 def lines(service) -> list[dict]:
-    return [json.loads(line) for line in service.log.read_text().splitlines()]
+    return [json.loads(line) for line in service.log_lines()]
 
 
 @pytest.fixture(scope="module")

@@ -82,14 +82,10 @@ class Faulty:
         return await asyncio.to_thread(self.service.process.wait, WAITS_S)
 
     def last_line(self) -> str:
-        return self.service.log.read_text().splitlines()[-1]
+        return self.service.log_lines()[-1]
 
     def log(self) -> list[dict[str, str]]:
-        return [
-            json.loads(line)
-            for line in self.service.log.read_text().splitlines()
-            if line.startswith("{")
-        ]
+        return [json.loads(line) for line in self.service.log_lines() if line.startswith("{")]
 
 
 @pytest.fixture

@@ -37,7 +37,7 @@ def _as_well_as_before(service):
     with httpx.Client(base_url=service.url, timeout=30) as client:
         assert client.post("/classify", content=png()).status_code == 200
         assert series(client, "http_requests_in_flight") == 1  # this one
-    for line in service.log.read_text().splitlines():
+    for line in service.log_lines():
         assert json.loads(line)["level"] == "info", line
 
 
@@ -156,7 +156,7 @@ def test_a_refusal_below_the_app_is_counted_and_logged_under_its_id(service):
         assert answer.json()["limits"] == {"max_header_bytes": 4096, "max_headers": 100}
         assert series(client, "http_requests_total", labels) == before + 1
     until(lambda: "find-me" in service.log.read_text())  # lines are written together
-    (line,) = [line for line in service.log.read_text().splitlines() if "find-me" in line]
+    (line,) = [line for line in service.log_lines() if "find-me" in line]
     assert "GET /here 431" in line
     assert "secret" not in line
 

@@ -29,7 +29,7 @@ MANY = 20_000
 def service(launch) -> Iterator[object]:
     with launch() as service:
         yield service
-    levels = [json.loads(line) for line in service.log.read_text().splitlines() if line[:1] == "{"]
+    levels = [json.loads(line) for line in service.log_lines() if line[:1] == "{"]
     assert levels
     assert [line for line in levels if line["level"] != "info"] == []
     assert "Traceback" not in service.log.read_text()

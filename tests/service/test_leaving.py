@@ -21,7 +21,7 @@ SMALL = ("--segmenter", "none")
 
 
 def lines(service):
-    return [json.loads(line) for line in service.log.read_text().splitlines()]
+    return [json.loads(line) for line in service.log_lines()]
 
 
 def complaints(service):
@@ -296,7 +296,7 @@ async def test_a_service_that_cannot_go_on_ends_with_4_and_one_line(launch, conn
         status, seconds = await ended(service)
     assert status == 4
     assert seconds < LEAVES_WITHIN_S
-    last = service.log.read_text().splitlines()[-1]
+    last = service.log_lines()[-1]
     assert last == "patchserve: cannot go on: CUDA error: an illegal memory access"
 
 

@@ -118,5 +118,5 @@ def test_the_port_is_open_while_the_models_load(launch):
 def test_away_from_a_terminal_each_log_line_is_json(launch):
     with launch() as service:
         httpx.get(f"{service.url}/livez", headers={"X-Request-Id": "find-me"})
-    lines = [json.loads(line) for line in service.log.read_text().splitlines()]
+    lines = [json.loads(line) for line in service.log_lines()]
     assert any(line.get("request_id") == "find-me" for line in lines)

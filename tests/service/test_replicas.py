@@ -49,7 +49,7 @@ def get(service, path):
 
 
 def lines(service):
-    return [json.loads(line) for line in service.log.read_text().splitlines()]
+    return [json.loads(line) for line in service.log_lines()]
 
 
 def process_of(service, index):
