@@ -7,7 +7,7 @@ from math import ceil, inf
 
 from app.costs import LONG_S, Costs
 
-SHORT_S = 0.05  # of a batch: a lane would idle for a twentieth of it until it is given the next
+SHORT_S = 0.05  # of a batch: others hardly notice that one more of it is before theirs
 SMOOTHING = 0.05  # of what an item adds to a batch: the last forty decide
 NOTICED = 0.01  # by which part that must change before sizes are chosen anew: it is done for all
 WELL = 50  # batches as large as memory allowed: then one more item is tried

@@ -5,6 +5,7 @@ Knows nothing of flags, nor of the other processes.
 
 import logging
 import socket
+from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -83,6 +84,13 @@ def run(
         server = ReplicaServer(config, listening, shutdown, replica.table, replica.index)
     with suppress(SystemExit):  # uvicorn's way to say that it has not started
         server.run()
+    return failure(failures, shutdown, server)
+
+
+def failure(
+    failures: Sequence[Exception], shutdown: Shutdown, server: uvicorn.Server
+) -> Failure | None:
+    """Why a server that has ended could not serve, or not go on; None if it was told to leave."""
     if failures:
         what, status = ("go on", RUN_FAILED) if shutdown.opened else ("load", LOAD_FAILED)
         return Failure(f"cannot {what}: {one_line(failures[0])}", status)

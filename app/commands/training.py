@@ -4,7 +4,7 @@ Knows nothing of how networks learn.
 """
 
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
@@ -67,17 +67,28 @@ def train(  # noqa: PLR0913 - each is a flag
     said = {name: value for name, value in said.items() if value is not None}
     with readable_errors():
         target = out or default_folder(data)
-        if resume:
-            with watched(target) as how:
-                training.resume(target, said=said, device=device, **how)
-        elif data is not None:
-            plan = training.Plan(**said)
-            with watched(target) as how:
-                training.fit(plan, target, overwrite=overwrite, device=device, **how)
-        elif said.keys() - {"seed"}:
-            raise ValueError("--data is missing: what to learn from")
-        else:
-            training.train_all(target, seed=1 if seed is None else seed, overwrite=overwrite)
+        learn(said, target, device=device, resume=resume, overwrite=overwrite)
+
+
+def learn(
+    said: Mapping[str, Any], target: Path, *, device: str, resume: bool, overwrite: bool
+) -> None:
+    """Go on with a run, begin one, or train the bundled checkpoints, whatever was said.
+
+    Raises:
+        ValueError, OSError: what was said does not do.
+    """
+    if resume:
+        with watched(target) as how:
+            training.resume(target, said=said, device=device, **how)
+    elif "data" in said:
+        plan = training.Plan(**said)
+        with watched(target) as how:
+            training.fit(plan, target, overwrite=overwrite, device=device, **how)
+    elif said.keys() - {"seed"}:
+        raise ValueError("--data is missing: what to learn from")
+    else:
+        training.train_all(target, seed=said.get("seed", 1), overwrite=overwrite)
 
 
 def default_folder(data: str | None) -> Path:
