@@ -6,7 +6,7 @@ Knows nothing of what the commands do.
 import os
 import sys
 
-from app.commands.signals import leave_when_told
+from app.core.process import leave_when_told
 
 if sys.argv[1:2] == ["serve"]:
     leave_when_told()  # torch takes seconds to be imported
@@ -19,7 +19,7 @@ if "OMP_WAIT_POLICY" not in os.environ:
 
 import typer
 
-from app.commands import explaining, predicting, serving, training
+from app.cli import explain, predict, serve, train
 
 cli = typer.Typer(
     no_args_is_help=True,
@@ -28,13 +28,13 @@ cli = typer.Typer(
     rich_markup_mode=None,  # a mistake is told in a line, not in a frame
 )
 for command in (
-    serving.serve,
-    predicting.classify,
-    predicting.segment,
-    explaining.explain,
-    training.train,
-    training.scenes,
-    training.evaluate,
+    serve.serve,
+    predict.classify,
+    predict.segment,
+    explain.explain,
+    train.train,
+    train.scenes,
+    train.evaluate,
 ):
     cli.command()(command)
 

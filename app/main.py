@@ -10,21 +10,21 @@ from typing import Any, Literal, Protocol
 
 from fastapi import FastAPI
 
-from app import assembly
-from app.answering import Limits
-from app.budget import Budget
-from app.engine import Engine
-from app.images import Photo, decode
-from app.lifespan import Plan, running
-from app.metrics import Metrics
-from app.placement import model_name, resolve_device
-from app.pulse import Replica, beating
-from app.quota import Quota
-from app.schemas import Task
-from app.seam import EngineSeam
-from app.settings import Settings, listed
-from app.shared_metrics import SharedMetrics
-from app.shutdown import Shutdown
+from app.api import application
+from app.api.inference import Limits
+from app.api.quota import Quota
+from app.api.schemas import Task
+from app.batching.lifespan import Plan, running
+from app.core.settings import Settings, listed
+from app.core.shutdown import Shutdown
+from app.engine.engine import Engine
+from app.engine.interface import EngineSeam
+from app.engine.placement import model_name, resolve_device
+from app.imaging.decode import Photo, decode
+from app.imaging.pixel_budget import Budget
+from app.observability.metrics import Metrics
+from app.replicas.metrics import SharedMetrics
+from app.replicas.reporter import Replica, beating
 
 State = Mapping[str, Any]
 ServeOps = Callable[[FastAPI, State], AbstractAsyncContextManager[object]]
@@ -86,9 +86,9 @@ def create_app(
             whole = beating(whole, replica, metrics)
         if serve_ops is None:
             return whole
-        return beside(whole, serve_ops, assembly.ops(metrics, leaving))
+        return beside(whole, serve_ops, application.ops(metrics, leaving))
 
-    return assembly.service(
+    return application.service(
         lifespan,
         metrics,
         leaving,
@@ -129,7 +129,7 @@ def plan_of(settings: Settings, names: Mapping[Task, str], engine_factory: Engin
 
 
 def decoder_of(settings: Settings) -> Callable[..., Photo]:
-    """How images are decoded: `app.images.decode`, within the limits of the settings."""
+    """How images are decoded: `app.imaging.decode.decode`, within the limits of the settings."""
     return partial(
         decode,
         formats=frozenset(listed(settings.image_formats.upper())),

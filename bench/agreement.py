@@ -14,15 +14,15 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from bench import machine
+from bench.common import machine
 from models import checkpoint
 from models.checkpoint import Checkpoint
-from models.openvino_runtime import OpenVINOForm, available
-from models.optimize import optimize
 from models.pixels import fit, to_rgb
 from models.preprocessing import normalize
-from models.training.quality import UNSEEN_SEED
-from models.training.scenes import draw_scene
+from models.runtimes.openvino import OpenVINOForm, available
+from models.runtimes.optimize import optimize
+from models.training.bundled.metrics import UNSEEN_SEED
+from models.training.scenes.scene import draw_scene
 
 RESULTS = Path(__file__).parent / "results" / "agreement.md"
 SCENES = 1000

@@ -20,8 +20,8 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from bench import machine
-from models.attention import Attention, AxialAttention, ReducedAttention
+from bench.common import machine
+from models.layers.attention import Attention, AxialAttention, ReducedAttention
 
 RESULTS = Path(__file__).parent / "results" / "attention.md"
 SIDES = (16, 32, 64, 128)

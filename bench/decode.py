@@ -22,16 +22,16 @@ import torch
 from PIL import Image, ImageChops, ImageOps
 from torch import Tensor
 
-from app.allocator import keep_freed_memory
-from app.images import decode
-from bench import machine
-from bench.service import serving
+from app.core.malloc import keep_freed_memory
+from app.imaging.decode import decode
+from bench.common import machine
+from bench.common.service import serving
 from models import checkpoint
 from models.checkpoint import Checkpoint
 from models.pixels import to_rgb
 from models.preprocessing import normalize
-from models.training.quality import UNSEEN_SEED
-from models.training.scenes import draw_scene
+from models.training.bundled.metrics import UNSEEN_SEED
+from models.training.scenes.scene import draw_scene
 
 RESULTS = Path(__file__).parent / "results" / "decode.md"
 SCENES = 120

@@ -24,7 +24,7 @@ from typing import NamedTuple
 
 from PIL import Image
 
-from bench.machine import cpu
+from bench.common.machine import cpu
 
 RESULTS = Path(__file__).parent / "results" / "edge.md"
 ROUNDS, SECONDS, CONNECTIONS = 7, 1, 16
@@ -92,7 +92,7 @@ def serving(which: str, checkout: Path) -> Iterator[Service]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    script = Path(__file__).with_name("instant.py")
+    script = Path(__file__).parent / "serving" / "instant_engine.py"
     command = [sys.executable, "-P", str(script), which, str(port)]
     environment = {**os.environ, "PYTHONPATH": str(checkout), "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)  # noqa: S603

@@ -13,7 +13,7 @@ import torch
 from transformers import AutoImageProcessor, AutoModelForImageClassification
 from transformers.image_utils import load_image
 
-from bench.service import serving
+from bench.common.service import serving
 
 TOP_K = 5
 

@@ -21,11 +21,12 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from bench import machine, peak, random_checkpoints
-from bench.ways import OPEN, ROUNDS, WAYS, seconds, staged
+from bench.common import checkpoints, machine
+from bench.runtimes import peak
+from bench.runtimes.execution import OPEN, ROUNDS, WAYS, seconds, staged
 from models.label_map import label_map
-from models.optimize import FOLDINGS, optimize
-from models.optimize.form import Form, form_of
+from models.runtimes.optimize import FOLDINGS, optimize
+from models.runtimes.optimize.form import Form, form_of
 
 RESULTS = Path(__file__).parent / "results" / "gpu.md"
 MODELS = ("ViT-B/16", "ViT-L/16", "SegFormer-B0", "SegFormer-B5")
@@ -62,17 +63,17 @@ def parsed(arguments: Sequence[str]) -> Options:
 def network(name: str, device: str) -> Form:
     """The inference form of a network with random weights, in bfloat16."""
     form = optimize(
-        random_checkpoints.randomized(name).eval(),
+        checkpoints.randomized(name).eval(),
         device=device,
         dtype=torch.bfloat16,
-        normalization=random_checkpoints.preprocessing(name),
+        normalization=checkpoints.preprocessing(name),
     )
     return form_of(form)
 
 
 def rate(name: str, form: Form, batch: int, way: str, options: Options) -> float:
     """The images per second of one way at one batch size; 0 where it cannot."""
-    images = random_checkpoints.images(name, batch)[0].to(options.device)
+    images = checkpoints.images(name, batch)[0].to(options.device)
     try:
         with torch.inference_mode():
             call = WAYS[way](form, images)
@@ -99,7 +100,7 @@ def rates(name: str, options: Options) -> dict[int, dict[str, float]]:
 def network_lines(name: str, options: Options) -> list[str]:
     """A line for each batch size: the rate of each way, and what the best comes to."""
     product = max(peak.measure(options.device, torch.bfloat16).values())
-    teraflop = random_checkpoints.flops(name, FOLDINGS) / 1e12
+    teraflop = checkpoints.flops(name, FOLDINGS) / 1e12
     lines = []
     for batch, found in rates(name, options).items():
         done = max(found.values()) * teraflop
@@ -116,7 +117,7 @@ def pipeline_lines(name: str, options: Options) -> list[str]:
     lines = []
     for batch in options.batches:
         raw = rate(name, form, batch, way, options)
-        images = list(random_checkpoints.images(name, batch)[0].numpy())
+        images = list(checkpoints.images(name, batch)[0].numpy())
         alone, overlapped = (
             batch / seconds(staged(form, images, device, at_once), device, options.seconds)
             for at_once in (1, OPEN)
@@ -149,7 +150,7 @@ def label_maps(device: str) -> list[Callable[[Tensor, tuple[int, int]], Tensor]]
     """The way in tensors and, on a GPU with Triton, the kernel."""
     if device == "cpu" or find_spec("triton") is None:
         return [label_map]
-    return [label_map, import_module("models.label_map_kernel").fused_label_map]
+    return [label_map, import_module("models.label_map_triton").fused_label_map]
 
 
 def row(*cells: object) -> str:

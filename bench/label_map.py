@@ -18,9 +18,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from app.allocator import keep_freed_memory
-from bench import machine
-from bench.resizes import WAYS, resized
+from app.core.malloc import keep_freed_memory
+from bench.common import machine
+from bench.runtimes.resizes import WAYS, resized
 from models.label_map import label_map
 
 RESULTS = Path(__file__).parent / "results" / "label_map.md"
@@ -117,7 +117,7 @@ def main() -> None:
     ]
     print("\n".join(lines))
     apart = multiprocessing.get_context("forkserver")
-    apart.set_forkserver_preload(["bench.resizes"])
+    apart.set_forkserver_preload(["bench.runtimes.resizes"])
     with ProcessPoolExecutor(1, apart, max_tasks_per_child=1) as pool:
         for kind, size, threads in product(KINDS, SIZES, (1, os.cpu_count() or 1)):
             lines.append(row(kind, size, threads, pool))

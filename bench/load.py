@@ -8,10 +8,10 @@ import tempfile
 import time
 from pathlib import Path
 
-from bench import random_checkpoints
-from bench.machine import cpu
+from bench.common import checkpoints
+from bench.common.children import child
+from bench.common.machine import cpu
 from bench.serving import photographs
-from bench.serving.children import child
 from bench.serving.rounds import write_requests
 from bench.serving.servers import OURS, Running, running, untuned
 
@@ -32,7 +32,7 @@ def probe(server: Running) -> float:
 
 def measured(folder: Path) -> tuple[list[float], int]:
     """The seconds of each probe, and the images that were classified beside them."""
-    random_checkpoints.write(NETWORK, folder)
+    checkpoints.write(NETWORK, folder)
     photos = photographs.write(folder)
     with (
         running(OURS, folder, "classify", "torch") as server,

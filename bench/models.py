@@ -18,13 +18,14 @@ from typing import NamedTuple
 
 import torch
 
-from app.allocator import LARGEST, LARGEST_BLOCK
-from bench import machine, peak, random_checkpoints, standings
-from bench.contenders import CONTENDERS, SERVED, UNTIL, contender
-from bench.preparation import prepare
-from bench.race import Limits, race
-from bench.standings import BASE, REFERENCE, Standing, Yardstick
-from models.optimize import FOLDINGS, steps
+from app.core.malloc import LARGEST, LARGEST_BLOCK
+from bench.common import checkpoints, machine
+from bench.runtimes import peak, report
+from bench.runtimes.contenders import CONTENDERS, SERVED, UNTIL, contender
+from bench.runtimes.prepare import prepare
+from bench.runtimes.race import Limits, race
+from bench.runtimes.report import BASE, REFERENCE, Standing, Yardstick
+from models.runtimes.optimize import FOLDINGS, steps
 
 RESULTS = Path(__file__).parent / "results" / "models.md"
 CASES = {  # the batch sizes of each network
@@ -36,7 +37,7 @@ CASES = {  # the batch sizes of each network
 }
 FEW = ("SegFormer-B5", (BASE, "ours, plain", "ours"))  # it takes seconds: few contenders
 OURS_SERVED = "ours" + SERVED
-ALLOCATOR = {  # what app.allocator asks of the C library, as anyone can with variables
+ALLOCATOR = {  # what app.core.malloc asks of the C library, as anyone can with variables
     "MALLOC_ARENA_MAX": "1",
     "MALLOC_MMAP_THRESHOLD_": str(LARGEST_BLOCK),
     "MALLOC_TRIM_THRESHOLD_": str(LARGEST),
@@ -83,8 +84,8 @@ def parsed(arguments: Sequence[str]) -> Options:
 
 def step_names(name: str, device: str) -> list[str]:
     """Our optimization up to each step that changes this network, but the last: that is "ours"."""
-    form: torch.nn.Module = random_checkpoints.network(name).eval()
-    normalization = random_checkpoints.preprocessing(name)
+    form: torch.nn.Module = checkpoints.network(name).eval()
+    normalization = checkpoints.preprocessing(name)
     dtype = torch.float32 if device == "cpu" else torch.bfloat16
     found = []
     for step in steps(device=device, dtype=dtype, normalization=normalization):
@@ -123,18 +124,18 @@ def measure(name: str, options: Options, folder: Path) -> list[Standing]:
 def executed(name: str, one: str) -> int:
     """The FLOPs of an image in a contender: as published, but in those of ours that are folded."""
     if one == "ours, plain" or not one.startswith("ours"):
-        return random_checkpoints.flops(name)
+        return checkpoints.flops(name)
     names = [folding.__name__ for folding in FOLDINGS]
     until = one.removeprefix(UNTIL)
     done = names.index(until) + 1 if until in names else len(names)
-    return random_checkpoints.flops(name, FOLDINGS[:done])
+    return checkpoints.flops(name, FOLDINGS[:done])
 
 
 def yardstick(name: str, these: Sequence[Standing], device: str, peaks: Peaks) -> Yardstick:
     """What the figures of a network are held against."""
     names = {one for standing in these for one in {**standing.installed, **standing.tuned}}
     return Yardstick(
-        random_checkpoints.flops(name),
+        checkpoints.flops(name),
         {one: executed(name, one) for one in names},
         {one: max(peaks[contender(device, one).dtype].values()) * 1e12 for one in names},
     )
@@ -160,7 +161,7 @@ def heading(options: Options, peaks: Peaks) -> list[str]:
 def publish(found: Sequence[list[Standing]], peaks: Peaks, options: Options) -> None:
     """Keep what is known so far; print it of the last network."""
     tables = [
-        standings.table(these, yardstick(these[0].network, these, options.device, peaks))
+        report.table(these, yardstick(these[0].network, these, options.device, peaks))
         for these in found
     ]
     print("\n".join([*heading(options, peaks), *tables[-1]]), flush=True)
@@ -169,7 +170,7 @@ def publish(found: Sequence[list[Standing]], peaks: Peaks, options: Options) -> 
     (options.out / RESULTS.name).write_text("\n".join(lines))
     if find_spec("matplotlib"):  # a machine lent for a while may be without
         picture = options.out / RESULTS.with_suffix(".png").name
-        standings.draw([standing for these in found for standing in these], picture)
+        report.draw([standing for these in found for standing in these], picture)
 
 
 def main(arguments: Sequence[str] = ()) -> None:

@@ -19,19 +19,19 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from bench import random_checkpoints
+from bench.common import checkpoints
+from bench.common.children import Child, child
+from bench.common.cpu import Share, Usage, between, usage
+from bench.common.idle import undisturbed
+from bench.common.resources import watched
 from bench.serving import burst_report, photographs
-from bench.serving.accounting import Share, Usage, between, usage
 from bench.serving.arrivals import Phase
 from bench.serving.burst import Times
+from bench.serving.burst_cases import CALM, Case, Found
 from bench.serving.burst_plot import draw
-from bench.serving.cases import CALM, Case, Found
-from bench.serving.children import Child, child
-from bench.serving.quiet import undisturbed
 from bench.serving.records import Record
 from bench.serving.rounds import write_requests
 from bench.serving.servers import OURS, Running, Site, free_port, launched, ours, untuned
-from bench.serving.watch import watched
 
 RESULTS = Path(__file__).parent / "results" / "overload.md"
 NETWORKS = ("T", "ViT-Ti/16", "ViT-B/16", "SegFormer-B0")
@@ -85,12 +85,12 @@ def command(case: Case, folder: Path, port: int) -> list[str]:
 
 def task_of(network: str) -> str:
     """classify or segment."""
-    return "segment" if random_checkpoints.kind_of(network) == "SegFormer" else "classify"
+    return "segment" if checkpoints.kind_of(network) == "SegFormer" else "classify"
 
 
 def measured(case: Case, folder: Path) -> Found:
     """The whole run of one case."""
-    random_checkpoints.write(case.network, folder, smoothly=True)
+    checkpoints.write(case.network, folder, smoothly=True)
     photos = photographs.write(folder)
     port = free_port()
     with (

@@ -15,8 +15,8 @@ import torch
 from PIL import Image
 from torch.nn.functional import interpolate
 
-from app.masks import COMPRESSION, LabelMap, palette
-from bench import machine
+from app.imaging.masks import COMPRESSION, LabelMap, palette
+from bench.common import machine
 from models.label_map import label_map
 
 RESULTS = Path(__file__).parent / "results" / "png.md"

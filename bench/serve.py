@@ -18,16 +18,16 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bench import random_checkpoints
+from bench.common import checkpoints
+from bench.common.children import child
+from bench.common.cpu import peak_memory
 from bench.serving import photographs, report
-from bench.serving.accounting import peak_memory
-from bench.serving.children import child
-from bench.serving.figures import Load
+from bench.serving.baseline import raw_loop
 from bench.serving.plot import draw
-from bench.serving.raw_loop import raw_loop
 from bench.serving.report import Found
 from bench.serving.rounds import Field, Plan, measure, write_requests
 from bench.serving.servers import OURS, SERVERS, installed, running, untuned
+from bench.serving.summary import Load
 
 RESULTS = Path(__file__).parent / "results" / "serve.md"
 NETWORKS = {  # the seconds of a turn: a hundred images at least, for the batches at its edges
@@ -76,9 +76,9 @@ def parsed(arguments: Sequence[str]) -> Options:
 
 def measured(network: str, options: Options, folder: Path) -> Found:
     """All rounds with one network."""
-    random_checkpoints.write(network, folder, smoothly=True)
+    checkpoints.write(network, folder, smoothly=True)
     photos = photographs.write(folder)
-    task = "segment" if random_checkpoints.kind_of(network) == "SegFormer" else "classify"
+    task = "segment" if checkpoints.kind_of(network) == "SegFormer" else "classify"
     names = [name for name in options.servers if name == OURS or network in PEERS_RUN]
     with ExitStack() as stack:
         loop = stack.enter_context(raw_loop(folder, options.runtime, photos))

@@ -15,10 +15,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from bench.serving.accounting import between, usage
-from bench.serving.children import child
+from bench.common.children import child
+from bench.common.cpu import between, usage
+from bench.common.resources import watched
 from bench.serving.servers import OURS, bundled, free_port, launched, untuned
-from bench.serving.watch import watched
 from bench.soaking import report
 from bench.soaking.plot import draw
 from bench.soaking.report import Found

@@ -8,8 +8,8 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from models.activations import activation
-from models.attention import Attention, AxialAttention
+from models.layers.activations import activation
+from models.layers.attention import Attention, AxialAttention
 
 
 @dataclass(frozen=True, kw_only=True)

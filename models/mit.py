@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from models.activations import activation
-from models.attention import ReducedAttention
+from models.layers.activations import activation
+from models.layers.attention import ReducedAttention
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from models.heads import Classified
+from models.layers.heads import Classified
 from models.mit import MiT, SegformerConfig, initialize
 
 

@@ -9,10 +9,17 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from models.embedding import PATCH_EMBEDDINGS
 from models.encoder import Encoder, EncoderConfig
-from models.heads import Classified, MLPHead
-from models.positions import KINDS, Grid, RelativeBias, resample, sinusoid_1d, sinusoid_2d
+from models.layers.heads import Classified, MLPHead
+from models.layers.patch_embedding import PATCH_EMBEDDINGS
+from models.layers.positions import (
+    KINDS,
+    Grid,
+    RelativeBias,
+    resample,
+    sinusoid_1d,
+    sinusoid_2d,
+)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from app import errors
-from app.settings import PREFIX, Settings
+from app.core import errors
+from app.core.settings import PREFIX, Settings
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()

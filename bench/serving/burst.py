@@ -8,8 +8,8 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from bench.serving.figures import percentile
 from bench.serving.records import LOST, Record
+from bench.serving.summary import percentile
 
 JITTER = 1.25  # the mean of what a predicted wait is multiplied with: 1 to 1.5, evenly
 SLOW = 1.5  # times what 95 % of the requests before the burst took at most

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.serving import burst
-from bench.serving.cases import Found
+from bench.serving.burst_cases import Found
 from bench.serving.records import Record
 
 

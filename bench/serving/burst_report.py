@@ -7,13 +7,13 @@ import statistics
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from bench import machine
-from bench.serving import burst, trends
-from bench.serving.accounting import VOID
-from bench.serving.cases import Found
-from bench.serving.figures import percentile
+from bench.common import machine
+from bench.common.cpu import VOID
+from bench.serving import burst, slope
+from bench.serving.burst_cases import Found
 from bench.serving.records import Record
 from bench.serving.report import CORES
+from bench.serving.summary import percentile
 
 SETTLED_S = 10.0  # from the begin of the burst
 EDGE_S = 5.0  # whose mean is the memory at the begin and at the end
@@ -133,7 +133,7 @@ def memory(found: Found) -> str:
         return "too short a burst"
     early = statistics.fmean(rss for at, rss in points if at < begins + EDGE_S)
     late = statistics.fmean(rss for at, rss in points if at >= ends - EDGE_S)
-    rise = trends.slope(*zip(*points, strict=True))
+    rise = slope.slope(*zip(*points, strict=True))
     each = f"{rise.value * 60:.1f} ({rise.low * 60:.1f} to {rise.high * 60:.1f})"
     return f"{late:.0f}, {late - early:+.1f}, {each}"
 

@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from bench.serving.arrivals import Phase, poisson
+from bench.serving.http_client import Answer, Connection, Wire
 from bench.serving.phases import in_phases
-from bench.serving.wire import Answer, Connection, Wire
 
 Say = Callable[..., None]
 

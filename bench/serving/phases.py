@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from bench.serving.arrivals import Phase, arrivals
+from bench.serving.http_client import Answer, Connection, Wire
 from bench.serving.records import Record, told
-from bench.serving.wire import Answer, Connection, Wire
 
 
 def in_phases(

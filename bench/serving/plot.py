@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.serving.figures import Turn, median_of
 from bench.serving.report import Found
+from bench.serving.summary import Turn, median_of
 
 
 def draw(founds: Sequence[Found], file: Path) -> None:

@@ -9,7 +9,7 @@ import re
 from contextlib import suppress
 from typing import Any, NamedTuple
 
-from bench.serving.wire import Answer
+from bench.serving.http_client import Answer
 
 RETRY_AFTER = re.compile(rb"\r\nretry-after: *(\d+)", re.IGNORECASE)
 PROBLEM = re.compile(rb"\r\ncontent-type: *application/problem\+json", re.IGNORECASE)

@@ -8,24 +8,24 @@ import statistics
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
-from bench import machine
-from bench.serving import figures
-from bench.serving.accounting import VOID
-from bench.serving.figures import Limit, Load, Round, Turn
+from bench.common import machine
+from bench.common.cpu import VOID
+from bench.serving import summary
 from bench.serving.histograms import Inside
+from bench.serving.summary import Limit, Load, Round, Turn
 
 CORES = os.cpu_count() or 1
 Column = tuple[str, str, Callable[[Turn, Limit], float]]
 COLUMNS: tuple[Column, ...] = (
     ("images/s", "{:.1f}", lambda turn, limit: turn.rate),
-    ("share of the loop's", "{:.3f}", lambda turn, limit: figures.share(turn, limit, CORES)),
+    ("share of the loop's", "{:.3f}", lambda turn, limit: summary.share(turn, limit, CORES)),
     ("p50 ms", "{:.2f}", lambda turn, limit: turn.p50),
     ("p95", "{:.2f}", lambda turn, limit: turn.p95),
     ("p99", "{:.2f}", lambda turn, limit: turn.p99),
-    ("p99/p50", "{:.2f}", lambda turn, limit: figures.tail(turn)),
-    ("p50 - the loop's ms", "{:.2f}", figures.overhead_ms),
+    ("p99/p50", "{:.2f}", lambda turn, limit: summary.tail(turn)),
+    ("p50 - the loop's ms", "{:.2f}", summary.overhead_ms),
     ("CPU ms an image", "{:.2f}", lambda turn, limit: turn.cpu_ms),
-    ("to the loop's", "{:.2f}", figures.cpu_ratio),
+    ("to the loop's", "{:.2f}", summary.cpu_ratio),
     ("generator, cores", "{:.3f}", lambda turn, limit: turn.generator),
     ("foreign", "{:.1%}", lambda turn, limit: turn.foreign),
 )
@@ -89,7 +89,7 @@ def table(found: Found) -> list[str]:
 def row(found: Found, server: str, load: Load) -> str:
     """A server's line under one load."""
     cells = [
-        shape.format(figures.median_of(found.rounds, server, load, figure))
+        shape.format(summary.median_of(found.rounds, server, load, figure))
         for _, shape, figure in COLUMNS
     ]
     errors = sum(one.turns[server, load].errors for one in found.rounds)

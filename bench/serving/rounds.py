@@ -20,13 +20,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from bench.serving.accounting import Share, between, usage
-from bench.serving.children import Child
-from bench.serving.figures import Limit, Load, Round, Turn, percentile
+from bench.common.children import Child
+from bench.common.cpu import Share, between, usage
+from bench.common.idle import undisturbed
+from bench.serving.baseline import RawLoop, Way
 from bench.serving.histograms import Totals, inside, totals
-from bench.serving.quiet import undisturbed
-from bench.serving.raw_loop import RawLoop, Way
 from bench.serving.servers import OURS, SERVERS, Running
+from bench.serving.summary import Limit, Load, Round, Turn, percentile
 
 WARM = 0.2  # as long again as such a part of a turn, before anything counts
 WARM_UP_S = 2.0  # of each server, before the first round

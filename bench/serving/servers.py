@@ -17,8 +17,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
-from bench.race import TUNING
-from bench.serving.accounting import processes, tree
+from bench.common.cpu import processes, tree
+from bench.runtimes.race import TUNING
 
 START_S = 120.0
 OURS = "patchserve"

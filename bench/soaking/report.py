@@ -7,11 +7,11 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from bench import machine
-from bench.serving.accounting import Share
+from bench.common import machine
+from bench.common.cpu import Share
+from bench.common.resources import Held
 from bench.serving.report import CORES
-from bench.serving.trends import Slope, slope
-from bench.serving.watch import Held
+from bench.serving.slope import Slope, slope
 
 STEEPEST = 0.5  # MB a minute: what the interval's upper end must stay below
 SHOWN = 20  # of what was unexpected, and of the service's log

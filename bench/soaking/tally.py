@@ -8,7 +8,7 @@ from collections import Counter
 from contextlib import suppress
 from typing import Any
 
-from bench.serving.figures import percentile
+from bench.serving.summary import percentile
 from bench.soaking.client import Reply
 from bench.soaking.kinds import BUSY, Kind
 

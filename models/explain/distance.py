@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from models.explain.recording import Layer
-from models.positions import Grid
+from models.layers.positions import Grid
 
 
 def attention_distance(layer: Layer) -> Tensor:

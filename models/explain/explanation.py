@@ -10,10 +10,10 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from models.architectures import Network
 from models.explain.distance import attention_distance
 from models.explain.recording import Recording, record
 from models.explain.relevance import gradient_relevance, rollout
+from models.registry import Network
 
 Method = Literal["gradient", "rollout"]
 METHODS: tuple[Method, ...] = get_args(Method)  # the first is the default
@@ -43,8 +43,9 @@ def explain(network: Network, pixels: Tensor, method: Method = "gradient") -> Ex
 
     The network runs in eval mode whatever its own is. It takes the time of about three passes with
     "gradient", of about two with "rollout", and the memory of the pass's activations and of one
-    layer's weights. An encoder of one's own is followed through every `models.attention.Attention`
-    in it, and through nothing else. ValueError for an unknown method.
+    layer's weights. An encoder of one's own is followed through every
+    `models.layers.attention.Attention` in it, and through nothing else. ValueError for an
+    unknown method.
     """
     follow: dict[str, Callable[[Network, Recording], Tensor]] = {
         "gradient": gradient_relevance,

@@ -11,10 +11,10 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from models.architectures import Network
-from models.attention import Attention, AxisAttention, ReducedAttention, split_heads
+from models.layers.attention import Attention, AxisAttention, ReducedAttention, split_heads
+from models.layers.positions import Grid
 from models.mit import Stage as MiTStage
-from models.positions import Grid
+from models.registry import Network
 from models.vit import ViT
 from models.vit_segmenter import ViTSegmenter
 

@@ -9,9 +9,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from models.architectures import Network
 from models.explain.recording import Layer, Recording
-from models.positions import Grid
+from models.layers.positions import Grid
+from models.registry import Network
 from models.segformer import Segformer, SegformerClassifier
 from models.vit import ViT
 

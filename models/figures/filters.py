@@ -8,8 +8,8 @@ from math import isqrt
 import torch
 from torch import Tensor, nn
 
-from models.architectures import Network
 from models.figures.canvas import blank, png
+from models.registry import Network
 from models.vit import ViT
 from models.vit_segmenter import ViTSegmenter
 

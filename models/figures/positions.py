@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from models.architectures import Network
 from models.figures.canvas import FigureError, blank, png
-from models.positions import Grid, sinusoid_1d, sinusoid_2d
+from models.layers.positions import Grid, sinusoid_1d, sinusoid_2d
+from models.registry import Network
 from models.vit import ViT
 from models.vit_segmenter import ViTSegmenter
 

@@ -3,7 +3,9 @@
 Knows nothing of the service.
 """
 
-from models.training.evaluation import Quality, evaluate
+from models.training.bundled.evaluate import Quality, evaluate
+from models.training.bundled.train import train
+from models.training.bundled.train_all import train_all
 from models.training.fitting import (
     Display,
     Interrupted,
@@ -12,9 +14,7 @@ from models.training.fitting import (
     fit,
     resume,
 )
-from models.training.pair import train_all
-from models.training.run import train
-from models.training.samples import write_scenes
+from models.training.scenes.samples import write_scenes
 
 __all__ = [
     "Display",

@@ -13,10 +13,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from app.main import ServeOps, create_app
-from app.pulse import Replica
-from app.schemas import Task
-from app.seam import (
+from app.api.schemas import Task
+from app.core.settings import Settings
+from app.engine.interface import (
     Batch,
     ClassifyInput,
     EmbedInput,
@@ -27,7 +26,8 @@ from app.seam import (
     Ranking,
     Relevance,
 )
-from app.settings import Settings
+from app.main import ServeOps, create_app
+from app.replicas.reporter import Replica
 from models.preprocessing import Preprocessing
 
 LABELS = ("black", "red", "green", "blue")
@@ -150,7 +150,7 @@ def serve(request, monkeypatch) -> Callable[..., AbstractAsyncContextManager[Run
         serve_ops: ServeOps | None = None,
         **settings: object,
     ) -> AsyncIterator[Running]:
-        monkeypatch.setattr("app.cores.usable_cores", lambda: cores)
+        monkeypatch.setattr("app.engine.cores.usable_cores", lambda: cores)
         engines: dict[str, FakeEngine] = {}
 
         def factory(source: str, *, task: Task, **options: object) -> FakeEngine:

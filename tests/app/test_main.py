@@ -2,9 +2,9 @@
 
 import pytest
 
+from app.api.openapi import COMPONENTS
+from app.core.settings import Settings
 from app.main import create_app, model_names, options
-from app.openapi import COMPONENTS
-from app.settings import Settings
 
 pytestmark = pytest.mark.anyio
 

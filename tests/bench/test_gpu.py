@@ -6,7 +6,8 @@ import sys
 import pytest
 import torch
 
-from bench import gpu, peak
+from bench import gpu
+from bench.runtimes import peak
 
 
 @pytest.fixture(autouse=True)

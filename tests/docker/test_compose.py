@@ -4,7 +4,7 @@ from urllib.parse import urlsplit
 import pytest
 import yaml
 
-from app.settings import PREFIX, Settings
+from app.core.settings import PREFIX, Settings
 
 ROOT = Path(__file__).parents[2]
 

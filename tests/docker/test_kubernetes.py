@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from app import health
-from app.settings import PREFIX, Settings
+from app.api.routes import health
+from app.core.settings import PREFIX, Settings
 
 ROOT = Path(__file__).parents[2]
 MANIFEST = ROOT / "docker/kubernetes/patchserve.yaml"

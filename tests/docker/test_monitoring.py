@@ -11,10 +11,10 @@ import yaml
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.metrics import MetricWrapperBase
 
-from app import routes
-from app.heartbeats import Heartbeats
-from app.metrics import Metrics
-from app.shared_metrics import ReplicaCollector
+from app.api.routes import images
+from app.observability.metrics import Metrics
+from app.replicas.heartbeats import Heartbeats
+from app.replicas.metrics import ReplicaCollector
 
 DOCKER = Path(__file__).parents[2] / "docker"
 RULES = yaml.safe_load((DOCKER / "prometheus/rules.yml").read_text())
@@ -126,7 +126,7 @@ def test_every_label_that_is_read_exists(promql):
 
 @pytest.mark.parametrize("promql", EXPRESSIONS)
 def test_every_route_that_is_read_is_served(promql):
-    served = {route.path for route in routes.router.routes}
+    served = {route.path for route in images.router.routes}
     for _, label, value in matchers_in(promql):
         assert label != "route" or set(value.split("|")) <= served
 

@@ -6,9 +6,9 @@ import transformers
 from torch import nn
 
 from models import checkpoint
-from models.embedding import PATCH_EMBEDDINGS
-from models.heads import MLPHead
-from models.positions import sinusoid_1d, sinusoid_2d
+from models.layers.heads import MLPHead
+from models.layers.patch_embedding import PATCH_EMBEDDINGS
+from models.layers.positions import sinusoid_1d, sinusoid_2d
 from models.vit import ViT, ViTConfig
 
 SMALL = ViTConfig(

@@ -10,10 +10,10 @@ from typing import Any, cast
 import numpy as np
 import torch
 
-from app.allocator import keep_freed_memory
-from app.images import decode
+from app.core.malloc import keep_freed_memory
+from app.imaging.decode import decode
 from models import checkpoint
-from models.runtimes import Runtime, inference_form
+from models.runtimes.select import Runtime, inference_form
 
 TOP_K = 5
 MAX_PIXELS = 10**8

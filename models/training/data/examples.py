@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from models.architectures import Task
+from models.registry import Task
 
 IGNORED = 255  # in a label map: of no label, neither learnt nor counted
 MOST_LABELS = 255  # so that a label map is one byte a pixel

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import numpy as np
 
-from models.architectures import Task
-from models.training.data import folders, pets
-from models.training.data.drawn import DrawnScenes
+from models.registry import Task
+from models.training.bundled.metrics import UNSEEN_SEED
+from models.training.data import folders, oxford_pets
 from models.training.data.examples import Data, Dataset
 from models.training.data.files import LabelledFiles
-from models.training.quality import UNSEEN_SEED
-from models.training.scenes import LABELS
-from models.training.shapes import KINDS
+from models.training.data.scenes import DrawnScenes
+from models.training.scenes.scene import LABELS
+from models.training.scenes.shapes import KINDS
 
 SCENES = "scenes"
 DRAWN, DRAWN_HELD_OUT = 2_000, 200  # scenes, unless `scenes:1000` says another number
@@ -31,7 +31,7 @@ def natural_task(source: str) -> Task | None:
     if is_scenes(source):
         return None
     root = Path(source)
-    return "segment" if pets.is_pets(root) or folders.has_masks(root) else "classify"
+    return "segment" if oxford_pets.is_pets(root) or folders.has_masks(root) else "classify"
 
 
 def open_data(
@@ -89,8 +89,8 @@ def scenes(source: str, task: Task, seed: int) -> Data:
 
 def found_in(root: Path, task: Task) -> folders.Found:
     """What the folder holds for the task; ValueError for pictures without masks to segment."""
-    if pets.is_pets(root):
-        return pets.pets(root, task)
+    if oxford_pets.is_pets(root):
+        return oxford_pets.pets(root, task)
     if folders.has_masks(root):
         if task != "segment":
             raise ValueError(f"{root} has images/ and masks/: it is for the task segment")

@@ -3,13 +3,13 @@
 Knows nothing of the service.
 """
 
-from models.training.fitting.choices import network_named
-from models.training.fitting.execution import fit, resume
-from models.training.fitting.learner import Learner
+from models.training.fitting.fit import fit, resume
+from models.training.fitting.networks import network_named
+from models.training.fitting.objective import Learner
 from models.training.fitting.plan import Plan
+from models.training.fitting.progress import Display, Watcher
 from models.training.fitting.recipe import RECIPES, Recipe
-from models.training.fitting.run import Interrupted
-from models.training.fitting.watching import Display, Watcher
+from models.training.fitting.trainer import Interrupted
 
 __all__ = [
     "RECIPES",

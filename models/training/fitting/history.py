@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from models.architectures import Task
+from models.registry import Task
 
 QUALITY: dict[Task, str] = {"classify": "accuracy", "segment": "mean_iou"}  # a row's field
 METRICS, CURVES = "metrics.csv", "curves.png"

@@ -6,9 +6,9 @@ Does not know how to train or to measure; it is told.
 from dataclasses import dataclass
 from math import inf
 
-from models.architectures import architecture_of
 from models.checkpoint import Checkpoint
-from models.training.card import figures, machine
+from models.registry import architecture_of
+from models.training.bundled.model_card import figures, machine
 from models.training.confusion import Confusion
 from models.training.data.augmentation import Augmentation
 from models.training.data.examples import Data

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from models import checkpoint
-from models.architectures import Task
+from models.registry import Task
 from models.training.data.examples import Data
 from models.training.data.sources import is_scenes, natural_task
 from models.training.fitting.bodies import load_body
-from models.training.fitting.choices import NAMES, task_of
+from models.training.fitting.initialize import Start, from_checkpoint, from_nothing
+from models.training.fitting.networks import NAMES, task_of
 from models.training.fitting.recipe import RECIPES, Recipe
-from models.training.fitting.start import Start, from_checkpoint, from_nothing
 
 ARTICLE_MODEL = "vit-segmenter"
 

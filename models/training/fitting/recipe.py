@@ -13,7 +13,7 @@ from torch import nn
 from torch.optim import Adam, AdamW, Optimizer
 
 from models.training.data.augmentation import Augmentation
-from models.training.loop import decaying, pace
+from models.training.step import decaying, pace
 
 USUAL = Augmentation(flip=0.5, smallest_crop=0.8, brightness=0.2, contrast=0.2, saturation=0.2)
 

@@ -15,14 +15,14 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from models.architectures import Network
 from models.label_map import label_map
 from models.preprocessing import NEAREST, Preprocessing, normalize
+from models.registry import Network
 from models.training.data.examples import IGNORED, Dataset
-from models.training.data.feed import as_served
-from models.training.fitting.measuring import truth_of
-from models.training.pictures import GAP, INK, PAPER, font
-from models.training.samples import LABEL_COLOURS
+from models.training.data.loader import as_served
+from models.training.fitting.evaluate import truth_of
+from models.training.scenes.plots import GAP, INK, PAPER, font
+from models.training.scenes.samples import LABEL_COLOURS
 
 PROGRESS = "progress.png"
 EPOCHS = (1, 2, 5, 10, 20, 50, 100, 200, 500)  # and the last

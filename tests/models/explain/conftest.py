@@ -5,8 +5,8 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from models.architectures import Network
 from models.mit import SegformerConfig
+from models.registry import Network
 from models.segformer import Segformer, SegformerClassifier
 from models.vit import ViT, ViTConfig
 from models.vit_segmenter import ViTSegmenter, ViTSegmenterConfig

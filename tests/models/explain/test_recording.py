@@ -3,8 +3,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 
-from models.attention import Attention, ReducedAttention, join_heads, split_heads
 from models.explain.recording import record
+from models.layers.attention import Attention, ReducedAttention, join_heads, split_heads
 
 CLOSE = {"rtol": 1e-4, "atol": 2e-5}
 

@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from models.embedding import PATCH_EMBEDDINGS, linear_weight
 from models.figures.filters import filters_figure, first_filters, principal_components
+from models.layers.patch_embedding import PATCH_EMBEDDINGS, linear_weight
 from models.mit import SegformerConfig
 from models.segformer import Segformer
 from models.vit import ViT, ViTConfig

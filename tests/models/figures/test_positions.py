@@ -3,8 +3,8 @@ import torch
 
 from models.figures.canvas import FigureError
 from models.figures.positions import position_table, positions_figure, sinusoids_figure
+from models.layers.positions import sinusoid_1d, sinusoid_2d
 from models.mit import SegformerConfig
-from models.positions import sinusoid_1d, sinusoid_2d
 from models.segformer import Segformer
 from models.vit import ViT, ViTConfig
 from models.vit_segmenter import ViTSegmenter, ViTSegmenterConfig

@@ -1,6 +1,6 @@
 import pytest
 
-from models.training.scenes import Scene, draw_scene
+from models.training.scenes.scene import Scene, draw_scene
 
 SEED = 31
 

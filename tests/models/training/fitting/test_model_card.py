@@ -4,8 +4,8 @@ import pytest
 from models.checkpoint import Checkpoint
 from models.training.confusion import Confusion
 from models.training.data.examples import Data
-from models.training.fitting.choices import network_named, preprocessing_for, task_of
 from models.training.fitting.model_card import Fitted, model_card, told
+from models.training.fitting.networks import network_named, preprocessing_for, task_of
 from models.training.fitting.recipe import RECIPES
 
 TINY = {"num_layers": "1", "hidden_size": "24", "num_heads": "3", "mlp_size": "24"}

@@ -1,0 +1,1 @@
+"""HTTP as the routes see it: parameters, bodies, responses, errors, the OpenAPI document."""

@@ -1,0 +1,144 @@
+"""Owns how every request about an image is answered: read, within its deadline, and counted.
+
+Knows nothing of what is asked; a route says what work to do.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping, MutableMapping
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from typing import Any
+
+from fastapi import Request, Response
+
+from app.api import params
+from app.api.body import read_image
+from app.api.headers import Headers
+from app.api.quota import Quota, Share
+from app.api.schemas import Task
+from app.batching.deployment import Deployment
+from app.batching.job import Question
+from app.batching.trips import Trip, while_wanted
+from app.core.errors import (
+    ClientGone,
+    DeadlineExceeded,
+    ModelNotLoaded,
+    Overloaded,
+    ServiceError,
+)
+from app.core.scope import caller_of
+from app.core.shutdown import Shutdown
+from app.observability.metrics import Metrics
+
+Deployments = Mapping[Task, Deployment]
+Ask = Callable[[Deployment], Question]
+State = MutableMapping[str, Any]  # what the lifespan gave, and what becomes of this request
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a request may cost."""
+
+    max_body_bytes: int
+    request_timeout_s: float
+    quota: Quota
+
+
+async def answer(request: Request, headers: Headers, task: Task, ask: Ask) -> Response:
+    """Read the image of a request, answer the question before the deadline, and count it.
+
+    Args:
+        request: whose body has the image.
+        headers: of the request.
+        task: which model is asked.
+        ask: makes the question; it may need to know the model.
+    """
+    state: State = request.scope["state"]
+    deployments: Deployments = state["deployments"]
+    deployment = deployments.get(task)
+    if deployment is None:
+        raise ModelNotLoaded(f"this service has no model to {task}")
+    metrics: Metrics = state["metrics"]
+    limits: Limits = state["limits"]
+    outcome = "internal"
+    try:
+        with limits.quota.share() as share:
+            response = await _travel(request, headers, deployment, ask, share)
+        outcome = "ok"
+    except ServiceError as error:
+        outcome = error.code
+        raise
+    except asyncio.CancelledError:  # the server cannot wait for it; the edge says so
+        shutdown: Shutdown = state["shutdown"]
+        outcome = shutdown.refusal.code if shutdown.refusal else outcome
+        raise
+    finally:
+        metrics.tally.note(1, metrics.images, deployment.name, outcome)
+    return response
+
+
+async def _travel(
+    request: Request, headers: Headers, deployment: Deployment, ask: Ask, share: Share
+) -> Response:
+    state: State = request.scope["state"]
+    limits: Limits = state["limits"]
+    metrics: Metrics = state["metrics"]
+    timeout_s = params.timeout_s(headers, limits.request_timeout_s)
+    _refuse_leaving(state, deployment)
+    deployment.refuse_unready()  # before the upload, as all that can be refused by then
+    question = ask(deployment)
+    began = time.monotonic()
+    data = await _read(request, headers, deployment, share)
+    stages = {"read": time.monotonic() - began}
+    trip = Trip(asyncio.get_running_loop().time() + timeout_s, stages)
+    state["trip"] = trip  # for the line in the log, whatever becomes of it
+    try:
+        caller = caller_of(request.scope, request.receive)
+        work = deployment.answer(data, trip, question)
+        body = await while_wanted(trip.deadline, caller, work)
+    except (TimeoutError, DeadlineExceeded):
+        metrics.deadline_missed.labels(deployment.name, trip.place).inc()
+        raise DeadlineExceeded(f"not done within {timeout_s:g} s") from None
+    except ClientGone:
+        metrics.cancelled.labels(deployment.name, trip.place).inc()
+        raise
+    metrics.observe_stages(deployment.name, trip.stages)
+    return _response(body, question.media_type, trip)
+
+
+def _response(body: bytes, media_type: str, trip: Trip) -> Response:
+    response = Response(body, media_type=media_type)
+    # as an argument, headers would be gone through three times
+    response.raw_headers.append((b"server-timing", trip.server_timing().encode()))
+    return response
+
+
+def _refuse_leaving(state: State, deployment: Deployment) -> None:
+    shutdown: Shutdown = state["shutdown"]
+    refusal = shutdown.refusal
+    if refusal is not None:
+        metrics: Metrics = state["metrics"]
+        metrics.rejections.labels(deployment.name, refusal.code).inc()
+        raise refusal
+
+
+async def _read(request: Request, headers: Headers, deployment: Deployment, share: Share) -> bytes:
+    state: State = request.scope["state"]
+    limits: Limits = state["limits"]
+    metrics: Metrics = state["metrics"]
+    pool: Executor = state["pool"]
+    try:
+        return await read_image(
+            headers,
+            request.receive,
+            max_bytes=limits.max_body_bytes,
+            hold=share.grow,
+            pool=pool,
+        )
+    except Overloaded:
+        metrics.rejections.labels(deployment.name, "bytes_in_flight").inc()
+        raise
+    except ClientGone:
+        metrics.cancelled.labels(deployment.name, "read").inc()
+        raise

@@ -1,0 +1,107 @@
+"""Owns what the descriptions of all operations are made of: references, headers, problems.
+
+Knows nothing of any one operation.
+"""
+
+from http import HTTPStatus
+from typing import Any
+
+from pydantic.json_schema import models_json_schema
+
+from app.api import schemas
+from app.core import errors
+
+Document = dict[str, Any]
+
+REF = "#/components/schemas/{model}"
+EXAMPLE_ID = "4d0b3f6c2a9e8f17"
+EXAMPLE_IMAGE = (
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJRU5ErkJggg=="
+)
+COMPONENTS = (
+    schemas.ImageRequest,
+    schemas.ClassifyResponse,
+    schemas.EmbeddingResponse,
+    schemas.SegmentResponse,
+    schemas.ExplainResponse,
+    schemas.ModelsResponse,
+    schemas.HealthResponse,
+    schemas.Problem,
+)
+
+
+def schema_ref(model: type[Any]) -> Document:
+    """A reference to the schema of a model in `COMPONENTS`, or of one inside them."""
+    return {"$ref": REF.format(model=model.__name__)}
+
+
+def component_schemas() -> Document:
+    """The JSON schemas that the references point to."""
+    _, definitions = models_json_schema(
+        [(model, "serialization") for model in COMPONENTS], ref_template=REF
+    )
+    return dict(definitions["$defs"])
+
+
+def json_content(model: type[Any], example: Any) -> Document:
+    """A JSON body of that model."""
+    return {"application/json": {"schema": schema_ref(model), "example": example}}
+
+
+def header(text: str, example: str) -> Document:
+    """A header of an answer."""
+    return {"description": text, "schema": {"type": "string"}, "example": example}
+
+
+REQUEST_ID = header("the caller's, or a new one; it is in the log, too", EXAMPLE_ID)
+SERVER_TIMING = header(
+    "milliseconds of each stage and the size of the batch",
+    'read;dur=0.4, decode;dur=2.1, queue;dur=0.1, compute;dur=5.3, batch;desc="3"',
+)
+RETRY_AFTER = header("seconds after which a retry may succeed", "1")
+
+
+OF_ANY = (errors.MalformedRequest, errors.UploadTooSlow, errors.HeadersTooLarge, errors.Internal)
+
+
+def problems(*kinds: type[errors.ServiceError]) -> Document:
+    """The answers of these errors and of those that any request may get, with an example each."""
+    by_status: dict[int, list[type[errors.ServiceError]]] = {}
+    members: tuple[type[errors.ServiceError], ...] = (*kinds, *OF_ANY)
+    for kind in members:
+        by_status.setdefault(kind.status, []).append(kind)
+    return {
+        str(status): {
+            "description": HTTPStatus(status).phrase,
+            "headers": {"X-Request-Id": REQUEST_ID}
+            | ({"Retry-After": RETRY_AFTER} if status == 503 else {}),
+            "content": {
+                "application/problem+json": {
+                    "schema": schema_ref(schemas.Problem),
+                    "examples": {kind.code: {"value": _example(kind)} for kind in group},
+                }
+            },
+        }
+        for status, group in by_status.items()
+    }
+
+
+def _example(kind: type[errors.ServiceError]) -> Document:
+    detail = (kind.__doc__ or "").strip().splitlines()[0]
+    return kind(detail, retry_after_s=0.4 if kind.status == 503 else None).problem(EXAMPLE_ID)
+
+
+def ok(content: Document) -> Document:
+    """The answer of status 200."""
+    return {"description": "OK", "headers": {"X-Request-Id": REQUEST_ID}, "content": content}
+
+
+def parameter(place: str, name: str, text: str, schema: Document, example: Any) -> Document:
+    """A parameter in the query, the path or a header."""
+    return {
+        "in": place,
+        "name": name,
+        "description": text,
+        "schema": schema,
+        "example": example,
+    }

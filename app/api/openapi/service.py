@@ -1,0 +1,63 @@
+"""Owns the description of what is asked about the service: models, probes, metrics.
+
+Knows nothing of how it is answered; a test holds it against the routes.
+"""
+
+from app.api import schemas
+from app.api.openapi.components import Document, json_content, ok, parameter, problems
+from app.core import errors
+
+_MODEL = {
+    "name": "shapes-vit",
+    "task": "classify",
+    "status": "ready",
+    "labels": ["circle", "square"],
+    "input_size": [64, 64],
+    "device": "cpu",
+    "dtype": "float32",
+    "runtime": "torch",
+    "parameters": 812006,
+    "max_batch_size": 16,
+    "batch_costs": [{"lane": "wide", "batch_size": 1, "seconds": 0.002}],
+}
+MODELS = {
+    "responses": {"200": ok(json_content(schemas.ModelsResponse, {"models": [_MODEL]}))}
+    | problems()
+}
+MODEL = {
+    "parameters": [
+        {
+            **parameter("path", "name", "of the model", {"type": "string"}, "shapes-vit"),
+            "required": True,
+        }
+    ],
+    "responses": {"200": ok(json_content(schemas.ModelResponse, _MODEL))}
+    | problems(errors.NotFound),
+}
+
+
+def _probe(reason: str) -> Document:
+    well = {"status": "ok", "reasons": [], "models": {"shapes-vit": "ready"}}
+    ill = {"status": "unavailable", "reasons": [reason], "models": {"shapes-vit": "loading"}}
+    return {
+        "responses": {
+            "200": ok(json_content(schemas.HealthResponse, well)),
+            "503": ok(json_content(schemas.HealthResponse, ill)) | {"description": "Not now"},
+        }
+        | problems()
+    }
+
+
+HEALTH = {
+    "livez": _probe("the thread of cpu is stuck"),
+    "readyz": _probe("shapes-vit is loading"),
+    "startupz": _probe("shapes-vit is warming_up"),
+}
+METRICS = {
+    "responses": {
+        "200": ok(
+            {"text/plain": {"schema": {"type": "string"}, "example": "patchserve_ready 1.0\n"}}
+        )
+    }
+    | problems()
+}

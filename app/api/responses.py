@@ -1,0 +1,46 @@
+"""Owns how labels are told, and what the best one hangs on: as a picture, or as numbers.
+
+Knows nothing of who asks, nor of how the relevance came about.
+"""
+
+from app.api.schemas import ExplainResponse, Method, Prediction
+from app.engine.interface import ModelInfo, Ranking, Relevance
+from app.imaging import heatmap
+from app.imaging.decode import Photo
+
+
+def predictions(info: ModelInfo, ranking: Ranking) -> list[Prediction]:
+    """The labels of a ranking, best first."""
+    best = zip(ranking.indices, ranking.scores, strict=True)
+    return [Prediction(label=info.labels[i], index=i, score=score) for i, score in best]
+
+
+def picture(info: ModelInfo, photo: Photo, relevance: Relevance, method: Method) -> bytes:
+    """The relevance over the photo, which has its `rgb`: a PNG file of its size.
+
+    Its text chunks `label`, `score` and `method` say what is explained, and how.
+    """
+    assert photo.rgb is not None  # noqa: S101  # it was asked for
+    best = predictions(info, relevance.ranking)[0]
+    notes = {"label": best["label"], "score": f"{best['score']:.4f}", "method": method}
+    return heatmap.render(photo.rgb, relevance.grid, box(info, photo, relevance), notes)
+
+
+def numbers(
+    name: str, info: ModelInfo, photo: Photo, relevance: Relevance, method: Method
+) -> ExplainResponse:
+    """What is known of an explanation by the model of that name."""
+    top, left, bottom, right = box(info, photo, relevance)
+    return ExplainResponse(
+        model=name,
+        method=method,
+        predictions=predictions(info, relevance.ranking),
+        relevance=relevance.grid.tolist(),
+        box=(left, top, right - left, bottom - top),
+        attention_distance=relevance.attention_distance,
+    )
+
+
+def box(info: ModelInfo, photo: Photo, relevance: Relevance) -> heatmap.Box:
+    """Where the grid lies in the photo."""
+    return info.preprocessing.source_box(photo.height, photo.width, relevance.extent)

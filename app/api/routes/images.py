@@ -1,0 +1,151 @@
+"""Owns POST /classify, POST /segment and POST /explain: what each may be asked, and answers.
+
+Knows nothing of batches or devices; a deployment does the work.
+"""
+
+import base64
+from collections.abc import Collection, Mapping
+from functools import partial
+from typing import cast, get_args
+
+from fastapi import APIRouter, Request, Response
+from pydantic_core import to_json
+
+from app.api import openapi, params, responses
+from app.api.headers import headers_of
+from app.api.inference import answer
+from app.api.routing import Endpoint
+from app.api.schemas import EmbeddingResponse, Method, Segment, SegmentResponse
+from app.batching.deployment import Deployment
+from app.batching.job import Question
+from app.engine.interface import (
+    ClassifyInput,
+    Embedding,
+    EmbedInput,
+    EngineOutput,
+    ExplainInput,
+    LabelMap,
+    Ranking,
+    Relevance,
+    SegmentInput,
+)
+from app.imaging import masks
+from app.imaging.decode import Photo
+
+router = APIRouter(route_class=Endpoint)
+Query = Mapping[str, str]
+
+JSON, PNG = "application/json", "image/png"
+DEFAULT_TOP_K = 5
+
+
+@router.post("/classify", openapi_extra=openapi.CLASSIFY, response_class=Response)
+async def classify(request: Request) -> Response:
+    """The labels of an image, best first, or its embedding."""
+    headers = headers_of(request.scope)
+    params.accept(headers.get("accept"), JSON)
+    query = _query(request, ["top_k", "output"])
+    output = params.choice("output", query.get("output", "labels"), ["labels", "embedding"])
+    ask = _embedding if output == "embedding" else partial(_labels, query)
+    return await answer(request, headers, "classify", ask)
+
+
+def _query(request: Request, names: Collection[str]) -> Query:
+    """The query parameters; most requests have none."""
+    if not request.scope["query_string"]:
+        return {}
+    return params.known(request.query_params.multi_items(), names)
+
+
+def _labels(query: Query, deployment: Deployment) -> Question:
+    top_k = _top_k(deployment, query)
+
+    def encode(photo: Photo, output: EngineOutput) -> bytes:
+        predictions = responses.predictions(deployment.info, cast(Ranking, output))
+        body = {"model": deployment.name, "predictions": predictions}  # a ClassifyResponse
+        return to_json(body)  # to have it validated would take three times as long
+
+    return Question(ClassifyInput, lambda photo: ClassifyInput(photo.pixels, top_k), encode, JSON)
+
+
+def _embedding(deployment: Deployment) -> Question:
+    def encode(photo: Photo, output: EngineOutput) -> bytes:
+        embedding = cast(Embedding, output).tolist()
+        body = EmbeddingResponse(model=deployment.name, embedding=embedding)
+        return body.model_dump_json().encode()
+
+    return Question(EmbedInput, lambda photo: EmbedInput(photo.pixels), encode, JSON)
+
+
+def _top_k(deployment: Deployment, query: Query) -> int:
+    count = len(deployment.info.labels)
+    asked = query.get("top_k", str(min(DEFAULT_TOP_K, count)))
+    return params.integer("top_k", asked, 1, count)
+
+
+@router.post("/explain", openapi_extra=openapi.EXPLAIN, response_class=Response)
+async def explain(request: Request) -> Response:
+    """What the classifier's best label hangs on: a picture over the image, or the numbers."""
+    headers = headers_of(request.scope)
+    media_type = params.accept(headers.get("accept"), PNG, JSON)
+    query = _query(request, ["top_k", "method"])
+    known = get_args(Method)
+    method = params.choice("method", query.get("method", known[0]), known)
+    ask = partial(_relevance, query, cast(Method, method), media_type)
+    return await answer(request, headers, "classify", ask)
+
+
+def _relevance(query: Query, method: Method, media_type: str, deployment: Deployment) -> Question:
+    top_k = _top_k(deployment, query)
+
+    def encode(photo: Photo, output: EngineOutput) -> bytes:
+        info, relevance = deployment.info, cast(Relevance, output)
+        if media_type == PNG:
+            return responses.picture(info, photo, relevance, method)
+        body = responses.numbers(deployment.name, info, photo, relevance, method)
+        return body.model_dump_json().encode()
+
+    return Question(
+        ExplainInput,
+        lambda photo: ExplainInput(photo.pixels, top_k, method),
+        encode,
+        media_type,
+        keep_rgb=media_type == PNG,
+    )
+
+
+@router.post("/segment", openapi_extra=openapi.SEGMENT, response_class=Response)
+async def segment(request: Request) -> Response:
+    """The mask of an image: a PNG of its size, or JSON."""
+    headers = headers_of(request.scope)
+    media_type = params.accept(headers.get("accept"), PNG, JSON)
+    query = _query(request, ["render"])
+    how = params.choice("render", query.get("render", "mask"), masks.RENDERS)
+    return await answer(request, headers, "segment", partial(_mask, how, media_type))
+
+
+def _mask(how: str, media_type: str, deployment: Deployment) -> Question:
+    encode = _png if media_type == PNG else _json
+    return Question(
+        SegmentInput,
+        lambda photo: SegmentInput(photo.pixels, (photo.height, photo.width)),
+        partial(encode, deployment, how),
+        media_type,
+        keep_rgb=how == "overlay",
+    )
+
+
+def _png(deployment: Deployment, how: str, photo: Photo, output: EngineOutput) -> bytes:
+    return masks.render(cast(LabelMap, output), deployment.info.labels, how, photo.rgb)
+
+
+def _json(deployment: Deployment, how: str, photo: Photo, output: EngineOutput) -> bytes:
+    found = masks.statistics(cast(LabelMap, output), deployment.info.labels)
+    body = SegmentResponse(
+        model=deployment.name,
+        width=photo.width,
+        height=photo.height,
+        segments=[Segment.model_validate(one) for one in found],
+        mask=base64.b64encode(_png(deployment, how, photo, output)).decode(),
+    )
+    return body.model_dump_json().encode()

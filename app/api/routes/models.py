@@ -1,0 +1,69 @@
+"""Owns GET /models: what is loaded, and what is known of it.
+
+Knows nothing of how a model answers.
+"""
+
+from typing import Literal
+
+from fastapi import APIRouter, Request, Response
+
+from app.api import openapi
+from app.api.inference import Deployments
+from app.api.routing import Endpoint
+from app.api.schemas import BatchCost, ModelResponse, ModelsResponse
+from app.batching.costs import Table
+from app.batching.deployment import Deployment
+from app.core.errors import NotFound
+
+router = APIRouter(route_class=Endpoint)
+JSON = "application/json"
+
+
+@router.get("/models", openapi_extra=openapi.MODELS, response_class=Response)
+async def models(request: Request) -> Response:
+    """Every model of the service."""
+    deployments: Deployments = request.state.deployments
+    body = ModelsResponse(models=[describe(deployment) for deployment in deployments.values()])
+    return Response(body.model_dump_json(), media_type=JSON)
+
+
+@router.get("/models/{name}", openapi_extra=openapi.MODEL, response_class=Response)
+async def model(request: Request) -> Response:
+    """One model of the service."""
+    name = request.path_params["name"]
+    deployments: Deployments = request.state.deployments
+    for deployment in deployments.values():
+        if deployment.name == name:
+            return Response(describe(deployment).model_dump_json(), media_type=JSON)
+    raise NotFound("there is no model of this name; GET /models lists them")
+
+
+def describe(deployment: Deployment) -> ModelResponse:
+    """What is known of a model: its name, task and status until it is loaded."""
+    known = ModelResponse(name=deployment.name, task=deployment.task, status=deployment.status)
+    if deployment.status != "ready":
+        return known
+    info = deployment.info
+    size = info.preprocessing.input_size
+    sizing = deployment.batcher.sizing
+    costs = sizing.costs
+    tables: tuple[tuple[Literal["wide", "narrow"], Table], ...] = (
+        ("wide", costs.wide),
+        ("narrow", costs.narrow),
+    )
+    return known.model_copy(
+        update={
+            "labels": list(info.labels),
+            "input_size": None if size is None else list(size),
+            "device": info.device,
+            "dtype": info.dtype,
+            "runtime": info.runtime,
+            "parameters": info.parameters,
+            "max_batch_size": sizing.largest,
+            "batch_costs": [
+                BatchCost(lane=lane, batch_size=size, seconds=seconds)
+                for lane, table in tables
+                for size, seconds in table.items()
+            ],
+        }
+    )

@@ -1,0 +1,74 @@
+"""Owns a batch that was sent to a lane: it takes more items until the lane begins with it.
+
+Knows nothing of queues, nor of what is done with the items.
+"""
+
+import asyncio
+import time
+from collections.abc import Hashable, Iterable
+from math import inf
+from threading import Lock
+from typing import Any, Generic, TypeVar
+
+from app.batching.waiting import Waiting, fail, settle
+from app.core.errors import DeadlineExceeded
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+class OpenBatch(Generic[Item, Result]):
+    """Items with an equal key; the loop adds to them, and the lane takes what is there by then.
+
+    So a lane that is given a batch while it runs another never idles, and yet the batch is
+    composed last.
+
+    Attributes:
+        key: what the items have in common.
+        narrow: whether it was sent to a narrow lane.
+        deadline: of the most urgent member, on the clock of the loop, in seconds.
+        members: the items with their callers; once it has begun, those that it runs.
+        began: when the lane took it, on the monotonic clock, in seconds; None before.
+    """
+
+    def __init__(
+        self, key: Hashable, members: Iterable[Waiting[Item, Result]], *, narrow: bool
+    ) -> None:
+        self.key = key
+        self.narrow = narrow
+        self.members = list(members)
+        self.deadline = min((waiting.deadline for waiting in self.members), default=inf)
+        self.began: float | None = None
+        self._late: list[Waiting[Item, Result]] = []
+        self._lock = Lock()
+
+    def __len__(self) -> int:
+        return len(self.members)
+
+    def add(self, waiting: Waiting[Item, Result]) -> bool:
+        """Take one more; False where the lane has begun."""
+        with self._lock:
+            if self.began is None:
+                self.members.append(waiting)
+                self.deadline = min(self.deadline, waiting.deadline)
+            return self.began is None
+
+    def begin(self) -> list[Item]:
+        """Close the batch, on the lane, without those who left or whose deadline has passed."""
+        with self._lock:
+            self.began = now = time.monotonic()
+            self._late = [one for one in self.members if one.deadline <= now]
+            self.members = [
+                one for one in self.members if one.deadline > now and not one.answer.done()
+            ]
+            return [waiting.item for waiting in self.members]
+
+    def settle(self, future: asyncio.Future[Any]) -> None:
+        """Give everyone what the future has for them, once it is done."""
+        for waiting in self._late:
+            fail(waiting.answer, DeadlineExceeded("the deadline passed in the queue"))
+        for waiting in self.members:
+            waiting.ticket.batch_size = len(self.members)
+            if self.began is not None:
+                waiting.ticket.began = self.began
+        settle([waiting.answer for waiting in self.members], future)

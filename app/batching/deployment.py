@@ -1,0 +1,248 @@
+"""Owns one model put to service: its engine, its queue, and where its loading stands.
+
+Knows nothing of HTTP; it takes image bytes and gives what the engine made of them.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from concurrent.futures import Executor
+from functools import partial
+from typing import Literal
+
+from app.api.schemas import Task
+from app.batching.admission import Ticket
+from app.batching.batcher import Batcher
+from app.batching.isolation import Cause
+from app.batching.job import Job, Question
+from app.batching.runner import Runner, lost
+from app.batching.scheduler import Device
+from app.batching.trips import Trip
+from app.batching.warmup import measure
+from app.core.errors import NotReady, Overloaded
+from app.engine.interface import EngineSeam, ModelInfo
+from app.engine.lanes import Lane, reason_ended, reason_stuck
+from app.imaging.decode import Photo
+from app.observability.metrics import Metrics
+
+logger = logging.getLogger(__name__)
+
+Status = Literal["waiting", "loading", "warming_up", "warm", "ready", "failed"]
+
+
+class Deployment:
+    """One model put to service.
+
+    Args:
+        name: what answers and metrics call it.
+        task: what it does.
+        engine: loads and runs it, on the device's lanes only.
+        device: its lanes, shared with the other models there.
+        pool: the image threads.
+        image_threads: how many these are.
+        metrics: where its series are.
+        max_batch_size: an upper bound; the measured costs may choose less.
+        max_queue_size: images waiting at most.
+        max_queue_delay_s: how long a lone image waits for company.
+        decode: `app.imaging.decode.decode`, with its limits.
+        warm_up_s: how long the warm-up may take, in seconds.
+        on_lost: called when the device computes nothing any more.
+    """
+
+    def __init__(  # noqa: PLR0913  # the composition root calls it, by name
+        self,
+        *,
+        name: str,
+        task: Task,
+        engine: EngineSeam,
+        device: Device[Lane],
+        pool: Executor,
+        image_threads: int,
+        metrics: Metrics,
+        max_batch_size: int,
+        max_queue_size: int,
+        max_queue_delay_s: float,
+        decode: Callable[..., Photo],
+        warm_up_s: float,
+        on_lost: Callable[[Exception], None],
+    ) -> None:
+        self.name = name
+        self.task = task
+        self.device = device
+        self.status: Status = "waiting"
+        self._runner = Runner(engine, device, self._split, on_lost)
+        self.batcher: Batcher[Job, Job, Lane] = Batcher(
+            lambda lane, take: self._runner.send(lane, take, whole=self.cores_are_the_device),
+            device=device,
+            max_batch_size=max_batch_size,
+            max_queue_size=max_queue_size,
+            max_queue_delay_s=max_queue_delay_s,
+            on_batch=self._count_batch,
+        )
+        self._decode = decode
+        self._max_batch_size = max_batch_size
+        self._warm_up_s = warm_up_s
+        self._info: ModelInfo | None = None
+        self._engine = engine
+        self._pool = pool
+        self._image_threads = image_threads
+        self._metrics = metrics
+
+    @property
+    def info(self) -> ModelInfo:
+        """What is known of the model.
+
+        Raises:
+            NotReady: it is not loaded yet.
+        """
+        self.refuse_unready()
+        assert self._info is not None  # noqa: S101  # set before the status
+        return self._info
+
+    @property
+    def reason_unready(self) -> str | None:
+        """Why the model cannot answer, or None."""
+        if self.status != "ready":
+            return f"{self.name} is {self.status}"
+        return self.reason_dead
+
+    @property
+    def reason_dead(self) -> str | None:
+        """Why only a restart can help, or None."""
+        if self.device.lost is not None:
+            return f"{self.device.wide.name} has failed: {self.device.lost}"
+        return reason_ended(self.device.lanes) or self.reason_stuck
+
+    @property
+    def reason_stuck(self) -> str | None:
+        """Why the process must be ended from without, or None; of all else it ends by itself."""
+        if not self.batcher.alive:
+            return f"the queue of {self.name} has stopped"
+        return reason_stuck(self.device.lanes)
+
+    @property
+    def cores_are_the_device(self) -> bool:
+        """Whether what computes also decodes and encodes: an image is then one piece of work."""
+        return bool(self.batcher.sizing.costs.narrow)
+
+    async def start(self) -> None:
+        """Load the model and warm it up, on the lanes; `status` tells how far it is.
+
+        It takes no work before `open`: the lanes may have other models to load.
+        """
+        began = time.monotonic()
+        try:
+            self.status = "loading"
+            info = await self.device.wide.run(self._engine.load, watched=False)
+            loaded = time.monotonic()
+            self.status = "warming_up"
+            costs = await measure(
+                self._engine, self.device, info, self._max_batch_size, self._warm_up_s
+            )
+        except BaseException:
+            self.status = "failed"
+            raise
+        for lane in self.device.lanes:
+            lane.expect(costs.slowest)
+        self.batcher.measured(costs)
+        self._info = info
+        self.status = "warm"
+        self._metrics.model_load.labels(self.name).set(loaded - began)
+        self._metrics.warm_up.labels(self.name).set(time.monotonic() - loaded)
+        self._metrics.model_info.labels(self.name, self.task, info.device, info.dtype).set(1)
+        logger.info(
+            "%s is warm on %s after %.1f s", self.name, info.device, time.monotonic() - began
+        )
+
+    def open(self) -> None:
+        """Take work from now on."""
+        self.status = "ready"
+
+    def refuse_unready(self) -> None:
+        """Raise NotReady, counted, unless the model can answer."""
+        if self.status != "ready":
+            self._metrics.rejections.labels(self.name, "not_ready").inc()
+            raise NotReady(f"the model {self.name} is {self.status}", retry_after_s=1.0)
+        if self.device.lost is not None:
+            self._metrics.rejections.labels(self.name, "not_ready").inc()
+            raise lost()
+
+    def reserve(self, deadline: float) -> Ticket:
+        """A place in the queue, or an error that is counted with its reason."""
+        try:
+            return self.batcher.admission.reserve(deadline)
+        except Overloaded:
+            reason = "queue_full" if self.batcher.admission.full else "predicted_wait"
+            self._metrics.rejections.labels(self.name, reason).inc()
+            raise
+
+    async def answer(self, data: bytes, trip: Trip, question: Question) -> bytes:
+        """Decode an image, let a batch compute it, and encode what came of it.
+
+        Where cores are the device, all of it is done by the core that computes; otherwise image
+        threads decode before the queue and encode behind it, so that the device never waits.
+
+        Args:
+            data: an image file.
+            trip: its deadline; the stages are written into it.
+            question: what is asked of the image.
+
+        Raises:
+            ServiceError: refused, undecodable, late, or failed.
+        """
+        make_photo = partial(
+            self._decode, data, self.info.preprocessing, keep_rgb=question.keep_rgb
+        )
+        job = Job(question, trip, make_photo)
+        whole = self.cores_are_the_device
+        seconds = 0.0  # of image threads
+        with self.reserve(trip.deadline) as ticket:
+            if not whole:
+                seconds += await self.in_pool(trip, "decode", job.decode)
+            trip.place = "queue"
+            shape = () if whole else job.photo.pixels.shape
+            came = time.monotonic()  # the loop's clock is up to a millisecond late
+            await self.batcher.run(ticket, job, (question.kind.__name__, shape))
+            trip.stages["queue"] = ticket.began - came
+            trip.batch_size = ticket.batch_size
+        metrics, pixels = self._metrics, job.photo.width * job.photo.height
+        metrics.tally.note(pixels, metrics.image_pixels, self.name)
+        if whole:
+            self.batcher.sizing.spent_beside(trip.stages["decode"] + trip.stages["encode"])
+        else:
+            seconds += await self.in_pool(trip, "encode", job.encode)
+            self.batcher.sizing.spent_elsewhere(seconds / self._image_threads)
+        return job.body
+
+    async def in_pool(self, trip: Trip, stage: str, work: Callable[[], None]) -> float:
+        """Do one stage of a trip in an image thread; the seconds that it took there.
+
+        In the trip, waiting for a thread counts as the stage.
+        """
+        trip.place = stage
+        began = time.monotonic()
+        await asyncio.get_running_loop().run_in_executor(self._pool, work)
+        seconds = trip.stages[stage]
+        trip.stages[stage] = time.monotonic() - began
+        return seconds
+
+    def refresh(self) -> None:
+        """Set the gauges that change without an event, just before they are read."""
+        self._metrics.queue_depth.labels(self.name).set(self.batcher.admission.depth)
+        self._metrics.queue_oldest_age.labels(self.name).set(self.batcher.oldest_age())
+        self._metrics.predicted_wait.labels(self.name).set(self.batcher.admission.predicted_wait())
+        for kind, size in self._engine.memory().items():
+            self._metrics.device_memory.labels(self.device.wide.name, kind).set(size)
+
+    def _split(self, cause: Cause, size: int) -> None:
+        """Count that a batch was cut; what did not fit is not tried again soon."""
+        self._metrics.batch_splits.labels(cause).inc()
+        if cause == "out_of_memory":
+            self._metrics.out_of_memory.inc()
+            self.batcher.sizing.out_of_memory(size)
+
+    def _count_batch(self, size: int, seconds: float) -> None:
+        metrics = self._metrics
+        metrics.tally.note(size, metrics.batch_size, self.name)
+        metrics.tally.note(seconds, metrics.batch_duration, self.name)

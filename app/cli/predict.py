@@ -1,0 +1,98 @@
+"""Owns `patchserve classify` and `patchserve segment`.
+
+Knows nothing of HTTP; it runs the engine over files.
+"""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Annotated, cast
+
+import typer
+
+from app.api.schemas import Task
+from app.cli.console import one_line, readable_errors, stop
+from app.cli.options import Device, Images, Source
+from app.core.ending import USAGE_ERROR
+from app.core.errors import ServiceError
+from app.core.malloc import keep_freed_memory
+from app.core.settings import Settings
+from app.engine.engine import Engine
+from app.engine.interface import (
+    ClassifyInput,
+    EngineInput,
+    EngineOutput,
+    LabelMap,
+    ModelInfo,
+    Ranking,
+    SegmentInput,
+)
+from app.imaging import masks
+from app.imaging.decode import Photo, decode, forbid_bombs
+
+
+def classify(
+    images: Images,
+    classifier: Source = "bundled",
+    device: Device = "auto",
+    top_k: Annotated[int, typer.Option(min=1, help="labels at most")] = 5,
+) -> None:
+    """Print the labels of images, best first."""
+
+    def ask(photo: Photo, info: ModelInfo) -> ClassifyInput:
+        return ClassifyInput(photo.pixels, min(top_k, len(info.labels)))
+
+    for path, _, info, output in run_on(images, classifier, "classify", device, ask):
+        ranking = cast(Ranking, output)
+        best = zip(ranking.indices, ranking.scores, strict=True)
+        typer.echo(f"{path}: " + ", ".join(f"{info.labels[i]} {score:.4f}" for i, score in best))
+
+
+def segment(
+    images: Images,
+    out: Annotated[Path, typer.Option(help="folder for the masks")],
+    segmenter: Source = "bundled",
+    device: Device = "auto",
+    render: Annotated[str, typer.Option(help="mask, color or overlay")] = "mask",
+) -> None:
+    """Write the masks of images, each as OUT/<name>.<render>.png."""
+    if render not in masks.RENDERS:
+        stop(f"--render is one of {', '.join(masks.RENDERS)}", USAGE_ERROR)
+    with readable_errors():
+        out.mkdir(parents=True, exist_ok=True)
+
+    def ask(photo: Photo, info: ModelInfo) -> SegmentInput:
+        return SegmentInput(photo.pixels, (photo.height, photo.width))
+
+    for path, photo, info, output in run_on(images, segmenter, "segment", device, ask):
+        target = out / f"{path.stem}.{render}.png"
+        target.write_bytes(masks.render(cast(LabelMap, output), info.labels, render, photo.rgb))
+        typer.echo(f"{path}: {target}")
+
+
+def run_on(
+    images: list[Path],
+    source: str,
+    task: Task,
+    device: str,
+    ask: Callable[[Photo, ModelInfo], EngineInput],
+) -> Iterator[tuple[Path, Photo, ModelInfo, EngineOutput]]:
+    """Run the engine over image files; one that fails is told and the others go on."""
+    limit = Settings.model_fields["max_image_pixels"].default
+    forbid_bombs(limit)
+    keep_freed_memory()
+    with readable_errors():
+        engine = Engine(source, task=task, device=device)
+        info = engine.load()
+    failed = False
+    for path in images:
+        try:
+            photo = decode(path.read_bytes(), info.preprocessing, max_pixels=limit, keep_rgb=True)
+            (output,) = engine.run([ask(photo, info)]).outputs
+        except (OSError, ServiceError) as error:
+            reason = getattr(error, "strerror", None) or one_line(error)
+            typer.echo(f"{path}: {reason}", err=True)
+            failed = True
+            continue
+        yield path, photo, info, output
+    if failed:
+        raise typer.Exit(1)

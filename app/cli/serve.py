@@ -1,0 +1,84 @@
+"""Owns `patchserve serve`.
+
+Knows nothing of the service's inside; it reads the settings and runs it.
+"""
+
+import inspect
+import logging
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Annotated
+
+import typer
+
+from app.cli.console import readable_errors
+from app.cli.listening import is_loopback, listen
+from app.cli.run import run
+from app.core.ending import end, write_out
+from app.core.settings import Settings
+from app.observability import logs
+from app.replicas.spawn import run_replicas
+
+logger = logging.getLogger(__name__)
+
+
+def settings_flags(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command one flag for each setting that may be one: nothing is declared twice."""
+    flags = []
+    for name, field in Settings.flags().items():
+        option = typer.Option(f"--{name.replace('_', '-')}", help=field.description)
+        option.show_default = str(field.default)
+        annotation = Annotated[str | None, option]
+        flags.append(
+            inspect.Parameter(
+                name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation
+            )
+        )
+    command.__signature__ = inspect.Signature(flags)  # type: ignore[attr-defined]
+    command.__annotations__ = {flag.name: flag.annotation for flag in flags}
+    return command
+
+
+@settings_flags
+def serve(**flags: str | None) -> None:
+    """Serve the models over HTTP. Each flag is also a variable: PATCHSERVE_<NAME>."""
+    with readable_errors():
+        settings = Settings.read(**{k: v for k, v in flags.items() if v is not None})
+    logs.configure(settings.log_level)
+    with (
+        readable_errors(),
+        listen(settings.host, settings.port) as listening,
+        ops_socket(settings) as ops,
+    ):
+        warn_if_open(settings)
+        if settings.workers > 1:
+            failure = run_replicas(settings, listening, ops)
+        else:
+            failure = run(settings, listening, ops=ops)
+    if failure is None:
+        end(0)
+    write_out()
+    typer.echo(f"patchserve: {failure.reason}", err=True)
+    end(failure.status)
+
+
+def warn_if_open(settings: Settings) -> None:
+    """Warn where others than this machine may use the service."""
+    if not settings.keys and not is_loopback(settings.host):
+        logger.warning(
+            "whoever reaches %s:%d may use the service: no API keys are configured",
+            settings.host,
+            settings.port,
+        )
+
+
+@contextmanager
+def ops_socket(settings: Settings) -> Iterator[socket.socket | None]:
+    """The socket of the probes and /metrics, if they have one of their own."""
+    if settings.ops_port == 0:
+        yield None
+        return
+    with listen(settings.ops_host or settings.host, settings.ops_port) as listening:
+        logger.info("probes and /metrics are at %s:%d", *listening.getsockname()[:2])
+        yield listening

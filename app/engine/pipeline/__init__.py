@@ -1,0 +1,18 @@
+"""How batches pass through a device: one is staged while another computes, graphs are replayed.
+
+Knows nothing of what is computed. On a CPU the same code runs in one thread, each step at once.
+"""
+
+import torch
+
+from app.engine.pipeline.cuda import CudaQueues
+from app.engine.pipeline.graphs import Graphs
+from app.engine.pipeline.staging import Pipeline
+from app.engine.pipeline.streams import HostQueues, Queues
+
+__all__ = ["Graphs", "Pipeline", "Queues", "queues_of"]
+
+
+def queues_of(device: torch.device) -> Queues:
+    """The queues of a device; those of a GPU wake CUDA."""
+    return CudaQueues(device) if device.type == "cuda" else HostQueues()

@@ -1,0 +1,63 @@
+"""Owns a replica's pulse: its row in the table of heartbeats, and the gauges that others read.
+
+Knows nothing of its parent, nor of the other replicas.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Collection, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from app.batching.deployment import Deployment
+from app.core.background import background
+from app.core.shutdown import Shutdown
+from app.observability.metrics import Metrics
+from app.replicas.heartbeats import BEAT_S, Heartbeats
+
+
+@dataclass(frozen=True)
+class Replica:
+    """Which of several replicas this process is.
+
+    Args:
+        index: its row in the table.
+        table: the heartbeats of all.
+        directory: where all keep what they count.
+    """
+
+    index: int
+    table: Heartbeats
+    directory: str
+
+
+@asynccontextmanager
+async def beating(
+    lifespan: AbstractAsyncContextManager[Mapping[str, Any]], replica: Replica, metrics: Metrics
+) -> AsyncIterator[dict[str, Any]]:
+    """The lifespan of an app that is one of several: it says how it is for as long as it runs."""
+    async with lifespan as state:
+        work = beat(replica, state["deployments"].values(), state["shutdown"], metrics)
+        async with background(work):
+            yield {**state, "replicas": replica.table}
+
+
+async def beat(
+    replica: Replica, deployments: Collection[Deployment], shutdown: Shutdown, metrics: Metrics
+) -> None:
+    """Say how the replica is, again and again: a loop that cannot is stuck."""
+    while True:
+        reasons = [shutdown.reason_unready, *(d.reason_unready for d in deployments)]
+        unready = [reason for reason in reasons if reason is not None]
+        stuck = [d.reason_stuck for d in deployments if d.reason_stuck and not shutdown.broken]
+        metrics.ready.set(not unready)
+        metrics.draining.set(shutdown.begun)
+        for deployment in deployments:
+            deployment.refresh()
+        replica.table.beat(replica.index, time.monotonic(), _joined(unready), _joined(stuck))
+        await asyncio.sleep(BEAT_S)
+
+
+def _joined(reasons: list[str]) -> str | None:
+    return "; ".join(reasons) or None

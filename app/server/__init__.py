@@ -1,0 +1,1 @@
+"""HTTP as sockets see it: connections, limits, timeouts, shutdown."""

@@ -1,0 +1,89 @@
+"""Owns one request on a connection and its answer: what is still to come of the body, and whether
+the connection outlives them.
+
+Knows nothing of the app that answers, nor of what a request may cost.
+"""
+
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING, Any
+
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
+
+from app.core.errors import ServiceError
+from app.core.scope import Caller
+from app.server.envelope import Envelope
+
+if TYPE_CHECKING:
+    from uvicorn._types import ASGIReceiveEvent, ASGISendEvent
+
+DRAINED = 2**20  # bytes of a body that nobody wants, read so that its sender gets to the answer
+
+
+class Cycle(RequestResponseCycle):
+    """uvicorn's, with an end to a body that goes wrong, and one to an answer that comes early.
+
+    Attributes:
+        fault: what is wrong with the body; whoever reads it is told.
+        received: bytes of the body so far.
+        lingers: whether the connection ends with the answer, and its sender is still writing.
+        caller: who waits for the answer.
+    """
+
+    caller: Caller
+    fault: ServiceError | None = None
+    received = 0
+    lingers = False
+
+    @property
+    def declared(self) -> int | None:
+        """The bytes of the body by its Content-Length, which the parser has checked."""
+        for name, value in self.scope["headers"]:
+            if name == b"content-length":
+                return int(value)
+        return None
+
+    def leave(self) -> None:
+        """The caller has left: neither is there more of the body, nor will an answer be taken."""
+        self.disconnected = True
+        self.message_event.set()
+        self.caller.left()
+
+    def fail(self, fault: ServiceError) -> None:
+        """End the body with an error in place of its rest; the connection ends with the answer."""
+        self.fault = fault
+        self.keep_alive = False
+        self.message_event.set()
+
+    async def receive(self) -> "ASGIReceiveEvent":
+        """ASGI's.
+
+        Raises:
+            ServiceError: the body went wrong.
+        """
+        message = await super().receive()
+        if self.fault is not None and not self.disconnected:
+            self.message_event.set()  # for whoever asks again
+            raise self.fault
+        return message
+
+    def send(self, message: "ASGISendEvent") -> Coroutine[Any, Any, None]:
+        """ASGI's; an answer before the end of the body settles what becomes of the connection."""
+        if message["type"] == "http.response.start" and self.scope["method"] != "HEAD":
+            self.transport = Envelope(self.transport)  # type: ignore[assignment]  # all that is asked
+        if self.more_body and not self.response_complete:
+            self._send_early(message)
+        return super().send(message)
+
+    def _send_early(self, message: "ASGISendEvent") -> None:
+        if message["type"] == "http.response.start":
+            if not self._rest_is_small():
+                self.keep_alive = False
+        elif not message.get("more_body", False) and not self.keep_alive:
+            self.lingers = True
+            self.keep_alive = True  # or uvicorn would close at once, and the answer might be lost
+
+    def _rest_is_small(self) -> bool:
+        """Whether reading it costs less than another connection; one who waits may never send."""
+        declared = self.declared
+        known = declared is not None and not self.waiting_for_100_continue
+        return known and declared - self.received <= DRAINED  # type: ignore[operator]  # known

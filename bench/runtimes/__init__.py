@@ -1,0 +1,1 @@
+"""Parts of the race between the ways to run a network."""

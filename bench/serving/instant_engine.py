@@ -1,0 +1,75 @@
+"""Owns what the edge is measured with: our app on engines that answer at once, and a bare ASGI app.
+
+Knows nothing of the load. Run as a program it serves one of them until it is told to end.
+"""
+
+import logging
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import uvicorn
+
+from app.api.schemas import Task
+from app.cli.run import protocol
+from app.core.settings import Settings
+from app.engine.interface import Batch, EngineInput, ModelInfo, Ranking
+from app.main import create_app
+from app.observability import logs
+from models.preprocessing import Preprocessing
+
+ANSWER = b'{"model":"instant","predictions":[' + b'{"label":"x","index":0,"score":0.2},' * 5 + b"]}"
+STAGES = {"stage_in": 0.0, "compute": 0.0, "postprocess": 0.0}
+BEST = Ranking(list(range(5)), [0.2] * 5)
+
+
+class Instant:
+    """An engine that has the answer already."""
+
+    def __init__(self, source: str, *, task: Task, **options: object) -> None:
+        self._task = task
+
+    def load(self) -> ModelInfo:
+        """A classifier of 8 x 8 pixels."""
+        labels = tuple(f"label {index}" for index in range(1000))
+        return ModelInfo(self._task, labels, Preprocessing(size=(8, 8)), "cpu", "float32", 0)
+
+    def warm_up(self, max_batch_size: int, budget_s: float) -> dict[int, float]:
+        """No time at all."""
+        return {1: 1e-6, max_batch_size: 1e-6 * max_batch_size}
+
+    def run(self, inputs: Sequence[EngineInput]) -> Batch:
+        """The same answer for everyone."""
+        return Batch([BEST] * len(inputs), STAGES)
+
+    def memory(self) -> dict[str, int]:
+        """None."""
+        return {}
+
+
+async def bare(scope: Any, receive: Any, send: Any) -> None:
+    """The least that can answer: the body is read, and an answer of our size sent."""
+    if scope["type"] != "http":
+        return
+    while (await receive())["more_body"]:
+        pass
+    headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(ANSWER))]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": ANSWER})
+
+
+def main(which: str, port: str) -> None:
+    """Serve `bare` or `ours`, as `patchserve serve` does."""
+    logs.configure("info")  # a line a request is part of what is measured
+    settings = Settings(segmenter="none")
+    app = bare if which == "bare" else create_app(settings, Instant)
+    options: dict[str, Any] = {"log_config": None, "access_log": False, "server_header": False}
+    if which == "ours":
+        options |= {"http": protocol(settings), "ws": "none", "proxy_headers": False}
+    lifespan = "off" if which == "bare" else "on"
+    uvicorn.run(app, port=int(port), lifespan=lifespan, timeout_keep_alive=75, **options)
+    logging.shutdown()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

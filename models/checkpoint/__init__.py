@@ -1,0 +1,13 @@
+"""Checkpoints in the Hugging Face layout: reading, writing, and the bundled ones."""
+
+from models.checkpoint.checkpoint import (
+    Checkpoint,
+    bundled,
+    folder_of,
+    load,
+    name_of,
+    save,
+)
+from models.errors import CheckpointError
+
+__all__ = ["Checkpoint", "CheckpointError", "bundled", "folder_of", "load", "name_of", "save"]

@@ -1,0 +1,98 @@
+"""From a plain network to a graph of OpenVINO: folded, exported, converted; no ONNX between.
+
+Knows nothing of disks, devices or batch sizes: a graph takes any batch of images of one size.
+"""
+
+import warnings
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import conv2d, interpolate
+
+from models.preprocessing import Preprocessing, Size
+from models.runtimes.openvino.package import import_openvino
+from models.runtimes.optimize import fold
+from models.runtimes.optimize.decoder import FoldedDecodeHead
+from models.runtimes.optimize.dense import Dense
+from models.runtimes.optimize.normalization import fold_normalization
+from models.runtimes.optimize.rewriting import rewrite
+from models.segformer import DecodeHead, Segformer
+from models.vit_segmenter import ViTSegmenter
+
+MAX_BATCH = 2**16
+
+
+class ConvolutionDecodeHead(nn.Module):
+    """`FoldedDecodeHead` in convolutions of images: OpenVINO chooses the layout by itself.
+
+    Told to work on tokens it would transpose every level before and after the upsampling.
+    """
+
+    def __init__(self, plain: DecodeHead) -> None:
+        super().__init__()
+        folded = FoldedDecodeHead(plain)
+        self.finest, self.coarser, self.head = folded.finest, folded.coarser, folded.head
+
+    def forward(self, features: list[Tensor]) -> Tensor:
+        finest, *coarser = features
+        total = pointwise(self.finest, finest)  # (B, D, H_1, W_1)
+        for layer, x in zip(cast(list[Dense], self.coarser), coarser, strict=True):
+            level = pointwise(layer, x)  # (B, D, H_i, W_i)
+            size = finest.shape[2:]
+            total = total + interpolate(level, size, mode="bilinear", align_corners=False)
+        return pointwise(self.head, torch.relu(total))  # (B, num_labels, H_1, W_1)
+
+
+def pointwise(layer: Dense, x: Tensor) -> Tensor:
+    """The layer at each pixel: (B, C, H, W) -> (B, D, H, W)."""
+    return conv2d(x, layer.weight[:, :, None, None], layer.bias)
+
+
+def by_convolutions(network: nn.Module) -> nn.Module:
+    """SegFormer's decode head as `ConvolutionDecodeHead`."""
+
+    def rule(module: nn.Module) -> nn.Module | None:
+        return ConvolutionDecodeHead(module) if isinstance(module, DecodeHead) else None
+
+    return rewrite(network, rule)
+
+
+class Outputs(nn.Module):
+    """What leaves the graph: (logits, embedding) of a classifier, (logits,) of a segmenter.
+
+    Segmenters give (B, H, W, num_labels), which is how their last layer leaves them.
+    """
+
+    def __init__(self, form: nn.Module, segments: bool) -> None:
+        super().__init__()
+        self.form, self.segments = form, segments
+
+    def forward(self, pixels: Tensor) -> tuple[Tensor, ...]:
+        if self.segments:
+            return (self.form(pixels).permute(0, 2, 3, 1),)
+        return tuple(self.form.classify(pixels))  # type: ignore[operator]  # logits, embedding
+
+
+def segments(network: nn.Module) -> bool:
+    """Whether the network's logits are images."""
+    return isinstance(network, Segformer | ViTSegmenter)
+
+
+@torch.no_grad()
+def convert(network: nn.Module, size: Size, normalization: Preprocessing | None) -> Any:
+    """The graph, an openvino.Model, of a network in eval mode for images (height, width).
+
+    With a normalization it takes uint8 (B, H, W, 3), else float32 (B, 3, H, W).
+    """
+    form, example = fold(by_convolutions(network)), torch.zeros(2, 3, *size)
+    if normalization is not None:
+        form = fold_normalization(form, preprocessing=normalization)
+        example = torch.zeros(2, *size, 3, dtype=torch.uint8)
+    outputs = Outputs(form, segments(network)).eval()
+    outputs(example[:1])  # constants that are kept from call to call are made outside the tracing
+    batch = {"pixels": {0: torch.export.Dim("batch", min=1, max=MAX_BATCH)}}
+    program = torch.export.export(outputs, (example,), dynamic_shapes=batch)
+    with warnings.catch_warnings():  # of torch's that OpenVINO's converter comes upon
+        warnings.filterwarnings("ignore", message=r".*LeafSpec", category=FutureWarning)
+        return import_openvino().convert_model(program)

@@ -1,0 +1,1 @@
+"""The two bundled checkpoints: how they are trained and evaluated."""

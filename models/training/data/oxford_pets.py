@@ -1,0 +1,81 @@
+"""The layout of the Oxford-IIIT Pet dataset: images/, and lists and trimaps in annotations/.
+
+Does not know how its pictures are used. The dataset: Parkhi et al., "Cats and Dogs", CVPR 2012.
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+from models.registry import Task
+from models.training.data.examples import LabelMap
+from models.training.data.files import LabelledFiles, MaskedFiles, read_label_map
+from models.training.data.folders import Found
+
+LABELS = ("pet", "background", "border")  # the trimaps' values 1, 2, 3
+TRAIN, HELD_OUT = "trainval.txt", "test.txt"
+
+
+def is_pets(root: Path) -> bool:
+    """Whether the folder has this layout."""
+    return (root / "annotations" / "trimaps").is_dir() and (root / "images").is_dir()
+
+
+def pets(root: Path, task: Task) -> Found:
+    """To segment: pet, background and border by the trimaps. To classify: the breeds.
+
+    trainval.txt and test.txt, where both are there, say what is learnt from and what is held out;
+    otherwise every picture that has a trimap is an example. The breed is a file's name up to its
+    number. ValueError for a listed picture that is not there.
+    """
+    annotations = root / "annotations"
+    split = (annotations / TRAIN).is_file() and (annotations / HELD_OUT).is_file()
+    if split:
+        names = [listed(annotations / TRAIN), listed(annotations / HELD_OUT)]
+    else:
+        trimaps = (annotations / "trimaps").glob("*.png")
+        names = [sorted(path.stem for path in trimaps if not path.name.startswith("."))]
+    breeds = tuple(sorted({breed(name) for part in names for name in part}))
+    datasets = [
+        MaskedFiles(root, trimapped(root, part), read_trimap, len(LABELS))
+        if task == "segment"
+        else LabelledFiles(
+            root, tuple((picture(root, name), breeds.index(breed(name))) for name in part)
+        )
+        for part in names
+    ]
+    labels = LABELS if task == "segment" else breeds
+    return Found(labels, datasets[0], datasets[1] if split else None)
+
+
+def listed(path: Path) -> list[str]:
+    """The names in a list: the first word of each line that is no comment."""
+    lines = path.read_text(encoding="utf-8").splitlines()
+    return [line.split()[0] for line in lines if line.strip() and not line.startswith("#")]
+
+
+def breed(name: str) -> str:
+    """The name up to its number: yorkshire_terrier_12 shows a yorkshire_terrier."""
+    return name.rpartition("_")[0] or name
+
+
+def trimapped(root: Path, names: list[str]) -> tuple[tuple[Path, Path], ...]:
+    """The pictures and their trimaps."""
+    trimaps = root / "annotations" / "trimaps"
+    return tuple((picture(root, name), trimaps / f"{name}.png") for name in names)
+
+
+def picture(root: Path, name: str) -> Path:
+    """The picture of that name, whatever its suffix."""
+    for suffix in (".jpg", ".jpeg", ".png"):
+        if (path := root / "images" / f"{name}{suffix}").is_file():
+            return path
+    raise ValueError(f"{root / 'images'} has no picture {name}.jpg")
+
+
+def read_trimap(path: Path) -> LabelMap:
+    """The labels 0, 1, 2 of a trimap's 1, 2, 3; ValueError for any other value."""
+    trimap = read_label_map(path)
+    if not np.isin(trimap, (1, 2, 3)).all():
+        raise ValueError(f"{path} is no trimap: its values are not 1, 2 and 3")
+    return trimap - 1

@@ -1,0 +1,133 @@
+"""A network by the name that everyone calls it, with options, and the preprocessing it begins with.
+
+Does not know how it is trained.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any
+
+from models.checkpoint.preprocessor_config import DEIT, SEGFORMER, VIT
+from models.mit import SegformerConfig
+from models.preprocessing import HALF, IMAGENET_MEAN, IMAGENET_STD, NEAREST, Preprocessing
+from models.registry import Network, Sizes, Task
+from models.segformer import Segformer, SegformerClassifier
+from models.variants import segformer_config, vit_config
+from models.vit import ViT, ViTConfig
+from models.vit_segmenter import ViTSegmenter, ViTSegmenterConfig
+
+NAMES = "vit-{ti,s,b,l,h}/PATCH, deit-{ti,s,b}/PATCH, vit-segmenter, segformer-b0..b5, mit-b0..b5"
+FAMILY = re.compile(
+    r"(?P<family>vit|deit)-(?P<size>ti|s|b|l|h)(?P<patch>/\d+)|vit-segmenter"
+    r"|(?P<mit>segformer|mit)-(?P<number>b\d)"
+)
+SIDES = {"vit": 224, "deit": 224, "mit": 224, "segformer": 512, "vit-segmenter": 128}
+LEAST_SIDE = 32  # of a SegFormer's pictures: one token is left at its last stage
+SET_ELSEWHERE = ("image_size", "num_labels")
+
+
+def task_of(name: str) -> Task:
+    """What the networks of that name do; ValueError for an unknown name."""
+    return "segment" if family_of(name) in ("segformer", "vit-segmenter") else "classify"
+
+
+def network_named(
+    name: str,
+    *,
+    num_labels: int,
+    image_size: int | None = None,
+    options: Mapping[str, str] | None = None,
+) -> Network:
+    """The untrained network of a name, e.g. "vit-ti/16", "segformer-b0"; see NAMES.
+
+    `options` are fields of its config as text, e.g. {"positions": "sinusoidal_2d", "num_layers":
+    "6"}. ValueError for a name or an option that there is not, or for sizes that do not fit.
+    """
+    family, side = family_of(name), image_size or side_of(name)
+    changes: dict[str, Any] = {"num_labels": num_labels}
+    if family in ("mit", "segformer"):
+        changes |= parsed(options or {}, SegformerConfig)
+        config = segformer_config(name.rpartition("-")[2].upper(), **changes)
+        refuse_side(config, side)
+        return Segformer(config) if family == "segformer" else SegformerClassifier(config)
+    changes["image_size"] = (side, side)
+    network: ViT | ViTSegmenter
+    if family == "vit-segmenter":
+        changes |= parsed(options or {}, ViTSegmenterConfig)
+        network = ViTSegmenter(ViTSegmenterConfig(**changes))
+    else:
+        if family == "deit":
+            changes |= {"distillation_token": True, "distillation_head": True}
+        changes |= parsed(options or {}, ViTConfig)
+        size, _, patch = name.partition("-")[2].partition("/")
+        network = ViT(vit_config(f"{size.capitalize()}/{patch}", **changes))
+    refuse_side(network.config, side)
+    return network
+
+
+def preprocessing_for(name: str, image_size: int | None, *, as_is: bool) -> Preprocessing:
+    """What such a network is to ask of a picture: a size, and the mean and deviation of its kind.
+
+    A segmenting ViT, which begins with a BatchNorm, takes the pixels rescaled only; so does any
+    network `as_is`, whose pictures are also brought to size by their nearest pixels.
+    """
+    family, side = family_of(name), image_size or side_of(name)
+    processor = {"vit": VIT, "deit": DEIT}.get(family, SEGFORMER)
+    if as_is:
+        return Preprocessing(processor, (side, side), resample=NEAREST, mean=None, std=None)
+    if family == "vit-segmenter":
+        return Preprocessing(processor, (side, side), mean=None, std=None)
+    if family in ("mit", "segformer"):
+        return Preprocessing(processor, (side, side), mean=IMAGENET_MEAN, std=IMAGENET_STD)
+    return Preprocessing(processor, (side, side), mean=HALF, std=HALF)
+
+
+def refuse_side(sizes: Sizes, side: int) -> None:
+    """ValueError for pictures that patches do not fill, or that are too small for four stages."""
+    if isinstance(sizes, SegformerConfig):
+        if side < LEAST_SIDE:
+            raise ValueError(f"an image size of {side} is too small: at least {LEAST_SIDE}")
+    elif side % sizes.patch_size:
+        raise ValueError(
+            f"an image size of {side} is no multiple of the patch size {sizes.patch_size}"
+        )
+
+
+def family_of(name: str) -> str:
+    """vit, deit, vit-segmenter, segformer or mit; ValueError for an unknown name."""
+    match = FAMILY.fullmatch(name)
+    if match is None:
+        raise ValueError(f"no network is called {name!r}; there are {NAMES}")
+    return match["family"] or match["mit"] or name
+
+
+def side_of(name: str) -> int:
+    """The side of the pictures that the networks of that name are used to."""
+    return SIDES[family_of(name)]
+
+
+def parsed(options: Mapping[str, str], config: type[Sizes]) -> dict[str, Any]:
+    """The options as values of the config's fields; ValueError for what is none."""
+    defaults = {f.name: f.default for f in fields(config) if f.name not in SET_ELSEWHERE}
+    for name in options:
+        if name not in defaults:
+            raise ValueError(f"there is no option {name!r}; there are {', '.join(defaults)}")
+    return {name: value(name, text, defaults[name]) for name, text in options.items()}
+
+
+def value(name: str, text: str, default: object) -> Any:
+    """The text as a value of the default's kind; lists are written 1,2,3."""
+    try:
+        match default:
+            case bool():
+                return {"true": True, "false": False}[text.lower()]
+            case int():
+                return int(text)
+            case float():
+                return float(text)
+            case tuple():
+                return tuple(int(part) for part in text.split(","))
+    except (ValueError, KeyError):
+        raise ValueError(f"option {name}={text} is not a value like {default!r}") from None
+    return text

@@ -1,0 +1,1 @@
+"""Generated scenes with their labels and masks."""

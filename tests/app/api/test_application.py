@@ -1,0 +1,107 @@
+"""The web application: who needs a key, what is where, and what the document says of it."""
+
+from contextlib import asynccontextmanager
+
+import httpx
+import pytest
+
+from app.api import application
+from app.api.application import OPEN
+
+pytestmark = pytest.mark.anyio
+KEY = "a-key-of-the-tests-0"
+ENV = {"api_keys": f"{KEY}, another-key-of-the-tests"}
+SENT = {"Authorization": f"Bearer {KEY}"}
+
+
+@pytest.mark.parametrize("path", ["/classify", "/segment", "/explain"])
+async def test_without_a_key_an_image_is_refused_before_it_is_read(serve, path):
+    async def endless():
+        yield b"x"
+        raise AssertionError("the body was read")
+
+    async with serve(**ENV) as running:
+        answer = await running.client.post(path, content=endless())
+        series = await running.series()
+    assert (answer.status_code, answer.json()["code"]) == (401, "unauthorized")
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.headers["www-authenticate"] == "Bearer"
+    assert f'http_requests_total{{code="401",method="POST",route="{path}"}} 1.0' in series
+
+
+@pytest.mark.parametrize("path", ["/models", "/models/shapes-vit", "/nothing", "/livez/", "/"])
+async def test_all_else_is_refused_too_even_what_is_not_there(serve, path):
+    async with serve(**ENV) as running:
+        assert (await running.client.get(path)).status_code == 401
+        assert (await running.client.get(path, headers=SENT)).status_code in (200, 404)
+
+
+@pytest.mark.parametrize("path", sorted(OPEN))
+async def test_what_probes_and_browsers_ask_needs_none(serve, path):
+    async with serve(**ENV) as running:
+        assert (await running.client.get(path)).status_code == 200
+
+
+@pytest.mark.parametrize("headers", [SENT, {"X-API-Key": "another-key-of-the-tests"}])
+async def test_with_any_key_an_image_is_answered(serve, picture, headers):
+    async with serve(**ENV) as running:
+        answer = await running.client.post("/classify", content=picture(), headers=headers)
+    assert answer.status_code == 200
+
+
+async def test_the_document_tells_of_keys_only_where_there_are_some(serve):
+    async with serve() as running:
+        plain = (await running.client.get("/openapi.json")).json()
+    async with serve(**ENV) as running:
+        guarded = (await running.client.get("/openapi.json")).json()
+    assert "securitySchemes" not in plain["components"]
+    assert "401" not in plain["paths"]["/classify"]["post"]["responses"]
+    schemes = guarded["components"]["securitySchemes"]
+    assert schemes["bearer"] == {"type": "http", "scheme": "bearer"}
+    assert schemes["apiKey"] == {"type": "apiKey", "in": "header", "name": "X-API-Key"}
+    for path, operations in guarded["paths"].items():
+        for operation in operations.values():
+            assert ("401" in operation["responses"]) is (path not in OPEN)
+            assert ("security" in operation) is (path not in OPEN)
+
+
+async def test_the_probes_can_be_served_somewhere_else_with_the_same_state(serve, picture):
+    served = {}
+
+    @asynccontextmanager
+    async def serve_ops(app, state):
+        served.update(app=app, state=state)
+        yield
+        served["ended"] = True
+
+    async with serve(serve_ops=serve_ops, ready=False, **ENV) as running:
+
+        async def ops(scope, receive, send):
+            await served["app"]({**scope, "state": dict(served["state"])}, receive, send)
+
+        transport = httpx.ASGITransport(ops, raise_app_exceptions=False)
+        async with httpx.AsyncClient(transport=transport, base_url="http://ops") as client:
+
+            async def ready():
+                return (await client.get("/readyz")).status_code == 200
+
+            await running.until(ready)
+            await running.client.post("/classify", content=picture(), headers=SENT)
+            series = (await client.get("/metrics")).text
+            missing = await client.post("/classify")
+            hidden = await client.get("/docs")
+        for path in ("/livez", "/readyz", "/startupz", "/metrics"):
+            assert (await running.client.get(path, headers=SENT)).status_code == 404
+        document = (await running.client.get("/openapi.json")).json()
+        assert "ended" not in served
+    assert served["ended"]
+    assert 'http_requests_total{code="200",method="POST",route="/classify"} 1.0' in series
+    assert 'http_request_duration_seconds_count{route="/startupz"} 0.0' in series
+    assert (missing.status_code, missing.json()["code"]) == (404, "not_found")
+    assert hidden.status_code == 404
+    assert "/livez" not in document["paths"]
+
+
+def test_whatever_is_open_is_a_route():
+    app = application.service(None, application.Metrics(), application.Shutdown(0, 0))
+    assert {route.path for route in app.routes} >= OPEN

@@ -1,0 +1,145 @@
+"""JSON bodies: base64 and data: URIs, and everything that can be wrong with them."""
+
+import base64
+import json
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from typing import Any
+
+import numpy as np
+import pytest
+
+from app.api.body import Receive, read_image
+from app.api.quota import Quota
+from app.core.errors import EmptyBody, MalformedRequest
+
+pytestmark = pytest.mark.anyio
+
+IMAGE = bytes(range(256))
+BASE64 = base64.b64encode(IMAGE).decode()
+JSON = "application/json"
+
+
+def arriving(body: bytes) -> Receive:
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": body}
+
+    return receive
+
+
+async def read(content_type: str, body: bytes) -> bytes:
+    with ThreadPoolExecutor(1) as pool:
+        headers = {"content-type": content_type}
+        return await read_image(
+            headers, arriving(body), max_bytes=10**6, pool=pool, hold=Quota(10**9).share().grow
+        )
+
+
+def json_of(image: str) -> bytes:
+    return b'{"image": "' + image.encode() + b'"}'
+
+
+@pytest.mark.parametrize(
+    "content_type", ["application/json", "Application/JSON", "application/json; charset=utf-8"]
+)
+async def test_json_carries_base64(content_type):
+    assert await read(content_type, json_of(BASE64)) == IMAGE
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        f"data:image/png;base64,{BASE64}",
+        f"data:;base64,{BASE64}",
+        f"data:image/svg+xml;charset=utf-8;base64,{BASE64}",
+        f"DATA:image/png;BASE64,{BASE64}",
+        f"  {BASE64}\\n",
+        "\\r\\n".join(BASE64[i : i + 76] for i in range(0, len(BASE64), 76)),
+        f"data:image/png;base64,\\n{BASE64}",
+    ],
+    ids=["data", "no type", "parameters", "case", "margins", "lines", "data and lines"],
+)
+async def test_json_base64_in_all_the_ways_it_is_written(image):
+    assert await read(JSON, json_of(image)) == IMAGE
+
+
+async def test_json_members_that_a_client_adds_are_ignored():
+    body = b'{"id": 7, "image": "%s", "more": [{}]}' % BASE64.encode()
+    assert await read(JSON, body) == IMAGE
+
+
+@pytest.mark.parametrize(
+    ("body", "why"),
+    [
+        (IMAGE, "JSON body"),
+        (b"\xff\xfe", "JSON body"),
+        (b'{"image": "aGk="', "JSON body"),
+        (b'"aGk="', "JSON body"),
+        (b"null", "JSON body"),
+        (b"{}", "image: Field required"),
+        (b'{"Image": "aGk="}', "image: Field required"),
+        (b'{"image": null}', "image: Input should be a valid string"),
+        (b'{"image": 5}', "image: Input should be a valid string"),
+        (b'{"image": ["aGk="]}', "image: Input should be a valid string"),
+        (b'{"image": {"image": "aGk="}}', "image: Input should be a valid string"),
+        (b"[" * 900, "JSON body"),
+        (b"[" * 20_000, "too many values"),
+        (b'{"image": "aGk=", "more": [' + b"0," * 10_000 + b"0]}", "too many values"),
+        (b'{"image": "aGk=", "image": "aG"}', "not valid base64"),
+        (b'{"image":' * 900, "JSON body"),
+        (b'{"image": "\\ud800"}', "JSON body"),
+        (json_of("aGk"), "not valid base64"),
+        (json_of("a"), "not valid base64"),
+        (json_of("a-_="), "not valid base64"),
+        (json_of("aGk=aGk="), "not valid base64"),
+        (json_of("größe"), "not valid base64"),
+        (json_of("data:image/png,abc"), "not base64"),
+        (json_of("data:image/png;base64"), "not base64"),
+        (json_of("https://example.org/a.png"), "not valid base64"),
+    ],
+    ids=lambda value: repr(value[:30]),
+)
+async def test_json_that_carries_no_image_is_malformed(body, why):
+    with pytest.raises(MalformedRequest, match=why):
+        await read(JSON, body)
+
+
+async def test_base64_is_what_the_standard_library_takes_for_it():
+    rng = np.random.default_rng(2)
+    for _ in range(500):
+        text = "".join(rng.choice(list("AZaz09+/-_= \n"), rng.integers(1, 10)))
+        try:
+            expected = base64.b64decode("".join(text.split()), validate=True)
+        except ValueError:
+            expected = None
+        try:
+            found = await read(JSON, json_of(json.dumps(text)[1:-1]))
+        except MalformedRequest:
+            found = None
+        except EmptyBody:
+            found = b""
+        assert found == expected, text
+
+
+async def test_bits_that_nothing_is_encoded_in_may_be_anything():
+    assert await read(JSON, json_of("aGk=")) == await read(JSON, json_of("aGl=")) == b"hi"
+
+
+@pytest.mark.parametrize("image", ["", " ", "data:image/png;base64,"])
+async def test_an_image_without_bytes_is_empty(image):
+    with pytest.raises(EmptyBody, match="image"):
+        await read(JSON, json_of(image))
+
+
+async def test_a_name_that_comes_twice_counts_as_the_last():
+    assert await read(JSON, b'{"image": "aa", "image": "%s"}' % BASE64.encode()) == IMAGE
+
+
+async def test_no_bytes_however_broken_raise_anything_else():
+    rng = np.random.default_rng(1)
+    whole = np.frombuffer(json_of("data:image/png;base64,aGk="), np.uint8)
+    for _ in range(300):
+        broken = whole[: rng.integers(1, len(whole) + 1)].copy()
+        broken[rng.integers(0, len(broken), 2)] = rng.integers(0, 256, 2)
+        with suppress(MalformedRequest, EmptyBody):
+            await read(JSON, broken.tobytes())

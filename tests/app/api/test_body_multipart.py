@@ -1,0 +1,139 @@
+"""Multipart bodies: the part called `file`, and everything that can be wrong around it."""
+
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from typing import Any
+
+import numpy as np
+import pytest
+
+from app.api.body import Receive, read_image
+from app.api.quota import Quota
+from app.core.errors import EmptyBody, MalformedRequest
+
+pytestmark = pytest.mark.anyio
+
+IMAGE = bytes(range(256)) + b"\r\n--x\r\n--y--\r\n"  # any bytes, also what looks like a boundary
+MULTIPART = "multipart/form-data; boundary=frontier"
+
+
+def arriving(body: bytes) -> Receive:
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": body}
+
+    return receive
+
+
+async def read(content_type: str, body: bytes) -> bytes:
+    with ThreadPoolExecutor(1) as pool:
+        headers = {"content-type": content_type}
+        return await read_image(
+            headers, arriving(body), max_bytes=10**6, pool=pool, hold=Quota(10**9).share().grow
+        )
+
+
+def part(data: bytes = IMAGE, *, name: str = "file", quoted: bool = True) -> bytes:
+    shown = f'"{name}"' if quoted else name
+    head = (
+        f"Content-Disposition: form-data; name={shown}; filename=a.png\r\nContent-Type: image/png"
+    )
+    return head.encode() + b"\r\n\r\n" + data
+
+
+def multipart(*parts: bytes, boundary: str = "frontier") -> bytes:
+    line = b"--" + boundary.encode()
+    return b"".join(line + b"\r\n" + one + b"\r\n" for one in parts) + line + b"--\r\n"
+
+
+@pytest.mark.parametrize(
+    ("content_type", "boundary"),
+    [
+        ("multipart/form-data; boundary=frontier", "frontier"),
+        ('multipart/form-data; boundary="frontier"', "frontier"),
+        ('multipart/form-data; boundary="two words:?"', "two words:?"),
+        ("Multipart/Form-Data; charset=utf-8; Boundary=frontier", "frontier"),
+        ("multipart/form-data;boundary=----WebKitFormBoundary7MA", "----WebKitFormBoundary7MA"),
+    ],
+)
+async def test_multipart_by_whatever_boundary(content_type, boundary):
+    assert await read(content_type, multipart(part(), boundary=boundary)) == IMAGE
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        multipart(part(name="note", data=b"hello"), part(), part(name="last", data=b"")),
+        multipart(part(quoted=False)),
+        multipart(part().replace(b"; filename=a.png", b"")),
+        multipart(b"Content-Transfer-Encoding: binary\r\n" + part()),
+        multipart(*[part(b"", name="a")] * 31, part()),
+        multipart(part().replace(b"Content-Disposition", b"content-DISPOSITION")),
+        multipart(b"Content-Type: image/png\r\n\r\nno name", part()),
+        b"\r\n" + multipart(part()) + b"an epilogue",
+        multipart(part())[:-2],
+    ],
+    ids=[
+        "among others",
+        "bare name",
+        "no filename",
+        "binary",
+        "many",
+        "case",
+        "a part without name",
+        "margins",
+        "no last line end",
+    ],
+)
+async def test_the_part_called_file_counts_and_others_do_not_matter(body):
+    assert await read(MULTIPART, body) == IMAGE
+
+
+@pytest.mark.parametrize("cut", [8, 20, 60, 120, 300, -4])
+async def test_truncated_multipart_is_malformed(cut):
+    with pytest.raises(MalformedRequest, match="multipart"):
+        await read(MULTIPART, multipart(part())[:cut])
+
+
+@pytest.mark.parametrize(
+    ("content_type", "body", "why"),
+    [
+        (MULTIPART, multipart(part(name="image")), "0 parts"),
+        (MULTIPART, multipart(part(name="File")), "0 parts"),
+        (MULTIPART, multipart(), "0 parts"),
+        (MULTIPART, multipart(part(), part()), "2 parts"),
+        (MULTIPART, multipart(part(), boundary="another"), "multipart body"),
+        (MULTIPART, IMAGE, "multipart body"),
+        (MULTIPART, multipart(part()).replace(b"\r\n", b"\n"), "multipart body"),
+        ("multipart/form-data", multipart(part()), "no boundary"),
+        ("multipart/form-data; boundary=", multipart(part()), "no boundary"),
+        ("multipart/form-data; boundary=" + "b" * 71, multipart(part()), "at most 70 bytes"),
+        (MULTIPART, multipart(*[part(b"", name="a")] * 33), "more than 32 parts"),
+        (MULTIPART, multipart(part(b"\r\n--frontierx" * 33)), "more than 32 parts"),
+        (MULTIPART, multipart(b"A: b\r\n" * 9 + part()), "header count"),
+        (MULTIPART, multipart(b"A: " + b"b" * 2100 + b"\r\n" + part()), "header size"),
+        (MULTIPART, multipart(part().replace(b"image/png", b"multipart/mixed; a")), "is itself"),
+        (
+            MULTIPART,
+            multipart(b"Content-Transfer-Encoding: base64\r\n" + part()),
+            "is encoded; send its bytes",
+        ),
+    ],
+)
+async def test_multipart_that_has_no_one_file_is_malformed(content_type, body, why):
+    with pytest.raises(MalformedRequest, match=why):
+        await read(content_type, body)
+
+
+async def test_a_file_without_bytes_is_empty():
+    with pytest.raises(EmptyBody, match="image"):
+        await read(MULTIPART, multipart(part(b"")))
+
+
+async def test_no_bytes_however_broken_raise_anything_else():
+    rng = np.random.default_rng(1)
+    whole = np.frombuffer(multipart(part(b"image"), part(name="b")), np.uint8)
+    for _ in range(300):
+        broken = whole[: rng.integers(1, len(whole) + 1)].copy()
+        broken[rng.integers(0, len(broken), 2)] = rng.integers(0, 256, 2)
+        with suppress(MalformedRequest, EmptyBody):
+            await read(MULTIPART, broken.tobytes())

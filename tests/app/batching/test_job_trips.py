@@ -1,0 +1,142 @@
+"""One image's way: its timings, and the caller that may leave."""
+
+import asyncio
+
+import pytest
+
+from app.batching.trips import Trip, while_wanted
+from app.core.errors import ClientGone, InvalidImage
+from app.core.scope import Caller
+
+pytestmark = pytest.mark.anyio
+
+
+class Work:
+    """Something that takes until its gate opens, and knows how it ended."""
+
+    def __init__(self) -> None:
+        self.gate, self.begun = asyncio.Event(), asyncio.Event()
+        self.ending = "not yet"
+
+    async def __call__(self) -> str:
+        self.begun.set()
+        try:
+            await self.gate.wait()
+        except asyncio.CancelledError:
+            self.ending = "cancelled"
+            raise
+        self.ending = "done"
+        return "answer"
+
+
+async def fail() -> str:
+    raise InvalidImage("no picture")
+
+
+def test_the_stages_become_a_server_timing_header():
+    trip = Trip(deadline=1.0, stages={"read": 0.0004, "decode": 1.23456})
+    assert trip.server_timing() == 'read;dur=0.40, decode;dur=1234.56, batch;desc="0"'
+    trip.stages["queue"] = 0.0
+    trip.batch_size = 3
+    assert trip.server_timing().endswith('queue;dur=0.00, batch;desc="3"')
+
+
+def test_a_trip_begins_at_the_decoder_with_stages_of_its_own():
+    first, second = Trip(1.0), Trip(2.0)
+    first.stages["read"] = 1.0
+    assert first.place == "decode"
+    assert second.stages == {}
+    assert second.server_timing() == 'batch;desc="0"'
+
+
+@pytest.fixture
+def caller():
+    caller = Caller()
+    yield caller
+    caller.left()  # whoever watched still would now cancel a test
+
+
+def wanted(work, caller, within_s=30.0):
+    deadline = asyncio.get_running_loop().time() + within_s
+    return asyncio.create_task(while_wanted(deadline, caller, work))
+
+
+async def test_work_is_answered_while_the_caller_stays(caller):
+    work = Work()
+    work.gate.set()
+    assert await wanted(work(), caller) == "answer"
+
+
+async def test_work_that_fails_fails_for_its_caller(caller):
+    with pytest.raises(InvalidImage, match="no picture"):
+        await wanted(fail(), caller)
+
+
+async def test_work_is_given_up_when_the_caller_leaves(caller):
+    work = Work()
+    answering = wanted(work(), caller)
+    await work.begun.wait()
+    caller.left()
+    with pytest.raises(ClientGone):
+        await answering
+    assert work.ending == "cancelled"
+
+
+async def test_for_a_caller_that_had_left_before_no_work_is_begun(caller):
+    work = Work()
+    caller.left()
+    with pytest.raises(ClientGone):
+        await wanted(work(), caller)
+    assert not work.begun.is_set()
+
+
+async def test_whoever_gives_up_the_whole_leaves_nothing_behind(caller):
+    work = Work()
+    answering = wanted(work(), caller)
+    await work.begun.wait()
+    answering.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await answering
+    assert work.ending == "cancelled"
+
+
+async def test_a_caller_that_leaves_once_the_answer_is_there_does_not_cancel_what_follows(caller):
+    work = Work()
+    work.gate.set()
+
+    async def and_more() -> str:
+        deadline = asyncio.get_running_loop().time() + 0.01
+        answer = await while_wanted(deadline, caller, work())
+        caller.left()
+        await asyncio.sleep(0.02)  # the deadline passes, too
+        return answer
+
+    assert await asyncio.create_task(and_more()) == "answer"
+
+
+@pytest.mark.parametrize("cancelled_first", [True, False])
+async def test_who_is_cancelled_and_left_at_once_stays_cancelled(caller, cancelled_first):
+    work = Work()
+    answering = wanted(work(), caller)
+    await work.begun.wait()
+    ways = [answering.cancel, caller.left]
+    for way in ways if cancelled_first else reversed(ways):
+        way()
+    with pytest.raises(asyncio.CancelledError):
+        await answering
+    assert work.ending == "cancelled"
+
+
+async def test_work_is_given_up_at_its_deadline(caller):
+    work = Work()
+    with pytest.raises(TimeoutError):
+        await wanted(work(), caller, within_s=0.01)
+    assert work.ending == "cancelled"
+
+
+async def test_a_deadline_around_it_cancels_the_work(caller):
+    work = Work()
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.01):
+            await while_wanted(asyncio.get_running_loop().time() + 30, caller, work())
+    assert work.ending == "cancelled"

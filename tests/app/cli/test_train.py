@@ -1,0 +1,105 @@
+"""`patchserve train` on data of one's own: its flags, and what is told of mistakes."""
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from app.__main__ import cli
+from app.cli import train
+from app.core.process import stopping
+from models import checkpoint
+
+TINY = ["--model", "vit-ti/8", "--image-size", "16", "--epochs", "2", "--batch-size", "4"]
+TINY += [
+    word
+    for pair in ("num_layers=1", "hidden_size=24", "mlp_size=24")
+    for word in ("--option", pair)
+]
+
+
+@pytest.fixture
+def patchserve():
+    runner = CliRunner()
+    return lambda *words: runner.invoke(cli, [str(word) for word in words])
+
+
+@pytest.fixture
+def products(labelled_folder, tmp_path) -> Path:
+    return labelled_folder(tmp_path / "products", 6)
+
+
+def test_a_folder_of_pictures_becomes_a_checkpoint(patchserve, products, tmp_path):
+    ended = patchserve("train", "--data", products, *TINY, "--out", tmp_path / "out")
+    assert ended.exit_code == 0, ended.output
+    assert "epoch 2 of 2: loss" in ended.output
+    assert checkpoint.load(tmp_path / "out").labels == ("cross", "disc", "stripes")
+
+
+def test_the_folder_is_called_after_the_data_unless_said(
+    products, monkeypatch, tmp_path, patchserve
+):
+    monkeypatch.chdir(tmp_path)
+    assert patchserve("train", "--data", "products", *TINY).exit_code == 0
+    assert (tmp_path / "runs/products/config.json").is_file()
+    assert train.default_folder("scenes:300") == Path("runs/scenes")
+    assert train.default_folder(None) == Path("runs/shapes")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--model", "vit-ti/16"], "--data is missing"),
+        (["--data", "scenes"], "say --from CHECKPOINT"),
+        (["--data", "scenes", "--model", "resnet"], "no network is called 'resnet'"),
+        (["--data", "scenes", "--model", "vit-ti/16", "--option", "deep"], "name=value"),
+        (["--data", "no/such", "--model", "vit-ti/16"], "no/such: No such folder"),
+        (["--data", "scenes", "--from", "no-such"], "no-such"),
+        (["--resume", "--out", "no/such"], "no interrupted run"),
+    ],
+)
+def test_a_mistake_is_told_in_one_line(patchserve, words, said):
+    ended = patchserve("train", *words)
+    assert ended.exit_code == 2
+    assert said in ended.stderr
+    assert len(ended.stderr.strip().splitlines()) == 1
+
+
+def test_an_interrupted_run_says_how_to_go_on_and_does(patchserve, products, monkeypatch, tmp_path):
+    out = tmp_path / "out"
+    with monkeypatch.context() as patched:
+        patched.setattr(
+            train.training.Display, "stepped", lambda *words: os.kill(os.getpid(), signal.SIGINT)
+        )
+        ended = patchserve("train", "--data", products, *TINY, "--out", out)
+    assert ended.exit_code == 130
+    assert f"patchserve train --resume --out {out} goes on" in ended.stderr
+    refused = patchserve("train", "--resume", "--out", out, "--epochs", 9)
+    assert (refused.exit_code, "cannot change" in refused.stderr) == (2, True)
+    ended = patchserve("train", "--resume", "--out", out, *TINY)
+    assert ended.exit_code == 0, ended.output
+    assert checkpoint.load(out).task == "classify"
+
+
+def test_an_interruption_before_the_first_step_is_told(patchserve, products, monkeypatch, tmp_path):
+    def interrupt(*words):
+        os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(train.training.Display, "checking", interrupt)
+    ended = patchserve("train", "--data", products, *TINY, "--out", tmp_path / "out")
+    assert ended.exit_code == 130
+    assert "interrupted" in ended.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_second_signal_does_not_wait():
+    before = signal.getsignal(signal.SIGTERM)
+    with stopping() as told:
+        assert not told()
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert told()
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+    assert signal.getsignal(signal.SIGTERM) is before

@@ -1,0 +1,97 @@
+"""API keys: which are taken, where they are read, and who has one."""
+
+import pytest
+
+from app.core import api_keys
+from app.core.api_keys import Keyring, checked, keys_in
+from app.core.errors import Unauthorized
+
+FIRST, SECOND = "correct-horse-battery", "staple-0123456789=="
+
+
+def test_keys_of_sixteen_visible_characters_are_taken_once():
+    assert checked(["x" * 16, FIRST, "x" * 16]) == ["x" * 16, FIRST]
+
+
+@pytest.mark.parametrize(
+    "bad",
+    ["short", "x" * 15, "x" * 513, "with space in the key", "with,comma-in-the-key", "ü" * 20],
+)
+def test_an_unfit_key_is_refused_by_its_number_and_not_shown(bad):
+    with pytest.raises(ValueError, match="API key 2 of 2") as refused:
+        checked([FIRST, bad])
+    assert bad not in str(refused.value)
+
+
+def test_no_key_at_all_is_refused():
+    with pytest.raises(ValueError, match="no API key"):
+        checked([])
+
+
+def test_a_file_has_a_key_a_line_and_comments(tmp_path):
+    file = tmp_path / "keys"
+    file.write_bytes(f"# of the shop\r\n{FIRST}\r\n\r\n  {SECOND}  \n".encode())
+    assert keys_in(file) == [FIRST, SECOND]
+
+
+@pytest.mark.parametrize("content", [b"", b"\n\n", b"# nothing yet\n"])
+def test_a_file_without_a_key_is_refused_by_its_name(tmp_path, content):
+    file = tmp_path / "keys"
+    file.write_bytes(content)
+    with pytest.raises(ValueError, match=str(file)):
+        keys_in(file)
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        [(b"authorization", b"Bearer " + FIRST.encode())],
+        [(b"authorization", b"bearer  " + SECOND.encode())],
+        [(b"x-api-key", SECOND.encode())],
+        [(b"authorization", b"Basic dTpw"), (b"x-api-key", FIRST.encode())],
+        [
+            (b"x-api-key", b"another-key-of-someone"),
+            (b"authorization", b"Bearer " + FIRST.encode()),
+        ],
+    ],
+)
+def test_any_of_the_keys_opens_in_either_header(headers):
+    Keyring([FIRST, SECOND]).refuse_stranger(headers)
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        [],
+        [(b"authorization", FIRST.encode())],
+        [(b"authorization", b"Basic " + FIRST.encode())],
+        [(b"authorization", b"Bearer")],
+        [(b"x-api-key", b"")],
+        [(b"x-api-key", FIRST.encode()[:-1])],
+        [(b"x-api-key", FIRST.encode() + b"x")],
+        [(b"x-api-key", FIRST.upper().encode())],
+        [(b"x-api-key", b"\xff\xfe")],
+        [(b"cookie", FIRST.encode())],
+        [(b"x-api-key", f"{FIRST},{SECOND}".encode())],
+    ],
+)
+def test_a_stranger_is_refused_and_told_how_to_ask(headers):
+    with pytest.raises(Unauthorized) as refused:
+        Keyring([FIRST, SECOND]).refuse_stranger(headers)
+    assert refused.value.headers == {"WWW-Authenticate": "Bearer"}
+
+
+@pytest.mark.parametrize("shown", [FIRST, SECOND, "neither-of-the-two"])
+def test_every_key_is_compared_whichever_fits(monkeypatch, shown):
+    compared = []
+
+    def compare(ours, theirs):
+        compared.append(len(ours) == len(theirs))
+        return ours == theirs
+
+    monkeypatch.setattr(api_keys, "compare_digest", compare)
+    try:
+        Keyring([FIRST, SECOND]).refuse_stranger([(b"x-api-key", shown.encode())])
+    except Unauthorized:
+        assert shown not in (FIRST, SECOND)
+    assert compared == [True, True]

@@ -1,0 +1,35 @@
+"""The end of a process: at once, whatever its threads do, with all that it had to say."""
+
+import subprocess
+import sys
+
+PROGRAM = """
+import logging, threading, torch
+from app.core.ending import end
+from app.observability.logs import configure
+
+configure("info")
+began = threading.Event()
+
+def compute():
+    a = torch.ones(1500, 1500)
+    began.set()
+    while True:
+        a @ a
+
+for _ in range(2):
+    threading.Thread(target=compute, daemon=True).start()
+began.wait()
+print("printed", end="")
+for number in range(3):
+    logging.getLogger("app").info("line %d", number)
+end(7)
+"""
+
+
+def test_a_process_whose_threads_compute_ends_with_its_status_and_its_last_lines():
+    ended = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True)
+    assert ended.returncode == 7
+    assert ended.stdout == "printed"
+    assert [f"line {number}" in ended.stderr for number in range(3)] == [True] * 3
+    assert len(ended.stderr.splitlines()) == 3

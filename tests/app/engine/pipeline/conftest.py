@@ -1,0 +1,63 @@
+"""Owns a recorder for CPUs, and where the tests of the pipeline run: CUDA where there is."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from app.engine.pipeline import Queues, queues_of
+from app.engine.pipeline.streams import HostQueues, Outputs, Recorded
+
+
+class Repeating:
+    """Records by keeping the work: a replay does it again, into the memory of the first time.
+
+    As with a CUDA graph, inputs are read where they lay, and outputs of one recording are spoilt
+    by whatever is replayed next.
+    """
+
+    def __init__(self, refuses: Callable[[int], bool] = lambda count: False) -> None:
+        self.order: list[int] = []  # the batch sizes as they were recorded
+        self.replays: list[int] = []
+        self._refuses = refuses
+        self._all: list[Outputs] = []
+
+    def record(self, work: Callable[[], Outputs]) -> Recorded:
+        outputs = tuple(output.clone() for output in work())
+        count = len(outputs[0])
+        if self._refuses(count):
+            raise RuntimeError("operation not permitted when stream is capturing")
+        self.order.append(count)
+        self._all.append(outputs)
+
+        def replay() -> None:
+            self.replays.append(count)
+            for others in self._all:
+                for other in others:
+                    other.fill_(float("nan"))
+            for output, value in zip(outputs, work(), strict=True):
+                output.copy_(value)
+
+        return Recorded(replay, outputs)
+
+
+@pytest.fixture
+def repeating() -> type[Repeating]:
+    """The recorder for CPUs."""
+    return Repeating
+
+
+@pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def queues(request) -> Queues:
+    """The queues of each device; those of a CPU record, too."""
+    if request.param == "cuda":
+        if not torch.cuda.is_available():
+            pytest.skip("needs a CUDA device")
+        return queues_of(torch.device("cuda"))
+    return HostQueues(Repeating())
+
+
+@pytest.fixture
+def device(queues) -> torch.device:
+    """Where those queues lead."""
+    return queues.buffers(1)[1].device

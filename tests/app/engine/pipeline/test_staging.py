@@ -1,0 +1,114 @@
+"""Batches on their way: what comes back, in whose memory, and how long it took."""
+
+import threading
+
+import numpy as np
+import pytest
+import torch
+
+from app.engine.pipeline import Pipeline, queues_of
+from app.engine.pipeline.streams import HostQueues
+
+
+def random_images(count: int, *, seed: int, size: tuple[int, int] = (4, 6)) -> list[np.ndarray]:
+    rng = np.random.default_rng(seed)
+    return [rng.integers(0, 256, (*size, 3), np.uint8) for _ in range(count)]
+
+
+def sums(batch: torch.Tensor) -> torch.Tensor:
+    return batch.float().sum(dim=(1, 2, 3))
+
+
+def expected(images: list[np.ndarray]) -> list[float]:
+    return [float(image.sum()) for image in images]
+
+
+def test_a_batch_comes_back_reduced(queues):
+    images = random_images(3, seed=0)
+    collect = Pipeline(queues).launch(images, sums, lambda said: [said, said.argmax()])
+    totals, best = collect().results
+    assert totals.device.type == "cpu"
+    assert totals.tolist() == expected(images)
+    assert best.item() == np.argmax(expected(images))
+
+
+def test_a_batch_is_its_own_while_the_next_is_launched(queues):
+    pipeline = Pipeline(queues)
+    batches = [random_images(count, seed=count) for count in (2, 5, 1, 5, 3)]
+    found, open_ = [], []
+    for images in batches:
+        open_.append(pipeline.launch(images, sums, lambda said: [said]))
+        if len(open_) == 2:
+            found.append(open_.pop(0)().results[0].tolist())
+    found.append(open_.pop()().results[0].tolist())
+    assert found == [expected(images) for images in batches]
+
+
+def test_results_stay_as_they_are_when_others_follow(queues):
+    pipeline = Pipeline(queues)
+    images = random_images(2, seed=1)
+    kept = pipeline.launch(images, sums, lambda said: [said])().results[0]
+    for seed in range(2, 6):
+        pipeline.launch(random_images(2, seed=seed), sums, lambda said: [said])()
+    assert kept.tolist() == expected(images)
+
+
+def test_a_staging_buffer_serves_again_only_when_its_batch_is_collected():
+    taken = []
+
+    class Counting(HostQueues):
+        def buffers(self, length):
+            taken.append(length)
+            return super().buffers(length)
+
+    pipeline = Pipeline(Counting())
+    images = random_images(2, seed=0)
+    first, second = (pipeline.launch(images, sums, lambda said: [said]) for _ in range(2))
+    assert len(taken) == 2
+    first()
+    second()
+    for count in (2, 1, 2):
+        pipeline.launch(images[:count], sums, lambda said: [said])()
+    assert len(taken) == 2
+    pipeline.launch(random_images(3, seed=1), sums, lambda said: [said])()
+    assert taken[2:] == [3 * 4 * 6 * 3]
+
+
+def test_images_of_other_sizes_pass_through_the_same_buffer(queues):
+    pipeline = Pipeline(queues)
+    for size in [(8, 8), (2, 3), (5, 4)]:
+        images = random_images(2, seed=0, size=size)
+        (same,) = pipeline.launch(images, torch.clone, lambda said: [said])().results
+        assert same.numpy().tolist() == np.stack(images).tolist()
+
+
+def test_images_of_unequal_sizes_are_refused(queues):
+    images = [*random_images(1, seed=0), *random_images(1, seed=0, size=(2, 2))]
+    with pytest.raises(ValueError, match="shape"):
+        Pipeline(queues).launch(images, sums, lambda said: [said])
+
+
+def test_each_stage_tells_its_seconds(queues):
+    stages = Pipeline(queues).launch(random_images(2, seed=0), sums, lambda said: [said])().stages
+    assert set(stages) == {"stage_in", "compute", "postprocess"}
+    assert all(seconds >= 0 for seconds in stages.values())
+
+
+def test_a_cpu_runs_batches_of_many_threads_at_once():
+    pipeline = Pipeline(queues_of(torch.device("cpu")))
+    together, wrong = threading.Barrier(4, timeout=30), []
+
+    def lane(seed: int) -> None:
+        together.wait()
+        for round_ in range(50):
+            images = random_images(1 + round_ % 3, seed=seed + round_)
+            found = pipeline.launch(images, sums, lambda said: [said])().results[0].tolist()
+            if found != expected(images):
+                wrong.append(images)
+
+    threads = [threading.Thread(target=lane, args=(100 * index,)) for index in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert not wrong

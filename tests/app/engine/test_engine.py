@@ -1,0 +1,249 @@
+"""The engine on small random networks: outputs, devices, warm-up, refusals. CUDA where there is."""
+
+import numpy as np
+import pytest
+import torch
+
+from app.engine.engine import Engine
+from app.engine.interface import ClassifyInput, EmbedInput, ExplainInput, SegmentInput
+from models import checkpoint
+from models.checkpoint import Checkpoint, CheckpointError
+from models.explain import METHODS, explain
+from models.mit import SegformerConfig
+from models.preprocessing import Preprocessing, normalize
+from models.segformer import Segformer
+from models.vit import ViT, ViTConfig
+
+DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
+
+
+@pytest.fixture(autouse=True)
+def _skip_without_cuda(request):
+    if request.node.get_closest_marker("gpu") and not torch.cuda.is_available():
+        pytest.skip("needs a CUDA device")
+
+
+@pytest.fixture
+def save(tmp_path):
+    """Write a small random checkpoint and return its folder."""
+
+    def write(task: str, labels: tuple[str, ...] = ("a", "b", "c"), *, multi_label=False) -> str:
+        torch.manual_seed(0)
+        if task == "classify":
+            network = ViT(
+                ViTConfig(
+                    image_size=(16, 16),
+                    patch_size=8,
+                    hidden_size=16,
+                    num_layers=1,
+                    num_heads=2,
+                    mlp_size=32,
+                    num_labels=len(labels),
+                )
+            )
+        else:
+            network = Segformer(
+                SegformerConfig(
+                    depths=(1, 1, 1, 1),
+                    hidden_sizes=(8, 8, 8, 8),
+                    num_heads=(1, 1, 1, 1),
+                    decoder_hidden_size=8,
+                    num_labels=len(labels),
+                )
+            )
+        side = 16 if task == "classify" else 32
+        preprocessing = Preprocessing(size=(side, side))
+        saved = Checkpoint(network.eval(), labels, preprocessing, task, multi_label)
+        checkpoint.save(saved, tmp_path / task)
+        return str(tmp_path / task)
+
+    return write
+
+
+def random_pixels(seed: int, side: int) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (side, side, 3), np.uint8)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_a_batch_gives_each_image_its_own_softmax_best_first(save, device):
+    folder = save("classify")
+    engine = Engine(folder, task="classify", device=device, dtype="float32")
+    info = engine.load()
+    images = [random_pixels(seed, 16) for seed in range(5)]
+    top_ks = [1, 2, 3, 1, 2]
+    batch = engine.run([ClassifyInput(*one) for one in zip(images, top_ks, strict=True)])
+    network = checkpoint.load(folder).network
+    with torch.inference_mode():
+        pixels = normalize(torch.from_numpy(np.stack(images)), info.preprocessing)
+        expected = network(pixels).softmax(-1)
+    for output, scores, top_k in zip(batch.outputs, expected, top_ks, strict=True):
+        order = scores.argsort(descending=True)[:top_k].tolist()
+        assert output.indices == order
+        assert output.scores == pytest.approx(scores[order].tolist(), abs=1e-5)
+    assert set(batch.stages) == {"stage_in", "compute", "postprocess"}
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_an_embedding_is_what_the_head_reads(save, device):
+    folder = save("classify")
+    engine = Engine(folder, task="classify", device=device, dtype="float32")
+    preprocessing = engine.load().preprocessing
+    images = [random_pixels(seed, 16) for seed in range(3)]
+    outputs = engine.run([EmbedInput(image) for image in images]).outputs
+    with torch.inference_mode():
+        pixels = normalize(torch.from_numpy(np.stack(images)), preprocessing)
+        expected = checkpoint.load(folder).network.classify(pixels).embedding
+    assert all(output.dtype == np.float32 for output in outputs)
+    torch.testing.assert_close(torch.from_numpy(np.stack(outputs)), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_each_image_of_a_batch_is_explained_as_it_asks(save, device):
+    folder = save("classify")
+    engine = Engine(folder, task="classify", device=device, dtype="float32")
+    preprocessing = engine.load().preprocessing
+    images = [random_pixels(seed, 16) for seed in range(2)]
+    asked = [ExplainInput(*one) for one in zip(images, (1, 3), METHODS, strict=True)]
+    batch = engine.run(asked)
+    network = checkpoint.load(folder).network
+    for one, output in zip(asked, batch.outputs, strict=True):
+        expected = explain(
+            network, normalize(torch.from_numpy(one.pixels)[None], preprocessing), one.method
+        )
+        assert output.ranking.indices[0] == expected.logits[0].argmax()
+        assert len(output.ranking.indices) == one.top_k
+        assert output.grid == pytest.approx(expected.relevance[0].numpy(), abs=1e-4)
+        assert output.cell == expected.cell == 8
+        distances = [heads[0].tolist() for heads in expected.attention_distance]
+        assert output.attention_distance == [pytest.approx(heads, abs=1e-3) for heads in distances]
+    assert set(batch.stages) == {"stage_in", "compute", "postprocess"}
+
+
+def test_explaining_leaves_the_answers_as_they_are(save):
+    engine = Engine(save("classify"), task="classify")
+    engine.load()
+    one = ClassifyInput(random_pixels(1, 16), 3)
+    before = engine.run([one]).outputs
+    engine.run([ExplainInput(one.pixels, 1, "gradient")])
+    assert engine.run([one]).outputs == before
+
+
+@pytest.mark.parametrize(("labels", "multi_label"), [(("only",), False), (("a", "b", "c"), True)])
+def test_labels_that_do_not_exclude_each_other_get_a_sigmoid(save, labels, multi_label):
+    folder = save("classify", labels, multi_label=multi_label)
+    engine = Engine(folder, task="classify")
+    preprocessing = engine.load().preprocessing
+    (output,) = engine.run([ClassifyInput(random_pixels(1, 16), len(labels))]).outputs
+    with torch.inference_mode():
+        pixels = normalize(torch.from_numpy(random_pixels(1, 16))[None], preprocessing)
+        expected = checkpoint.load(folder).network(pixels).sigmoid()[0]
+    assert output.scores == pytest.approx(expected[output.indices].tolist(), abs=1e-5)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_each_mask_has_the_size_its_image_had(save, device):
+    engine = Engine(save("segment"), task="segment", device=device, dtype="float32")
+    engine.load()
+    sizes = [(50, 31), (8, 90), (32, 32)]
+    inputs = [SegmentInput(random_pixels(seed, 32), size) for seed, size in enumerate(sizes)]
+    together = engine.run(inputs).outputs
+    alone = [engine.run([one]).outputs[0] for one in inputs]
+    for label_map, other, size in zip(together, alone, sizes, strict=True):
+        assert label_map.dtype == np.uint8
+        assert label_map.shape == size
+        assert (label_map == other).mean() > 0.999
+
+
+def test_warm_up_measures_growing_batches_within_its_bounds(save):
+    engine = Engine(save("classify"), task="classify")
+    engine.load()
+    costs = engine.warm_up(max_batch_size=6, budget_s=5.0)
+    assert set(costs) <= {1, 2, 4}
+    assert all(seconds > 0 for seconds in costs.values())
+    assert set(engine.warm_up(max_batch_size=6, budget_s=1e-9)) == {1}
+
+
+def test_warm_up_takes_any_size_where_the_checkpoint_fixes_none(save, tmp_path):
+    folder = save("segment")
+    loaded = checkpoint.load(folder)
+    free = Checkpoint(loaded.network, loaded.labels, Preprocessing(size=None), "segment")
+    checkpoint.save(free, tmp_path / "free")
+    engine = Engine(str(tmp_path / "free"), task="segment")
+    assert engine.load().preprocessing.input_size is None
+    assert set(engine.warm_up(1, 1e-9)) == {1}
+    inputs = [SegmentInput(random_pixels(0, 48), (48, 48))]
+    assert engine.run(inputs).outputs[0].shape == (48, 48)
+
+
+def test_a_checkpoint_for_another_task_is_refused(save):
+    with pytest.raises(CheckpointError, match="not to segment"):
+        Engine(save("classify"), task="segment").load()
+
+
+def test_what_is_loaded_is_told(save):
+    info = Engine(save("classify"), task="classify", device="cpu").load()
+    assert (info.task, info.labels, info.device, info.dtype) == (
+        "classify", ("a", "b", "c"), "cpu", "float32",
+    )  # fmt: skip
+    assert info.parameters == sum(
+        p.numel() for p in checkpoint.load(save("classify")).network.parameters()
+    )
+
+
+def test_half_precision_answers_like_full(save):
+    folder = save("classify")
+    rankings = []
+    for dtype in ("float32", "bfloat16"):
+        engine = Engine(folder, task="classify", device="cpu", dtype=dtype)
+        assert engine.load().dtype == dtype
+        rankings.append(engine.run([ClassifyInput(random_pixels(2, 16), 3)]).outputs[0])
+    full, half = (dict(zip(r.indices, r.scores, strict=True)) for r in rankings)
+    assert half == pytest.approx(full, abs=0.02)
+
+
+def test_a_cpu_has_no_device_memory_to_tell(save):
+    assert Engine(save("classify"), task="classify", device="cpu").memory() == {}
+
+
+def test_nobody_who_asks_for_the_memory_has_to_wake_cuda(monkeypatch):
+    monkeypatch.setattr("app.engine.engine.resolve_device", lambda name: name)
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: False)
+    assert Engine("nothing", task="classify", device="cuda").memory() == {}
+
+
+@pytest.mark.gpu
+def test_cuda_memory_is_told(save):
+    engine = Engine(save("classify"), task="classify", device="cuda")
+    engine.load()
+    assert engine.memory()["allocated"] > 0
+
+
+def test_another_input_size_than_the_trained_one_is_served(save):
+    folder = save("classify")
+    engine = Engine(folder, task="classify", input_size=40)
+    preprocessing = engine.load().preprocessing
+    assert preprocessing.input_size == (40, 40)
+    (output,) = engine.run([ClassifyInput(random_pixels(1, 40), 3)]).outputs
+    with torch.inference_mode():
+        pixels = normalize(torch.from_numpy(random_pixels(1, 40))[None], preprocessing)
+        expected = checkpoint.load(folder).network(pixels).softmax(-1)[0]
+    assert output.scores == pytest.approx(expected[output.indices].tolist(), abs=1e-5)
+
+
+@pytest.mark.parametrize("runtime", ["openvino", "auto"])
+@pytest.mark.parametrize("task", ["classify", "segment"])
+def test_another_runtime_gives_the_same_answers(save, task, runtime, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    side = 16 if task == "classify" else 32
+    kind = ClassifyInput if task == "classify" else SegmentInput
+    inputs = [kind(random_pixels(s, side), 3 if task == "classify" else (40, 50)) for s in range(3)]
+    usual, other = Engine(save(task), task=task), Engine(save(task), task=task, runtime=runtime)
+    assert usual.load().runtime == "torch"
+    expected = {"openvino"} if runtime == "openvino" else {"torch", "openvino"}
+    assert other.load().runtime in expected
+    for ours, theirs in zip(usual.run(inputs).outputs, other.run(inputs).outputs, strict=True):
+        if task == "classify":
+            assert theirs.indices == ours.indices
+            assert theirs.scores == pytest.approx(ours.scores, abs=1e-5)
+        else:
+            assert (theirs == ours).mean() > 0.999

@@ -1,0 +1,184 @@
+"""Formats, colour modes, frames and orientations: the pixels that transformers' loader sees."""
+
+import struct
+import warnings
+import zlib
+from io import BytesIO
+
+import numpy as np
+import pytest
+from PIL import Image
+from transformers.image_utils import load_image
+
+from app.imaging.decode import decode
+from models.preprocessing import Preprocessing
+
+AS_IT_IS = Preprocessing(size=None)
+WIDTH, HEIGHT = 13, 9
+ORIENTATION = 0x0112
+rng = np.random.default_rng(7)
+
+
+def noise(*channels: int, dtype: type = np.uint8, high: int = 256) -> np.ndarray:
+    return rng.integers(0, high, (HEIGHT, WIDTH, *channels), dtype=dtype)
+
+
+def image_of(mode: str) -> Image.Image:
+    """Noise in a mode of Pillow's."""
+    if mode == "I;16":
+        return Image.fromarray(noise(dtype=np.uint16, high=65536))
+    if mode == "1":
+        return Image.fromarray(noise() > 127)
+    if mode == "P":
+        return Image.fromarray(noise(3)).quantize(16)
+    channels = len(Image.new(mode, (1, 1)).getbands())
+    return Image.frombytes(mode, (WIDTH, HEIGHT), noise(channels).tobytes())
+
+
+def file_of(image: Image.Image, kind: str, **options) -> bytes:
+    file = BytesIO()
+    image.save(file, kind, **options)
+    return file.getvalue()
+
+
+def png16(pixels: np.ndarray) -> bytes:
+    """A PNG of 16-bit RGB, which Pillow can read but not write."""
+
+    def chunk(name: bytes, data: bytes) -> bytes:
+        return (
+            struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+        )
+
+    height, width, _ = pixels.shape
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in pixels)
+    header = struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0)
+    chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*one) for one in chunks)
+
+
+def assert_seen_as_by_the_reference(data: bytes, size: tuple[int, int] = (WIDTH, HEIGHT)) -> None:
+    photo = decode(data, AS_IT_IS, max_pixels=10**6)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        theirs = np.asarray(load_image(Image.open(BytesIO(data))))
+    np.testing.assert_array_equal(photo.pixels, theirs)
+    assert (photo.width, photo.height) == size
+
+
+@pytest.mark.parametrize(
+    ("kind", "mode"),
+    [
+        *[("PNG", mode) for mode in ("RGB", "RGBA", "L", "LA", "P", "1", "I;16")],
+        *[("JPEG", mode) for mode in ("RGB", "L", "CMYK")],
+        *[("WEBP", mode) for mode in ("RGB", "RGBA", "L")],
+        *[("GIF", mode) for mode in ("RGB", "L", "P")],
+        *[("BMP", mode) for mode in ("RGB", "RGBA", "L", "P", "1")],
+        *[("TIFF", mode) for mode in ("RGB", "RGBA", "L", "LA", "P", "1", "I;16", "CMYK", "LAB")],
+    ],
+)
+def test_every_mode_of_every_format(kind, mode):
+    assert_seen_as_by_the_reference(file_of(image_of(mode), kind))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"kind": "JPEG", "quality": 30, "subsampling": 2},
+        {"kind": "JPEG", "quality": 95, "progressive": True},
+        {"kind": "PNG", "interlace": True},
+        {"kind": "WEBP", "lossless": True},
+        {"kind": "GIF", "interlace": True},
+        {"kind": "TIFF", "compression": "tiff_lzw"},
+        {"kind": "TIFF", "compression": "tiff_adobe_deflate"},
+        {"kind": "TIFF", "compression": "jpeg"},
+        {"kind": "TIFF", "big_tiff": True},
+    ],
+    ids=str,
+)
+def test_every_way_to_compress(options):
+    assert_seen_as_by_the_reference(file_of(image_of("RGB"), **options))
+
+
+@pytest.mark.parametrize("transparency", [3, bytes(range(16))], ids=["one entry", "a table"])
+@pytest.mark.parametrize("kind", ["PNG", "GIF"])
+def test_a_palette_with_transparency_loses_only_that(kind, transparency):
+    if kind == "GIF":
+        transparency = 3  # it knows one clear entry only
+    data = file_of(image_of("P"), kind, transparency=transparency)
+    assert "transparency" in Image.open(BytesIO(data)).info
+    assert_seen_as_by_the_reference(data)
+
+
+@pytest.mark.parametrize(("mode", "clear"), [("L", 9), ("RGB", (1, 2, 3)), ("1", 1), ("I;16", 5)])
+def test_a_clear_colour_stays_that_colour(mode, clear):
+    assert_seen_as_by_the_reference(file_of(image_of(mode), "PNG", transparency=clear))
+
+
+def test_16_bit_colour_keeps_its_high_bytes():
+    pixels = noise(3, dtype=np.uint16, high=65536)
+    assert_seen_as_by_the_reference(png16(pixels))
+    photo = decode(png16(pixels), AS_IT_IS, max_pixels=10**6)
+    np.testing.assert_array_equal(photo.pixels, pixels >> 8)
+
+
+def test_inverted_cmyk_as_adobe_writes_it():
+    data = file_of(image_of("CMYK"), "JPEG")
+    assert b"Adobe" in data
+    ycck = bytearray(data)
+    ycck[data.index(b"Adobe") + 11] = 2  # the transform: YCCK instead of CMYK
+    assert_seen_as_by_the_reference(bytes(ycck))
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
+@pytest.mark.parametrize("orientation", [*range(1, 9), 0, 9])
+def test_the_exif_orientation_is_applied(kind, orientation):
+    exif = Image.Exif()
+    exif[ORIENTATION] = orientation
+    data = file_of(image_of("RGB"), kind, exif=exif)
+    size = (HEIGHT, WIDTH) if orientation in (5, 6, 7, 8) else (WIDTH, HEIGHT)
+    assert_seen_as_by_the_reference(data, size)
+
+
+@pytest.mark.parametrize("mode", ["P", "L", "I;16", "RGBA"])
+def test_the_orientation_turns_images_of_any_mode(mode):
+    exif = Image.Exif()
+    exif[ORIENTATION] = 6
+    assert_seen_as_by_the_reference(file_of(image_of(mode), "PNG", exif=exif), (HEIGHT, WIDTH))
+
+
+def test_the_orientation_may_stand_in_xmp():
+    xmp = b'<x xmlns:tiff="http://ns.adobe.com/tiff/1.0/" tiff:Orientation="6"/>'
+    assert_seen_as_by_the_reference(file_of(image_of("RGB"), "WEBP", xmp=xmp), (HEIGHT, WIDTH))
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        ("GIF", {"duration": 50}),
+        ("WEBP", {"duration": 50, "lossless": True}),
+        ("PNG", {"duration": 50}),
+        ("TIFF", {}),
+        ("MPO", {}),
+    ],
+)
+def test_the_first_frame_counts(kind, options):
+    first, *rest = (image_of("RGB") for _ in range(3))
+    data = file_of(first, kind, save_all=True, append_images=rest, **options)
+    assert Image.open(BytesIO(data)).n_frames == 3
+    assert_seen_as_by_the_reference(data)
+
+
+def test_a_frame_smaller_than_its_animation_lies_where_it_belongs():
+    data = bytearray(file_of(image_of("P"), "GIF"))
+    data[6:10] = struct.pack("<HH", WIDTH + 4, HEIGHT + 2)  # the screen grows, the frame does not
+    assert_seen_as_by_the_reference(bytes(data), (WIDTH + 4, HEIGHT + 2))
+
+
+@pytest.mark.parametrize(("size", "stays"), [(300, True), (2**20 + 1, False)])
+def test_of_the_metadata_of_an_image_that_is_kept_a_colour_profile_of_usual_size_stays(size, stays):
+    exif = Image.Exif()
+    exif[ORIENTATION] = 6
+    profile = bytes(size)
+    data = file_of(image_of("RGB"), "JPEG", icc_profile=profile, exif=exif, comment=b"secret")
+    photo = decode(data, AS_IT_IS, max_pixels=10**6, keep_rgb=True)
+    assert photo.rgb.info == ({"icc_profile": profile} if stays else {})

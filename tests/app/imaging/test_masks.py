@@ -1,0 +1,178 @@
+"""Label maps as PNGs, and their statistics as pycocotools has them."""
+
+import json
+import tracemalloc
+from io import BytesIO
+
+import numpy as np
+import pytest
+from PIL import Image
+from pycocotools import mask as coco
+
+from app.imaging import masks
+
+LABELS = ("background", "Katze", "été", "猫")
+COLOURS = [(0, 0, 0), (128, 0, 0), (0, 128, 0), (128, 128, 0)]  # PASCAL VOC's first ones
+rng = np.random.default_rng(5)
+
+
+def names(count: int) -> tuple[str, ...]:
+    return tuple(f"label {index}" for index in range(count))
+
+
+def noise(count: int, size: tuple[int, int] = (23, 31)) -> np.ndarray:
+    return rng.integers(0, count, size).astype(np.uint8 if count <= 256 else np.uint16)
+
+
+def opened(file: bytes) -> Image.Image:
+    image = Image.open(BytesIO(file))
+    assert image.format == "PNG"
+    image.load()
+    return image
+
+
+def bit_depth_and_colour_type(file: bytes) -> tuple[int, int]:
+    return file[24], file[25]
+
+
+def structured() -> dict[str, np.ndarray]:
+    """Label maps that runs go wrong on: borders, corners, stripes, single pixels, slivers."""
+    rows, columns = np.mgrid[0:20, 0:30]
+    corners = np.zeros((20, 30), np.uint8)
+    corners[0, 0] = corners[-1, -1] = 1
+    corners[0, -1] = corners[-1, 0] = 2
+    return {
+        "disc": ((rows - 9) ** 2 + (columns - 14) ** 2 < 50).astype(np.uint8),
+        "rows": (rows % 3).astype(np.uint8),
+        "columns": (columns % 4).astype(np.uint8),
+        "checks": ((rows + columns) % 2).astype(np.uint8),
+        "quarters": ((rows > 9) * 2 + (columns > 14)).astype(np.uint8),
+        "corners": corners,
+        "a row": rng.integers(0, 3, (1, 50)).astype(np.uint8),
+        "a column": rng.integers(0, 3, (50, 1)).astype(np.uint8),
+        "a pixel": np.array([[2]], np.uint8),
+        "one class": np.full((20, 30), 3, np.uint8),
+        "long runs": np.repeat(np.arange(4, dtype=np.uint8), 40_000).reshape(400, 400),
+        "noise": noise(4),
+    }
+
+
+MAPS = structured()
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 16, 17, 150, 256])
+def test_a_mask_is_an_8_bit_palette_image_whose_values_are_the_classes(count):
+    label_map = noise(count)
+    file = masks.render(label_map, names(count), "mask")
+    assert bit_depth_and_colour_type(file) == (8, 3)
+    image = opened(file)
+    assert image.mode == "P"
+    np.testing.assert_array_equal(np.asarray(image), label_map)
+
+
+def test_the_palette_makes_a_mask_visible():
+    label_map = noise(4)
+    colours = np.asarray(opened(masks.render(label_map, LABELS, "mask")).convert("RGB"))
+    np.testing.assert_array_equal(colours, np.array(COLOURS)[label_map])
+
+
+@pytest.mark.parametrize("count", [257, 1000])
+def test_above_256_labels_a_mask_is_16_bit_grey(count):
+    label_map = noise(count)
+    label_map[0, 0] = count - 1
+    file = masks.render(label_map, names(count), "mask")
+    assert bit_depth_and_colour_type(file) == (16, 0)
+    np.testing.assert_array_equal(np.asarray(opened(file)), label_map)
+
+
+@pytest.mark.parametrize("how", masks.RENDERS)
+def test_every_png_has_the_maps_size_and_tells_the_labels(how):
+    image = opened(masks.render(noise(4), LABELS, how, Image.new("RGB", (31, 23))))
+    assert image.size == (31, 23)
+    assert json.loads(image.text["labels"]) == {str(i): label for i, label in enumerate(LABELS)}
+
+
+def test_color_shows_each_class_in_its_colour():
+    label_map = noise(4)
+    image = opened(masks.render(label_map, LABELS, "color"))
+    assert image.mode == "RGB"
+    np.testing.assert_array_equal(np.asarray(image), np.array(COLOURS)[label_map])
+
+
+def test_above_256_labels_colours_go_on_and_stay_apart():
+    label_map = np.arange(1000, dtype=np.uint16).reshape(25, 40)
+    pixels = np.asarray(opened(masks.render(label_map, names(1000), "color")))
+    assert len(np.unique(pixels.reshape(-1, 3), axis=0)) == 1000
+
+
+def test_overlay_lies_half_clear_over_the_photograph():
+    label_map = noise(4)
+    pixels = rng.integers(0, 256, (23, 31, 3), dtype=np.uint8)
+    image = opened(masks.render(label_map, LABELS, "overlay", Image.fromarray(pixels)))
+    expected = (pixels + np.array(COLOURS)[label_map]) / 2
+    assert image.mode == "RGB"
+    assert np.abs(np.asarray(image) - expected).max() <= 0.5
+
+
+def test_an_overlay_needs_the_photograph():
+    with pytest.raises(ValueError, match="photograph"):
+        masks.render(noise(4), LABELS, "overlay")
+
+
+def test_the_palette_is_pascal_vocs():
+    assert masks.palette(4).tolist() == [list(colour) for colour in COLOURS]
+    assert masks.palette(256)[255].tolist() == [224, 224, 192]
+    assert len(np.unique(masks.palette(256), axis=0)) == 256
+
+
+@pytest.mark.parametrize("name", MAPS)
+def test_statistics_are_those_of_pycocotools(name):
+    label_map = MAPS[name]
+    found = masks.statistics(label_map, LABELS)
+    assert {one["index"] for one in found} == set(np.unique(label_map).tolist())
+    for one in found:
+        mask = np.asfortranarray(label_map == one["index"], dtype=np.uint8)
+        theirs = coco.encode(mask)
+        assert one["label"] == LABELS[one["index"]]
+        assert one["area"] == coco.area(theirs)
+        assert one["fraction"] == one["area"] / label_map.size
+        assert list(one["bbox"]) == coco.toBbox(theirs).tolist()
+        assert list(one["rle"]["size"]) == theirs["size"]
+        assert one["rle"]["counts"] == theirs["counts"].decode()
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # pycocotools'
+@pytest.mark.parametrize("seed", range(20))
+def test_run_lengths_decode_to_the_mask_they_were_made_of(seed):
+    one = np.random.default_rng(seed)
+    height, width, count = one.integers(1, 60, 3)
+    label_map = one.integers(0, count, (height, width)).astype(np.uint8)
+    for found in masks.statistics(label_map, names(60)):
+        size, counts = found["rle"]["size"], found["rle"]["counts"]
+        mask = coco.decode({"size": list(size), "counts": counts.encode()})
+        np.testing.assert_array_equal(mask, label_map == found["index"])
+
+
+def test_statistics_come_largest_first_and_equals_by_index():
+    label_map = np.array([[3, 3, 3, 1], [0, 0, 1, 2]], np.uint8)
+    assert [one["index"] for one in masks.statistics(label_map, LABELS)] == [3, 0, 1, 2]
+
+
+def test_statistics_count_every_pixel_once():
+    found = masks.statistics(noise(300, (64, 64)), names(300))
+    assert sum(one["area"] for one in found) == 64 * 64
+    assert sum(one["fraction"] for one in found) == pytest.approx(1)
+
+
+def test_statistics_take_a_few_bytes_for_a_pixel():
+    label_map = np.zeros((1000, 1000), np.uint8)
+    label_map[200:700, 300:900] = 3
+    tracemalloc.start()
+    masks.statistics(label_map, LABELS)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 4 * label_map.size
+
+
+def test_statistics_are_plain_numbers_that_json_can_carry():
+    json.dumps(masks.statistics(noise(4), LABELS))

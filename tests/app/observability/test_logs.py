@@ -1,0 +1,263 @@
+"""Log lines: JSON where nobody looks, text on a terminal, and what is not worth one."""
+
+import io
+import json
+import logging
+import sys
+import threading
+import warnings
+from collections.abc import Iterator
+from datetime import datetime
+
+import pytest
+
+from app.observability import logs
+
+
+class Stream(io.StringIO):
+    """Standard error, perhaps a terminal."""
+
+    def __init__(self, is_terminal: bool) -> None:
+        super().__init__()
+        self.is_terminal = is_terminal
+
+    def isatty(self) -> bool:
+        return self.is_terminal
+
+
+@pytest.fixture(autouse=True)
+def _restored() -> Iterator[None]:
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    levels = {name: logging.getLogger(name).level for name in logs.LEAST}
+    with warnings.catch_warnings():
+        yield
+        logging.captureWarnings(False)
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    for name, least in levels.items():
+        logging.getLogger(name).setLevel(least)
+
+
+@pytest.fixture
+def configured(monkeypatch):
+    """Configure the logs and return what they write to."""
+
+    def configure(level: str = "info", is_terminal: bool = False) -> Stream:
+        stream = Stream(is_terminal)
+        monkeypatch.setattr(sys, "stderr", stream)
+        logs.configure(level)
+        return stream
+
+    return configure
+
+
+def lines(stream: Stream) -> list[dict]:
+    return [json.loads(line) for line in stream.getvalue().splitlines()]
+
+
+def test_a_line_is_a_json_object_with_every_extra_field(configured):
+    stream = configured()
+    logging.getLogger("app.test").info("%d of %s", 3, "four", extra={"request_id": "id-1"})
+    (line,) = lines(stream)
+    assert datetime.fromisoformat(line.pop("time")).utcoffset().total_seconds() == 0
+    assert line == {
+        "level": "info",
+        "logger": "app.test",
+        "message": "3 of four",
+        "request_id": "id-1",
+    }
+
+
+def test_what_json_does_not_know_is_written_as_text(configured):
+    stream = configured()
+    logging.getLogger("app.test").info("with", extra={"error": ValueError("a"), "parts": {1}})
+    assert lines(stream)[0]["error"] == "a"
+    assert lines(stream)[0]["parts"] == [1]
+
+
+def test_what_is_no_unicode_is_written_all_the_same(configured):
+    stream = configured()
+    logging.getLogger("app.test").info("\udcff", extra={"data": b"\xff"})
+    assert lines(stream)[0]["message"] == "\udcff"
+    assert lines(stream)[0]["data"] == "b'\\xff'"
+
+
+def test_a_message_of_several_lines_is_one_line(configured):
+    stream = configured()
+    logging.getLogger("app.test").info('first\nsecond {"level": "error"} ü')
+    assert len(stream.getvalue().splitlines()) == 1
+    assert lines(stream)[0]["message"] == 'first\nsecond {"level": "error"} ü'
+
+
+def test_an_exception_is_a_field_of_its_line(configured):
+    stream = configured()
+    try:
+        raise ValueError("the reason")
+    except ValueError:
+        logging.getLogger("app.test").exception("failed")
+    (line,) = lines(stream)
+    assert line["level"] == "error"
+    assert line["exception"].startswith("Traceback")
+    assert line["exception"].endswith("ValueError: the reason")
+
+
+def test_on_a_terminal_lines_are_text(configured):
+    stream = configured(is_terminal=True)
+    logging.getLogger("app.test").warning("hot")
+    assert stream.getvalue().endswith("WARNING app.test: hot\n")
+
+
+def test_on_a_terminal_a_requests_line_tells_its_story(configured):
+    stream = configured(is_terminal=True)
+    story = {"code": "overloaded", "cause": 'full\n"up"', "stages_ms": {"read": 0.4, "decode": 2.1}}
+    about = {"request_id": "id-1", "route": "/classify", "batch_size": 0, **story}
+    logging.getLogger("app.test").info("POST /classify 503 2.6 ms", extra=about)
+    told = (
+        'request_id=id-1 code=overloaded cause="full\\n\\"up\\"" batch_size=0 read=0.4 decode=2.1'
+    )
+    assert stream.getvalue().endswith(f"app.test: POST /classify 503 2.6 ms {told}\n")
+
+
+def test_on_a_terminal_a_trace_follows_its_line(configured):
+    stream = configured(is_terminal=True)
+    try:
+        raise ValueError("the reason")
+    except ValueError:
+        logging.getLogger("app.test").exception("failed", extra={"request_id": "id-1"})
+    first, *_, last = stream.getvalue().splitlines()
+    assert first.endswith("app.test: failed request_id=id-1")
+    assert last == "ValueError: the reason"
+
+
+@pytest.mark.parametrize(("level", "seen"), [("debug", 3), ("info", 2), ("warning", 1)])
+def test_the_level_decides_what_is_written(configured, level, seen):
+    stream = configured(level)
+    logger = logging.getLogger("app.test")
+    logger.debug("a")
+    logger.info("b")
+    logger.warning("c")
+    assert len(lines(stream)) == seen
+
+
+def test_libraries_that_talk_much_are_heard_less(configured):
+    stream = configured("debug")
+    for name in ("httpx", "httpcore.http11", "filelock"):
+        logging.getLogger(name).info("GET https://example.org")
+    logging.getLogger("PIL.PngImagePlugin").debug("STREAM IHDR 16 13")
+    logging.getLogger("python_multipart.multipart").warning("Expected boundary character")
+    logging.getLogger("httpx").warning("slow")
+    assert [line["message"] for line in lines(stream)] == ["slow"]
+
+
+@pytest.fixture
+def later(monkeypatch):
+    """The threads that were started, as seconds; they do nothing."""
+    started = []
+
+    def start(function, arguments):
+        started.extend(arguments)
+
+    monkeypatch.setattr(logs, "start_new_thread", start)
+    return started
+
+
+def test_a_line_that_comes_alone_is_written_at_once(configured, later, monkeypatch):
+    now = 100.0
+    monkeypatch.setattr(logs.time, "monotonic", lambda: now)
+    stream = configured()
+    for count in (1, 2, 3):
+        logging.getLogger("app.test").info("alone")
+        assert len(lines(stream)) == count
+        now += 2 * logs.TOGETHER_S
+    assert later == []
+
+
+def test_lines_in_close_succession_are_written_together(configured, later, monkeypatch):
+    monkeypatch.setattr(logs.time, "monotonic", lambda: 100.0)
+    stream = configured()
+    for number in range(5):
+        logging.getLogger("app.test").info("line %d", number)
+    assert len(lines(stream)) == 1
+    assert later == [logs.TOGETHER_S]
+    logging.getLogger().handlers[0].flush()
+    assert [line["message"] for line in lines(stream)] == [f"line {n}" for n in range(5)]
+    logging.getLogger("app.test").info("the next")
+    assert len(later) == 2
+
+
+def test_a_warning_is_written_at_once_behind_what_came_before(configured, later, monkeypatch):
+    monkeypatch.setattr(logs.time, "monotonic", lambda: 100.0)
+    stream = configured()
+    for number in range(3):
+        logging.getLogger("app.test").info("line %d", number)
+    logging.getLogger("app.test").warning("hot")
+    assert [line["message"] for line in lines(stream)] == ["line 0", "line 1", "line 2", "hot"]
+
+
+def test_what_is_left_is_written_at_the_end(configured, later, monkeypatch):
+    monkeypatch.setattr(logs.time, "monotonic", lambda: 100.0)
+    stream = configured()
+    logging.getLogger("app.test").info("first")
+    logging.getLogger("app.test").info("last")
+    logging.shutdown()
+    assert [line["message"] for line in lines(stream)] == ["first", "last"]
+
+
+def test_a_thread_writes_the_rest_by_itself(configured, monkeypatch):
+    monkeypatch.setattr(logs, "TOGETHER_S", 0.01)
+    stream = configured()
+    written = threading.Event()
+    monkeypatch.setattr(stream, "flush", lambda: len(lines(stream)) > 1 and written.set())
+    for number in range(2):
+        logging.getLogger("app.test").info("line %d", number)
+    assert written.wait(30)
+
+
+def test_without_threads_left_lines_wait_for_the_end(configured, monkeypatch):
+    def refuse(function, arguments):
+        raise RuntimeError("can't create new thread at interpreter shutdown")
+
+    monkeypatch.setattr(logs, "start_new_thread", refuse)
+    monkeypatch.setattr(logs.time, "monotonic", lambda: 100.0)
+    stream = configured()
+    logging.getLogger("app.test").info("first")
+    logging.getLogger("app.test").info("last")
+    logging.getLogger().handlers[0].flush()
+    assert len(lines(stream)) == 2
+
+
+def test_a_line_that_cannot_be_formatted_does_not_stop_the_rest(configured, monkeypatch):
+    monkeypatch.setattr(logging, "raiseExceptions", False)
+    stream = configured()
+    logging.getLogger("app.test").info("%d", "no number")
+    logging.getLogger("app.test").warning("after")
+    assert [line["message"] for line in lines(stream)] == ["after"]
+
+
+def test_a_stream_that_nobody_reads_does_no_harm(configured):
+    stream = configured()
+    stream.close()
+    logging.getLogger("app.test").warning("into the void")
+
+
+def test_configuring_again_replaces_the_first(configured):
+    first, second = configured(), configured()
+    logging.getLogger("app.test").info("once")
+    assert first.getvalue() == ""
+    assert len(lines(second)) == 1
+
+
+def test_warnings_become_log_lines(configured):
+    stream = configured()
+    warnings.simplefilter("always")
+    warnings.warn("old ways", DeprecationWarning, stacklevel=1)
+    (line,) = lines(stream)
+    assert (line["level"], line["logger"]) == ("warning", "py.warnings")
+    assert "old ways" in line["message"]
+
+
+def test_what_pillow_warns_of_is_not_worth_a_line(configured):
+    stream = configured()
+    warnings.warn_explicit("Corrupt EXIF data", UserWarning, "a.py", 1, "PIL.TiffImagePlugin")
+    assert stream.getvalue() == ""

@@ -1,0 +1,140 @@
+"""The table of heartbeats: who is ready, who is stuck, who may take connections."""
+
+import pytest
+
+from app.replicas.heartbeats import LATE_S, REASON_BYTES, SETTLE_S, START_S, Heartbeats
+
+NOW = 1000.0
+
+
+@pytest.fixture
+def table():
+    """Two replicas that have just been started, and a parent that watches."""
+    table = Heartbeats(2)
+    table.watch(NOW)
+    for index in range(2):
+        table.bear(index, 100 + index, NOW, again=False)
+    return table
+
+
+def ready(table, index, now=NOW):
+    table.beat(index, now, None, None)
+
+
+def test_a_replica_is_starting_until_its_first_beat(table):
+    standing = table.standing(1, NOW)
+    assert (standing.index, standing.pid, standing.state) == (1, 101, "starting")
+    assert (standing.ready, standing.stuck, standing.restarts) == (False, None, 0)
+
+
+def test_a_beat_says_why_a_replica_is_not_ready_or_that_it_is(table):
+    table.beat(0, NOW, "shapes-vit is loading", None)
+    assert table.standing(0, NOW).state == "shapes-vit is loading"
+    ready(table, 0)
+    assert table.standing(0, NOW).state == "ready"
+    assert table.standing(0, NOW).ready
+
+
+def test_without_a_beat_a_ready_replica_becomes_stuck(table):
+    ready(table, 0)
+    assert table.standing(0, NOW + LATE_S).stuck is None
+    late = table.standing(0, NOW + LATE_S + 1)
+    assert (late.ready, late.stuck) == (False, "no heartbeat for 11 s")
+
+
+def test_a_replica_that_never_beats_has_longer(table):
+    assert table.standing(0, NOW + START_S).stuck is None
+    assert table.standing(0, NOW + START_S + 1).stuck == "no sign of life in 120 s"
+
+
+def test_a_broken_replica_is_stuck_though_it_beats(table):
+    table.beat(0, NOW, "the thread of cpu is stuck", "the thread of cpu is stuck")
+    standing = table.standing(0, NOW)
+    assert standing.stuck == standing.state == "the thread of cpu is stuck"
+    ready(table, 0)
+    assert table.standing(0, NOW).stuck is None
+
+
+def test_a_buried_replica_has_ended_until_the_next_is_born(table):
+    ready(table, 0)
+    table.hold(0, 5)
+    table.bury(0)
+    assert (table.standing(0, NOW).state, table.standing(0, NOW).pid) == ("ended", None)
+    assert not table.standing(0, NOW).ready
+    table.bear(0, 200, NOW, again=True)
+    standing = table.standing(0, NOW)
+    assert (standing.state, standing.pid, standing.restarts) == ("starting", 200, 1)
+    assert table.was_ready(0)
+    assert not table.was_ready(1)
+
+
+def test_it_is_known_for_how_long_a_replica_has_been_ready(table):
+    assert table.ready_s(0, NOW) == 0
+    ready(table, 0)
+    ready(table, 0, NOW + 5)
+    assert table.ready_s(0, NOW + 5) == 5
+    table.beat(0, NOW + 6, "draining", None)
+    assert table.ready_s(0, NOW + 6) == 0
+    assert table.lasted_s(0, NOW + 7) == 6
+    table.beat(0, NOW + 8, "draining", None)
+    assert table.lasted_s(0, NOW + 8) == 6
+    table.bury(0)
+    assert table.lasted_s(0, NOW + 9) == 0
+
+
+def test_a_reason_is_cut_at_the_rows_end_and_need_not_be_whole(table):
+    table.fail(0, "ü" * REASON_BYTES)
+    assert table.reason(0).startswith("üüü")
+    assert len(table.reason(0)) <= REASON_BYTES // 2 + 1
+
+
+def test_all_take_connections_until_one_is_ready(table):
+    assert table.opens(0, NOW)
+    assert table.opens(1, NOW)
+    ready(table, 1)
+    assert not table.opens(0, NOW)
+    assert table.opens(1, NOW)
+    ready(table, 0)
+    assert table.opens(0, NOW)
+
+
+def test_connections_are_counted_of_the_others_that_are_ready(table):
+    table.hold(1, 7)
+    assert table.fewest_held(0, NOW) is None
+    ready(table, 1)
+    assert table.fewest_held(0, NOW) == 7
+    assert table.fewest_held(1, NOW) is None
+
+
+def test_the_service_is_alive_while_one_replica_is_not_stuck(table):
+    ready(table, 0)
+    table.beat(1, NOW, "stuck", "stuck")
+    assert table.reasons_dead(NOW) == []
+    table.beat(0, NOW, "stuck", "the thread of cuda:0 is stuck")
+    assert table.reasons_dead(NOW) == [
+        "replica 0: the thread of cuda:0 is stuck",
+        "replica 1: stuck",
+    ]
+
+
+def test_the_service_is_dead_when_nobody_restarts_the_dead(table):
+    ready(table, 0, NOW + LATE_S + 1)
+    (reason,) = table.reasons_dead(NOW + LATE_S + 1)
+    assert "parent" in reason
+
+
+def test_the_service_is_ready_once_the_others_know_that_one_is(table):
+    assert len(table.reasons_unready(NOW)) == 2
+    ready(table, 1)
+    assert table.reasons_unready(NOW) == [
+        "replica 1 has just become ready",
+        "replica 0: starting",
+    ]
+    assert table.reasons_unready(NOW + SETTLE_S) == []
+
+
+def test_the_service_has_started_once_one_was_ready(table):
+    assert table.reasons_unstarted(NOW) == ["replica 0: starting", "replica 1: starting"]
+    ready(table, 0)
+    table.bury(0)
+    assert table.reasons_unstarted(NOW) == []

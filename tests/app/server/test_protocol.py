@@ -1,0 +1,427 @@
+"""What becomes of requests over a real socket: in pieces, pipelined, broken, early refused."""
+
+import asyncio
+import json
+from contextlib import asynccontextmanager
+from functools import partial
+
+import pytest
+import uvicorn
+from uvicorn.server import ServerState
+
+from app.api.middleware import Edge
+from app.core.errors import NotFound
+from app.core.shutdown import Shutdown
+from app.observability.metrics import Metrics
+from app.server import protocol
+from app.server.limits import ConnectionLimits, Phase
+from app.server.protocol_old import Protocol
+from app.server.sweep import Sweep
+
+pytestmark = pytest.mark.anyio
+
+LIMITS = ConnectionLimits(max_header_bytes=2000, max_headers=20, max_pipelined=4)
+
+
+class Reader:
+    """An app that keeps the messages of a body, from when its gate opens on."""
+
+    def __init__(self):
+        self.messages = []
+        self.scopes = []
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.asked = asyncio.Event()
+        self.ended = asyncio.Event()
+
+    async def __call__(self, scope, receive, send):
+        self.scopes.append(scope)
+        self.asked.set()
+        try:
+            await self.gate.wait()
+            more, size = True, 0
+            while more:
+                self.messages.append(await receive())
+                more = self.messages[-1].get("more_body")
+                size += len(self.messages[-1].get("body", b""))
+            size = str(size).encode()
+            headers = [(b"content-length", str(len(size)).encode())]
+            await send({"type": "http.response.start", "status": 200, "headers": headers})
+            await send({"type": "http.response.body", "body": size})
+        finally:
+            self.ended.set()
+
+
+async def refuse(scope, receive, send):
+    """An app that answers before it has read anything."""
+    raise NotFound("nothing is here")
+
+
+@asynccontextmanager
+async def connected(app, limits=LIMITS, kind=Protocol, sweep=None):
+    """A stream to the app behind its edge, and the protocols of all connections."""
+    config = uvicorn.Config(
+        Edge(app, Metrics(), Shutdown(0, 0)), log_config=None, ws="none", access_log=False
+    )
+    config.load()
+    protocols, state = [], ServerState()
+    make = partial(kind, config, state, {}, limits=limits, sweep=sweep or Sweep(0.01))
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(lambda: protocols.append(make()) or protocols[-1], "::1", 0)
+    async with server:
+        address = server.sockets[0].getsockname()[:2]
+        reader, writer = await asyncio.open_connection(*address)
+        try:
+            yield reader, writer, protocols
+        finally:
+            writer.close()
+            await asyncio.wait([asyncio.ensure_future(writer.wait_closed())])
+            await until(lambda: not state.connections)
+
+
+def head(*lines, method="POST", version="1.1"):
+    return "\r\n".join([f"{method} /here HTTP/{version}", "host: test", *lines, "", ""]).encode()
+
+
+async def until(is_so):
+    """Let the loop have its turns."""
+    while not is_so():  # noqa: ASYNC110  # nothing tells when
+        await asyncio.sleep(0)
+
+
+async def answer(reader):
+    """Status, headers and content of the next answer."""
+    said = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
+    headers = dict(line.lower().split(": ", 1) for line in said[1:] if line)
+    content = await reader.readexactly(int(headers.get("content-length", 0)))
+    return int(said[0].split()[1]), headers, content
+
+
+async def size_read(reader):
+    """The size of the body that the app was sent, by its answer."""
+    status, _, content = await answer(reader)
+    assert status == 200
+    return int(content)
+
+
+async def refusal(reader):
+    """Status and code of a refusal after which the connection ends."""
+    status, headers, content = await answer(reader)
+    assert headers["content-type"] == "application/problem+json"
+    assert headers["connection"] == "close"
+    problem = json.loads(content)
+    assert problem["request_id"] == headers["x-request-id"]
+    assert await reader.read() == b""
+    return status, problem["code"]
+
+
+async def test_a_body_that_arrives_in_one_piece_is_passed_on_as_that_piece():
+    app = Reader()
+    pieces = []
+
+    class Watched(Protocol):
+        def on_body(self, body):
+            pieces.append(body)
+            super().on_body(body)
+
+    async with connected(app, kind=Watched) as (reader, writer, _):
+        writer.write(head("content-length: 5") + b"photo")
+        assert await size_read(reader) == 5
+    assert app.messages[0]["body"] is pieces[0]
+
+
+async def test_pieces_that_nobody_has_read_yet_are_joined_in_order():
+    app = Reader()
+    app.gate.clear()
+    async with connected(app) as (reader, writer, protocols):
+        writer.write(head("transfer-encoding: chunked"))
+        await app.asked.wait()
+        writer.write(b"".join(b"1\r\n%c\r\n" % letter for letter in b"photograph") + b"0\r\n\r\n")
+        await until(lambda: not protocols[0].cycle.more_body)
+        app.gate.set()
+        assert await size_read(reader) == 10
+    assert [message["body"] for message in app.messages] == [b"photograph"]
+    assert isinstance(app.messages[0]["body"], bytes)
+
+
+async def test_an_answer_leaves_in_one_piece():
+    async with connected(Reader()) as (reader, writer, _):
+        writer.write(head("content-length: 5") + b"photo")
+        piece = await reader.read(10_000)
+    assert piece.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert piece.endswith(b"\r\n\r\n5")
+
+
+async def test_an_answer_without_a_body_waits_for_none():
+    async with connected(Reader()) as (reader, writer, _):
+        writer.write(head(method="HEAD"))
+        said = await reader.readuntil(b"\r\n\r\n")
+    assert b"content-length: 1\r\n" in said
+
+
+async def test_two_requests_on_a_connection_keep_their_bodies_apart():
+    async with connected(Reader()) as (reader, writer, _):
+        for size in (3, 200_000, 7):
+            writer.write(head(f"content-length: {size}") + bytes(size))
+            assert await size_read(reader) == size
+
+
+async def test_a_sender_who_is_not_read_is_made_to_wait(monkeypatch):
+    monkeypatch.setattr(protocol, "MOST_UNREAD", 1000)
+    app = Reader()
+    app.gate.clear()
+    async with connected(app) as (reader, writer, protocols):
+        writer.write(head("content-length: 3000"))
+        await app.asked.wait()
+        writer.write(bytes(1500))
+        await until(lambda: protocols[0].held_up)
+        writer.write(bytes(1500))
+        app.gate.set()
+        assert await size_read(reader) == 3000
+
+
+async def test_a_body_without_an_end_is_no_answer():
+    app = Reader()
+    async with connected(app) as (reader, writer, protocols):
+        writer.write(head("content-length: 10") + b"half")
+        await until(lambda: app.messages)
+        writer.close()
+        assert await reader.read() == b""
+        await until(lambda: protocols[0].cycle.disconnected)
+    assert app.messages[0]["body"] == b"half"
+
+
+@pytest.mark.parametrize(
+    ("sent", "status", "code"),
+    [
+        (b"\x16\x03\x01\x02\x00", 400, "malformed_request"),
+        (head("content-length: 3", "transfer-encoding: chunked"), 400, "malformed_request"),
+        (head("content-length: 3", "content-length: 3"), 400, "malformed_request"),
+        (head("content-length: -3"), 400, "malformed_request"),
+        (head("content-length: 99999999999999999999999"), 400, "malformed_request"),
+        (head("transfer-encoding: gzip, chunked"), 400, "malformed_request"),
+        (head("transfer-encoding: gzip"), 400, "malformed_request"),
+        (head("x: folded", " line"), 400, "malformed_request"),
+        (head("x : space"), 400, "malformed_request"),
+        (head(version="2.0"), 400, "malformed_request"),
+        (b"CONNECT here:1 HTTP/1.1\r\nhost: test\r\n\r\n", 400, "malformed_request"),
+        (b"GET / HTTP/1.1\nhost: test\n\n", 400, "malformed_request"),
+        (head("x: " + "x" * 2000), 431, "headers_too_large"),
+        (head(*["x: y"] * 20), 431, "headers_too_large"),
+        (b"GET /" + b"x" * 2000, 431, "headers_too_large"),
+        (b"\r\n" * 1001, 431, "headers_too_large"),
+    ],
+    ids=lambda value: repr(value[:60]) if isinstance(value, bytes) else None,
+)
+async def test_what_is_no_request_is_refused_as_a_problem(sent, status, code):
+    app = Reader()
+    async with connected(app) as (reader, writer, _):
+        writer.write(sent)
+        assert await refusal(reader) == (status, code)
+    assert not app.messages
+
+
+async def test_headers_are_counted_however_they_come():
+    async with connected(Reader()) as (reader, writer, protocols):
+        writer.write(b"GET / HTTP/1.1\r\nx: ")
+        for sent in range(100, 2200, 100):
+            writer.write(b"x" * 100)
+            await until(lambda sent=sent: protocols and protocols[0]._fed >= min(sent, 2000))
+        assert await refusal(reader) == (431, "headers_too_large")
+
+
+async def test_headers_behind_a_long_body_are_counted_by_themselves():
+    async with connected(Reader()) as (reader, writer, protocols):
+        second = head("content-length: 1")
+        writer.write(head("content-length: 50000") + bytes(50_000) + second[:30])
+        assert await size_read(reader) == 50_000
+        await until(lambda: protocols[0].phase is Phase.HEAD)
+        writer.write(second[30:] + b"x")
+        assert await size_read(reader) == 1
+
+
+async def test_as_many_headers_as_allowed_are_passed_on():
+    app = Reader()
+    async with connected(app) as (reader, writer, _):
+        writer.write(head(*["X-Y: z"] * 18, "content-length: 0"))
+        assert await size_read(reader) == 0
+    assert len(app.scopes[0]["headers"]) == 20
+    assert (b"x-y", b"z") in app.scopes[0]["headers"]
+
+
+@pytest.mark.parametrize(
+    ("rest", "status", "code"),
+    [
+        ([b"zz\r\n"], 400, "malformed_request"),
+        ([b"-1\r\n"], 400, "malformed_request"),
+        ([b"fffffffffffffffff\r\n"], 400, "malformed_request"),
+        ([b"1\r\nxy"], 400, "malformed_request"),
+        ([b"1;" + b"x" * 1500, b"x" * 1500], 431, "headers_too_large"),
+        ([b"0\r\nx: " + b"y" * 1500, b"y" * 1500], 431, "headers_too_large"),
+        ([b"0\r\nx: " + b"y" * 2000 + b"\r\n\r\n"], 431, "headers_too_large"),
+    ],
+    ids=["size", "negative", "overflow", "end", "extension", "trailer", "trailers at once"],
+)
+async def test_chunks_that_go_wrong_end_the_body_for_the_app(rest, status, code):
+    app = Reader()
+    async with connected(app) as (reader, writer, _):
+        writer.write(head("transfer-encoding: chunked") + b"3\r\nabc\r\n")
+        await until(lambda: app.messages)
+        for piece in rest:
+            writer.write(piece)
+            await writer.drain()
+            await asyncio.sleep(0.001)  # two pieces, not one
+        assert await refusal(reader) == (status, code)
+    assert app.messages == [{"type": "http.request", "body": b"abc", "more_body": True}]
+
+
+async def test_trailers_are_no_headers():
+    app = Reader()
+    async with connected(app) as (reader, writer, _):
+        writer.write(
+            head("transfer-encoding: chunked") + b"1;a=b\r\nx\r\n0\r\nx-api-key: y\r\n\r\n"
+        )
+        assert await size_read(reader) == 1
+        writer.write(head("content-length: 0"))
+        assert await size_read(reader) == 0
+    assert b"x-api-key" not in {name for scope in app.scopes for name, _ in scope["headers"]}
+
+
+async def test_bytes_beyond_the_declared_length_are_refused_after_the_answer():
+    app = Reader()
+    app.gate.clear()
+    async with connected(app) as (reader, writer, _):
+        writer.write(head("content-length: 3") + b"abc\x00\x01")
+        await app.asked.wait()
+        app.gate.set()
+        assert await size_read(reader) == 3
+        assert await refusal(reader) == (400, "malformed_request")
+
+
+async def test_pipelined_requests_are_answered_in_order():
+    app = Reader()
+    app.gate.clear()
+    async with connected(app) as (reader, writer, _):
+        writer.write(b"".join(head(f"content-length: {n}") + bytes(n) for n in (1, 2, 3)))
+        await app.asked.wait()
+        app.gate.set()
+        assert [await size_read(reader) for _ in range(3)] == [1, 2, 3]
+
+
+async def test_too_many_pipelined_requests_are_refused_after_the_others():
+    app = Reader()
+    app.gate.clear()
+    async with connected(app) as (reader, writer, _):
+        writer.write(head("content-length: 0") * 9)
+        await app.asked.wait()
+        app.gate.set()
+        assert [await size_read(reader) for _ in range(5)] == [0] * 5
+        assert await refusal(reader) == (400, "malformed_request")
+
+
+async def test_a_lost_connection_is_told_to_the_request_that_is_being_answered():
+    app = Reader()
+    async with connected(app) as (_, writer, protocols):
+        writer.write(head("content-length: 5") + b"ab")
+        await app.asked.wait()
+        writer.write(b"cd")
+        await until(lambda: len(app.messages) == 2)
+        running = protocols[0].cycle
+        protocols[0].start(dict(running.scope), keep_alive=True)  # another waits behind it
+        protocols[0].transport.abort()
+        await app.ended.wait()
+    assert app.messages[-1] == {"type": "http.disconnect"}
+    assert protocols[0].cycle is not running
+
+
+@pytest.mark.parametrize(
+    ("headers", "body"),
+    [(["content-length: 3"], b"abc"), (["transfer-encoding: chunked"], b"3\r\nabc\r\n0\r\n\r\n")],
+)
+async def test_a_wish_to_upgrade_is_not_heeded(headers, body):
+    app = Reader()
+    async with connected(app) as (reader, writer, _):
+        wish = ["connection: Upgrade, HTTP2-Settings", "upgrade: h2c", "http2-settings: AA"]
+        writer.write((head(*wish, *headers) + body) * 2)
+        assert [await size_read(reader) for _ in range(2)] == [3, 3]
+    assert b"upgrade" not in dict(app.scopes[0]["headers"])
+    assert app.scopes[0]["path"] == "/here"
+
+
+@pytest.mark.parametrize("version", ["1.0", "1.1"])
+async def test_the_connection_ends_where_the_caller_wants_it_to(version):
+    async with connected(Reader()) as (reader, writer, _):
+        lines = ["connection: close"] if version == "1.1" else []
+        writer.write(head("content-length: 1", *lines, version=version) + b"x")
+        assert (await answer(reader))[1]["connection"] == "close"
+        assert await reader.read() == b""
+
+
+async def test_100_continue_is_sent_when_the_app_reads():
+    async with connected(Reader()) as (reader, writer, _):
+        writer.write(head("content-length: 2", "expect: 100-continue"))
+        assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+        writer.write(b"ab")
+        assert await size_read(reader) == 2
+
+
+async def test_a_refusal_comes_in_place_of_100_continue():
+    async with connected(refuse) as (reader, writer, _):
+        writer.write(head("content-length: 2", "expect: 100-continue"))
+        assert await refusal(reader) == (404, "not_found")
+
+
+async def test_an_early_refusal_keeps_the_connection_if_little_is_to_come():
+    async with connected(refuse) as (reader, writer, _):
+        for _ in range(2):
+            writer.write(head("content-length: 1000000") + bytes(10))
+            status, headers, _ = await answer(reader)
+            assert status == 404
+            assert "connection" not in headers
+            writer.write(bytes(999_990))
+
+
+@pytest.mark.parametrize("length", ["content-length: 9000000", "transfer-encoding: chunked"])
+async def test_an_early_refusal_ends_the_connection_if_much_may_come(length):
+    async with connected(refuse) as (reader, writer, _):
+        writer.write(head(length))
+        assert await refusal(reader) == (404, "not_found")
+
+
+async def test_what_comes_after_an_early_refusal_is_read_up_to_a_bound():
+    async with connected(refuse, sweep=Sweep(60)) as (reader, writer, protocols):
+        writer.write(head("content-length: 90000000"))
+        assert await refusal(reader) == (404, "not_found")
+        writer.write(bytes(20_000_000))
+        await until(lambda: protocols[0].flow.read_paused)
+        assert protocols[0]._dropped <= 2 * 2**20
+        writer.transport.abort()
+        protocols[0].transport.abort()
+
+
+async def test_a_body_that_goes_wrong_after_its_refusal_ends_the_connection():
+    async with connected(refuse) as (reader, writer, protocols):
+        writer.write(head("content-length: 1000") + bytes(10))
+        assert (await answer(reader))[0] == 404
+        protocols[0].refuse(NotFound("anything"))
+        assert await reader.read() == b""
+
+
+async def test_a_connection_too_many_is_told_so_and_one_more_is_dropped():
+    limits = ConnectionLimits(max_connections=1, turned_away=1)
+    app = Reader()
+    async with connected(app, limits) as (reader, writer, protocols):
+        writer.write(head("content-length: 1"))
+        await app.asked.wait()
+        address = writer.get_extra_info("peername")[:2]
+        refused, told = await asyncio.open_connection(*address)
+        status, headers, content = await answer(refused)
+        assert (status, json.loads(content)["code"]) == (503, "overloaded")
+        assert headers["retry-after"] == "1"
+        dropped, other = await asyncio.open_connection(*address)
+        assert await dropped.read() == b""
+        other.close()
+        told.close()
+        await until(lambda: len(protocols[0].connections) == 1)
+        writer.write(b"x")
+        assert await size_read(reader) == 1

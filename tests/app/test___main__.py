@@ -1,0 +1,146 @@
+"""The command line: the engine without HTTP, and what a user reads when something is wrong."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from app.__main__ import cli
+from app.cli.listening import is_loopback
+from app.core.settings import Settings
+
+SAMPLES = Path(__file__).parents[1] / "samples"
+
+
+@pytest.fixture
+def patchserve(monkeypatch):
+    """Run the command line in this process; Pillow's limit is put back after it."""
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", Image.MAX_IMAGE_PIXELS)
+    runner = CliRunner()
+    return lambda *words: runner.invoke(cli, [str(word) for word in words])
+
+
+def test_classify_prints_the_best_labels_of_each_image(patchserve, truth):
+    names = list(truth)
+    ended = patchserve("classify", *(SAMPLES / name for name in names), "--top-k", 2)
+    assert ended.exit_code == 0, ended.output
+    lines = ended.output.strip().splitlines()
+    for line, name in zip(lines, names, strict=True):
+        assert line.startswith(f"{SAMPLES / name}: {truth[name]['label']} ")
+        assert line.count(",") == 1
+
+
+def test_segment_writes_a_mask_for_each_image(patchserve, truth, tmp_path):
+    name, entry = next(iter(truth.items()))
+    ended = patchserve("segment", SAMPLES / name, "--out", tmp_path / "masks")
+    assert ended.exit_code == 0, ended.output
+    mask = np.asarray(Image.open(tmp_path / "masks" / f"{Path(name).stem}.mask.png"))
+    expected = np.asarray(Image.open(SAMPLES / entry["mask"]))
+    assert mask.shape == expected.shape
+    assert (mask == expected).mean() > 0.97
+
+
+def test_a_picture_that_fails_is_told_and_the_others_go_on(patchserve, truth, tmp_path):
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(b"nothing like a picture")
+    missing = tmp_path / "missing.png"
+    good = SAMPLES / next(iter(truth))
+    ended = patchserve("classify", broken, missing, good)
+    assert ended.exit_code == 1
+    assert f"{broken}: the bytes are not" in ended.stderr
+    assert f"\n{missing}: No such file" in ended.stderr
+    assert str(good) in ended.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["classify", "x.png", "--classifier", "/no/such/folder"], "/no/such/folder"),
+        (["classify", "x.png", "--device", "cuda:63"], "cuda:63"),
+        (["segment", "x.png", "--out", "masks", "--render", "sketch"], "mask, color, overlay"),
+        (["serve", "--port", "99999"], "port"),
+    ],
+)
+def test_a_mistake_is_told_in_one_line(patchserve, words, said):
+    ended = patchserve(*words)
+    assert ended.exit_code == 2
+    assert said in ended.stderr
+    assert len(ended.stderr.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [("# none\n", "no API key"), ("short-key\n", "API key 1"), (None, "No such")],
+)
+def test_a_file_of_keys_that_holds_none_fit_is_told_in_one_line(
+    patchserve, tmp_path, content, said
+):
+    file = tmp_path / "keys"
+    if content is not None:
+        file.write_text(content)
+    ended = patchserve("serve", "--api-keys-file", file)
+    assert ended.exit_code == 2
+    assert said in ended.stderr
+    assert "short-key" not in ended.stderr
+    assert len(ended.stderr.strip().splitlines()) == 1
+
+
+def test_a_key_is_no_flag(patchserve):
+    ended = patchserve("serve", "--api-keys", "a-key-of-the-tests-0")
+    assert ended.exit_code == 2
+    assert "No such option" in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("host", "alone"),
+    [("127.0.0.1", True), ("127.8.8.8", True), ("::1", True), ("localhost", True)]
+    + [(host, False) for host in ("0.0.0.0", "::", "", "10.0.0.7", "shop.example")],  # noqa: S104
+)
+def test_who_can_reach_an_address(host, alone):
+    assert is_loopback(host) is alone
+
+
+@pytest.mark.parametrize("words", [["segment", "x.png"], ["scenes"]])
+def test_a_folder_that_cannot_be_made_is_told_in_one_line(patchserve, tmp_path, words):
+    (tmp_path / "taken").write_text("a file")
+    ended = patchserve(*words, "--out", tmp_path / "taken")
+    assert ended.exit_code == 2
+    assert ended.stderr.strip() == f"patchserve: {tmp_path / 'taken'}: File exists"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["classify", "x.png", "--top-k", "0"], ["evaluate", "--count", "0"]],
+)
+def test_a_number_out_of_range_is_refused_by_its_flag(patchserve, words):
+    ended = patchserve(*words)
+    assert ended.exit_code == 2
+    assert words[-2] in ended.stderr
+
+
+def test_every_setting_is_a_flag_of_serve(patchserve):
+    shown = patchserve("serve", "--help").output
+    for name in Settings.model_fields:
+        assert f"--{name.replace('_', '-')}" in shown
+
+
+def test_scenes_are_drawn_with_their_truth(patchserve, tmp_path):
+    assert patchserve("scenes", "--seed", 5, "--count", 2, "--out", tmp_path).exit_code == 0
+    assert {path.name for path in tmp_path.iterdir()} >= {"scene-0000.png", "scene-0001.png"}
+
+
+def test_evaluate_prints_the_quality(patchserve, tmp_path):
+    ended = patchserve("evaluate", "--count", 12, "--out", tmp_path)
+    assert ended.exit_code == 0, ended.output
+    assert "accuracy" in ended.output.lower()
+    with Image.open(tmp_path / "scenes.png") as sheet:
+        assert sheet.width > 100
+
+
+def test_train_does_not_overwrite_unasked(patchserve, tmp_path):
+    (tmp_path / "shapes-vit").mkdir()
+    ended = patchserve("train", "--out", tmp_path)
+    assert ended.exit_code == 2
+    assert "shapes-vit" in ended.stderr

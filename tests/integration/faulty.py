@@ -1,0 +1,81 @@
+"""Runs `patchserve serve` on an engine that fails as the colour of an image tells it to.
+
+Everything else is the service itself: the faults are put in at the one seam. The variables FAULTY_*
+say where the engine's gates are, what memory it has, and where it runs.
+"""
+
+import os
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+from app import main
+from app.cli import run
+from app.engine import lanes
+from app.engine.engine import Engine
+from app.engine.interface import Batch, DeviceLost, EngineInput, ModelInfo, OutOfMemory
+
+WHITE, RED, GREEN, BLUE, YELLOW = "white", "red", "lime", "blue", "yellow"
+HOLD, POISON, HANG, LOSE, DIE = WHITE, RED, GREEN, BLUE, YELLOW
+PIXELS = {
+    (255, 255, 255): HOLD,
+    (255, 0, 0): POISON,
+    (0, 255, 0): HANG,
+    (0, 0, 255): LOSE,
+    (255, 255, 0): DIE,
+}
+STUCK_S = 1.0  # in place of half a minute
+
+
+class FaultyEngine(Engine):
+    """The engine, with faults."""
+
+    def __init__(self, *args: object, **options: object) -> None:
+        super().__init__(*args, **options)  # type: ignore[arg-type]
+        self._gates = Path(os.environ["FAULTY_GATES"])
+        self._most = int(os.environ.get("FAULTY_MOST", "1000"))
+
+    def load(self) -> ModelInfo:
+        """Load; as if its runtime had threads of its own, so that there is one lane."""
+        return replace(super().load(), runtime="openvino")
+
+    def warm_up(self, max_batch_size: int, budget_s: float) -> dict[int, float]:
+        """A table by which sixteen images are best run together."""
+        most, self._most = self._most, 1
+        super().warm_up(1, budget_s)
+        self._most = most
+        return {1: 0.015, 16: 0.02}
+
+    def launch(self, inputs: Sequence[EngineInput]) -> Callable[[], Batch]:
+        """Begin a batch, and fail by it."""
+        faults = [PIXELS.get(tuple(map(int, one.pixels[0, 0]))) for one in inputs]
+        if HOLD in faults:
+            (self._gates / "entered").write_text("")
+            (self._gates / "gate").read_text()
+        if len(inputs) > self._most:
+            raise OutOfMemory(f"no room for {len(inputs)}")
+        if POISON in faults:
+            raise ValueError("the poison image")
+        if HANG in faults:
+            threading.Event().wait()
+        if LOSE in faults:
+            raise DeviceLost("CUDA error: unspecified launch failure")
+        return partial(self._end, super().launch(inputs), dies=DIE in faults)
+
+    def _end(self, wait: Callable[[], Batch], *, dies: bool) -> Batch:
+        batch = wait()
+        if dies:  # the lane's thread takes no more work, as if it had been ended
+            threading.current_thread()._target.__self__.close()  # type: ignore[attr-defined]
+        return batch
+
+
+if __name__ in ("__main__", "__mp_main__"):  # a replica's process imports this, too
+    lanes.STUCK_S = STUCK_S
+    run.create_app = partial(main.create_app, engine_factory=FaultyEngine)
+
+if __name__ == "__main__":
+    from app.__main__ import cli
+
+    cli()

@@ -1,0 +1,161 @@
+"""Every architecture and option goes the whole way, from an untrained network to an answer."""
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+
+from app.engine.engine import ClassifyInput, Engine, SegmentInput
+from models import checkpoint
+from models.checkpoint import Checkpoint
+from models.explain import attention_maps, explain
+from models.layers.patch_embedding import PATCH_EMBEDDINGS
+from models.layers.positions import KINDS
+from models.mit import SegformerConfig
+from models.preprocessing import Preprocessing, normalize
+from models.registry import ARCHITECTURES, architecture_of
+from models.runtimes.optimize import optimize
+from models.segformer import Segformer, SegformerClassifier
+from models.training.data import Batch
+from models.training.fitting import Learner, Recipe
+from models.training.fitting.recipe import optimizer_for
+from models.training.step import Loop
+from models.variants import SEGFORMER_SIZES, VIT_SIZES, segformer_config, vit_config
+from models.vit import ViT, ViTConfig
+from models.vit_segmenter import ViTSegmenter, ViTSegmenterConfig
+
+SIDE = 64
+LABELS = ("cat", "dog", "neither")
+SMALL = {"hidden_size": 24, "num_layers": 2, "num_heads": 3, "mlp_size": 32, "num_labels": 3}
+SMALL |= {"image_size": (SIDE, SIDE), "patch_size": 16}
+STAGES = SegformerConfig(
+    depths=(1, 1, 1, 1), hidden_sizes=(8, 8, 16, 24), decoder_hidden_size=16, num_labels=3,
+    num_heads=(1, 1, 2, 3),
+)  # fmt: skip
+OPTIONS = (
+    [{"patch_embedding": kind} for kind in PATCH_EMBEDDINGS]
+    + [{"positions": kind} for kind in KINDS]
+    + [
+        {"positions": positions, "pooling": "mean", "attention": "axial"}
+        for positions in KINDS
+        if positions != "relative"
+    ]
+    + [
+        {"pooling": "mean"},
+        {"pooling": "mean", "positions": "relative"},
+        {"head": "mlp"},
+        {"num_heads": 1},
+        {"distillation_token": True},
+        {"distillation_token": True, "distillation_head": True},
+        {"distillation_token": True, "distillation_head": True, "head": "mlp"},
+    ]
+)
+SEGMENTERS = [{}, {"attention": "axial"}]
+
+
+def table():
+    for options in OPTIONS:
+        name = "-".join(str(value) for value in options.values())
+        yield pytest.param(lambda o=options: ViT(ViTConfig(**SMALL | o)), id=f"vit-{name}")
+    for options in SEGMENTERS:
+        name = "-".join(["vit-segmenter", *options.values()])
+        yield pytest.param(lambda o=options: ViTSegmenter(ViTSegmenterConfig(**SMALL | o)), id=name)
+    yield pytest.param(lambda: Segformer(STAGES), id="segformer")
+    yield pytest.param(lambda: SegformerClassifier(STAGES), id="mit")
+
+
+def published():
+    """The published sizes; the largest take gigabytes, and minutes."""
+    for name in VIT_SIZES:
+        marks = [] if name == "Ti" else [pytest.mark.slow, pytest.mark.timeout(900)]
+        sizes = {"image_size": (SIDE, SIDE), "num_labels": 3}
+        yield pytest.param(
+            lambda n=name, s=sizes: ViT(vit_config(f"{n}/16", **s)), id=f"vit-{name}", marks=marks
+        )
+    for name, kind in itertools.product(SEGFORMER_SIZES, (Segformer, SegformerClassifier)):
+        marks = [] if name == "B0" else [pytest.mark.slow, pytest.mark.timeout(900)]
+        yield pytest.param(
+            lambda n=name, k=kind: k(segformer_config(n, num_labels=3)),
+            id=f"{kind.__name__}-{name}",
+            marks=marks,
+        )
+    yield pytest.param(
+        lambda: ViTSegmenter(ViTSegmenterConfig()),
+        id="vit-segmenter-article",
+        marks=[pytest.mark.slow, pytest.mark.timeout(900)],
+    )
+
+
+def scenes(task):
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(256, (4, SIDE, SIDE, 3), dtype=torch.uint8, generator=generator)
+    size = (4,) if task == "classify" else (4, SIDE, SIDE)
+    truth = torch.randint(3, size, generator=generator)
+    return Batch(images, truth if task == "classify" else truth.to(torch.uint8))
+
+
+@pytest.mark.parametrize("build", [*table(), *published()])
+def test_every_network_goes_the_whole_way(build, tmp_path):
+    torch.manual_seed(0)
+    untrained = build()
+    architecture, preprocessing = architecture_of(untrained), Preprocessing(size=(SIDE, SIDE))
+    batch = scenes(architecture.task)
+
+    network = trained(untrained, preprocessing, batch)
+    made = Checkpoint(network, LABELS, preprocessing, architecture.task)
+    checkpoint.save(made, tmp_path / "made")
+    loaded = checkpoint.load(tmp_path / "made")
+    assert architecture_of(loaded.network) is architecture
+    assert loaded.network.config == network.config
+    pixels = normalize(batch.images, preprocessing)
+    with torch.inference_mode():
+        logits = loaded.network(pixels)
+        assert torch.equal(logits, network(pixels))
+        form = optimize(loaded.network, normalization=preprocessing)
+        scale = max(1.0, logits.abs().max().item())
+        assert (form(batch.images) - logits).abs().max() <= 2e-5 * scale
+
+    served = serve(tmp_path / "made", architecture.task, batch.images.numpy())
+    assert all(np.array_equal(*pair) for pair in zip(served, answers(logits), strict=True))
+
+    explanation = explain(loaded.network, pixels)
+    torch.testing.assert_close(explanation.logits, logits, atol=2e-5 * scale, rtol=0)
+    assert explanation.relevance.shape[0] == len(explanation.attention_distance[0]) == 4
+    assert len(attention_maps(loaded.network, pixels)) == len(explanation.attention_distance)
+
+
+def trained(network, preprocessing, batch):
+    """The network after one step, in which every parameter has learnt something."""
+    before = {name: tensor.clone() for name, tensor in network.named_parameters()}
+    loop = Loop(learner := Learner(network, preprocessing), optimizer_for(learner, Recipe()))
+    assert loop.step(batch) > 0
+    still = {n for n, tensor in network.named_parameters() if torch.equal(tensor, before[n])}
+    assert {name.rsplit(".", 2)[-2] for name in still} <= {"key"}  # softmax ignores its bias
+    return loop.result()
+
+
+def serve(folder, task, images):
+    """What the engine says of the images: the best label of each, or its label map."""
+    engine = Engine(str(folder), task=task, device="cpu")
+    engine.load()
+    if task == "classify":
+        outputs = engine.run([ClassifyInput(image, 1) for image in images]).outputs
+        return [output.indices for output in outputs]
+    return engine.run([SegmentInput(image, (SIDE, SIDE)) for image in images]).outputs
+
+
+def answers(logits):
+    """The same from the logits of the plain network."""
+    if logits.ndim == 2:
+        return [[int(one.argmax())] for one in logits]
+    size = (SIDE, SIDE)
+    resized = torch.nn.functional.interpolate(logits, size, mode="bilinear", align_corners=False)
+    return list(resized.argmax(1).numpy())
+
+
+def test_the_table_has_every_architecture():
+    networks = [parameter.values[0]() for parameter in table()]
+    assert {architecture_of(network).name for network in networks} == {
+        architecture.name for architecture in ARCHITECTURES
+    }

@@ -1,0 +1,310 @@
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+import transformers
+from safetensors.torch import load_file, save_file
+
+from models.checkpoint import (
+    Checkpoint,
+    CheckpointError,
+    bundled,
+    load,
+    name_of,
+    preprocessor_config,
+    save,
+)
+from models.mit import SegformerConfig
+from models.preprocessing import Preprocessing
+from models.segformer import Segformer
+from models.vit import ViT, ViTConfig
+
+LABELS = {0: "circle", 1: "square", 2: "star"}
+VIT = {
+    "hidden_size": 24,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 3,
+    "intermediate_size": 32,
+    "image_size": 32,
+    "patch_size": 8,
+}
+SEGFORMER = {
+    "hidden_sizes": [8, 16, 24, 32],
+    "depths": [1, 2, 1, 1],
+    "num_attention_heads": [1, 2, 3, 4],
+    "decoder_hidden_size": 16,
+}
+ARCHITECTURES = {
+    transformers.ViTForImageClassification: VIT,
+    transformers.DeiTForImageClassification: VIT,
+    transformers.DeiTForImageClassificationWithTeacher: VIT,
+    transformers.SegformerForSemanticSegmentation: SEGFORMER,
+}
+PIXELS = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.fixture(params=ARCHITECTURES, ids=lambda architecture: architecture.__name__)
+def reference(request, perturb):
+    """A small model of transformers, of each architecture in turn."""
+    config = request.param.config_class(id2label=LABELS, **ARCHITECTURES[request.param])
+    model = request.param._from_config(config).eval()
+    perturb(model)
+    return model
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A small checkpoint of ours, to be spoilt."""
+    network = ViT(
+        ViTConfig(
+            image_size=(32, 32),
+            patch_size=8,
+            hidden_size=24,
+            num_layers=2,
+            num_heads=3,
+            mlp_size=32,
+            num_labels=3,
+        )
+    )
+    save(
+        Checkpoint(network, tuple(LABELS.values()), Preprocessing(), "classify"), tmp_path / "ours"
+    )
+    return tmp_path / "ours"
+
+
+def change(path: Path, **fields):
+    path.write_text(json.dumps(json.loads(path.read_text()) | fields))
+
+
+def respell(path: Path, spell):
+    save_file(spell(load_file(path)), path)
+
+
+@torch.no_grad()
+def test_a_folder_of_transformers_is_loaded(reference, tmp_path, assert_equal_logits):
+    reference.save_pretrained(tmp_path)
+    checkpoint = load(tmp_path)
+    assert_equal_logits(checkpoint.network(PIXELS), reference(PIXELS).logits)
+    assert checkpoint.labels == ("circle", "square", "star")
+    assert checkpoint.name == tmp_path.name
+    assert not checkpoint.network.training
+    assert {p.dtype for p in checkpoint.network.parameters()} == {torch.float32}
+
+
+@torch.no_grad()
+def test_a_state_dict_of_transformers_memory_is_loaded(reference, tmp_path, assert_equal_logits):
+    reference.config.architectures = [type(reference).__name__]
+    reference.config.save_pretrained(tmp_path)
+    torch.save(reference.state_dict(), tmp_path / "pytorch_model.bin")
+    assert_equal_logits(load(tmp_path).network(PIXELS), reference(PIXELS).logits)
+
+
+@torch.no_grad()
+def test_transformers_loads_what_is_saved_here(reference, tmp_path, assert_equal_logits):
+    reference.save_pretrained(tmp_path / "theirs")
+    ours = load(tmp_path / "theirs")
+    save(ours, tmp_path / "ours")
+    model, report = type(reference).from_pretrained(tmp_path / "ours", output_loading_info=True)
+    assert not any(report.values()), report
+    assert_equal_logits(ours.network(PIXELS), model.eval()(PIXELS).logits)
+    assert model.config.id2label == LABELS
+    assert load_file(tmp_path / "ours/model.safetensors").keys() == (
+        load_file(tmp_path / "theirs/model.safetensors").keys()
+    )
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_every_float_becomes_single_precision(dtype, reference, tmp_path):
+    reference.to(dtype).save_pretrained(tmp_path)
+    state = load(tmp_path).network.state_dict()
+    floats = {name: tensor for name, tensor in state.items() if tensor.is_floating_point()}
+    assert {tensor.dtype for tensor in floats.values()} == {torch.float32}
+    head = next(p for name, p in reference.named_parameters() if "classifier.weight" in name)
+    ours = floats["decoder.head.weight" if "decoder.head.weight" in floats else "head.weight"]
+    assert torch.equal(ours, head.float())
+
+
+@pytest.mark.parametrize(
+    ("network", "task"),
+    [
+        (
+            ViT(
+                ViTConfig(
+                    image_size=(32, 48),
+                    patch_size=8,
+                    hidden_size=24,
+                    num_layers=2,
+                    num_heads=3,
+                    mlp_size=32,
+                    num_labels=3,
+                    dropout=0.1,
+                )
+            ),
+            "classify",
+        ),
+        (Segformer(SegformerConfig(depths=(1, 1, 1, 1), num_labels=3)), "segment"),
+    ],
+)
+def test_a_checkpoint_is_loaded_as_it_was_saved(network, task, tmp_path):
+    preprocessing = Preprocessing(
+        processor=preprocessor_config.SEGFORMER, size=(96, 64), reduce_labels=True
+    )
+    saved = Checkpoint(network, ("a", "b", "c"), preprocessing, task, multi_label=True, name="out")
+    save(saved, tmp_path / "new" / "out")
+    loaded = load(str(tmp_path / "new" / "out"))
+    assert (loaded.labels, loaded.preprocessing) == (saved.labels, saved.preprocessing)
+    assert (loaded.task, loaded.multi_label, loaded.name) == (task, True, "out")
+    assert loaded.network.config == network.config
+    for name, tensor in network.state_dict().items():
+        assert torch.equal(loaded.network.state_dict()[name], tensor), name
+    assert all(parameter.requires_grad for parameter in loaded.network.parameters())
+
+
+def test_a_loaded_network_outlives_its_files(folder):
+    checkpoint = load(folder)
+    expected = checkpoint.network(PIXELS)
+    weights = folder / "model.safetensors"
+    weights.write_bytes(b"\0" * weights.stat().st_size)
+    shutil.rmtree(folder)
+    assert torch.equal(checkpoint.network(PIXELS), expected)
+
+
+def test_counters_that_are_not_stored_start_at_zero(tmp_path):
+    network = Segformer(SegformerConfig(depths=(1, 1, 1, 1), num_labels=3))
+    network.decoder.norm.num_batches_tracked.fill_(7)
+    checkpoint = Checkpoint(network, ("a", "b", "c"), Preprocessing(), "segment")
+    save(checkpoint, tmp_path)
+    assert load(tmp_path).network.decoder.norm.num_batches_tracked == 7
+    counter = "decode_head.batch_norm.num_batches_tracked"
+    respell(
+        tmp_path / "model.safetensors",
+        lambda tensors: {name: t for name, t in tensors.items() if name != counter},
+    )
+    assert load(tmp_path).network.decoder.norm.num_batches_tracked == 0
+
+
+def test_shapes_that_do_not_fit_are_named_with_both(folder):
+    change(folder / "config.json", id2label={"0": "a", "1": "b"}, intermediate_size=40)
+    with pytest.raises(CheckpointError) as caught:
+        load(folder)
+    message = str(caught.value)
+    assert "classifier.weight is [3, 24], not [2, 24]" in message
+    assert "vit.encoder.layer.1.intermediate.dense.bias is [32], not [40]" in message
+
+
+def test_a_depth_that_does_not_fit_is_a_matter_of_keys(folder):
+    change(folder / "config.json", num_hidden_layers=1)
+    with pytest.raises(CheckpointError, match=r"unexpected keys: vit\.encoder\.layer\.1\."):
+        load(folder)
+    change(folder / "config.json", num_hidden_layers=3)
+    with pytest.raises(CheckpointError, match=r"missing keys: vit\.encoder\.layer\.2\."):
+        load(folder)
+
+
+def test_quantised_weights_are_refused(folder):
+    name = "vit.layernorm.weight"
+    respell(folder / "model.safetensors", lambda tensors: tensors | {name: tensors[name].char()})
+    with pytest.raises(CheckpointError, match=r"vit\.layernorm\.weight is torch\.int8"):
+        load(folder)
+
+
+def test_a_bare_backbone_is_refused(tmp_path):
+    transformers.ViTModel(transformers.ViTConfig(**VIT)).save_pretrained(tmp_path)
+    with pytest.raises(CheckpointError, match=r"'ViTModel' .* is not supported"):
+        load(tmp_path)
+    change(tmp_path / "config.json", architectures=["ViTForImageClassification"])
+    with pytest.raises(CheckpointError, match="a bare backbone cannot be served"):
+        load(tmp_path)
+
+
+def test_an_unknown_activation_is_refused(folder):
+    change(folder / "config.json", hidden_act="softsign")
+    with pytest.raises(CheckpointError, match=r"config\.json: unknown activation 'softsign'"):
+        load(folder)
+
+
+@pytest.mark.parametrize("missing", ["config.json", "model.safetensors"])
+def test_a_missing_file_is_named(missing, folder):
+    (folder / missing).unlink()
+    with pytest.raises(CheckpointError, match=missing):
+        load(folder)
+
+
+def test_without_a_document_the_models_own_processor_decides(reference, tmp_path):
+    reference.save_pretrained(tmp_path)
+    processor = {
+        "vit": preprocessor_config.VIT,
+        "deit": preprocessor_config.DEIT,
+        "segformer": preprocessor_config.SEGFORMER,
+    }[reference.config.model_type]
+    assert load(tmp_path).preprocessing == preprocessor_config.parse({}, processor)
+
+
+def test_a_nested_document_goes_before_the_plain_one(folder):
+    nested = {"image_processor_type": "ViTImageProcessor", "size": {"height": 48, "width": 56}}
+    (folder / "processor_config.json").write_text(json.dumps({"image_processor": nested}))
+    assert load(folder).preprocessing.size == (48, 56)
+    (folder / "processor_config.json").write_text(json.dumps({"processor_class": "Other"}))
+    assert load(folder).preprocessing.size == (224, 224)
+
+
+def test_a_wrong_document_is_named(folder):
+    change(folder / "preprocessor_config.json", resample=9)
+    with pytest.raises(CheckpointError, match=r"preprocessor_config\.json: resample 9 is no"):
+        load(folder)
+    (folder / "processor_config.json").write_text('{"image_processor": [1]}')
+    with pytest.raises(CheckpointError, match=r"\Aprocessor_config\.json: image_processor is no"):
+        load(folder)
+
+
+def test_labels_and_outputs_must_be_as_many(folder, tmp_path):
+    with pytest.raises(CheckpointError, match="1 labels for 3 outputs"):
+        save(replace(load(folder), labels=("one",)), tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize(
+    "source", ["no/such/folder", "./nothing", "/nothing/here", "vit", "", "a/b@", "../a/b"]
+)
+def test_what_is_neither_a_folder_nor_a_hub_id_is_refused(source, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(CheckpointError, match="neither a folder nor a hub id"):
+        load(source)
+
+
+def test_a_path_is_never_taken_for_a_hub_id(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(CheckpointError, match="neither a folder nor a hub id"):
+        load(Path("org/name"))
+
+
+def test_a_folder_goes_before_a_hub_id(folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(folder, tmp_path / "org" / "name")
+    assert load("org/name").name == "name"
+
+
+@pytest.mark.parametrize(
+    ("source", "name"),
+    [
+        ("org/name", "name"),
+        ("org/name@v1.0", "name"),
+        ("org/name@refs/pr/1", "name"),
+        ("/data/checkpoints/shapes", "shapes"),
+        ("/data/checkpoints/shapes/", "shapes"),
+        ("./shapes@2", "shapes@2"),
+        (Path("/data/shapes@2"), "shapes@2"),
+        (Path("a/b@2"), "b@2"),
+        ("/data/shapes/../other", "other"),
+    ],
+)
+def test_a_checkpoint_is_named_after_the_last_part_of_its_source(source, name):
+    assert name_of(source) == name
+
+
+def test_the_bundled_folders_lie_beside_the_code():
+    assert bundled("classify").parts[-3:] == ("models", "bundled", "shapes-vit")
+    assert bundled("segment").parts[-3:] == ("models", "bundled", "shapes-segformer")

@@ -1,0 +1,146 @@
+import json
+
+import pytest
+import transformers
+
+from models.checkpoint.config import Configuration, document_of, parse
+from models.errors import CheckpointError
+from models.mit import SegformerConfig
+from models.registry import ARCHITECTURES, architecture_named
+from models.vit import ViTConfig
+from models.vit_segmenter import ViTSegmenterConfig
+
+TWO = {"0": "cat", "1": "dog"}
+VIT = {"model_type": "vit", "id2label": TWO}
+SEGFORMER = {"model_type": "segformer", "id2label": TWO}
+REFERENCES = {
+    "vit": transformers.ViTConfig,
+    "deit": transformers.DeiTConfig,
+    "segformer": transformers.SegformerConfig,
+}
+
+
+THREE_STAGES = SegformerConfig(
+    depths=(1, 2, 3),
+    hidden_sizes=(8, 16, 32),
+    num_heads=(1, 2, 4),
+    sr_ratios=(4, 2, 1),
+    patch_sizes=(7, 3, 3),
+    strides=(4, 2, 2),
+    mlp_ratios=(2, 2, 2),
+    drop_path=0.2,
+    num_labels=2,
+)
+KNOWN = [architecture for architecture in ARCHITECTURES if architecture.model_type in REFERENCES]
+
+
+@pytest.mark.parametrize("architecture", KNOWN, ids=lambda a: a.name)
+def test_absent_fields_have_the_defaults_of_the_reference(architecture):
+    complete = json.loads(REFERENCES[architecture.model_type]().to_json_string(use_diff=False))
+    ours = parse({"architectures": [architecture.name], "model_type": architecture.model_type})
+    theirs = parse(complete | {"architectures": [architecture.name]})
+    assert ours.sizes == theirs.sizes
+    assert ours.labels == theirs.labels == ("LABEL_0", "LABEL_1")
+
+
+@pytest.mark.parametrize(
+    ("name", "sizes"),
+    [
+        (
+            "ViTForImageClassification",
+            ViTConfig(image_size=(96, 64), patch_size=8, hidden_act="relu", num_labels=2),
+        ),
+        (
+            "ViTForImageClassification",
+            ViTConfig(qkv_bias=False, layer_norm_eps=1e-6, dropout=0.1, num_labels=2),
+        ),
+        (
+            "DeiTForImageClassificationWithTeacher",
+            ViTConfig(distillation_token=True, distillation_head=True, num_labels=2),
+        ),
+        (
+            "PatchserveViT",
+            ViTConfig(pooling="mean", attention="axial", positions="sinusoidal_2d", num_labels=2),
+        ),
+        ("PatchserveViTSegmenter", ViTSegmenterConfig(dropout=0.3, num_labels=2)),
+        ("SegformerForSemanticSegmentation", THREE_STAGES),
+        ("SegformerForImageClassification", THREE_STAGES),
+    ],
+)
+@pytest.mark.parametrize("multi_label", [False, True])
+def test_a_document_is_read_back_as_it_was_written_here_and_by_the_reference(
+    name, sizes, multi_label
+):
+    architecture = architecture_named([name], None)
+    written = Configuration(architecture, sizes, ("a b", "ü"), multi_label)
+    document = json.loads(json.dumps(document_of(written)))
+    assert parse(document) == written
+    if architecture in KNOWN:
+        theirs = REFERENCES[document["model_type"]].from_dict(document)
+        assert theirs.id2label == {0: "a b", 1: "ü"}
+        assert parse(json.loads(theirs.to_json_string(use_diff=False))) == written
+
+
+@pytest.mark.parametrize("model_type", ["vit", "deit", "segformer"])
+def test_transformers_does_not_take_our_own_options_for_its_networks(model_type):
+    for architecture in ARCHITECTURES:
+        own = set(architecture.fields) & {"pooling", "positions", "attention"}
+        assert not own or architecture.model_type != model_type
+
+
+def test_labels_are_in_the_order_of_their_index():
+    labels = {str(i): f"label {i}" for i in reversed(range(12))}
+    assert parse({"model_type": "vit", "id2label": labels}).labels[10:] == ("label 10", "label 11")
+
+
+def test_labels_are_kept_as_they_are():
+    assert parse({"model_type": "vit", "id2label": {"0": "bed ", "1": ""}}).labels == ("bed ", "")
+
+
+def test_a_number_of_labels_serves_where_there_are_no_names():
+    parsed = parse({"model_type": "vit", "num_labels": 3})
+    assert parsed.labels == ("LABEL_0", "LABEL_1", "LABEL_2")
+    assert parsed.sizes.num_labels == 3
+
+
+def test_a_multi_label_problem_is_one():
+    assert parse(VIT | {"problem_type": "multi_label_classification"}).multi_label
+    assert not parse(VIT | {"problem_type": "single_label_classification"}).multi_label
+
+
+def test_unknown_fields_are_ignored():
+    assert parse(SEGFORMER | {"downsampling_rates": [1, 4, 8, 16]}) == parse(SEGFORMER)
+
+
+@pytest.mark.parametrize(
+    ("document", "complaint"),
+    [
+        (VIT | {"id2label": {"0": "a", "2": "b"}}, "does not number its 2 labels from 0 on"),
+        (VIT | {"id2label": {"00": "a"}}, "does not number"),
+        (VIT | {"id2label": {}}, "does not number"),
+        (VIT | {"id2label": ["a"]}, "no table of names"),
+        (VIT | {"id2label": {"0": 7}}, "no table of names"),
+        ({"model_type": "vit", "num_labels": 0}, "num_labels is 0"),
+        (VIT | {"num_channels": 1}, "num_channels is 1; only 3"),
+        (VIT | {"hidden_size": "768"}, "hidden_size is '768'"),
+        (VIT | {"hidden_size": 0}, "hidden_size is 0"),
+        (VIT | {"hidden_size": 2**40}, "hidden_size is 1099511627776"),
+        (VIT | {"num_hidden_layers": True}, "num_hidden_layers is True"),
+        (VIT | {"num_attention_heads": 7}, "768 is not a multiple of 7 heads"),
+        (VIT | {"image_size": [224, 224, 3]}, "image_size is .*, not a list of 2 numbers"),
+        (VIT | {"image_size": "224"}, "image_size is '224'"),
+        (VIT | {"patch_size": [16, 8]}, r"patch_size is \[16, 8\]"),
+        (VIT | {"patch_size": 500}, "patch of 500 px exceeds the image"),
+        (VIT | {"qkv_bias": 1}, "qkv_bias is 1"),
+        (VIT | {"hidden_act": None}, "hidden_act is None"),
+        (VIT | {"hidden_dropout_prob": 1.5}, "hidden_dropout_prob is 1.5"),
+        (VIT | {"layer_norm_eps": float("nan")}, "layer_norm_eps is nan"),
+        (SEGFORMER | {"depths": 2}, "depths is 2, not a list"),
+        (SEGFORMER | {"depths": [2, 2, 2]}, "not every field has 3 stages"),
+        (SEGFORMER | {"sr_ratios": [8, 4, 2, 0]}, "sr_ratios is 0"),
+        (SEGFORMER | {"num_attention_heads": [3, 2, 5, 8]}, "32 is not a multiple of 3 heads"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_by_name(document, complaint):
+    with pytest.raises(CheckpointError, match=complaint):
+        parse(document)

@@ -1,0 +1,223 @@
+"""Owns a stand-in of the hub over HTTP, and what a fresh process does with it, on- and offline."""
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from models.checkpoint import Checkpoint, save
+from models.checkpoint.hub import is_hub_id
+from models.preprocessing import Preprocessing
+from models.vit import ViT, ViTConfig
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+LOAD = """
+import json, sys
+from models.checkpoint import CheckpointError, load
+
+def outcome(source):
+    try:
+        checkpoint = load(source)
+    except CheckpointError as error:
+        return str(error)
+    return [checkpoint.name, *checkpoint.labels]
+
+print(json.dumps([outcome(source) for source in sys.argv[1:]]))
+"""
+
+
+class Hub(ThreadingHTTPServer):
+    """Serves `repositories`, file contents by name by id, as huggingface.co does; logs requests."""
+
+    def __init__(self, repositories):
+        super().__init__(("127.0.0.1", 0), HubHandler)
+        self.repositories = repositories
+        self.log = []
+
+    @property
+    def url(self):
+        return f"http://127.0.0.1:{self.server_address[1]}"
+
+
+class HubHandler(BaseHTTPRequestHandler):
+    def log_message(self, *args):
+        self.server.log.append(f"{self.command} {self.path}")
+
+    def do_HEAD(self):
+        self.do_GET()
+
+    def do_GET(self):
+        parts = self.path.partition("?")[0].strip("/").split("/")
+        if parts[0] == "api":
+            self.answer_api("/".join(parts[2:4]), *parts[4:6])
+        else:
+            self.answer_file("/".join(parts[:2]), parts[-1])
+
+    def answer_api(self, repository, what, revision):
+        files = self.server.repositories.get(repository)
+        if repository.startswith("gated/"):
+            self.answer(403, b"{}", {"X-Error-Code": "GatedRepo"})
+        elif files is None:
+            self.answer(404, b"{}", {"X-Error-Code": "RepoNotFound"})
+        elif revision not in ("main", "v1", COMMIT):
+            self.answer(404, b"{}", {"X-Error-Code": "RevisionNotFound"})
+        elif what == "revision":
+            siblings = [{"rfilename": name} for name in files]
+            self.answer_json({"id": repository, "sha": COMMIT, "siblings": siblings})
+        else:
+            self.answer_json(
+                [
+                    {"type": "file", "path": name, "size": len(content), "oid": etag(content)}
+                    for name, content in files.items()
+                ]
+            )
+
+    def answer_json(self, document):
+        self.answer(200, json.dumps(document).encode(), {"Content-Type": "application/json"})
+
+    def answer_file(self, repository, name):
+        content = self.server.repositories[repository][name]
+        self.answer(200, content, {"ETag": f'"{etag(content)}"', "X-Repo-Commit": COMMIT})
+
+    def answer(self, status, body, headers):
+        self.send_response(status)
+        for name, value in (headers | {"Content-Length": str(len(body))}).items():
+            self.send_header(name, value)
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+
+def etag(content):
+    return hashlib.sha1(content, usedforsecurity=False).hexdigest()
+
+
+@pytest.fixture
+def files(tmp_path):
+    """The files of a small checkpoint, and among them two that nobody needs."""
+    network = ViT(
+        ViTConfig(
+            image_size=(16, 16),
+            patch_size=8,
+            hidden_size=8,
+            num_layers=1,
+            num_heads=2,
+            mlp_size=8,
+            num_labels=2,
+        )
+    )
+    save(Checkpoint(network, ("cat", "dog"), Preprocessing(), "classify"), tmp_path / "files")
+    contents = {path.name: path.read_bytes() for path in (tmp_path / "files").iterdir()}
+    torch.save(load_file(tmp_path / "files/model.safetensors"), tmp_path / "pytorch_model.bin")
+    contents["pytorch_model.bin"] = (tmp_path / "pytorch_model.bin").read_bytes()
+    return contents | {"tf_model.h5": b"large", "README.md": b"# Cats and dogs"}
+
+
+@pytest.fixture
+def hub(files):
+    pickled = {name: content for name, content in files.items() if name != "model.safetensors"}
+    hub = Hub({"org/name": files, "org/pickled": pickled})
+    thread = threading.Thread(target=hub.serve_forever)
+    thread.start()
+    yield hub
+    hub.shutdown()
+    hub.server_close()
+    thread.join()
+
+
+def load_in_a_process(*sources, url, home, **environment):
+    """What `load` does with each source in a process of its own: name and labels, or the error."""
+    clean = {k: v for k, v in os.environ.items() if not k.startswith("HF_")}
+    done = subprocess.run(
+        [sys.executable, "-c", LOAD, *sources],
+        env=clean | {"HF_ENDPOINT": url, "HF_HOME": str(home)} | environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout), done.stderr
+
+
+def test_a_hub_id_is_fetched_once_and_found_in_the_cache_from_then_on(hub, tmp_path):
+    home = tmp_path / "home"
+    online, progress = load_in_a_process(
+        "org/name", "org/name@v1", "org/pickled", url=hub.url, home=home
+    )
+    assert online == [["name", "cat", "dog"], ["name", "cat", "dog"], ["pickled", "cat", "dog"]]
+    assert "100%" in progress
+    fetched = [line.split("/")[-1] for line in hub.log if line.startswith("GET /org/name/")]
+    assert sorted(fetched) == ["config.json", "model.safetensors", "preprocessor_config.json"]
+
+    hub.log.clear()
+    offline, _ = load_in_a_process(
+        "org/name",
+        "org/pickled@main",
+        "org/other",
+        url=hub.url,
+        home=home,
+        HF_HUB_OFFLINE="1",
+    )
+    assert offline[:2] == [["name", "cat", "dog"], ["pickled", "cat", "dog"]]
+    assert "not in the cache" in offline[2]
+    assert not hub.log
+
+
+def test_without_a_network_the_cache_decides(hub, tmp_path):
+    home = tmp_path / "home"
+    load_in_a_process("org/name", url=hub.url, home=home)
+    nowhere = "http://127.0.0.1:9"  # the discard port: nobody listens
+    outcomes, _ = load_in_a_process("org/name", "org/other", url=nowhere, home=home)
+    assert outcomes[0] == ["name", "cat", "dog"]
+    assert "the hub cannot be reached" in outcomes[1]
+
+
+def test_what_the_hub_does_not_give_is_refused_with_the_reason(hub, tmp_path):
+    hub.repositories["org/empty"] = {"README.md": b"# Nothing"}
+    outcomes, _ = load_in_a_process(
+        "org/unknown",
+        "org/name@v9",
+        "gated/name",
+        "org/empty",
+        "org/na..me",
+        url=hub.url,
+        home=tmp_path / "home",
+    )
+    expected = [
+        "the hub has no org/unknown",
+        "org/name has no revision 'v9'",
+        "gated/name is gated",
+        "config.json cannot be read: no such file",
+        "no valid hub id",
+    ]
+    for outcome, text in zip(outcomes, expected, strict=True):
+        assert text in outcome
+
+
+@pytest.mark.parametrize(
+    ("source", "is_one"),
+    [
+        ("org/name", True),
+        ("google/vit-base-patch16-224", True),
+        ("org/name_1.5@refs/pr/1", True),
+        ("vit", False),
+        ("a/b/c", False),
+        ("./name", False),
+        ("../name", False),
+        ("/org/name", False),
+        ("org/name@", False),
+        ("org/name@v1@v2", False),
+        ("org/name/", False),
+        ("https://huggingface.co/org/name", False),
+    ],
+)
+def test_a_hub_id_is_an_organisation_a_name_and_perhaps_a_revision(source, is_one):
+    assert is_hub_id(source) is is_one

@@ -1,0 +1,174 @@
+import pytest
+import torch
+
+from models.layers.attention import (
+    Attention,
+    AxialAttention,
+    AxisAttention,
+    ReducedAttention,
+    SequenceReduction,
+    attention_weights,
+    join_heads,
+    split_heads,
+)
+
+
+def by_the_book(attention, x, context):
+    """Softmax(Q K^T / sqrt(d)) V, head by head, in loops."""
+    outputs = []
+    width = x.shape[-1] // attention.num_heads
+    query, key, value = attention.query(x), attention.key(context), attention.value(context)
+    for head in range(attention.num_heads):
+        part = slice(head * width, (head + 1) * width)
+        weights = (query[..., part] @ key[..., part].mT / width**0.5).softmax(-1)
+        outputs.append(weights @ value[..., part])
+    return attention.output(torch.cat(outputs, dim=-1))
+
+
+def test_attention_is_the_formula_of_the_paper():
+    attention = Attention(12, 3)
+    x = torch.randn(2, 7, 12)
+    torch.testing.assert_close(attention(x), by_the_book(attention, x, x))
+
+
+def test_the_tokens_that_answer_may_be_others_than_those_that_ask():
+    attention = Attention(12, 3)
+    x, context = torch.randn(2, 7, 12), torch.randn(2, 4, 12)
+    torch.testing.assert_close(attention.attend(x, context), by_the_book(attention, x, context))
+
+
+def test_splitting_and_joining_heads_are_inverse():
+    x = torch.randn(2, 5, 12)
+    assert split_heads(x, 4).shape == (2, 4, 5, 3)
+    assert torch.equal(join_heads(split_heads(x, 4)), x)
+
+
+def test_query_key_and_value_can_do_without_bias():
+    names = {name for name, _ in Attention(8, 2, qkv_bias=False).named_parameters()}
+    assert {name for name in names if name.endswith("bias")} == {"output.bias"}
+
+
+@pytest.mark.parametrize(("size", "reduced"), [((8, 12), (2, 3)), ((11, 7), (2, 1))])
+def test_a_reduction_gives_one_token_for_each_whole_cell(size, reduced):
+    reduction = SequenceReduction(6, 4)
+    x = torch.randn(2, *size, 6)
+    y = reduction(x)
+    assert y.shape == (2, *reduced, 6)
+    torch.testing.assert_close(reduction(x[:, : reduced[0] * 4, : reduced[1] * 4]), y)
+
+
+def test_reduced_attention_asks_with_every_token_and_answers_with_the_reduced():
+    attention = ReducedAttention(6, 2, 2)
+    x = torch.randn(2, 4, 6, 6)
+    expected = by_the_book(attention, x.flatten(1, 2), attention.reduction(x).flatten(1, 2))
+    torch.testing.assert_close(attention(x), expected.view(2, 4, 6, 6))
+
+
+def test_a_ratio_of_one_is_full_attention():
+    attention = ReducedAttention(6, 2, 1)
+    x = torch.randn(2, 4, 5, 6)
+    tokens = x.flatten(1, 2)
+    torch.testing.assert_close(attention(x).flatten(1, 2), by_the_book(attention, tokens, tokens))
+    assert not any(name.startswith("reduction") for name in attention.state_dict())
+
+
+def test_single_head_attention_is_one_softmax_of_scaled_products():
+    attention = Attention(8, 1)
+    x = torch.randn(1, 5, 8)
+    query, key, value = attention.query(x), attention.key(x), attention.value(x)
+    weights = torch.zeros(5, 5)
+    for i in range(5):
+        for j in range(5):
+            weights[i, j] = (query[0, i] @ key[0, j] / 8**0.5).exp()
+    weights = weights / weights.sum(1, keepdim=True)
+    torch.testing.assert_close(attention(x), attention.output(weights @ value))
+    torch.testing.assert_close(attention_weights(query, key)[0], weights)
+
+
+def test_every_query_gets_a_mixture_of_its_own():
+    attention = Attention(12, 3)
+    y = attention(torch.randn(1, 6, 12))
+    assert (y[0, 0] - y[0, 1:]).abs().amax(-1).min() > 1e-4  # not the same sum for each
+
+
+def test_heads_split_the_width_and_never_the_tokens():
+    attention = Attention(12, 3)
+    x = torch.randn(1, 7, 12)  # a number of tokens that no number of heads divides
+    assert attention(x).shape == x.shape
+    assert attention.weights(x).shape == (1, 3, 7, 7)
+
+
+@pytest.mark.parametrize("kind", ["boolean", "additive"])
+def test_a_masked_key_is_not_heeded(kind):
+    attention = Attention(12, 3)
+    x = torch.randn(2, 6, 12)
+    keep = torch.tensor([[1, 1, 0, 1, 1, 0], [1, 0, 0, 0, 0, 1]], dtype=torch.bool)
+    mask = keep[:, None, None]
+    if kind == "additive":
+        mask = torch.zeros(2, 1, 1, 6).masked_fill(~mask, -torch.inf)
+    weights = attention.weights(x, mask)
+    assert (weights.transpose(1, 3)[~keep] == 0).all()
+    torch.testing.assert_close(weights.sum(-1), torch.ones(2, 3, 6))
+    y = attention(x, mask)
+    for image in range(2):
+        kept = x[image : image + 1, keep[image]]
+        torch.testing.assert_close(
+            y[image : image + 1], attention.attend(x[image : image + 1], kept)
+        )
+
+
+@pytest.mark.parametrize("axis", [1, 2])
+@pytest.mark.parametrize("masked", [False, True])
+def test_attention_along_an_axis_is_full_attention_restricted_to_its_lines(axis, masked):
+    attention = AxisAttention(12, 3, axis)
+    x = torch.randn(2, 4, 5, 12)
+    place = torch.stack(torch.meshgrid(torch.arange(4), torch.arange(5), indexing="ij"), -1)
+    line = place[..., 1 if axis == 1 else 0].flatten()
+    allowed = (line[:, None] == line)[None, None].repeat(2, 1, 1, 1)
+    keep = None
+    if masked:
+        keep = torch.rand(2, 4, 5) < 0.6
+        keep[:, range(4), range(4)] = keep[:, 0] = True  # none of the lines is left without a key
+        allowed &= keep.flatten(1)[:, None, None]
+    tokens = x.flatten(1, 2)
+    expected = attention.attend(tokens, tokens, allowed).view(x.shape)
+    torch.testing.assert_close(attention(x, keep), expected)
+    weights = attention.weights(x, keep)
+    assert (weights[~allowed.expand_as(weights)] == 0).all()
+    torch.testing.assert_close(weights, attention.weights_between(tokens, tokens, allowed))
+
+
+def test_axial_attention_goes_along_the_height_and_then_along_the_width():
+    attention = AxialAttention(12, 3, qkv_bias=False)
+    x = torch.randn(2, 4, 5, 12)
+    torch.testing.assert_close(attention(x), attention.width(attention.height(x)))
+    assert {attention.height.axis, attention.width.axis} == {1, 2}
+    assert attention.height.query.bias is None
+
+
+def test_after_both_axes_every_token_has_heard_of_every_other():
+    attention = AxialAttention(12, 3)
+    x = torch.randn(1, 4, 5, 12)
+    before = attention(x)
+    x[0, 0, 0] += 10
+    assert ((attention(x) - before).abs().amax(-1) > 0).all()
+
+
+def test_the_weights_of_reduced_attention_are_over_the_reduced_grid():
+    attention = ReducedAttention(6, 2, 2)
+    x = torch.randn(2, 4, 6, 6)
+    context = attention.reduction(x).flatten(1, 2)
+    weights = attention.weights(x)
+    assert weights.shape == (2, 2, 24, 6)
+    value = split_heads(attention.value(context), 2)
+    mixed = attention.output(join_heads(weights @ value)).view(x.shape)
+    torch.testing.assert_close(attention(x), mixed)
+
+
+def test_a_reduction_sees_channels_as_channels():
+    reduction = SequenceReduction(6, 2)
+    x = torch.randn(1, 4, 4, 6)
+    cell = x[0, 2:4, 0:2]  # (2, 2, 6)
+    summed = torch.einsum("ocij,ijc->o", reduction.convolution.weight, cell)
+    expected = reduction.norm(summed + reduction.convolution.bias)
+    torch.testing.assert_close(reduction(x)[0, 1, 0], expected)

@@ -1,0 +1,51 @@
+import pytest
+import torch
+
+from models.layers.attention import Attention, AxisAttention, ReducedAttention
+from models.runtimes.optimize.attention import fuse_qkv
+
+GRID = (2, 5, 7, 12)
+
+
+def token_mask(shape, keep=0.7):
+    mask = torch.rand(shape) < keep
+    mask[..., 0] = True
+    mask[..., 0, :] = True
+    return mask
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@torch.no_grad()
+def test_fused_attention_is_attention_with_and_without_a_mask(bias):
+    plain = Attention(12, 3, qkv_bias=bias)
+    fused, x = fuse_qkv(plain), torch.randn(2, 9, 12)
+    bias = torch.randn(2, 3, 9, 9)
+    torch.testing.assert_close(fused(x), plain(x))
+    torch.testing.assert_close(fused(x, bias), plain(x, bias))
+    torch.testing.assert_close(fused(x, None, x), plain(x) + x)
+
+
+@pytest.mark.parametrize("axis", [1, 2])
+@torch.no_grad()
+def test_fused_attention_along_an_axis_is_attention_along_it(axis):
+    plain = AxisAttention(12, 3, axis)
+    fused, x, mask = fuse_qkv(plain), torch.randn(GRID), token_mask(GRID[:3])
+    torch.testing.assert_close(fused(x), plain(x))
+    torch.testing.assert_close(fused(x, mask), plain(x, mask))
+    torch.testing.assert_close(fused(x, None, x), plain(x) + x)
+
+
+@pytest.mark.parametrize("ratio", [1, 2, 3])
+@torch.no_grad()
+def test_fused_reduced_attention_is_reduced_attention(ratio):
+    plain = ReducedAttention(12, 3, ratio)
+    fused, x = fuse_qkv(plain), torch.randn(GRID)
+    torch.testing.assert_close(fused(x), plain(x))
+    torch.testing.assert_close(fused(x, None, x), plain(x) + x)
+
+
+def test_the_products_of_query_key_and_value_are_one(network, assert_same):
+    plain = network("plain")
+    fused = fuse_qkv(plain)
+    assert fused.encoder.blocks[0].attention.qkv.weight.shape == (72, 24)
+    assert_same(fused, plain)

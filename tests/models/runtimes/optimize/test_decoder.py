@@ -1,0 +1,24 @@
+import pytest
+from torch import nn
+
+from models.runtimes.optimize.decoder import FoldedDecodeHead, fold_decode_head
+from models.segformer import Segformer
+from models.variants import segformer_config
+
+
+@pytest.mark.parametrize("name", ["SegFormer", "SegFormer of one stage"])
+def test_the_folded_head_gives_the_logits_of_the_plain_one(name, network, assert_same):
+    plain = network(name)
+    folded = fold_decode_head(plain)
+    assert isinstance(folded.decoder, FoldedDecodeHead)
+    assert_same(folded, plain)
+
+
+def test_the_folded_head_of_b2_has_a_matrix_a_stage_and_nothing_of_the_fusion(perturb):
+    folded = fold_decode_head(Segformer(segformer_config("B2")).eval()).decoder
+    assert folded.finest.weight.shape == (768, 64)
+    assert [layer.weight.shape for layer in folded.coarser] == [(768, 128), (768, 320), (768, 512)]
+    assert (
+        sum(parameter.numel() for parameter in folded.parameters()) == 768 * (1024 + 1 + 150) + 150
+    )
+    assert not any(isinstance(module, nn.Conv2d) for module in folded.modules())

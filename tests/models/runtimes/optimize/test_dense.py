@@ -1,0 +1,21 @@
+import pytest
+import torch
+from torch import nn
+
+from models.runtimes.optimize.dense import Dense, stacked
+
+
+def test_a_dense_layer_is_its_linear_layer_activation_and_sum():
+    layer, x, residual = nn.Linear(6, 4), torch.randn(2, 3, 6), torch.randn(2, 3, 4)
+    torch.testing.assert_close(Dense.of(layer)(x), layer(x))
+    dense = Dense.of(layer, nn.GELU())
+    torch.testing.assert_close(dense(x, residual), nn.functional.gelu(layer(x)) + residual)
+    assert dense.weight.data_ptr() == layer.weight.data_ptr()
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_stacked_layers_stand_side_by_side_each_times_its_scale(bias):
+    first, second = nn.Linear(6, 4, bias=bias), nn.Linear(6, 2, bias=bias)
+    x = torch.randn(5, 6)
+    expected = torch.cat([first(x) * 0.3, second(x)], dim=1)
+    torch.testing.assert_close(stacked([first, second], [0.3, 1.0])(x), expected)

@@ -1,0 +1,76 @@
+import pytest
+import torch
+
+from models.preprocessing import Preprocessing, normalize
+from models.runtimes import select
+from models.runtimes.openvino import OpenVINOForm
+from models.runtimes.select import inference_form
+from models.vit import ViT, ViTConfig
+
+SIDE = (16, 16)
+PREPROCESSING = Preprocessing(size=SIDE)
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+
+
+@pytest.fixture
+def network():
+    sizes = {"image_size": SIDE, "patch_size": 8, "hidden_size": 16, "mlp_size": 32}
+    return ViT(ViTConfig(**sizes, num_layers=1, num_heads=2, num_labels=3)).eval()
+
+
+def form_of(network, runtime, *, device="cpu", dtype=torch.float32):
+    return inference_form(
+        network,
+        runtime=runtime,
+        device=torch.device(device),
+        dtype=dtype,
+        normalization=PREPROCESSING,
+        size=SIDE,
+    )
+
+
+@pytest.mark.parametrize("runtime", ["torch", "openvino", "auto"])
+def test_every_runtime_gives_the_logits_of_the_plain_network(network, runtime):
+    images = torch.randint(256, (3, *SIDE, 3), dtype=torch.uint8)
+    form, _ = form_of(network, runtime)
+    with torch.inference_mode():
+        expected = network.classify(normalize(images, PREPROCESSING))
+        torch.testing.assert_close(form(images), expected.logits, atol=2e-5, rtol=0)
+        torch.testing.assert_close(
+            form.classify(images).embedding, expected.embedding, atol=2e-5, rtol=0
+        )
+
+
+@pytest.mark.parametrize("quicker", ["torch", "openvino"])
+def test_auto_is_the_quicker_one(network, quicker, monkeypatch):
+    pick = {"torch": lambda ours, theirs, _: ours, "openvino": lambda ours, theirs, _: theirs}
+    monkeypatch.setattr(select, "faster", pick[quicker])
+    form, runtime = form_of(network, "auto")
+    assert runtime == quicker
+    assert isinstance(form, OpenVINOForm) is (quicker == "openvino")
+
+
+def test_without_openvino_auto_is_torch_and_asking_for_it_an_error(network, monkeypatch):
+    monkeypatch.setattr(select, "available", lambda: False)
+    assert form_of(network, "auto").runtime == "torch"
+    with pytest.raises(ValueError, match=r"pip install .patchserve\[openvino\]"):
+        form_of(network, "openvino")
+
+
+def test_openvino_is_for_dtypes_that_it_computes_in(network):
+    assert form_of(network, "auto", dtype=torch.float16).runtime == "torch"
+    with pytest.raises(ValueError, match="float32 or bfloat16"):
+        form_of(network, "openvino", dtype=torch.float16)
+
+
+def test_a_network_that_openvino_cannot_run_is_torch_s(network, monkeypatch, caplog):
+    def fail(*forms):
+        raise RuntimeError("no such operator")
+
+    monkeypatch.setattr(select, "faster", fail)
+    assert form_of(network, "auto").runtime == "torch"
+    assert "no such operator" in caplog.text

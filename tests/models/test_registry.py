@@ -1,0 +1,65 @@
+import re
+from collections import defaultdict
+
+import pytest
+import torch
+
+from models.errors import CheckpointError
+from models.mit import SegformerConfig
+from models.registry import ARCHITECTURES, architecture_named, architecture_of
+from models.segformer import Segformer
+from models.vit import ViT, ViTConfig
+
+OWN = defaultdict(dict, PatchserveViT={"pooling": "mean"})  # what others could not load
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES, ids=lambda a: a.name)
+def test_an_architecture_is_found_by_its_name_and_from_its_network(architecture):
+    name = architecture.name
+    assert architecture_named([name], architecture.model_type) is architecture
+    assert architecture_named([architecture.name], None) is architecture
+    with torch.device("meta"):
+        network = architecture.network(architecture.config(**architecture.fixed | OWN[name]))
+    assert architecture_of(network) is architecture
+
+
+@pytest.mark.parametrize(
+    ("model_type", "name"),
+    [
+        ("vit", "ViTForImageClassification"),
+        ("deit", "DeiTForImageClassification"),
+        ("segformer", "SegformerForSemanticSegmentation"),
+        ("patchserve_vit", "PatchserveViT"),
+        ("patchserve_vit_segmenter", "PatchserveViTSegmenter"),
+    ],
+)
+@pytest.mark.parametrize("names", [None, []])
+def test_the_model_type_decides_where_no_architecture_is_named(names, model_type, name):
+    assert architecture_named(names, model_type).name == name
+
+
+@pytest.mark.parametrize(
+    ("names", "model_type"),
+    [
+        (["ViTModel"], "vit"),
+        (["SegformerForImageClassification"], "vit"),
+        (["BeitForImageClassification"], "beit"),
+        (["ViTForImageClassification"], "deit"),
+        (None, "resnet"),
+        (None, None),
+        ("ViTForImageClassification", None),
+        ([{}], "vit"),
+    ],
+)
+def test_all_others_are_refused_with_what_is_supported(names, model_type):
+    with pytest.raises(CheckpointError, match=re.escape(repr(model_type))) as caught:
+        architecture_named(names, model_type)
+    for architecture in ARCHITECTURES:
+        assert architecture.name in str(caught.value)
+
+
+def test_the_defaults_are_b16_and_b0():
+    with torch.device("meta"):
+        assert architecture_of(ViT(ViTConfig())).name == "ViTForImageClassification"
+        segmenter = architecture_of(Segformer(SegformerConfig()))
+    assert segmenter.name == "SegformerForSemanticSegmentation"

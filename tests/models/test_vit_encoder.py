@@ -1,0 +1,69 @@
+from dataclasses import replace
+
+import pytest
+import torch
+
+from models.encoder import Block, Encoder, EncoderConfig
+from models.layers.attention import AxialAttention
+
+SMALL = EncoderConfig(hidden_size=12, num_layers=3, num_heads=3, mlp_size=20)
+
+
+def test_a_block_is_equations_two_and_three():
+    block = Block(SMALL)
+    x = torch.randn(2, 5, 12)
+    y = x + block.attention(block.norm_1(x))
+    y = y + block.mlp(block.norm_2(y))
+    torch.testing.assert_close(block(x), y)
+
+
+def test_a_norm_divides_by_the_root_of_variance_plus_epsilon():
+    norm = Block(replace(SMALL, layer_norm_eps=1e-3)).norm_1
+    x = 1e-3 * torch.randn(4, 12)  # where another formula would show
+    centred = x - x.mean(-1, keepdim=True)
+    expected = centred / (centred.square().mean(-1, keepdim=True) + 1e-3).sqrt()
+    torch.testing.assert_close(norm(x), expected)
+
+
+def test_an_encoder_is_its_blocks_in_order():
+    encoder = Encoder(SMALL)
+    x = torch.randn(2, 5, 12)
+    y = x
+    for block in encoder.blocks:
+        y = block(y)
+    assert len(encoder.blocks) == 3
+    assert torch.equal(encoder(x), y)
+
+
+def test_without_positions_an_encoder_is_equivariant_to_the_order_of_its_tokens():
+    encoder, order = Encoder(SMALL), torch.randperm(5)
+    x = torch.randn(2, 5, 12)
+    torch.testing.assert_close(encoder(x[:, order]), encoder(x)[:, order])
+
+
+def test_a_masked_token_changes_no_other():
+    encoder = Encoder(SMALL)
+    x = torch.randn(1, 5, 12)
+    mask = torch.tensor([True, True, False, True, True]).view(1, 1, 1, 5)
+    y = encoder(x, mask)
+    x[:, 2] += 10
+    changed = (encoder(x, mask) != y).any(-1)[0]
+    assert changed.tolist() == [False, False, True, False, False]
+
+
+def test_axial_attention_takes_the_place_of_full():
+    encoder = Encoder(replace(SMALL, attention="axial"))
+    assert all(isinstance(block.attention, AxialAttention) for block in encoder.blocks)
+    assert encoder(torch.randn(2, 3, 4, 12)).shape == (2, 3, 4, 12)
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"num_heads": 5}, "12 is not a multiple of 5 heads"),
+        ({"attention": "local"}, "attention is 'local', not full or axial"),
+    ],
+)
+def test_what_does_not_fit_together_is_refused(change, complaint):
+    with pytest.raises(ValueError, match=complaint):
+        replace(SMALL, **change)

@@ -1,0 +1,64 @@
+import pytest
+import torch
+import transformers
+
+from models import checkpoint
+from models.errors import CheckpointError
+from models.training.fitting.bodies import load_body
+from models.training.fitting.initialize import from_checkpoint
+
+VIT = {
+    "hidden_size": 24,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 3,
+    "intermediate_size": 24,
+    "image_size": 16,
+    "patch_size": 8,
+}
+MIT = {
+    "hidden_sizes": [8, 8, 8, 8],
+    "depths": [1, 1, 1, 1],
+    "num_attention_heads": [1, 1, 1, 1],
+    "decoder_hidden_size": 8,
+}
+BODIES = [
+    (transformers.ViTModel, transformers.ViTConfig, VIT),
+    (transformers.DeiTModel, transformers.DeiTConfig, VIT),
+    (transformers.SegformerModel, transformers.SegformerConfig, MIT),
+]
+
+
+@pytest.mark.parametrize(("kind", "config", "sizes"), BODIES)
+def test_a_body_without_a_head_is_one_to_begin_from(tmp_path, perturb, kind, config, sizes):
+    body = kind(config(**sizes)).eval()
+    perturb(body)
+    body.save_pretrained(tmp_path / "body")
+    with pytest.raises(CheckpointError):
+        checkpoint.load(tmp_path / "body")
+    begun = from_checkpoint(
+        load_body(tmp_path / "body"), "classify", ("a", "b", "c"), image_size=None
+    )
+    pixels = torch.rand(1, 3, 32, 32) if kind is transformers.SegformerModel else None
+    pixels = torch.rand(1, 3, 16, 16) if pixels is None else pixels
+    with torch.no_grad():
+        theirs = body(pixels).last_hidden_state
+        ours = begun.network.eval().classify(pixels).embedding
+    expected = theirs.mean((2, 3)) if theirs.ndim == 4 else theirs[:, 0]
+    assert torch.allclose(ours, expected, atol=1e-5)
+    assert not begun.network(pixels).any()
+
+
+def test_a_whole_checkpoint_is_loaded_as_ever():
+    loaded = load_body(checkpoint.bundled("classify"))
+    assert loaded.name == "shapes-vit"
+    assert len(loaded.labels) == 6
+
+
+def test_a_body_that_lacks_more_than_its_head_is_refused(tmp_path):
+    transformers.ViTModel(transformers.ViTConfig(**VIT)).save_pretrained(tmp_path)
+    text = (tmp_path / "config.json").read_text()
+    (tmp_path / "config.json").write_text(
+        text.replace('"num_hidden_layers": 1', '"num_hidden_layers": 2')
+    )
+    with pytest.raises(CheckpointError, match="missing keys"):
+        load_body(tmp_path)

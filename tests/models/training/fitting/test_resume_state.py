@@ -1,0 +1,50 @@
+import pytest
+import torch
+
+from models.training.fitting.resume_state import STATE, read_state, write_state
+
+
+def test_state_is_read_back(tmp_path):
+    state = {"tensor": torch.arange(3), "rows": [(1, 0.5)], "none": None, "deep": {"a": 1.0}}
+    write_state(tmp_path, {"old": 1})
+    write_state(tmp_path, state)
+    back = read_state(tmp_path)
+    assert torch.equal(back.pop("tensor"), state.pop("tensor"))
+    assert back == state
+    assert [path.name for path in tmp_path.iterdir()] == [STATE]
+
+
+def test_a_write_that_fails_leaves_the_state_before(tmp_path):
+    write_state(tmp_path, {"epoch": 1})
+    with pytest.raises(TypeError):
+        write_state(tmp_path, {"epoch": (n for n in ())})
+    assert read_state(tmp_path) == {"epoch": 1}
+
+
+def test_no_state_is_told(tmp_path):
+    with pytest.raises(ValueError, match="no interrupted run"):
+        read_state(tmp_path)
+
+
+def test_a_damaged_state_is_told(tmp_path):
+    write_state(tmp_path, {"epoch": 1})
+    whole = (tmp_path / STATE).read_bytes()
+    for broken in (whole[:200], b"", b"text"):
+        (tmp_path / STATE).write_bytes(broken)
+        with pytest.raises(ValueError, match="damaged"):
+            read_state(tmp_path)
+    torch.save([1], tmp_path / STATE)
+    with pytest.raises(ValueError, match="no state"):
+        read_state(tmp_path)
+
+
+class Code:
+    def __reduce__(self):
+        return (print, ("this must not run",))
+
+
+def test_code_in_a_state_is_not_run(tmp_path, capsys):
+    torch.save(Code(), tmp_path / STATE)
+    with pytest.raises(ValueError, match="damaged"):
+        read_state(tmp_path)
+    assert "must not run" not in capsys.readouterr().out
