@@ -11,12 +11,12 @@ from typing import Any, Literal, Protocol
 from fastapi import FastAPI
 
 from app.api import application
+from app.api.body import Quota
 from app.api.inference import Limits
-from app.api.quota import Quota
-from app.api.schemas import Task
 from app.batching.lifespan import Plan, running
 from app.core.settings import Settings, listed
 from app.core.shutdown import Shutdown
+from app.core.types import Task
 from app.engine.engine import Engine
 from app.engine.interface import EngineSeam
 from app.engine.placement import model_name, resolve_device
@@ -81,7 +81,7 @@ def create_app(
         on_fatal(error)
 
     def lifespan(app: FastAPI) -> AbstractAsyncContextManager[Mapping[str, Any]]:
-        whole = running(plan, metrics, leaving, fail)
+        whole = limited(running(plan, metrics, leaving, fail), limits_of(settings))
         if replica is not None:
             whole = beating(whole, replica, metrics)
         if serve_ops is None:
@@ -120,11 +120,15 @@ def plan_of(settings: Settings, names: Mapping[Task, str], engine_factory: Engin
             "max_queue_delay_s": settings.max_queue_delay_ms / 1000,
             "decode": decoder_of(settings),
         },
-        limits=Limits(
-            settings.max_body_bytes,
-            settings.request_timeout_s,
-            Quota(settings.max_body_bytes_in_flight),
-        ),
+    )
+
+
+def limits_of(settings: Settings) -> Limits:
+    """What a request may cost by the settings."""
+    return Limits(
+        settings.max_body_bytes,
+        settings.request_timeout_s,
+        Quota(settings.max_body_bytes_in_flight),
     )
 
 
@@ -137,6 +141,15 @@ def decoder_of(settings: Settings) -> Callable[..., Photo]:
         scaled=settings.jpeg_decode == "scaled",
         hold=Budget(settings.max_decoded_pixels).hold,
     )
+
+
+@asynccontextmanager
+async def limited(
+    lifespan: AbstractAsyncContextManager[State], limits: Limits
+) -> AsyncIterator[State]:
+    """The lifespan, whose state also has the limits of a request."""
+    async with lifespan as state:
+        yield {**state, "limits": limits}
 
 
 @asynccontextmanager

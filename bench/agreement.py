@@ -17,12 +17,10 @@ from torch import Tensor
 from bench.common import machine
 from models import checkpoint
 from models.checkpoint import Checkpoint
-from models.pixels import fit, to_rgb
-from models.preprocessing import normalize
+from models.preprocessing import fit, normalize, to_rgb
 from models.runtimes.openvino import OpenVINOForm, available
 from models.runtimes.optimize import optimize
-from models.training.bundled.metrics import UNSEEN_SEED
-from models.training.scenes.scene import draw_scene
+from models.training.scenes.scene import UNSEEN_SEED, draw_scene
 
 RESULTS = Path(__file__).parent / "results" / "agreement.md"
 SCENES = 1000

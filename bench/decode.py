@@ -28,10 +28,8 @@ from bench.common import machine
 from bench.common.service import serving
 from models import checkpoint
 from models.checkpoint import Checkpoint
-from models.pixels import to_rgb
-from models.preprocessing import normalize
-from models.training.bundled.metrics import UNSEEN_SEED
-from models.training.scenes.scene import draw_scene
+from models.preprocessing import normalize, to_rgb
+from models.training.scenes.scene import UNSEEN_SEED, draw_scene
 
 RESULTS = Path(__file__).parent / "results" / "decode.md"
 SCENES = 120

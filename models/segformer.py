@@ -3,12 +3,166 @@
 Knows nothing of checkpoints, labels or images.
 """
 
+import math
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from models.layers.heads import Classified
-from models.mit import MiT, SegformerConfig, initialize
+from models.layers.attention import ReducedAttention
+from models.layers.heads import Classified, activation
+
+
+@dataclass(frozen=True)
+class SegformerConfig:
+    """What shapes a SegFormer, stage by stage; the defaults are MiT-B0. ValueError for a misfit.
+
+    drop_path is the last block's chance to be skipped in training; it grows from 0 over the blocks.
+    """
+
+    depths: tuple[int, ...] = (2, 2, 2, 2)
+    hidden_sizes: tuple[int, ...] = (32, 64, 160, 256)
+    num_heads: tuple[int, ...] = (1, 2, 5, 8)
+    sr_ratios: tuple[int, ...] = (8, 4, 2, 1)
+    patch_sizes: tuple[int, ...] = (7, 3, 3, 3)
+    strides: tuple[int, ...] = (4, 2, 2, 2)
+    mlp_ratios: tuple[int, ...] = (4, 4, 4, 4)
+    decoder_hidden_size: int = 256
+    num_labels: int = 150
+    hidden_act: str = "gelu"
+    dropout: float = 0.0
+    attention_dropout: float = 0.0
+    classifier_dropout: float = 0.1
+    drop_path: float = 0.1
+
+    def __post_init__(self) -> None:
+        per_stage = (self.hidden_sizes, self.num_heads, self.sr_ratios, self.patch_sizes)
+        if any(len(v) != len(self.depths) for v in (*per_stage, self.strides, self.mlp_ratios)):
+            raise ValueError(f"not every field has {len(self.depths)} stages, as depths has")
+        for width, heads in zip(self.hidden_sizes, self.num_heads, strict=True):
+            if width % heads:
+                raise ValueError(f"hidden size {width} is not a multiple of {heads} heads")
+
+
+class PatchEmbedding(nn.Module):
+    """Overlapping patches: (B, C_in, H, W) -> the token grid (B, ceil(H / s), ceil(W / s), C)."""
+
+    def __init__(self, in_channels: int, width: int, patch_size: int, stride: int) -> None:
+        super().__init__()
+        self.projection = nn.Conv2d(in_channels, width, patch_size, stride, patch_size // 2)
+        self.norm = nn.LayerNorm(width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.norm(self.projection(x).permute(0, 2, 3, 1))  # (B, H / s, W / s, C)
+
+
+class MixFFN(nn.Module):
+    """A feed-forward layer whose 3 x 3 convolution tells tokens where they are (section 3.1)."""
+
+    def __init__(self, width: int, mlp_size: int, config: SegformerConfig) -> None:
+        super().__init__()
+        self.expand = nn.Linear(width, mlp_size)
+        self.depthwise = nn.Conv2d(mlp_size, mlp_size, 3, padding=1, groups=mlp_size)
+        self.activation = activation(config.hidden_act)
+        self.contract = nn.Linear(mlp_size, width)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.expand(x).permute(0, 3, 1, 2)  # (B, mlp_size, H, W)
+        x = self.activation(self.depthwise(x)).permute(0, 2, 3, 1)  # (B, H, W, mlp_size)
+        return self.dropout(self.contract(self.dropout(x)))  # (B, H, W, C)
+
+
+class DropPath(nn.Module):
+    """Leaves a branch out for some images of a training batch (stochastic depth, 1603.09382)."""
+
+    def __init__(self, rate: float) -> None:
+        super().__init__()
+        self.rate = rate
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training or self.rate == 0.0:
+            return x
+        keep = 1.0 - self.rate
+        kept = torch.rand(len(x), 1, 1, 1, device=x.device) < keep  # (B, 1, 1, 1)
+        return x * kept / keep  # (B, H, W, C)
+
+
+class Block(nn.Module):
+    """A pre-norm encoder block on a token grid: (B, H, W, C) -> (B, H, W, C)."""
+
+    def __init__(self, stage: int, drop_path: float, config: SegformerConfig) -> None:
+        super().__init__()
+        C = config.hidden_sizes[stage]
+        self.norm_1 = nn.LayerNorm(C)
+        self.attention = ReducedAttention(
+            C, config.num_heads[stage], config.sr_ratios[stage], dropout=config.attention_dropout
+        )
+        self.norm_2 = nn.LayerNorm(C)
+        self.mlp = MixFFN(C, C * config.mlp_ratios[stage], config)
+        self.dropout = nn.Dropout(config.dropout)
+        self.drop_path = DropPath(drop_path)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.drop_path(self.dropout(self.attention(self.norm_1(x))))  # (B, H, W, C)
+        return x + self.drop_path(self.mlp(self.norm_2(x)))  # (B, H, W, C)
+
+
+class Stage(nn.Module):
+    """Patch embedding, blocks and a LayerNorm: (B, C_in, H, W) -> (B, C, H / s, W / s)."""
+
+    def __init__(self, stage: int, drop_paths: list[float], config: SegformerConfig) -> None:
+        super().__init__()
+        C = config.hidden_sizes[stage]
+        C_in = config.hidden_sizes[stage - 1] if stage else 3
+        patch_size, stride = config.patch_sizes[stage], config.strides[stage]
+        self.patch_embedding = PatchEmbedding(C_in, C, patch_size, stride)
+        self.blocks = nn.ModuleList(Block(stage, rate, config) for rate in drop_paths)
+        self.norm = nn.LayerNorm(C)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.patch_embedding(x)  # (B, H / s, W / s, C)
+        for block in self.blocks:
+            x = block(x)  # (B, H / s, W / s, C)
+        return self.norm(x).permute(0, 3, 1, 2)  # (B, C, H / s, W / s)
+
+
+class MiT(nn.Module):
+    """`forward(pixels)` maps (B, 3, H, W) to what each stage sees, finest first.
+
+    Stage i gives (B, C_i, H_i, W_i), with (ceil(H / 4), ceil(W / 4)) at the first and half of it,
+    rounded up, at each further one. H and W are any size from 29 pixels on (with B0's to B5's
+    reductions).
+    """
+
+    def __init__(self, config: SegformerConfig) -> None:
+        super().__init__()
+        depth = sum(config.depths)
+        rates = iter([config.drop_path * i / max(depth - 1, 1) for i in range(depth)])
+        self.stages = nn.ModuleList(
+            Stage(stage, [next(rates) for _ in range(blocks)], config)
+            for stage, blocks in enumerate(config.depths)
+        )
+
+    def forward(self, pixels: Tensor) -> list[Tensor]:
+        features = []
+        x = pixels
+        for stage in self.stages:
+            x = stage(x)  # (B, C_i, H_i, W_i)
+            features.append(x)
+        return features
+
+
+def initialize(module: nn.Module) -> None:
+    """Linear weights from a cut normal of deviation 0.02, convolutions by their fan-out (He)."""
+    if isinstance(module, nn.Linear):
+        nn.init.trunc_normal_(module.weight, std=0.02, a=-0.04, b=0.04)
+    elif isinstance(module, nn.Conv2d):
+        fan_out = math.prod(module.kernel_size) * module.out_channels // module.groups
+        nn.init.normal_(module.weight, std=math.sqrt(2.0 / fan_out))
+    if isinstance(module, nn.Linear | nn.Conv2d) and module.bias is not None:
+        nn.init.zeros_(module.bias)
 
 
 class DecodeHead(nn.Module):

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from models.encoder import Encoder, EncoderConfig
 from models.layers.patch_embedding import LinearPatches, unpatchify
 from models.layers.positions import Grid, resample
+from models.vit import Encoder, EncoderConfig
 
 
 @dataclass(frozen=True, kw_only=True)

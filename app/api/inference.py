@@ -5,21 +5,19 @@ Knows nothing of what is asked; a route says what work to do.
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, MutableMapping
+from collections.abc import Callable, Coroutine, Mapping, MutableMapping
 from concurrent.futures import Executor
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 from fastapi import Request, Response
 
 from app.api import params
-from app.api.body import read_image
-from app.api.headers import Headers
-from app.api.quota import Quota, Share
-from app.api.schemas import Task
+from app.api.body import Quota, Share, read_image
+from app.api.params import Headers
 from app.batching.deployment import Deployment
-from app.batching.job import Question
-from app.batching.trips import Trip, while_wanted
+from app.batching.job import Question, Trip
 from app.core.errors import (
     ClientGone,
     DeadlineExceeded,
@@ -27,8 +25,9 @@ from app.core.errors import (
     Overloaded,
     ServiceError,
 )
-from app.core.scope import caller_of
+from app.core.scope import Caller, caller_of
 from app.core.shutdown import Shutdown
+from app.core.types import Task
 from app.observability.metrics import Metrics
 
 Deployments = Mapping[Task, Deployment]
@@ -142,3 +141,47 @@ async def _read(request: Request, headers: Headers, deployment: Deployment, shar
     except ClientGone:
         metrics.cancelled.labels(deployment.name, "read").inc()
         raise
+
+
+Value = TypeVar("Value")
+
+
+async def while_wanted(deadline: float, caller: Caller, work: Coroutine[Any, Any, Value]) -> Value:
+    """Do the work, but give it up at its deadline, or as soon as the caller has left.
+
+    It is done in the task that asks for it, which is cancelled if need be: a task of its own would
+    cost more than what there is to do around an image.
+
+    Args:
+        deadline: on the clock of the loop, in seconds.
+        caller: who waits for it.
+        work: what to do.
+
+    Raises:
+        ClientGone: the caller left first.
+        TimeoutError: the deadline came first.
+    """
+    if caller.gone:
+        work.close()
+        raise ClientGone("the caller left")
+    task = asyncio.current_task()
+    assert task is not None  # noqa: S101  # a coroutine runs in one
+    cancelled_before = task.cancelling()
+    reason: type[Exception] | None = None
+
+    def give_up(why: type[Exception]) -> None:
+        nonlocal reason
+        if reason is None and task.cancel():
+            reason = why
+
+    timer = asyncio.get_running_loop().call_at(deadline, give_up, TimeoutError)
+    caller.watch(partial(give_up, ClientGone))
+    try:
+        return await work
+    except asyncio.CancelledError:
+        if reason is not None and task.uncancel() <= cancelled_before:
+            raise reason("nobody waits for the answer any more") from None
+        raise
+    finally:
+        timer.cancel()
+        caller.unwatch()

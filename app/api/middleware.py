@@ -17,7 +17,7 @@ from pydantic_core import to_json
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.batching.trips import Trip
+from app.batching.job import Trip
 from app.core.errors import (
     ClientGone,
     Internal,
@@ -26,6 +26,7 @@ from app.core.errors import (
     NotFound,
     ServiceError,
 )
+from app.core.scope import REFUSED
 from app.core.shutdown import Shutdown
 from app.observability.metrics import Metrics
 
@@ -33,7 +34,6 @@ logger = logging.getLogger("app.access")
 
 REQUEST_ID = re.compile(rb"[\w.:-]{1,128}")
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"})
-REFUSED = "patchserve.refused"  # in a scope: the error that the server answers it with
 UNMATCHED = "unmatched"  # the route label of every other path: a bounded set
 
 

@@ -4,8 +4,9 @@ Knows nothing of the web framework, nor of what the values are used for.
 """
 
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, MutableMapping
 from functools import lru_cache
+from typing import Any
 
 from app.api.schemas import LONGEST_MS
 from app.core.errors import InvalidParameter, NotAcceptable
@@ -96,3 +97,15 @@ def _weight(ranges: Mapping[str, float], offer: str) -> float:
 
 def _list(words: Collection[str]) -> str:
     return " or ".join(sorted(words)) or "none"
+
+
+Headers = Mapping[str, str]
+
+
+def headers_of(scope: MutableMapping[str, Any]) -> Headers:
+    """The values by lower-case name; several lines of a name mean their list (RFC 9110, 5.3)."""
+    headers: dict[str, str] = {}
+    for raw_name, raw_value in scope["headers"]:
+        name, value = raw_name.decode("latin-1"), raw_value.decode("latin-1")
+        headers[name] = f"{headers[name]}, {value}" if name in headers else value
+    return headers

@@ -3,9 +3,14 @@
 Knows nothing of who asks, nor of how the relevance came about.
 """
 
-from app.api.schemas import ExplainResponse, Method, Prediction
-from app.engine.interface import ModelInfo, Ranking, Relevance
-from app.imaging import heatmap
+import base64
+from typing import cast
+
+from app.api.schemas import ExplainResponse, Prediction, Segment, SegmentResponse
+from app.batching.deployment import Deployment
+from app.core.types import LabelMap, Method
+from app.engine.interface import EngineOutput, ModelInfo, Ranking, Relevance
+from app.imaging import heatmap, masks
 from app.imaging.decode import Photo
 
 
@@ -44,3 +49,21 @@ def numbers(
 def box(info: ModelInfo, photo: Photo, relevance: Relevance) -> heatmap.Box:
     """Where the grid lies in the photo."""
     return info.preprocessing.source_box(photo.height, photo.width, relevance.extent)
+
+
+def mask_png(deployment: Deployment, how: str, photo: Photo, output: EngineOutput) -> bytes:
+    """The label map as a PNG of the image\'s size, rendered as `how` says."""
+    return masks.render(cast(LabelMap, output), deployment.info.labels, how, photo.rgb)
+
+
+def mask_json(deployment: Deployment, how: str, photo: Photo, output: EngineOutput) -> bytes:
+    """The segments of the label map and its PNG in base64, as JSON."""
+    found = masks.statistics(cast(LabelMap, output), deployment.info.labels)
+    body = SegmentResponse(
+        model=deployment.name,
+        width=photo.width,
+        height=photo.height,
+        segments=[Segment.model_validate(one) for one in found],
+        mask=base64.b64encode(mask_png(deployment, how, photo, output)).decode(),
+    )
+    return body.model_dump_json().encode()

@@ -8,8 +8,8 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, with_config
 from typing_extensions import TypedDict  # pydantic needs it before Python 3.12
 
-Task = Literal["classify", "segment"]
-Method = Literal["gradient", "rollout"]  # of an explanation
+from app.core.types import Method, Task
+
 LONGEST_MS = 10**9 - 1  # that a caller may name as the time a request may take
 
 

@@ -12,13 +12,11 @@ from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
 from app.batching.admission import Admission, Ticket
-from app.batching.batch import OpenBatch
+from app.batching.batch import OpenBatch, Waiting, fail
 from app.batching.batch_size import Sizing
-from app.batching.costs import Costs
-from app.batching.drain import Drain
+from app.batching.costs import Costs, Drain
 from app.batching.request_queue import Line
 from app.batching.scheduler import Device
-from app.batching.waiting import Waiting, fail
 from app.core.errors import NotReady
 
 Item = TypeVar("Item")

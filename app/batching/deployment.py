@@ -11,16 +11,14 @@ from concurrent.futures import Executor
 from functools import partial
 from typing import Literal
 
-from app.api.schemas import Task
 from app.batching.admission import Ticket
 from app.batching.batcher import Batcher
-from app.batching.isolation import Cause
-from app.batching.job import Job, Question
-from app.batching.runner import Runner, lost
+from app.batching.job import Job, Question, Trip
+from app.batching.runner import Cause, Runner, lost
 from app.batching.scheduler import Device
-from app.batching.trips import Trip
 from app.batching.warmup import measure
 from app.core.errors import NotReady, Overloaded
+from app.core.types import Task
 from app.engine.interface import EngineSeam, ModelInfo
 from app.engine.lanes import Lane, reason_ended, reason_stuck
 from app.imaging.decode import Photo

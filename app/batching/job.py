@@ -4,19 +4,43 @@ Knows nothing of queues, threads or HTTP; whoever calls it decides where the sta
 """
 
 import time
-from collections import defaultdict
-from collections.abc import Callable, Sequence
-from typing import NamedTuple, TypeVar
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, TypeVar
 
-from app.batching.isolation import OnSplit, Run, isolated
-from app.batching.trips import Trip
-from app.core.errors import Overloaded
 from app.core.malloc import release_after
-from app.engine.interface import Batch, EngineInput, EngineOutput, OutOfMemory
+from app.engine.interface import EngineInput, EngineOutput
 from app.imaging.decode import Photo
 
+
+@dataclass
+class Trip:
+    """One image on its way.
+
+    Attributes:
+        deadline: when the answer must be there, on the clock of the loop, in seconds.
+        stages: the seconds spent in each stage so far.
+        place: where the image is: `decode`, `queue`, `compute` or `encode`.
+        batch_size: how many images shared its batch; 0 before it.
+    """
+
+    deadline: float
+    stages: dict[str, float] = field(default_factory=dict)
+    place: str = "decode"
+    batch_size: int = 0
+
+    def server_timing(self) -> str:
+        """The stages as a Server-Timing header, in milliseconds."""
+        stages = "".join([f"{name};dur={1e3 * took:.2f}, " for name, took in self.stages.items()])
+        return f'{stages}batch;desc="{self.batch_size}"'
+
+    def account(self) -> dict[str, Any]:
+        """The same for a line of the log."""
+        stages = {name: round(seconds * 1000, 2) for name, seconds in self.stages.items()}
+        return {"batch_size": self.batch_size, "stages_ms": stages}
+
+
 Value = TypeVar("Value")
-NO_MEMORY_RETRY_S = 5.0  # others may have given some back
 
 
 class Question(NamedTuple):
@@ -86,62 +110,3 @@ class Job:
         value = work()
         self.trip.stages[name] = time.monotonic() - began
         return value
-
-
-Outcome = Job | BaseException  # a job that went well, or why it did not
-
-
-def compute(
-    jobs: Sequence[Job], run: Run, on_split: OnSplit, begun: Callable[[], Batch] | None = None
-) -> list[Outcome]:
-    """Let decoded jobs of one kind and shape be computed; who is at fault fails alone.
-
-    See `isolated` for the arguments, and for what is raised.
-    """
-    outcomes: list[Outcome] = []
-    found = isolated([job.compute_input() for job in jobs], run, on_split, begun)
-    for job, one in zip(jobs, found, strict=True):
-        if isinstance(one, OutOfMemory):
-            outcomes.append(no_memory())
-        elif isinstance(one, BaseException):
-            outcomes.append(one)
-        else:
-            job.computed(*one)
-            outcomes.append(job)
-    return outcomes
-
-
-def no_memory() -> Overloaded:
-    """What the caller is told of an image that does not fit into the device's memory by itself."""
-    return Overloaded(
-        "the device has no memory for this image now", retry_after_s=NO_MEMORY_RETRY_S
-    )
-
-
-def fulfil(jobs: Sequence[Job], run: Run, on_split: OnSplit) -> list[Outcome]:
-    """Do all the work of jobs of one kind, on the thread that calls; in their order.
-
-    One that cannot be decoded, computed or encoded fails alone, the rest go on. Images of a network
-    that takes any size may differ in shape; equal ones share a run.
-    """
-    outcomes: dict[Job, Outcome] = {}
-    shapes: defaultdict[tuple[int, ...], list[Job]] = defaultdict(list)
-    for job in jobs:
-        if _tried(job, job.decode, outcomes):
-            shapes[job.photo.pixels.shape].append(job)
-    for equal in shapes.values():
-        for job, outcome in zip(equal, compute(equal, run, on_split), strict=True):
-            outcomes[job] = outcome
-            if outcome is job:
-                _tried(job, job.encode, outcomes)
-    return [outcomes[job] for job in jobs]
-
-
-def _tried(job: Job, work: Callable[[], None], outcomes: dict[Job, Outcome]) -> bool:
-    try:
-        work()
-    except Exception as error:  # noqa: BLE001  # it belongs to the caller
-        outcomes[job] = error
-        return False
-    outcomes[job] = job
-    return True

@@ -11,13 +11,12 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from app.api.inference import Limits
-from app.api.schemas import Task
 from app.batching.deployment import Deployment
 from app.batching.scheduler import Device
 from app.core.background import background
 from app.core.shutdown import Shutdown
-from app.engine import cores
+from app.core.types import Task
+from app.engine import lanes
 from app.engine.interface import DeviceLost, EngineSeam
 from app.engine.lanes import Lane, reason_ended
 from app.observability.metrics import Metrics
@@ -37,13 +36,11 @@ class Plan:
         device: the name of the one that all models share.
         engines: by task, a model's name and what makes its engine.
         queue: how many images wait, for how long, and how they are decoded: see `Deployment`.
-        limits: what a request may cost.
     """
 
     device: str
     engines: Mapping[Task, tuple[str, Callable[[], EngineSeam]]]
     queue: Mapping[str, Any]
-    limits: Limits
 
 
 @asynccontextmanager
@@ -59,7 +56,7 @@ async def running(
         on_fatal: called, in the event loop, with why the service cannot go on.
     """
     async with AsyncExitStack() as stack:
-        threads = cores.image_threads()
+        threads = lanes.image_threads()
         pool = ThreadPoolExecutor(threads, "images")
         stack.callback(pool.shutdown, wait=False, cancel_futures=True)  # one may decode for seconds
         device = lanes_of(plan.device, metrics)
@@ -90,7 +87,6 @@ async def running(
             "deployments": deployments,
             "metrics": metrics,
             "pool": pool,
-            "limits": plan.limits,
             "shutdown": shutdown,
         }
 
@@ -102,8 +98,8 @@ def lanes_of(name: str, metrics: Metrics) -> Device[Lane]:
     since a lane that found none when it looked would look again only after the running one.
     """
     busy = metrics.device_busy.labels(name)
-    count = cores.narrow_lanes(name)
-    wide_threads = cores.wide_threads(name)
+    count = lanes.narrow_lanes(name)
+    wide_threads = lanes.wide_threads(name)
     wide = Lane(name, busy.inc, wide_threads)
     narrow = [
         Lane(f"{name}-{number}", lambda seconds: busy.inc(seconds / count), threads=1)

@@ -10,8 +10,7 @@ from math import inf
 from operator import attrgetter
 from typing import Generic, TypeVar
 
-from app.batching.batch import OpenBatch
-from app.batching.waiting import Waiting, fail
+from app.batching.batch import OpenBatch, Waiting, fail
 from app.core.errors import DeadlineExceeded
 
 Item = TypeVar("Item")

@@ -5,20 +5,126 @@ elsewhere it only computes, and begins with a batch while another is computed.
 """
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TypeVar
+from typing import Literal, TypeVar
 
-from app.batching.isolation import OnSplit
-from app.batching.job import Job, Outcome, compute, fulfil
+from app.batching.job import Job
 from app.batching.scheduler import Device
-from app.core.errors import NotReady
-from app.engine.interface import Batch, DeviceLost, EngineSeam
+from app.core.errors import NotReady, Overloaded
+from app.engine.interface import (
+    Batch,
+    DeviceLost,
+    EngineInput,
+    EngineOutput,
+    EngineSeam,
+    OutOfMemory,
+)
 from app.engine.lanes import Lane
+
+NO_MEMORY_RETRY_S = 5.0  # others may have given some back
 
 Value = TypeVar("Value")
 Take = Callable[[], Sequence[Job]]
 Tell = Callable[..., object]  # lets the loop call a function
+Outcome = Job | BaseException  # a job that went well, or why it did not
+Cause = Literal["error", "out_of_memory"]
+Run = Callable[[Sequence[EngineInput]], Batch]
+OnSplit = Callable[[Cause, int], object]
+Computed = tuple[EngineOutput, dict[str, float]]  # with the seconds of each stage of its batch
+
+
+def isolated(
+    inputs: Sequence[EngineInput],
+    run: Run,
+    on_split: OnSplit,
+    begun: Callable[[], Batch] | None = None,
+) -> list[Computed | BaseException]:
+    """What became of each input, in order: its output, or what it raises all by itself.
+
+    A batch that fails is cut in halves, which are run alone: of n inputs one that is at fault costs
+    2 log2(n) runs. For want of memory, the halves fit or are cut again.
+
+    Args:
+        inputs: of one kind and shape.
+        run: runs a batch.
+        on_split: called with the cause and the size of each batch that is cut.
+        begun: waits for the batch of all inputs, where that was begun already.
+
+    Raises:
+        DeviceLost: another run would be of no use to anyone.
+    """
+    try:
+        outputs, stages = begun() if begun is not None else run(inputs)
+        return [(output, stages) for _, output in zip(inputs, outputs, strict=True)]
+    except DeviceLost:
+        raise
+    except BaseException as error:  # noqa: BLE001  # on a lane's thread, whatever an engine raises
+        if len(inputs) == 1:
+            return [error]
+        on_split("out_of_memory" if isinstance(error, OutOfMemory) else "error", len(inputs))
+    half = len(inputs) // 2
+    return [
+        *isolated(inputs[:half], run, on_split),
+        *isolated(inputs[half:], run, on_split),
+    ]
+
+
+def compute(
+    jobs: Sequence[Job], run: Run, on_split: OnSplit, begun: Callable[[], Batch] | None = None
+) -> list[Outcome]:
+    """Let decoded jobs of one kind and shape be computed; who is at fault fails alone.
+
+    See `isolated` for the arguments, and for what is raised.
+    """
+    outcomes: list[Outcome] = []
+    found = isolated([job.compute_input() for job in jobs], run, on_split, begun)
+    for job, one in zip(jobs, found, strict=True):
+        if isinstance(one, OutOfMemory):
+            outcomes.append(no_memory())
+        elif isinstance(one, BaseException):
+            outcomes.append(one)
+        else:
+            job.computed(*one)
+            outcomes.append(job)
+    return outcomes
+
+
+def no_memory() -> Overloaded:
+    """What the caller is told of an image that does not fit into the device's memory by itself."""
+    return Overloaded(
+        "the device has no memory for this image now", retry_after_s=NO_MEMORY_RETRY_S
+    )
+
+
+def fulfil(jobs: Sequence[Job], run: Run, on_split: OnSplit) -> list[Outcome]:
+    """Do all the work of jobs of one kind, on the thread that calls; in their order.
+
+    One that cannot be decoded, computed or encoded fails alone, the rest go on. Images of a network
+    that takes any size may differ in shape; equal ones share a run.
+    """
+    outcomes: dict[Job, Outcome] = {}
+    shapes: defaultdict[tuple[int, ...], list[Job]] = defaultdict(list)
+    for job in jobs:
+        if _tried(job, job.decode, outcomes):
+            shapes[job.photo.pixels.shape].append(job)
+    for equal in shapes.values():
+        for job, outcome in zip(equal, compute(equal, run, on_split), strict=True):
+            outcomes[job] = outcome
+            if outcome is job:
+                _tried(job, job.encode, outcomes)
+    return [outcomes[job] for job in jobs]
+
+
+def _tried(job: Job, work: Callable[[], None], outcomes: dict[Job, Outcome]) -> bool:
+    try:
+        work()
+    except Exception as error:  # noqa: BLE001  # it belongs to the caller
+        outcomes[job] = error
+        return False
+    outcomes[job] = job
+    return True
 
 
 class Runner:

@@ -5,12 +5,13 @@ Knows nothing of the commands.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import NoReturn
+from pathlib import Path
+from typing import Annotated, NoReturn
 
 import typer
 from pydantic import ValidationError
 
-from app.core.ending import USAGE_ERROR
+from app.core.process import USAGE_ERROR
 
 
 @contextmanager
@@ -40,3 +41,10 @@ def stop(message: str, status: int) -> NoReturn:
     """Print a line and leave with a status."""
     typer.echo(f"patchserve: {message}", err=True)
     raise typer.Exit(status)
+
+
+Images = Annotated[list[Path], typer.Argument(help="image files", metavar="IMAGE...")]
+Source = Annotated[str, typer.Option(help="`bundled`, a folder or a hub id")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N")]
+Seed = Annotated[int, typer.Option(help="of everything random")]
+Count = Annotated[int, typer.Option(min=1, help="scenes to draw")]

@@ -11,12 +11,11 @@ from typing import Annotated, Literal, cast
 import typer
 
 from app.api import responses
-from app.api.schemas import Method
-from app.cli.console import readable_errors, stop
-from app.cli.options import Device, Source
+from app.cli.console import Device, Source, readable_errors, stop
 from app.cli.predict import run_on
 from app.cli.train import bundled_or
-from app.core.ending import USAGE_ERROR
+from app.core.process import USAGE_ERROR
+from app.core.types import Method
 from app.engine.interface import EngineOutput, ExplainInput, ModelInfo, Relevance
 from app.engine.placement import model_name
 from app.imaging.decode import Photo

@@ -9,19 +9,17 @@ from typing import Annotated, cast
 
 import typer
 
-from app.api.schemas import Task
-from app.cli.console import one_line, readable_errors, stop
-from app.cli.options import Device, Images, Source
-from app.core.ending import USAGE_ERROR
+from app.cli.console import Device, Images, Source, one_line, readable_errors, stop
 from app.core.errors import ServiceError
 from app.core.malloc import keep_freed_memory
+from app.core.process import USAGE_ERROR
 from app.core.settings import Settings
+from app.core.types import LabelMap, Task
 from app.engine.engine import Engine
 from app.engine.interface import (
     ClassifyInput,
     EngineInput,
     EngineOutput,
-    LabelMap,
     ModelInfo,
     Ranking,
     SegmentInput,

@@ -8,27 +8,42 @@ import socket
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
+from tempfile import TemporaryDirectory
 from typing import Any
 
+import typer
 import uvicorn
 from starlette.types import ASGIApp
 
 from app.cli.console import one_line
-from app.core.descriptors import allow_files
-from app.core.ending import LOAD_FAILED, RUN_FAILED, START_FAILED
 from app.core.malloc import keep_freed_memory
+from app.core.process import (
+    BY_SIGNAL,
+    LOAD_FAILED,
+    RUN_FAILED,
+    START_FAILED,
+    USAGE_ERROR,
+    Failure,
+    allow_files,
+    end,
+    stopping,
+)
 from app.core.settings import Settings
 from app.core.shutdown import Shutdown
 from app.imaging.decode import forbid_bombs
 from app.main import create_app
+from app.observability import logs
+from app.replicas.heartbeats import Heartbeats
+from app.replicas.metrics import count_apart, forget
 from app.replicas.reporter import Replica
 from app.replicas.server import ReplicaServer
-from app.replicas.supervisor import Failure
+from app.replicas.spawn import Sockets, follow_parent, spawn
+from app.replicas.supervisor import Replicas
 from app.server.limits import ConnectionLimits
 from app.server.ops import serving
-from app.server.protocol_old import Protocol
-from app.server.server import Server
-from app.server.sweep import Sweep
+from app.server.protocol import HttpProtocol
+from app.server.server import LATEST_S, Server
+from app.server.timeouts import Sweep
 
 logger = logging.getLogger(__name__)
 
@@ -123,4 +138,55 @@ def protocol(settings: Settings) -> Any:
         upload_timeout_s=settings.upload_timeout_s,
         min_upload_bytes_per_s=settings.min_upload_bytes_per_s,
     )
-    return partial(Protocol, limits=limits, sweep=Sweep())
+    return partial(HttpProtocol, limits=limits, sweep=Sweep())
+
+
+MARGIN_S = 2.0  # for a busy machine to end a process
+
+
+def run_replicas(
+    settings: Settings, listening: socket.socket, ops: socket.socket | None = None
+) -> Failure | None:
+    """Serve with several processes on one socket until told to leave; why they could not.
+
+    What waits in the socket outlives any of them, for this process has it, too. When they leave it
+    lets go of it: the last of them that does closes it.
+
+    Args:
+        settings: what the operator decided.
+        listening: the socket.
+        ops: another one of all of them, for the probes and /metrics.
+    """
+    say_where(settings, listening)
+    with stopping() as told, TemporaryDirectory(prefix="patchserve-") as directory:
+        table = Heartbeats(settings.workers)
+        replicas = Replicas(
+            partial(spawn, run_replica, settings, Sockets(listening, ops), table, directory),
+            table,
+            leave_s=leave_s(settings),
+            on_leave=listening.close,
+            on_death=partial(forget, directory=directory),
+        )
+        try:
+            return replicas.run(told)
+        except KeyboardInterrupt as twice:
+            raise typer.Exit(BY_SIGNAL + twice.args[0]) from None
+
+
+def leave_s(settings: Settings) -> float:
+    """Seconds that a replica may take to leave."""
+    return settings.lame_duck_s + settings.drain_timeout_s + LATEST_S + MARGIN_S
+
+
+def run_replica(settings: Settings, sockets: Sockets, replica: Replica) -> None:
+    """What the process of one replica runs; the parent reads from the table why it failed."""
+    follow_parent(replica.directory, leave_s(settings))
+    count_apart(replica.index, replica.directory)
+    logs.configure(settings.log_level, replica.index)
+    try:
+        failure = run(settings, sockets.service, replica, sockets.ops)
+    except (ValueError, OSError) as error:
+        failure = Failure(one_line(error), USAGE_ERROR)
+    if failure is not None:
+        replica.table.fail(replica.index, failure.reason)
+    end(failure.status if failure is not None else 0)

@@ -8,17 +8,41 @@ import logging
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from ipaddress import ip_address
 from typing import Annotated
 
 import typer
 
-from app.cli.console import readable_errors
-from app.cli.listening import is_loopback, listen
-from app.cli.run import run
-from app.core.ending import end, write_out
+from app.cli.console import readable_errors, stop
+from app.cli.run import run, run_replicas
+from app.core.process import START_FAILED, end, write_out
 from app.core.settings import Settings
 from app.observability import logs
-from app.replicas.spawn import run_replicas
+from app.server.accept import BACKLOG
+
+
+@contextmanager
+def listen(host: str, port: int) -> Iterator[socket.socket]:
+    """A socket at an address; what waits in it outlives any process that has it but the last."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        listening = socket.create_server((host, port), family=family, backlog=BACKLOG)
+    except OSError as error:
+        why, _, _ = (error.strerror or str(error)).partition(" (")  # the address, once more
+        stop(f"cannot listen on {host}:{port}: {why.lower()}", START_FAILED)
+    with listening:
+        yield listening
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach an address."""
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:  # a name, or every address
+        return False
+
 
 logger = logging.getLogger(__name__)
 

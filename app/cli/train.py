@@ -11,11 +11,9 @@ from typing import Annotated, Any
 
 import typer
 
-from app.api.schemas import Task
-from app.cli.console import readable_errors, stop
-from app.cli.options import Count, Device, Seed, Source
-from app.core.ending import USAGE_ERROR
-from app.core.process import INTERRUPTED, stopping
+from app.cli.console import Count, Device, Seed, Source, readable_errors, stop
+from app.core.process import INTERRUPTED, USAGE_ERROR, stopping
+from app.core.types import Task
 from models import checkpoint, training
 
 

@@ -3,13 +3,44 @@
 Knows nothing of the command.
 """
 
+import logging
+import os
+import resource
 import signal
+import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from threading import Event
 from types import FrameType
+from typing import NoReturn
 
-from app.core.ending import BY_SIGNAL, LEAVE, TOLD, end
+START_FAILED, USAGE_ERROR, LOAD_FAILED = 1, 2, 3
+RUN_FAILED = 4  # of a service that has served and cannot go on: started anew, it may
+BY_SIGNAL = 128  # and the signal's number, by the shells' convention
+
+TOLD = (signal.SIGTERM, signal.SIGINT)
+LEAVE = signal.SIGUSR1  # from the parent of replicas: a repetition means nothing
+
+
+def end(status: int) -> NoReturn:
+    """End the process with an exit status, whatever its threads are doing.
+
+    An interpreter that is taken down in order ends a thread that comes back from torch in the
+    midst of C++ frames, which can abort the process, and waits for those that decode images.
+    """
+    write_out()
+    os._exit(status)
+
+
+def write_out() -> None:
+    """Write what has been logged and printed, so that what is printed next is the last line."""
+    for handler in logging.getLogger().handlers:
+        handler.flush()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(ValueError, OSError):  # closed: nobody reads any more
+            stream.flush()
+
 
 INTERRUPTED = BY_SIGNAL + signal.SIGINT
 
@@ -45,3 +76,38 @@ def stopping() -> Iterator[Callable[[], bool]]:
     finally:
         for each, handler in before.items():
             signal.signal(each, handler)
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why the replicas could not start, and the exit status that says so."""
+
+    reason: str
+    status: int
+
+
+def usable_cores() -> set[int]:
+    """The cores that this process may use; empty where the system cannot tell."""
+    return os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()  # Linux
+
+
+def core_count() -> int:
+    """The number of cores that this process may use; all of them where the system cannot tell."""
+    return len(usable_cores()) or os.cpu_count() or 1
+
+
+logger = logging.getLogger(__name__)
+
+
+def allow_files(count: int) -> None:
+    """Raise the process's limit to so many open files, as far as the system lets it.
+
+    Shells and service managers give 1024 for the sake of programs that use select(2).
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft >= count:
+        return
+    wanted = count if hard == resource.RLIM_INFINITY else min(count, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    if wanted < count:
+        logger.warning("only %d files may be open at once, %d are wanted", wanted, count)

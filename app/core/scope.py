@@ -7,6 +7,9 @@ import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
+REFUSED = "patchserve.refused"  # in a scope: the error that the server answers it with
+
+
 CALLER = "patchserve.caller"  # in a scope: the caller, where the server tells of them
 
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]

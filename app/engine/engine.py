@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from app.api.schemas import Task
+from app.core.types import Task
 from app.engine.device_errors import told_apart
 from app.engine.interface import (
     Batch,

@@ -10,7 +10,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from app.api.schemas import Method, Task
+from app.core.types import LabelMap, Method, Task
 from models.preprocessing import Preprocessing
 
 
@@ -72,7 +72,6 @@ class Relevance(NamedTuple):
 
 EngineInput = ClassifyInput | EmbedInput | ExplainInput | SegmentInput
 Embedding = NDArray[np.float32]  # (D,)
-LabelMap = NDArray[np.uint8] | NDArray[np.uint16]
 EngineOutput = Ranking | Embedding | Relevance | LabelMap
 
 

@@ -17,6 +17,8 @@ from typing import Any, TypeVar
 
 import torch
 
+from app.core.process import core_count
+
 Result = TypeVar("Result")
 Finish = Callable[[], None]  # the second half of a piece of work: it waits for the device
 Settle = Callable[[Any, BaseException | None], None]
@@ -187,3 +189,18 @@ def reason_stuck(lanes: Iterable[Lane]) -> str | None:
     """Which thread is stuck, or None."""
     stuck = (f"the thread of {lane.name} is stuck" for lane in lanes if lane.stuck)
     return next(stuck, None)
+
+
+def narrow_lanes(device: str) -> int:
+    """Lanes of one torch thread each: one a core, where cores compute."""
+    return core_count() if device == "cpu" else 0
+
+
+def wide_threads(device: str) -> int:
+    """The torch threads of the lane that has the whole device; 0 where that has no cores."""
+    return core_count() if device == "cpu" else 0
+
+
+def image_threads() -> int:
+    """Threads for what the lanes leave: large bodies, and images where a GPU computes."""
+    return core_count()

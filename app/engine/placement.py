@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from app.api.schemas import Task
+from app.core.types import Task
 from models import checkpoint
 from models.preprocessing import Preprocessing
 

@@ -19,8 +19,7 @@ from PIL.TiffImagePlugin import IMAGELENGTH, IMAGEWIDTH, TILELENGTH, TILEWIDTH
 from app.core.errors import ImageTooLarge, InvalidImage, UnsupportedImageFormat
 from app.core.malloc import release_after
 from app.imaging.format_limits import refuse_excess
-from models.pixels import Reduction, fit, reduce, to_rgb
-from models.preprocessing import Preprocessing
+from models.preprocessing import Preprocessing, Reduction, fit, reduce, to_rgb
 
 MAGIC = (
     ("JPEG", rb"\xff\xd8\xff"),

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-LabelMap = NDArray[np.uint8] | NDArray[np.uint16]
+from app.core.types import LabelMap
+
 Positions = NDArray[np.int64]
 RENDERS = ("mask", "color", "overlay")
 

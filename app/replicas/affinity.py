@@ -8,6 +8,8 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from itertools import pairwise
 
+from app.core.process import usable_cores
+
 
 def divide(cores: Collection[int], count: int) -> list[set[int]]:
     """The cores of each of `count` replicas: neighbours, and of nobody else while they suffice."""
@@ -25,15 +27,10 @@ def device_of(index: int, device: str, gpus: int) -> str:
     return f"cuda:{index % gpus}" if gpus > 1 and device in ("auto", "cuda") else device
 
 
-def usable() -> set[int]:
-    """The cores that this process may use, where the system can tell."""
-    return os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()  # Linux
-
-
 @contextmanager
 def confined(cores: Collection[int]) -> Iterator[None]:
     """Let what is started meanwhile have these cores only: it counts no others from the first."""
-    before = usable()
+    before = usable_cores()
     if before and cores:
         os.sched_setaffinity(0, cores)
     try:

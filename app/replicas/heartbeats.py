@@ -119,7 +119,7 @@ class Heartbeats:
         state = "ready" if ready else why if row.pid else "ended"
         return Standing(index, row.pid or None, state, ready, stuck, row.restarts)
 
-    def standings(self, now: float) -> list[Standing]:
+    def statuses(self, now: float) -> list[Standing]:
         """How each replica is."""
         return [self.standing(index, now) for index in range(len(self._rows))]
 
@@ -129,7 +129,7 @@ class Heartbeats:
         Before the first is ready all answer the probes; after that, whoever loads stays away, for
         it could only refuse what the others can do.
         """
-        ready = [each.index for each in self.standings(now) if each.ready]
+        ready = [each.index for each in self.statuses(now) if each.ready]
         return not ready or index in ready
 
     def hold(self, index: int, connections: int) -> None:
@@ -138,19 +138,19 @@ class Heartbeats:
 
     def fewest_held(self, index: int, now: float) -> int | None:
         """The connections of that one of the others who is ready and has fewest."""
-        others = (each.index for each in self.standings(now) if each.ready and each.index != index)
+        others = (each.index for each in self.statuses(now) if each.ready and each.index != index)
         return min((self._rows[other].connections for other in others), default=None)
 
     def reasons_dead(self, now: float) -> list[str]:
         """Why only a restart of all can help: nobody restarts the dead, or all are stuck."""
         if now - self._parent_beat.value > LATE_S:
             return ["the parent of the replicas does not answer"]
-        standings = self.standings(now)
+        standings = self.statuses(now)
         return _told(standings) if all(each.stuck for each in standings) else []
 
     def reasons_unready(self, now: float) -> list[str]:
         """Why no replica can answer; one that has just become ready does not count yet."""
-        standings = self.standings(now)
+        standings = self.statuses(now)
         ready = [each for each in standings if each.ready]
         if any(self.ready_s(each.index, now) >= SETTLE_S for each in ready):
             return []
@@ -161,7 +161,7 @@ class Heartbeats:
         """Why none has been ready yet."""
         if any(row.was_ready for row in self._rows):
             return []
-        return _told(self.standings(now))
+        return _told(self.statuses(now))
 
     def _stuck(self, index: int, now: float) -> str | None:
         row = self._rows[index]

@@ -53,7 +53,7 @@ class ReplicaCollector(Collector):
             "patchserve_replica_restarts", "Processes started anew", labels=["replica"]
         )
         processes: dict[str, Metric] = {}
-        for each in self._table.standings(time.monotonic()):
+        for each in self._table.statuses(time.monotonic()):
             labels = {"replica": str(each.index)}
             up.add_metric([*labels.values()], each.ready)
             restarts.add_metric([*labels.values()], each.restarts)

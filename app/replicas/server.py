@@ -9,7 +9,7 @@ from types import FrameType
 
 import uvicorn
 
-from app.core.ending import LEAVE
+from app.core.process import LEAVE
 from app.core.shutdown import Shutdown
 from app.replicas.heartbeats import Heartbeats
 from app.server.accept import Door, take_last

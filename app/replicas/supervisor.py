@@ -11,7 +11,7 @@ from multiprocessing.connection import wait
 from signal import Signals
 from typing import Protocol
 
-from app.core.ending import LEAVE, RUN_FAILED, START_FAILED
+from app.core.process import LEAVE, RUN_FAILED, START_FAILED, Failure
 from app.replicas.heartbeats import LATE_S, Heartbeats
 
 logger = logging.getLogger(__name__)
@@ -52,14 +52,6 @@ class Child(Protocol):
     def join(self, timeout: float | None = None) -> None:
         """Wait until it has ended."""
         ...
-
-
-@dataclass(frozen=True)
-class Failure:
-    """Why the replicas could not start, and the exit status that says so."""
-
-    reason: str
-    status: int
 
 
 @dataclass

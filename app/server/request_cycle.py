@@ -4,6 +4,7 @@ the connection outlives them.
 Knows nothing of the app that answers, nor of what a request may cost.
 """
 
+from asyncio import Transport
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any
 
@@ -11,10 +12,41 @@ from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from app.core.errors import ServiceError
 from app.core.scope import Caller
-from app.server.envelope import Envelope
 
 if TYPE_CHECKING:
     from uvicorn._types import ASGIReceiveEvent, ASGISendEvent
+
+
+class Envelope:
+    """A transport as an answer needs it, which keeps the first bytes until there are more.
+
+    uvicorn writes the head and the body by a call of the system each, and their reader is woken
+    twice.
+    """
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+        self._head: bytes | None = None
+        self._begun = False
+
+    def write(self, data: bytes) -> None:
+        """Send what is not the head, and that before it."""
+        if not self._begun:
+            self._begun, self._head = True, data
+        elif self._head is not None:
+            head, self._head = self._head, None
+            self._transport.writelines((head, data) if data else (head,))
+        else:
+            self._transport.write(data)
+
+    def is_closing(self) -> bool:
+        """Whether the connection is about to end."""
+        return self._transport.is_closing()
+
+    def close(self) -> None:
+        """End the connection when all is sent that was to be."""
+        self._transport.close()
+
 
 DRAINED = 2**20  # bytes of a body that nobody wants, read so that its sender gets to the answer
 

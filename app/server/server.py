@@ -15,7 +15,7 @@ from types import FrameType
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from app.core.ending import BY_SIGNAL, LEAVE, TOLD, end
+from app.core.process import BY_SIGNAL, LEAVE, TOLD, end
 from app.core.shutdown import Shutdown
 from app.server.accept import BACKLOG, take_last
 

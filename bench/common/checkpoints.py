@@ -13,10 +13,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from models import checkpoint
 from models.checkpoint import Checkpoint
 from models.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing, normalize
-from models.registry import Network
+from models.registry import Network, segformer_config, vit_config
 from models.runtimes.optimize import Transformation
 from models.segformer import Segformer
-from models.variants import segformer_config, vit_config
 from models.vit import ViT, ViTConfig
 
 LABELS = {"ViT": 1000, "SegFormer": 150}

@@ -10,9 +10,9 @@ from typing import Any
 
 import uvicorn
 
-from app.api.schemas import Task
 from app.cli.run import protocol
 from app.core.settings import Settings
+from app.core.types import Task
 from app.engine.interface import Batch, EngineInput, ModelInfo, Ranking
 from app.main import create_app
 from app.observability import logs

@@ -8,8 +8,8 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from models.errors import CheckpointError
-from models.mit import SegformerConfig
 from models.registry import Architecture, Sizes, architecture_named
+from models.segformer import SegformerConfig
 
 
 @dataclass(frozen=True)

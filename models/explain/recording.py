@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from models.layers.attention import Attention, AxisAttention, ReducedAttention, split_heads
 from models.layers.positions import Grid
-from models.mit import Stage as MiTStage
 from models.registry import Network
+from models.segformer import Stage as MiTStage
 from models.vit import ViT
 from models.vit_segmenter import ViTSegmenter
 

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from app.api.schemas import Task
 from app.core.settings import Settings
+from app.core.types import Task
 from app.engine.interface import (
     Batch,
     ClassifyInput,
@@ -150,7 +150,7 @@ def serve(request, monkeypatch) -> Callable[..., AbstractAsyncContextManager[Run
         serve_ops: ServeOps | None = None,
         **settings: object,
     ) -> AsyncIterator[Running]:
-        monkeypatch.setattr("app.engine.cores.usable_cores", lambda: cores)
+        monkeypatch.setattr("app.engine.lanes.core_count", lambda: cores)
         engines: dict[str, FakeEngine] = {}
 
         def factory(source: str, *, task: Task, **options: object) -> FakeEngine:

@@ -8,7 +8,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from app.__main__ import cli
-from app.cli.listening import is_loopback
+from app.cli.serve import is_loopback
 from app.core.settings import Settings
 
 SAMPLES = Path(__file__).parents[1] / "samples"

@@ -12,16 +12,21 @@ from models.checkpoint import Checkpoint
 from models.explain import attention_maps, explain
 from models.layers.patch_embedding import PATCH_EMBEDDINGS
 from models.layers.positions import KINDS
-from models.mit import SegformerConfig
 from models.preprocessing import Preprocessing, normalize
-from models.registry import ARCHITECTURES, architecture_of
+from models.registry import (
+    ARCHITECTURES,
+    SEGFORMER_SIZES,
+    VIT_SIZES,
+    architecture_of,
+    segformer_config,
+    vit_config,
+)
 from models.runtimes.optimize import optimize
-from models.segformer import Segformer, SegformerClassifier
+from models.segformer import Segformer, SegformerClassifier, SegformerConfig
 from models.training.data import Batch
 from models.training.fitting import Learner, Recipe
 from models.training.fitting.recipe import optimizer_for
 from models.training.step import Loop
-from models.variants import SEGFORMER_SIZES, VIT_SIZES, segformer_config, vit_config
 from models.vit import ViT, ViTConfig
 from models.vit_segmenter import ViTSegmenter, ViTSegmenterConfig
 

@@ -14,9 +14,8 @@ from app.engine.interface import ClassifyInput, SegmentInput
 from app.imaging.decode import decode
 from models import checkpoint
 from models.checkpoint import Checkpoint
-from models.mit import SegformerConfig
 from models.preprocessing import Preprocessing
-from models.segformer import Segformer
+from models.segformer import Segformer, SegformerConfig
 from models.vit import ViT, ViTConfig
 
 pytestmark = pytest.mark.anyio

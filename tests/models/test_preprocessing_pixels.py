@@ -2,8 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from models.pixels import Reduction, fit, reduce, to_rgb
-from models.preprocessing import NEAREST, Preprocessing
+from models.preprocessing import NEAREST, Preprocessing, Reduction, fit, reduce, to_rgb
 
 
 def gradient(width: int, height: int) -> Image.Image:

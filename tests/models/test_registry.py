@@ -5,9 +5,8 @@ import pytest
 import torch
 
 from models.errors import CheckpointError
-from models.mit import SegformerConfig
 from models.registry import ARCHITECTURES, architecture_named, architecture_of
-from models.segformer import Segformer
+from models.segformer import Segformer, SegformerConfig
 from models.vit import ViT, ViTConfig
 
 OWN = defaultdict(dict, PatchserveViT={"pooling": "mean"})  # what others could not load

@@ -1,8 +1,8 @@
 import pytest
 import torch
 
+from models.registry import segformer_config, vit_config
 from models.segformer import Segformer, SegformerClassifier
-from models.variants import segformer_config, vit_config
 from models.vit import ViT, ViTConfig
 from models.vit_segmenter import ViTSegmenter, ViTSegmenterConfig
 

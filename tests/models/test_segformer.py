@@ -6,8 +6,7 @@ import transformers
 from torch import nn
 
 from models import checkpoint
-from models.mit import DropPath, SegformerConfig
-from models.segformer import Segformer, SegformerClassifier
+from models.segformer import DropPath, Segformer, SegformerClassifier, SegformerConfig
 
 SMALL = SegformerConfig(
     depths=(1, 2),

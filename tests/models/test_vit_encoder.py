@@ -3,8 +3,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from models.encoder import Block, Encoder, EncoderConfig
 from models.layers.attention import AxialAttention
+from models.vit import Block, Encoder, EncoderConfig
 
 SMALL = EncoderConfig(hidden_size=12, num_layers=3, num_heads=3, mlp_size=20)
 

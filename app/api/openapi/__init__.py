@@ -3,9 +3,8 @@
 Knows nothing of how a request is answered; a test holds it against the routes.
 """
 
-from app.api.openapi.components import COMPONENTS, component_schemas
+from app.api.openapi.components import COMPONENTS, component_schemas, secured
 from app.api.openapi.images import CLASSIFY, EXPLAIN, SEGMENT
-from app.api.openapi.security import secured
 from app.api.openapi.service import HEALTH, METRICS, MODEL, MODELS
 
 __all__ = [

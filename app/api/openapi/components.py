@@ -3,6 +3,7 @@
 Knows nothing of any one operation.
 """
 
+from collections.abc import Container
 from http import HTTPStatus
 from typing import Any
 
@@ -105,3 +106,23 @@ def parameter(place: str, name: str, text: str, schema: Document, example: Any) 
         "schema": schema,
         "example": example,
     }
+
+
+SCHEMES = {
+    "bearer": {"type": "http", "scheme": "bearer"},
+    "apiKey": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+}
+EITHER: list[Document] = [{name: []} for name in SCHEMES]
+
+
+def secured(document: Document, free: Container[str]) -> Document:
+    """The document of a service with API keys, which all paths but the free ones ask for."""
+    document["components"]["securitySchemes"] = SCHEMES
+    refusal = problems(errors.Unauthorized)["401"]
+    refusal["headers"]["WWW-Authenticate"] = header("how to send one", "Bearer")
+    for path, operations in document["paths"].items():
+        if path not in free:
+            for operation in operations.values():
+                operation["security"] = EITHER
+                operation["responses"]["401"] = refusal
+    return document

@@ -6,7 +6,8 @@ replicas, any of them answers for all, from the table of their heartbeats.
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
 
 from fastapi import APIRouter, Request, Response
 
@@ -16,10 +17,43 @@ from app.api.schemas import HealthResponse
 from app.batching.deployment import Deployment
 from app.core.shutdown import Shutdown
 from app.observability.metrics import Metrics
-from app.replicas.heartbeats import Heartbeats
 
 router = APIRouter(route_class=Endpoint)
 EXPOSITION = "text/plain; version=0.0.4; charset=utf-8"
+
+
+class ReplicaStatus(Protocol):
+    """The index and the state of one replica."""
+
+    @property
+    def index(self) -> int:
+        """Its number, from 0."""
+        ...
+
+    @property
+    def state(self) -> str:
+        """`ready`, or why it is not."""
+        ...
+
+
+class Replicas(Protocol):
+    """What the probes ask of all replicas; times are seconds of the monotonic clock."""
+
+    def reasons_dead(self, now: float) -> list[str]:
+        """Why only a restart of all replicas can help; empty while one is alive."""
+        ...
+
+    def reasons_unready(self, now: float) -> list[str]:
+        """Why no replica can answer; empty while one can."""
+        ...
+
+    def reasons_unstarted(self, now: float) -> list[str]:
+        """Why no replica has been ready yet; empty once one was."""
+        ...
+
+    def statuses(self, now: float) -> Sequence[ReplicaStatus]:
+        """The status of each replica."""
+        ...
 
 
 @router.head("/livez", include_in_schema=False)
@@ -31,14 +65,14 @@ async def livez(request: Request) -> Response:
     """
     shutdown: Shutdown = request.state.shutdown
     dead = [shutdown.reason_dead, *(d.reason_dead for d in request.state.deployments.values())]
-    return _answer(request, dead, Heartbeats.reasons_dead)
+    return _answer(request, dead, lambda replicas, now: replicas.reasons_dead(now))
 
 
 @router.head("/readyz", include_in_schema=False)
 @router.get("/readyz", openapi_extra=HEALTH["readyz"], response_class=Response)
 async def readyz(request: Request) -> Response:
     """200 while every model can answer and nothing leaves; of several replicas, while one can."""
-    return _answer(request, _unready(request), Heartbeats.reasons_unready)
+    return _answer(request, _unready(request), lambda replicas, now: replicas.reasons_unready(now))
 
 
 @router.head("/startupz", include_in_schema=False)
@@ -49,7 +83,7 @@ async def startupz(request: Request) -> Response:
     starting = [
         f"{d.name} is {d.status}" if d.status != "ready" else None for d in deployments.values()
     ]
-    return _answer(request, starting, Heartbeats.reasons_unstarted)
+    return _answer(request, starting, lambda replicas, now: replicas.reasons_unstarted(now))
 
 
 @router.head("/metrics", include_in_schema=False)
@@ -76,16 +110,16 @@ def _unready(request: Request) -> list[str | None]:
 def _answer(
     request: Request,
     found: list[str | None],
-    of_all: Callable[[Heartbeats, float], list[str]],
+    of_all: Callable[[Replicas, float], list[str]],
 ) -> Response:
     deployments: Mapping[str, Deployment] = request.state.deployments
-    table: Heartbeats | None = getattr(request.state, "replicas", None)
+    table: Replicas | None = getattr(request.state, "replicas", None)
     reasons = [reason for reason in found if reason is not None]
     replicas = None
     if table is not None:
         now = time.monotonic()
         reasons = of_all(table, now)
-        replicas = {str(each.index): each.state for each in table.standings(now)}
+        replicas = {str(each.index): each.state for each in table.statuses(now)}
     if reasons:
         request.scope["state"]["cause"] = "; ".join(reasons)
     body = HealthResponse(

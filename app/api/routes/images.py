@@ -3,7 +3,6 @@
 Knows nothing of batches or devices; a deployment does the work.
 """
 
-import base64
 from collections.abc import Collection, Mapping
 from functools import partial
 from typing import cast, get_args
@@ -12,19 +11,19 @@ from fastapi import APIRouter, Request, Response
 from pydantic_core import to_json
 
 from app.api import openapi, params, responses
-from app.api.headers import headers_of
 from app.api.inference import answer
+from app.api.params import headers_of
 from app.api.routing import Endpoint
-from app.api.schemas import EmbeddingResponse, Method, Segment, SegmentResponse
+from app.api.schemas import EmbeddingResponse
 from app.batching.deployment import Deployment
 from app.batching.job import Question
+from app.core.types import Method
 from app.engine.interface import (
     ClassifyInput,
     Embedding,
     EmbedInput,
     EngineOutput,
     ExplainInput,
-    LabelMap,
     Ranking,
     Relevance,
     SegmentInput,
@@ -125,7 +124,7 @@ async def segment(request: Request) -> Response:
 
 
 def _mask(how: str, media_type: str, deployment: Deployment) -> Question:
-    encode = _png if media_type == PNG else _json
+    encode = responses.mask_png if media_type == PNG else responses.mask_json
     return Question(
         SegmentInput,
         lambda photo: SegmentInput(photo.pixels, (photo.height, photo.width)),
@@ -133,19 +132,3 @@ def _mask(how: str, media_type: str, deployment: Deployment) -> Question:
         media_type,
         keep_rgb=how == "overlay",
     )
-
-
-def _png(deployment: Deployment, how: str, photo: Photo, output: EngineOutput) -> bytes:
-    return masks.render(cast(LabelMap, output), deployment.info.labels, how, photo.rgb)
-
-
-def _json(deployment: Deployment, how: str, photo: Photo, output: EngineOutput) -> bytes:
-    found = masks.statistics(cast(LabelMap, output), deployment.info.labels)
-    body = SegmentResponse(
-        model=deployment.name,
-        width=photo.width,
-        height=photo.height,
-        segments=[Segment.model_validate(one) for one in found],
-        mask=base64.b64encode(_png(deployment, how, photo, output)).decode(),
-    )
-    return body.model_dump_json().encode()

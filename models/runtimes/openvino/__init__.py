@@ -3,8 +3,7 @@
 Knows nothing of checkpoints, nor of who runs it. OpenVINO is an extra and is imported on use.
 """
 
-from models.runtimes.choice import faster
 from models.runtimes.openvino.form import OpenVINOForm
 from models.runtimes.openvino.package import available
 
-__all__ = ["OpenVINOForm", "available", "faster"]
+__all__ = ["OpenVINOForm", "available"]

@@ -13,18 +13,20 @@ from torch import nn
 from models.preprocessing import Preprocessing
 from models.runtimes.optimize.attention import fuse_qkv
 from models.runtimes.optimize.blocks import drop_unread_tokens, fuse_residuals
-from models.runtimes.optimize.compiled import compile_parts
-from models.runtimes.optimize.convolutions import convolutions_by_onednn, convolutions_pass
-from models.runtimes.optimize.decoder import fold_decode_head
-from models.runtimes.optimize.form import place, split_batches
-from models.runtimes.optimize.layout import channels_last
-from models.runtimes.optimize.mixing import heads_by_onednn, heads_pass
+from models.runtimes.optimize.decoder import fold_decode_head, upsample_by_bags
+from models.runtimes.optimize.form import compile_parts, place, split_batches
 from models.runtimes.optimize.normalization import fold_normalization
-from models.runtimes.optimize.onednn_passes import linears_by_onednn, linears_pass
-from models.runtimes.optimize.patches import fold_batch_norms, patches_by_matrix
-from models.runtimes.optimize.reduction import reduce_by_matrix
+from models.runtimes.optimize.onednn_passes import (
+    channels_last,
+    convolutions_by_onednn,
+    convolutions_pass,
+    heads_by_onednn,
+    heads_pass,
+    linears_by_onednn,
+    linears_pass,
+)
+from models.runtimes.optimize.patches import fold_batch_norms, patches_by_matrix, reduce_by_matrix
 from models.runtimes.optimize.rewriting import Transformation
-from models.runtimes.optimize.upsampling import upsample_by_bags
 
 __all__ = ["FOLDINGS", "Step", "Transformation", "fold", "optimize", "steps"]
 

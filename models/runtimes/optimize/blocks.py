@@ -5,7 +5,7 @@ Knows nothing of how the products are computed, see `Dense`. Dropout and drop pa
 
 from torch import Tensor, nn
 
-from models import encoder, mit
+from models import segformer, vit
 from models.layers.attention import AxialAttention
 from models.runtimes.optimize.attention import FirstTokensAttention, FusedAttention, fuse_qkv
 from models.runtimes.optimize.dense import Dense
@@ -28,9 +28,9 @@ class ResidualBlock(nn.Module):
 
 
 class ResidualMLP(nn.Module):
-    """`models.encoder.MLP` and the sum behind it."""
+    """`models.vit.MLP` and the sum behind it."""
 
-    def __init__(self, plain: encoder.MLP) -> None:
+    def __init__(self, plain: vit.MLP) -> None:
         super().__init__()
         self.expand = Dense.of(plain.expand, plain.activation)
         self.contract = Dense.of(plain.contract)
@@ -51,9 +51,9 @@ class Depthwise(nn.Module):
 
 
 class ResidualMixFFN(nn.Module):
-    """`models.mit.MixFFN` and the sum behind it."""
+    """`models.segformer.MixFFN` and the sum behind it."""
 
-    def __init__(self, plain: mit.MixFFN) -> None:
+    def __init__(self, plain: segformer.MixFFN) -> None:
         super().__init__()
         self.expand = Dense.of(plain.expand)
         self.depthwise = Depthwise(plain.depthwise, plain.activation)
@@ -78,13 +78,13 @@ def residual_block(module: nn.Module) -> ResidualBlock | None:
     """The form of a plain block whose sums are its last layers'; None for what is no block."""
     if isinstance(module, ResidualBlock):
         return module
-    if not isinstance(module, encoder.Block | mit.Block):
+    if not isinstance(module, vit.Block | segformer.Block):
         return None
     attention: nn.Module = module.attention
     mlp = module.mlp
     if isinstance(attention, AxialAttention):
         attention = AxialPair(*(fuse_qkv(half) for half in (attention.height, attention.width)))
-    feed_forward = ResidualMLP(mlp) if isinstance(mlp, encoder.MLP) else ResidualMixFFN(mlp)
+    feed_forward = ResidualMLP(mlp) if isinstance(mlp, vit.MLP) else ResidualMixFFN(mlp)
     return ResidualBlock(module.norm_1, fuse_qkv(attention), module.norm_2, feed_forward)
 
 
@@ -111,7 +111,7 @@ def drop_unread_tokens(network: nn.Module) -> nn.Module:
     def rule(module: nn.Module) -> nn.Module | None:
         if not isinstance(module, ViT) or module.config.pooling != "class":
             return None
-        if not isinstance(module.encoder, encoder.Encoder) or not module.encoder.blocks:
+        if not isinstance(module.encoder, vit.Encoder) or not module.encoder.blocks:
             return None
         last = len(module.encoder.blocks) - 1
         count = 2 if module.config.distillation_head else 1

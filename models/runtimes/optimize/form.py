@@ -4,14 +4,14 @@ Knows nothing of what became of the network inside.
 """
 
 from collections.abc import Iterator
-from typing import Self
+from typing import Self, cast
 
 import torch
 from torch import Tensor, nn
 
 from models.layers.heads import Classified
 from models.preprocessing import Colour, per_channel
-from models.runtimes.optimize.rewriting import copied, placed
+from models.runtimes.optimize.rewriting import copied, placed, replaced
 from models.segformer import Segformer, SegformerClassifier
 from models.vit import ViT
 
@@ -100,3 +100,21 @@ def split_batches(network: nn.Module) -> Form:
     if not isinstance(form.network, Segformer | SegformerClassifier):
         return form  # a ViT's tokens are few
     return form.changed(form.network, pixels_at_once=PIXELS_AT_ONCE)
+
+
+PARTS = ("encoder", "decoder")
+
+
+def compile_parts(network: nn.Module, backend: str = "inductor") -> Form:
+    """Element-wise operations fused with their neighbours, for any sizes of batch and image.
+
+    Compiled at the first call, which takes tens of seconds and, on a CPU, a C++ compiler.
+    """
+    form = form_of(network)
+    inner = form.network
+    for part in PARTS:
+        if hasattr(inner, part):
+            plain = inner.get_submodule(part)
+            compiled = cast(nn.Module, torch.compile(plain, dynamic=True, backend=backend))
+            inner = replaced(inner, part, compiled)
+    return form.changed(inner)

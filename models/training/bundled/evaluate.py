@@ -14,10 +14,10 @@ from rich.table import Table
 from models import checkpoint
 from models.checkpoint import Checkpoint
 from models.registry import Task
-from models.training.bundled.metrics import UNSEEN_SEED, answers, measure
+from models.training.bundled.metrics import answers, measure
 from models.training.confusion import Confusion
 from models.training.scenes.plots import Answer, confusion_picture, sheet
-from models.training.scenes.scene import Scene, draw_scene
+from models.training.scenes.scene import UNSEEN_SEED, Scene, draw_scene
 
 SHOWN = 18  # scenes on the sheet
 

@@ -17,7 +17,6 @@ from models.training.confusion import Confusion
 from models.training.scenes.scene import LABELS, Scene
 from models.training.scenes.shapes import KINDS
 
-UNSEEN_SEED = 20_000  # of the scenes that quality is measured on, and that are never trained on
 BATCH = 50
 
 

@@ -11,9 +11,8 @@ from pathlib import Path
 from models.checkpoint import Checkpoint
 from models.registry import Task
 from models.training.bundled.curriculum import Curriculum
-from models.training.bundled.metrics import UNSEEN_SEED
 from models.training.confusion import Confusion
-from models.training.scenes.scene import SIZE
+from models.training.scenes.scene import SIZE, UNSEEN_SEED
 from models.training.scenes.shapes import KINDS
 
 CARD = """\

@@ -11,10 +11,9 @@ from torch.nn.functional import avg_pool2d, cross_entropy, interpolate
 
 from models.checkpoint.preprocessor_config import SEGFORMER, VIT
 from models.layers.attention import Attention
-from models.mit import SegformerConfig
 from models.preprocessing import HALF, Preprocessing, normalize
 from models.registry import Task
-from models.segformer import Segformer
+from models.segformer import Segformer, SegformerConfig
 from models.training.bundled.batches import Batch
 from models.training.scenes.scene import LABELS, SIZE
 from models.training.scenes.shapes import KINDS

@@ -17,10 +17,10 @@ from models.registry import Task
 from models.training.atomic_folder import published
 from models.training.bundled.batches import draw_pool
 from models.training.bundled.curriculum import Curriculum, teach
-from models.training.bundled.metrics import UNSEEN_SEED, measure
+from models.training.bundled.metrics import measure
 from models.training.bundled.model_card import Training, card
 from models.training.bundled.objectives import learner_for
-from models.training.scenes.scene import draw_scene
+from models.training.scenes.scene import UNSEEN_SEED, draw_scene
 
 MEASURED = 2_000  # scenes, for the model card
 CURRICULA: Mapping[Task, Curriculum] = MappingProxyType(

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from models.pixels import to_rgb
+from models.preprocessing import to_rgb
 from models.training.data.examples import IGNORED, Example, LabelMap
 
 ReadMask = Callable[[Path], LabelMap]

@@ -13,8 +13,7 @@ from math import ceil
 import numpy as np
 import torch
 
-from models.pixels import fit
-from models.preprocessing import Preprocessing
+from models.preprocessing import Preprocessing, fit
 from models.training.data.augmentation import Augmentation
 from models.training.data.examples import Batch, Dataset, Example
 

@@ -10,12 +10,11 @@ from pathlib import Path
 import numpy as np
 
 from models.registry import Task
-from models.training.bundled.metrics import UNSEEN_SEED
 from models.training.data import folders, oxford_pets
 from models.training.data.examples import Data, Dataset
 from models.training.data.files import LabelledFiles
 from models.training.data.scenes import DrawnScenes
-from models.training.scenes.scene import LABELS
+from models.training.scenes.scene import LABELS, UNSEEN_SEED
 from models.training.scenes.shapes import KINDS
 
 SCENES = "scenes"

@@ -9,11 +9,9 @@ from dataclasses import fields
 from typing import Any
 
 from models.checkpoint.preprocessor_config import DEIT, SEGFORMER, VIT
-from models.mit import SegformerConfig
 from models.preprocessing import HALF, IMAGENET_MEAN, IMAGENET_STD, NEAREST, Preprocessing
-from models.registry import Network, Sizes, Task
-from models.segformer import Segformer, SegformerClassifier
-from models.variants import segformer_config, vit_config
+from models.registry import Network, Sizes, Task, segformer_config, vit_config
+from models.segformer import Segformer, SegformerClassifier, SegformerConfig
 from models.vit import ViT, ViTConfig
 from models.vit_segmenter import ViTSegmenter, ViTSegmenterConfig
 

@@ -13,8 +13,7 @@ from models import checkpoint
 from models.registry import Task
 from models.training.data.examples import Data
 from models.training.data.sources import is_scenes, natural_task
-from models.training.fitting.bodies import load_body
-from models.training.fitting.initialize import Start, from_checkpoint, from_nothing
+from models.training.fitting.initialize import Start, from_checkpoint, from_nothing, load_body
 from models.training.fitting.networks import NAMES, task_of
 from models.training.fitting.recipe import RECIPES, Recipe
 

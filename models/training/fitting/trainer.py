@@ -18,12 +18,11 @@ from models.training.data.loader import Feed
 from models.training.fitting.evaluate import measure
 from models.training.fitting.history import QUALITY, Row, write_metrics
 from models.training.fitting.initialize import Start
-from models.training.fitting.objective import Learner
+from models.training.fitting.objective import Learner, Teacher
 from models.training.fitting.progress import Step, Watcher
 from models.training.fitting.recipe import Recipe, optimizer_for
 from models.training.fitting.resume_state import write_state
 from models.training.fitting.snapshots import Snapshots
-from models.training.fitting.teacher import Teacher
 from models.training.step import Loop
 
 Stop = Callable[[], bool]  # whether to stop as soon as all is kept

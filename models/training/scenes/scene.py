@@ -84,3 +84,6 @@ def _photograph(rng: Generator, picture: Picture) -> NDArray[np.uint8]:
 
 def _to_bytes(picture: Picture) -> NDArray[np.uint8]:
     return (np.clip(picture, 0, 1) * 255 + 0.5).astype(np.uint8)
+
+
+UNSEEN_SEED = 20_000  # of the scenes that quality is measured on, and that are never trained on

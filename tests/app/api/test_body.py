@@ -9,8 +9,7 @@ from typing import Any
 
 import pytest
 
-from app.api.body import PARSED_ON_THE_LOOP, Receive, read_image
-from app.api.quota import Quota
+from app.api.body import PARSED_ON_THE_LOOP, Quota, Receive, read_image
 from app.core.errors import (
     ClientGone,
     EmptyBody,

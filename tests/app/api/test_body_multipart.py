@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from app.api.body import Receive, read_image
-from app.api.quota import Quota
+from app.api.body import Quota, Receive, read_image
 from app.core.errors import EmptyBody, MalformedRequest
 
 pytestmark = pytest.mark.anyio

@@ -2,7 +2,7 @@
 
 import pytest
 
-from app.api.quota import Quota
+from app.api.body import Quota
 from app.core.errors import Overloaded
 
 

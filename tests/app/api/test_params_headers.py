@@ -1,6 +1,6 @@
 """The headers of a request, by name."""
 
-from app.api.headers import headers_of
+from app.api.params import headers_of
 
 
 def test_a_header_is_found_by_its_name():

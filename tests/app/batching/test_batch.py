@@ -5,8 +5,7 @@ import asyncio
 import pytest
 
 from app.batching.admission import Admission
-from app.batching.batch import OpenBatch
-from app.batching.waiting import Waiting
+from app.batching.batch import OpenBatch, Waiting
 from app.core.errors import DeadlineExceeded
 
 pytestmark = pytest.mark.anyio

@@ -2,7 +2,7 @@
 
 import pytest
 
-from app.batching.drain import Drain
+from app.batching.costs import Drain
 
 
 def end(drain: Drain, now: float, taken_s: float, **changes) -> None:

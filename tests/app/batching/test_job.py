@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from app.batching.job import Job, Question, fulfil
-from app.batching.trips import Trip
+from app.batching.job import Job, Question, Trip
+from app.batching.runner import fulfil
 from app.core.errors import InvalidImage, Overloaded
 from app.engine.interface import (
     Batch,

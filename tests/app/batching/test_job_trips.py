@@ -4,7 +4,8 @@ import asyncio
 
 import pytest
 
-from app.batching.trips import Trip, while_wanted
+from app.api.inference import while_wanted
+from app.batching.job import Trip
 from app.core.errors import ClientGone, InvalidImage
 from app.core.scope import Caller
 

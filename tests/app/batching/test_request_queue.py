@@ -5,9 +5,8 @@ import asyncio
 import pytest
 
 from app.batching.admission import Admission
-from app.batching.batch import OpenBatch
+from app.batching.batch import OpenBatch, Waiting
 from app.batching.request_queue import Line
-from app.batching.waiting import Waiting
 from app.core.errors import DeadlineExceeded
 
 pytestmark = pytest.mark.anyio

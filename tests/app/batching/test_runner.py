@@ -7,10 +7,9 @@ from functools import partial
 import numpy as np
 import pytest
 
-from app.batching.job import Job, Question
+from app.batching.job import Job, Question, Trip
 from app.batching.runner import Runner
 from app.batching.scheduler import Device
-from app.batching.trips import Trip
 from app.core.errors import NotReady
 from app.engine.interface import (
     Batch,

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from app.batching.isolation import isolated
+from app.batching.runner import isolated
 from app.engine.interface import (
     Batch,
     ClassifyInput,

@@ -5,7 +5,7 @@ import sys
 
 PROGRAM = """
 import logging, threading, torch
-from app.core.ending import end
+from app.core.process import end
 from app.observability.logs import configure
 
 configure("info")

@@ -7,7 +7,7 @@ import pytest
 
 SCRIPT = """
 import logging, resource, sys
-from app.core.descriptors import allow_files
+from app.core.process import allow_files
 soft, hard, wanted = map(int, sys.argv[1:])
 logging.basicConfig(format="%(message)s", stream=sys.stdout)
 resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

@@ -9,9 +9,8 @@ from app.engine.interface import ClassifyInput, EmbedInput, ExplainInput, Segmen
 from models import checkpoint
 from models.checkpoint import Checkpoint, CheckpointError
 from models.explain import METHODS, explain
-from models.mit import SegformerConfig
 from models.preprocessing import Preprocessing, normalize
-from models.segformer import Segformer
+from models.segformer import Segformer, SegformerConfig
 from models.vit import ViT, ViTConfig
 
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]

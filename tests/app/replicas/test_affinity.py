@@ -4,7 +4,8 @@ import os
 
 import pytest
 
-from app.replicas.affinity import confined, device_of, divide, usable
+from app.core.process import usable_cores
+from app.replicas.affinity import confined, device_of, divide
 
 
 def test_cores_are_divided_among_neighbours():
@@ -25,7 +26,7 @@ def test_more_replicas_than_cores_share_them():
 
 def test_where_the_system_cannot_tell_nobody_is_confined(monkeypatch):
     monkeypatch.delattr(os, "sched_getaffinity", raising=False)
-    assert divide(usable(), 2) == [set(), set()]
+    assert divide(usable_cores(), 2) == [set(), set()]
     with confined(set()):
         pass
 
@@ -45,10 +46,10 @@ def test_each_replica_has_a_gpu_where_the_setting_leaves_it_open(setting, gpus, 
     assert [device_of(index, setting, gpus) for index in range(3)] == devices
 
 
-@pytest.mark.skipif(not usable(), reason="the system cannot confine a process")
+@pytest.mark.skipif(not usable_cores(), reason="the system cannot confine a process")
 def test_what_is_started_meanwhile_has_its_cores_only():
-    before = usable()
+    before = usable_cores()
     mine = {min(before)}
     with confined(mine):
-        assert usable() == mine
-    assert usable() == before
+        assert usable_cores() == mine
+    assert usable_cores() == before

@@ -10,7 +10,7 @@ import httpx
 import pytest
 import uvicorn
 
-from app.core.ending import LEAVE
+from app.core.process import LEAVE
 from app.core.shutdown import Shutdown
 from app.replicas.heartbeats import Heartbeats
 from app.replicas.server import ReplicaServer

@@ -6,14 +6,13 @@ from itertools import pairwise
 
 import pytest
 
-from app.core.ending import LEAVE, RUN_FAILED
+from app.core.process import LEAVE, RUN_FAILED, Failure
 from app.replicas.heartbeats import LATE_S, START_S, Heartbeats
 from app.replicas.supervisor import (
     LONGEST_PAUSE_S,
     STABLE_S,
     STILLBIRTHS,
     TICK_S,
-    Failure,
     Pauses,
     Replicas,
 )

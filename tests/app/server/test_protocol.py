@@ -15,8 +15,8 @@ from app.core.shutdown import Shutdown
 from app.observability.metrics import Metrics
 from app.server import protocol
 from app.server.limits import ConnectionLimits, Phase
-from app.server.protocol_old import Protocol
-from app.server.sweep import Sweep
+from app.server.protocol import HttpProtocol
+from app.server.timeouts import Sweep
 
 pytestmark = pytest.mark.anyio
 
@@ -58,7 +58,7 @@ async def refuse(scope, receive, send):
 
 
 @asynccontextmanager
-async def connected(app, limits=LIMITS, kind=Protocol, sweep=None):
+async def connected(app, limits=LIMITS, kind=HttpProtocol, sweep=None):
     """A stream to the app behind its edge, and the protocols of all connections."""
     config = uvicorn.Config(
         Edge(app, Metrics(), Shutdown(0, 0)), log_config=None, ws="none", access_log=False
@@ -119,7 +119,7 @@ async def test_a_body_that_arrives_in_one_piece_is_passed_on_as_that_piece():
     app = Reader()
     pieces = []
 
-    class Watched(Protocol):
+    class Watched(HttpProtocol):
         def on_body(self, body):
             pieces.append(body)
             super().on_body(body)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from app.server.envelope import Envelope
+from app.server.request_cycle import Envelope
 
 
 class Transport:

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from app.server.sweep import Sweep
+from app.server.timeouts import Sweep
 
 pytestmark = pytest.mark.anyio
 

@@ -17,9 +17,8 @@ from models.checkpoint import (
     preprocessor_config,
     save,
 )
-from models.mit import SegformerConfig
 from models.preprocessing import Preprocessing
-from models.segformer import Segformer
+from models.segformer import Segformer, SegformerConfig
 from models.vit import ViT, ViTConfig
 
 LABELS = {0: "circle", 1: "square", 2: "star"}

@@ -5,8 +5,8 @@ import transformers
 
 from models.checkpoint.config import Configuration, document_of, parse
 from models.errors import CheckpointError
-from models.mit import SegformerConfig
 from models.registry import ARCHITECTURES, architecture_named
+from models.segformer import SegformerConfig
 from models.vit import ViTConfig
 from models.vit_segmenter import ViTSegmenterConfig
 

@@ -4,8 +4,7 @@ import pytest
 
 from models.checkpoint.parameter_names import locate, spellings, translate
 from models.errors import CheckpointError
-from models.mit import SegformerConfig
-from models.segformer import Segformer, SegformerClassifier
+from models.segformer import Segformer, SegformerClassifier, SegformerConfig
 from models.vit import ViT, ViTConfig
 from models.vit_segmenter import ViTSegmenter, ViTSegmenterConfig
 

@@ -5,9 +5,8 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from models.mit import SegformerConfig
 from models.registry import Network
-from models.segformer import Segformer, SegformerClassifier
+from models.segformer import Segformer, SegformerClassifier, SegformerConfig
 from models.vit import ViT, ViTConfig
 from models.vit_segmenter import ViTSegmenter, ViTSegmenterConfig
 

@@ -6,8 +6,7 @@ from PIL import Image
 from models import checkpoint
 from models.explain.recording import record
 from models.explain.relevance import gradient_relevance, rollout, shares, spread
-from models.pixels import fit
-from models.preprocessing import normalize
+from models.preprocessing import fit, normalize
 
 SQUARE = ["vit", "relative", "deit", "deit_with_teacher", "mean", "axial", "vit_segmenter"]
 CLOSE = {"rtol": 1e-3, "atol": 1e-6}

@@ -3,8 +3,7 @@ import torch
 
 from models.figures.filters import filters_figure, first_filters, principal_components
 from models.layers.patch_embedding import PATCH_EMBEDDINGS, linear_weight
-from models.mit import SegformerConfig
-from models.segformer import Segformer
+from models.segformer import Segformer, SegformerConfig
 from models.vit import ViT, ViTConfig
 from models.vit_segmenter import ViTSegmenter, ViTSegmenterConfig
 

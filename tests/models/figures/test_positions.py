@@ -4,8 +4,7 @@ import torch
 from models.figures.canvas import FigureError
 from models.figures.positions import position_table, positions_figure, sinusoids_figure
 from models.layers.positions import sinusoid_1d, sinusoid_2d
-from models.mit import SegformerConfig
-from models.segformer import Segformer
+from models.segformer import Segformer, SegformerConfig
 from models.vit import ViT, ViTConfig
 from models.vit_segmenter import ViTSegmenter, ViTSegmenterConfig
 

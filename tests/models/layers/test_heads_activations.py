@@ -2,7 +2,7 @@ import pytest
 import torch
 from transformers.activations import ACT2FN
 
-from models.layers.activations import ACTIVATIONS, activation
+from models.layers.heads import ACTIVATIONS, activation
 
 
 @pytest.mark.parametrize("name", ACTIVATIONS)

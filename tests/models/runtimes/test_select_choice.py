@@ -5,7 +5,7 @@ from itertools import count
 import pytest
 import torch
 
-from models.runtimes import choice
+from models.runtimes import select
 
 PIXELS = torch.zeros(1, 3, 4, 4)
 
@@ -19,10 +19,10 @@ def test_the_other_form_must_win_clearly(other_s, chosen, monkeypatch):
         form(pixels)
         return other_s if form is forms["other"] else 1.0
 
-    monkeypatch.setattr(choice, "seconds_of", seconds)
-    assert choice.faster(forms["usual"], forms["other"], PIXELS) is forms[chosen]
-    assert next(calls) == 2 * (2 + choice.ROUNDS)
+    monkeypatch.setattr(select, "seconds_of", seconds)
+    assert select.faster(forms["usual"], forms["other"], PIXELS) is forms[chosen]
+    assert next(calls) == 2 * (2 + select.ROUNDS)
 
 
 def test_the_time_of_a_call_is_told():
-    assert choice.seconds_of(lambda pixels: pixels + 1, PIXELS) > 0
+    assert select.seconds_of(lambda pixels: pixels + 1, PIXELS) > 0

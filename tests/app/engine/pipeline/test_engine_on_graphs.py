@@ -8,9 +8,8 @@ from app.engine.engine import Engine
 from app.engine.interface import ClassifyInput, EmbedInput, ExplainInput, SegmentInput
 from models import checkpoint
 from models.checkpoint import Checkpoint
-from models.mit import SegformerConfig
 from models.preprocessing import Preprocessing
-from models.segformer import Segformer, SegformerClassifier
+from models.segformer import Segformer, SegformerClassifier, SegformerConfig
 from models.vit import ViT, ViTConfig
 
 SIDE = 32

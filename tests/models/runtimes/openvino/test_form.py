@@ -5,11 +5,10 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 
-from models.mit import SegformerConfig
 from models.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing, normalize
 from models.runtimes.openvino import OpenVINOForm
 from models.runtimes.openvino.form import KEPT, piece_sizes
-from models.segformer import Segformer, SegformerClassifier
+from models.segformer import Segformer, SegformerClassifier, SegformerConfig
 from models.vit import ViT, ViTConfig
 from models.vit_segmenter import ViTSegmenter, ViTSegmenterConfig
 

@@ -6,8 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from models.mit import SegformerConfig
-from models.segformer import Segformer, SegformerClassifier
+from models.segformer import Segformer, SegformerClassifier, SegformerConfig
 from models.vit import ViT, ViTConfig
 from models.vit_segmenter import ViTSegmenter, ViTSegmenterConfig
 

@@ -1,9 +1,9 @@
 import pytest
 from torch import nn
 
+from models.registry import segformer_config
 from models.runtimes.optimize.decoder import FoldedDecodeHead, fold_decode_head
 from models.segformer import Segformer
-from models.variants import segformer_config
 
 
 @pytest.mark.parametrize("name", ["SegFormer", "SegFormer of one stage"])

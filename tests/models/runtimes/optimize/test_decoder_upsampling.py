@@ -1,8 +1,13 @@
 import pytest
 import torch
 
-from models.runtimes.optimize.decoder import Upsampling, fold_decode_head
-from models.runtimes.optimize.upsampling import BaggedUpsampling, bags, upsample_by_bags
+from models.runtimes.optimize.decoder import (
+    BaggedUpsampling,
+    Upsampling,
+    bags,
+    fold_decode_head,
+    upsample_by_bags,
+)
 
 GRIDS = [
     ((8, 12), [(4, 6), (2, 3)]),

@@ -1,14 +1,15 @@
 import pytest
 import torch
 
-from models.runtimes.optimize import compiled, fold
+from models.runtimes.optimize import fold
+from models.runtimes.optimize.form import compile_parts
 
 
 @pytest.mark.parametrize("name", ["plain", "SegFormer", "SegFormer classifier"])
 @torch.inference_mode()
 def test_the_parts_that_are_compiled_give_the_same_logits(name, network, assert_equal_logits):
     plain = network(name)
-    form = compiled.compile_parts(fold(plain), backend="eager")
+    form = compile_parts(fold(plain), backend="eager")
     for size in ((32, 48), (64, 80)):
         pixels = torch.randn(2, 3, *size)
         assert_equal_logits(form(pixels), plain(pixels))

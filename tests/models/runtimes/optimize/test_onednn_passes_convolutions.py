@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from models.runtimes.optimize.blocks import Depthwise, fuse_residuals
-from models.runtimes.optimize.convolutions import (
+from models.runtimes.optimize.onednn_passes import (
     PackedConvolution,
     convolutions_by_onednn,
     convolutions_pass,

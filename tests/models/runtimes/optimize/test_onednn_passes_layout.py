@@ -1,7 +1,7 @@
 import torch
 from torch import nn
 
-from models.runtimes.optimize.layout import channels_last
+from models.runtimes.optimize.onednn_passes import channels_last
 
 
 def test_the_weights_of_convolutions_become_channels_last_in_a_copy(network, assert_same):

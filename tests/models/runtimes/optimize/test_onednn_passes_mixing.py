@@ -1,9 +1,9 @@
 import pytest
 import torch
 
-from models.runtimes.optimize import mixing, onednn
+from models.runtimes.optimize import onednn, onednn_passes
 from models.runtimes.optimize.attention import Mixing, fuse_qkv
-from models.runtimes.optimize.mixing import GroupedMixing, heads_by_onednn, heads_pass
+from models.runtimes.optimize.onednn_passes import GroupedMixing, heads_by_onednn, heads_pass
 
 
 @pytest.mark.parametrize("batch", [1, 3])
@@ -12,7 +12,7 @@ from models.runtimes.optimize.mixing import GroupedMixing, heads_by_onednn, head
 )
 @torch.inference_mode()
 def test_heads_as_groups_mix_as_heads_do(queries, keys, heads, d, batch, monkeypatch):
-    monkeypatch.setattr(mixing, "LEAST_WORK", 1)
+    monkeypatch.setattr(onednn_passes, "LEAST_WORK", 1)
     query, key, value = (torch.randn(batch, n, heads * d) for n in (queries, keys, keys))
     ours = GroupedMixing(heads)(query, key, value, None)
     torch.testing.assert_close(ours, Mixing(heads)(query, key, value, None), atol=1e-5, rtol=1e-5)
@@ -20,7 +20,7 @@ def test_heads_as_groups_mix_as_heads_do(queries, keys, heads, d, batch, monkeyp
 
 @torch.inference_mode()
 def test_parts_of_one_product_may_be_mixed(monkeypatch):
-    monkeypatch.setattr(mixing, "LEAST_WORK", 1)
+    monkeypatch.setattr(onednn_passes, "LEAST_WORK", 1)
     qkv = torch.randn(2, 100, 3 * 24)
     parts = qkv.chunk(3, dim=-1)
     ours = GroupedMixing(3)(*parts, None)
@@ -29,7 +29,7 @@ def test_parts_of_one_product_may_be_mixed(monkeypatch):
 
 @torch.inference_mode()
 def test_a_mask_is_heeded(monkeypatch):
-    monkeypatch.setattr(mixing, "LEAST_WORK", 1)
+    monkeypatch.setattr(onednn_passes, "LEAST_WORK", 1)
     query, key, value = (torch.randn(2, 80, 24) for _ in range(3))
     mask = torch.randn(1, 3, 80, 80)
     ours = GroupedMixing(3)(query, key, value, mask)
@@ -47,7 +47,7 @@ def test_few_tokens_are_left_to_torch(monkeypatch):
 
 
 def test_every_attention_of_a_network_mixes_by_groups(any_network, assert_same, monkeypatch):
-    monkeypatch.setattr(mixing, "LEAST_WORK", 1)
+    monkeypatch.setattr(onednn_passes, "LEAST_WORK", 1)
     grouped = heads_by_onednn(fuse_qkv(any_network))
     mixings = [module for module in grouped.modules() if isinstance(module, Mixing)]
     assert mixings

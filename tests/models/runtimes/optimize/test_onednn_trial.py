@@ -3,7 +3,7 @@ import time
 import torch
 from torch import nn
 
-from models.runtimes.optimize.trial import passes, quicker
+from models.runtimes.optimize.onednn import passes, quicker
 
 
 class Timed(nn.Module):

@@ -4,10 +4,10 @@ import pytest
 import torch
 
 from models.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing, normalize
+from models.registry import segformer_config, vit_config
 from models.runtimes import optimize as package
-from models.runtimes.optimize import FOLDINGS, fold, mixing, optimize, steps
+from models.runtimes.optimize import FOLDINGS, fold, onednn_passes, optimize, steps
 from models.segformer import Segformer, SegformerClassifier
-from models.variants import segformer_config, vit_config
 from models.vit import ViT
 
 IMAGENET = Preprocessing(mean=IMAGENET_MEAN, std=IMAGENET_STD)
@@ -19,7 +19,7 @@ def every_kernel(monkeypatch):
     """Let the operators of oneDNN pass their trials, and none be left out for a small network."""
     always = tuple((step, lambda dtype: True) for step, _ in package.ONEDNN)
     monkeypatch.setattr(package, "ONEDNN", always)
-    monkeypatch.setattr(mixing, "LEAST_WORK", 1)
+    monkeypatch.setattr(onednn_passes, "LEAST_WORK", 1)
 
 
 @pytest.fixture

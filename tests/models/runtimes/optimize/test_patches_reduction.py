@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from models.layers.attention import SequenceReduction
-from models.runtimes.optimize.reduction import MatrixReduction, cells, reduce_by_matrix
+from models.runtimes.optimize.patches import MatrixReduction, cells, reduce_by_matrix
 
 
 def test_cells_hold_their_tokens_row_by_row_channels_innermost():

@@ -11,8 +11,8 @@ import transformers
 from models.checkpoint import Checkpoint, bundled, load
 from models.preprocessing import normalize
 from models.training import evaluate
-from models.training.bundled.metrics import UNSEEN_SEED, answers, measure, resized
-from models.training.scenes.scene import LABELS, Scene, draw_scene
+from models.training.bundled.metrics import answers, measure, resized
+from models.training.scenes.scene import LABELS, UNSEEN_SEED, Scene, draw_scene
 from models.training.scenes.shapes import KINDS
 
 SAMPLES = Path(__file__).parents[3] / "samples"

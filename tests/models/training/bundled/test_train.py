@@ -3,8 +3,8 @@ import pytest
 
 from models import checkpoint
 from models.training.bundled.curriculum import Curriculum
-from models.training.bundled.metrics import UNSEEN_SEED
 from models.training.bundled.train import train
+from models.training.scenes.scene import UNSEEN_SEED
 
 TINY = Curriculum(scenes=24, steps=4, batch_size=8, learning_rate=1e-3, alone=0.25)
 

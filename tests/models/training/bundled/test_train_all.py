@@ -11,8 +11,8 @@ from rich.console import Console
 from models import checkpoint
 from models.training import evaluate
 from models.training.bundled.curriculum import Curriculum
-from models.training.bundled.metrics import UNSEEN_SEED
 from models.training.bundled.train_all import train_all
+from models.training.scenes.scene import UNSEEN_SEED
 
 TINY = Curriculum(scenes=24, steps=4, batch_size=8, learning_rate=1e-3, alone=0.25)
 LONG = replace(TINY, steps=100_000)

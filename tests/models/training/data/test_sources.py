@@ -3,8 +3,8 @@ from collections import Counter
 import pytest
 from PIL import Image
 
-from models.training.bundled.metrics import UNSEEN_SEED
 from models.training.data.sources import natural_task, open_data
+from models.training.scenes.scene import UNSEEN_SEED
 
 
 def names(dataset) -> list[str]:

@@ -4,8 +4,7 @@ import transformers
 
 from models import checkpoint
 from models.errors import CheckpointError
-from models.training.fitting.bodies import load_body
-from models.training.fitting.initialize import from_checkpoint
+from models.training.fitting.initialize import from_checkpoint, load_body
 
 VIT = {
     "hidden_size": 24,

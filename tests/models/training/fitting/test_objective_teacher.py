@@ -7,7 +7,7 @@ from PIL import Image
 
 from models import checkpoint
 from models.preprocessing import Preprocessing
-from models.training.fitting.teacher import Teacher
+from models.training.fitting.objective import Teacher
 from models.training.scenes.scene import draw_scene
 from models.training.scenes.shapes import KINDS
 
