@@ -11,20 +11,20 @@ from typing import Any, Literal, Protocol
 from fastapi import FastAPI
 
 from app.api import application
-from app.api.body import Quota
+from app.api.body import BytesInFlight
 from app.api.inference import Limits
-from app.batching.lifespan import Plan, running
+from app.batching.lifespan import ServingPlan, serve_models
 from app.core.settings import Settings, listed
 from app.core.shutdown import Shutdown
 from app.core.types import Task
-from app.engine.engine import Engine
-from app.engine.interface import EngineSeam
+from app.engine.engine import TorchEngine
+from app.engine.interface import InferenceEngine
 from app.engine.placement import model_name, resolve_device
 from app.imaging.decode import Photo, decode
-from app.imaging.pixel_budget import Budget
+from app.imaging.pixel_budget import WeightedSemaphore
 from app.observability.metrics import Metrics
 from app.replicas.metrics import SharedMetrics
-from app.replicas.reporter import Replica, beating
+from app.replicas.reporter import Replica, reporting
 
 State = Mapping[str, Any]
 ServeOps = Callable[[FastAPI, State], AbstractAsyncContextManager[object]]
@@ -42,14 +42,14 @@ class EngineFactory(Protocol):
         dtype: str,
         input_size: int,
         runtime: Literal["torch", "openvino", "auto"],
-    ) -> EngineSeam:
+    ) -> InferenceEngine:
         """An engine that has not loaded anything yet."""
         ...
 
 
 def create_app(
     settings: Settings,
-    engine_factory: EngineFactory = Engine,
+    engine_factory: EngineFactory = TorchEngine,
     on_fatal: Callable[[Exception], None] = lambda error: None,
     replica: Replica | None = None,
     shutdown: Shutdown | None = None,
@@ -81,14 +81,14 @@ def create_app(
         on_fatal(error)
 
     def lifespan(app: FastAPI) -> AbstractAsyncContextManager[Mapping[str, Any]]:
-        whole = limited(running(plan, metrics, leaving, fail), limits_of(settings))
+        whole = with_limits(serve_models(plan, metrics, leaving, fail), limits_of(settings))
         if replica is not None:
-            whole = beating(whole, replica, metrics)
+            whole = reporting(whole, replica, metrics)
         if serve_ops is None:
             return whole
-        return beside(whole, serve_ops, application.ops(metrics, leaving))
+        return beside(whole, serve_ops, application.build_ops_app(metrics, leaving))
 
-    return application.service(
+    return application.build_app(
         lifespan,
         metrics,
         leaving,
@@ -98,7 +98,9 @@ def create_app(
     )
 
 
-def plan_of(settings: Settings, names: Mapping[Task, str], engine_factory: EngineFactory) -> Plan:
+def plan_of(
+    settings: Settings, names: Mapping[Task, str], engine_factory: EngineFactory
+) -> ServingPlan:
     """What shall run by the settings.
 
     Raises:
@@ -108,7 +110,7 @@ def plan_of(settings: Settings, names: Mapping[Task, str], engine_factory: Engin
     sources = model_sources(settings)
     if not sources:
         raise ValueError("there is no model to serve: classifier and segmenter are both none")
-    return Plan(
+    return ServingPlan(
         device=device,
         engines={
             task: (names[task], partial(engine_factory, source, **options(settings, task, device)))
@@ -128,7 +130,7 @@ def limits_of(settings: Settings) -> Limits:
     return Limits(
         settings.max_body_bytes,
         settings.request_timeout_s,
-        Quota(settings.max_body_bytes_in_flight),
+        BytesInFlight(settings.max_body_bytes_in_flight),
     )
 
 
@@ -139,12 +141,12 @@ def decoder_of(settings: Settings) -> Callable[..., Photo]:
         formats=frozenset(listed(settings.image_formats.upper())),
         max_pixels=settings.max_image_pixels,
         scaled=settings.jpeg_decode == "scaled",
-        hold=Budget(settings.max_decoded_pixels).hold,
+        hold=WeightedSemaphore(settings.max_decoded_pixels).hold,
     )
 
 
 @asynccontextmanager
-async def limited(
+async def with_limits(
     lifespan: AbstractAsyncContextManager[State], limits: Limits
 ) -> AsyncIterator[State]:
     """The lifespan, whose state also has the limits of a request."""

@@ -13,7 +13,7 @@ from fastapi.openapi.utils import get_openapi
 from starlette.types import ASGIApp, Scope
 
 from app.api.cors import Cors
-from app.api.middleware import Edge
+from app.api.middleware import RequestMiddleware
 from app.api.openapi import component_schemas, secured
 from app.api.routes import health, images, models
 from app.api.routing import App, Dispatcher
@@ -38,7 +38,7 @@ OPEN = frozenset(
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[Mapping[str, Any]]]
 
 
-def service(
+def build_app(
     lifespan: Lifespan,
     metrics: Metrics,
     shutdown: Shutdown,
@@ -68,11 +68,11 @@ def service(
     _add(app, images.router, models.router, *([health.router] if with_ops else []))
     described = document(app, guarded=bool(keys))
     metrics.start_routes(described["paths"])
-    stack: ASGIApp = Dispatcher(app.router, guard(keys))
+    stack: ASGIApp = Dispatcher(app.router, api_key_check(keys))
     cors = Cors(cors_origins) if cors_origins else None
     if cors is not None:
         stack = cors.answering(stack)
-    stack = Edge(stack, metrics, shutdown)
+    stack = RequestMiddleware(stack, metrics, shutdown)
     if cors is not None:
         stack = cors.marking(stack)  # outside the edge, whose problems are marked, too
     app.middleware_stack = stack  # in place of Starlette's own
@@ -80,16 +80,16 @@ def service(
     return app
 
 
-def ops(metrics: Metrics, shutdown: Shutdown) -> FastAPI:
+def build_ops_app(metrics: Metrics, shutdown: Shutdown) -> FastAPI:
     """The app of the probes and /metrics alone; whoever serves it passes the service's state."""
     app = App(openapi_url=None, redirect_slashes=False)
     _add(app, health.router)
     metrics.start_routes(route.path for route in health.router.routes if hasattr(route, "path"))
-    app.middleware_stack = Edge(Dispatcher(app.router), metrics, shutdown)
+    app.middleware_stack = RequestMiddleware(Dispatcher(app.router), metrics, shutdown)
     return app
 
 
-def guard(keys: Sequence[str]) -> Callable[[Scope], None] | None:
+def api_key_check(keys: Sequence[str]) -> Callable[[Scope], None] | None:
     """What refuses requests that have none of the keys; None without keys."""
     if not keys:
         return None

@@ -166,7 +166,7 @@ def _from_base64(text: str) -> bytes:
 RETRY_AFTER_S = 1.0  # an upload takes about that long; nobody knows better
 
 
-class Quota:
+class BytesInFlight:
     """What all requests together may hold; one that would hold more is refused, and none waits.
 
     Args:
@@ -177,15 +177,15 @@ class Quota:
         self.size = size
         self.held = 0
 
-    def share(self) -> "Share":
+    def reserve(self) -> "Reservation":
         """What one request holds: nothing yet."""
-        return Share(self)
+        return Reservation(self)
 
 
-class Share:
+class Reservation:
     """The part of one request, which grows with what is known of its body, and is given back."""
 
-    def __init__(self, quota: Quota) -> None:
+    def __init__(self, quota: BytesInFlight) -> None:
         self.held = 0
         self._quota = quota
 

@@ -14,10 +14,10 @@ from typing import Any, TypeVar
 from fastapi import Request, Response
 
 from app.api import params
-from app.api.body import Quota, Share, read_image
+from app.api.body import BytesInFlight, Reservation, read_image
 from app.api.params import Headers
 from app.batching.deployment import Deployment
-from app.batching.job import Question, Trip
+from app.batching.job import Operation, RequestContext
 from app.core.errors import (
     ClientGone,
     DeadlineExceeded,
@@ -25,13 +25,13 @@ from app.core.errors import (
     Overloaded,
     ServiceError,
 )
-from app.core.scope import Caller, caller_of
+from app.core.scope import Client, client_of
 from app.core.shutdown import Shutdown
 from app.core.types import Task
 from app.observability.metrics import Metrics
 
 Deployments = Mapping[Task, Deployment]
-Ask = Callable[[Deployment], Question]
+Ask = Callable[[Deployment], Operation]
 State = MutableMapping[str, Any]  # what the lifespan gave, and what becomes of this request
 
 
@@ -41,10 +41,10 @@ class Limits:
 
     max_body_bytes: int
     request_timeout_s: float
-    quota: Quota
+    quota: BytesInFlight
 
 
-async def answer(request: Request, headers: Headers, task: Task, ask: Ask) -> Response:
+async def handle(request: Request, headers: Headers, task: Task, ask: Ask) -> Response:
     """Read the image of a request, answer the question before the deadline, and count it.
 
     Args:
@@ -62,8 +62,8 @@ async def answer(request: Request, headers: Headers, task: Task, ask: Ask) -> Re
     limits: Limits = state["limits"]
     outcome = "internal"
     try:
-        with limits.quota.share() as share:
-            response = await _travel(request, headers, deployment, ask, share)
+        with limits.quota.reserve() as share:
+            response = await _infer(request, headers, deployment, ask, share)
         outcome = "ok"
     except ServiceError as error:
         outcome = error.code
@@ -73,12 +73,12 @@ async def answer(request: Request, headers: Headers, task: Task, ask: Ask) -> Re
         outcome = shutdown.refusal.code if shutdown.refusal else outcome
         raise
     finally:
-        metrics.tally.note(1, metrics.images, deployment.name, outcome)
+        metrics.buffer.record(1, metrics.images, deployment.name, outcome)
     return response
 
 
-async def _travel(
-    request: Request, headers: Headers, deployment: Deployment, ask: Ask, share: Share
+async def _infer(
+    request: Request, headers: Headers, deployment: Deployment, ask: Ask, share: Reservation
 ) -> Response:
     state: State = request.scope["state"]
     limits: Limits = state["limits"]
@@ -86,30 +86,30 @@ async def _travel(
     timeout_s = params.timeout_s(headers, limits.request_timeout_s)
     _refuse_leaving(state, deployment)
     deployment.refuse_unready()  # before the upload, as all that can be refused by then
-    question = ask(deployment)
+    operation = ask(deployment)
     began = time.monotonic()
     data = await _read(request, headers, deployment, share)
     stages = {"read": time.monotonic() - began}
-    trip = Trip(asyncio.get_running_loop().time() + timeout_s, stages)
-    state["trip"] = trip  # for the line in the log, whatever becomes of it
+    context = RequestContext(asyncio.get_running_loop().time() + timeout_s, stages)
+    state["context"] = context  # for the line in the log, whatever becomes of it
     try:
-        caller = caller_of(request.scope, request.receive)
-        work = deployment.answer(data, trip, question)
-        body = await while_wanted(trip.deadline, caller, work)
+        client = client_of(request.scope, request.receive)
+        work = deployment.infer(data, context, operation)
+        body = await run_until_disconnect(context.deadline, client, work)
     except (TimeoutError, DeadlineExceeded):
-        metrics.deadline_missed.labels(deployment.name, trip.place).inc()
+        metrics.deadline_missed.labels(deployment.name, context.stage).inc()
         raise DeadlineExceeded(f"not done within {timeout_s:g} s") from None
     except ClientGone:
-        metrics.cancelled.labels(deployment.name, trip.place).inc()
+        metrics.cancelled.labels(deployment.name, context.stage).inc()
         raise
-    metrics.observe_stages(deployment.name, trip.stages)
-    return _response(body, question.media_type, trip)
+    metrics.observe_stages(deployment.name, context.stages)
+    return _response(body, operation.media_type, context)
 
 
-def _response(body: bytes, media_type: str, trip: Trip) -> Response:
+def _response(body: bytes, media_type: str, context: RequestContext) -> Response:
     response = Response(body, media_type=media_type)
     # as an argument, headers would be gone through three times
-    response.raw_headers.append((b"server-timing", trip.server_timing().encode()))
+    response.raw_headers.append((b"server-timing", context.server_timing().encode()))
     return response
 
 
@@ -122,7 +122,9 @@ def _refuse_leaving(state: State, deployment: Deployment) -> None:
         raise refusal
 
 
-async def _read(request: Request, headers: Headers, deployment: Deployment, share: Share) -> bytes:
+async def _read(
+    request: Request, headers: Headers, deployment: Deployment, share: Reservation
+) -> bytes:
     state: State = request.scope["state"]
     limits: Limits = state["limits"]
     metrics: Metrics = state["metrics"]
@@ -146,7 +148,9 @@ async def _read(request: Request, headers: Headers, deployment: Deployment, shar
 Value = TypeVar("Value")
 
 
-async def while_wanted(deadline: float, caller: Caller, work: Coroutine[Any, Any, Value]) -> Value:
+async def run_until_disconnect(
+    deadline: float, client: Client, work: Coroutine[Any, Any, Value]
+) -> Value:
     """Do the work, but give it up at its deadline, or as soon as the caller has left.
 
     It is done in the task that asks for it, which is cancelled if need be: a task of its own would
@@ -154,14 +158,14 @@ async def while_wanted(deadline: float, caller: Caller, work: Coroutine[Any, Any
 
     Args:
         deadline: on the clock of the loop, in seconds.
-        caller: who waits for it.
+        client: who waits for it.
         work: what to do.
 
     Raises:
         ClientGone: the caller left first.
         TimeoutError: the deadline came first.
     """
-    if caller.gone:
+    if client.gone:
         work.close()
         raise ClientGone("the caller left")
     task = asyncio.current_task()
@@ -175,7 +179,7 @@ async def while_wanted(deadline: float, caller: Caller, work: Coroutine[Any, Any
             reason = why
 
     timer = asyncio.get_running_loop().call_at(deadline, give_up, TimeoutError)
-    caller.watch(partial(give_up, ClientGone))
+    client.watch(partial(give_up, ClientGone))
     try:
         return await work
     except asyncio.CancelledError:
@@ -184,4 +188,4 @@ async def while_wanted(deadline: float, caller: Caller, work: Coroutine[Any, Any
         raise
     finally:
         timer.cancel()
-        caller.unwatch()
+        client.unwatch()

@@ -17,7 +17,7 @@ from pydantic_core import to_json
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.batching.job import Trip
+from app.batching.job import RequestContext
 from app.core.errors import (
     ClientGone,
     Internal,
@@ -37,7 +37,7 @@ METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"}
 UNMATCHED = "unmatched"  # the route label of every other path: a bounded set
 
 
-class Edge:
+class RequestMiddleware:
     """ASGI application around another; one object a request, no task, no copy of a body."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics, shutdown: Shutdown) -> None:
@@ -79,7 +79,7 @@ class Edge:
             "route": route,
             "status": status,
             "duration_ms": milliseconds,
-            **exchange.story(),
+            **exchange.log_fields(),
         }
         told = (method, exchange.path, status, milliseconds)
         logger.info("%s %s %d %s ms", *told, extra=about)
@@ -115,16 +115,16 @@ class Exchange:
         method: str = self._scope["method"]
         return method if method in METHODS else "OTHER"
 
-    def story(self) -> dict[str, Any]:
+    def log_fields(self) -> dict[str, Any]:
         """What the log tells beside the status: where the time went, and what went wrong.
 
-        `code` is the problem's; `cause` says why, where it is not the caller's doing, and `place`
+        `code` is the problem's; `cause` says why, where it is not the caller's doing, and `stage`
         where the image was then.
         """
-        trip: Trip | None = self._state.get("trip")
-        story = {} if trip is None else trip.account()
-        if trip is not None and self.status >= ClientGone.status:
-            story["place"] = trip.place
+        context: RequestContext | None = self._state.get("context")
+        story = {} if context is None else context.log_fields()
+        if context is not None and self.status >= ClientGone.status:
+            story["place"] = context.stage
         if self._code is not None:
             story["code"] = self._code
         if self.status >= Internal.status and "cause" in self._state:

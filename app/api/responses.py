@@ -20,7 +20,7 @@ def predictions(info: ModelInfo, ranking: Ranking) -> list[Prediction]:
     return [Prediction(label=info.labels[i], index=i, score=score) for i, score in best]
 
 
-def picture(info: ModelInfo, photo: Photo, relevance: Relevance, method: Method) -> bytes:
+def explanation_png(info: ModelInfo, photo: Photo, relevance: Relevance, method: Method) -> bytes:
     """The relevance over the photo, which has its `rgb`: a PNG file of its size.
 
     Its text chunks `label`, `score` and `method` say what is explained, and how.
@@ -28,14 +28,14 @@ def picture(info: ModelInfo, photo: Photo, relevance: Relevance, method: Method)
     assert photo.rgb is not None  # noqa: S101  # it was asked for
     best = predictions(info, relevance.ranking)[0]
     notes = {"label": best["label"], "score": f"{best['score']:.4f}", "method": method}
-    return heatmap.render(photo.rgb, relevance.grid, box(info, photo, relevance), notes)
+    return heatmap.render(photo.rgb, relevance.grid, grid_box(info, photo, relevance), notes)
 
 
-def numbers(
+def explanation_json(
     name: str, info: ModelInfo, photo: Photo, relevance: Relevance, method: Method
 ) -> ExplainResponse:
     """What is known of an explanation by the model of that name."""
-    top, left, bottom, right = box(info, photo, relevance)
+    top, left, bottom, right = grid_box(info, photo, relevance)
     return ExplainResponse(
         model=name,
         method=method,
@@ -46,7 +46,7 @@ def numbers(
     )
 
 
-def box(info: ModelInfo, photo: Photo, relevance: Relevance) -> heatmap.Box:
+def grid_box(info: ModelInfo, photo: Photo, relevance: Relevance) -> heatmap.Box:
     """Where the grid lies in the photo."""
     return info.preprocessing.source_box(photo.height, photo.width, relevance.extent)
 

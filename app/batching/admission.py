@@ -14,10 +14,10 @@ from typing import Self
 
 from app.core.errors import DeadlineExceeded, Overloaded
 
-MARGIN = 1.1  # of a predicted wait: what is admitted shall be answered
-MOST_MARGIN = 2.0
-MISSED = 0.02  # of the margin: what a missed deadline adds to it
-KEPT = 0.001  # of what was added: what a kept one takes away again
+SAFETY_FACTOR = 1.1  # of a predicted wait: what is admitted shall be answered
+MAX_SAFETY_FACTOR = 2.0
+MISSED_STEP = 0.02  # of the margin: what a missed deadline adds to it
+MET_STEP = 0.001  # of what was added: what a kept one takes away again
 LEAST_RETRY_S = 0.05
 JITTER = 1.5  # at most: those who were refused together shall not come back together
 
@@ -33,7 +33,9 @@ class Ticket:
         batch_size: how many items shared that batch; 0 before it.
     """
 
-    def __init__(self, admission: "Admission", deadline: float, *, predicted: bool = False) -> None:
+    def __init__(
+        self, admission: "AdmissionController", deadline: float, *, predicted: bool = False
+    ) -> None:
         self.deadline = deadline
         self.began = 0.0
         self.batch_size = 0
@@ -59,9 +61,9 @@ class Ticket:
         """Tell whether the deadline that the prediction promised was kept."""
         now = asyncio.get_running_loop().time()
         if isinstance(error, DeadlineExceeded) or now >= self.deadline:
-            self._admission.missed()
+            self._admission.on_deadline_missed()
         elif self._runs and error is None:
-            self._admission.kept()
+            self._admission.on_deadline_met()
 
     def run(self) -> None:
         """Free the place in the queue: a batch has the item now."""
@@ -79,7 +81,7 @@ class Ticket:
         self._waits = self._runs = False
 
 
-class Admission:
+class AdmissionController:
     """The places of one queue, which is served by deadline.
 
     Who comes is admitted if by the prediction they are answered in time, and all who were admitted
@@ -94,7 +96,7 @@ class Admission:
         running: the items that are in batches.
         seconds_per_item: the time between two items when many wait.
         batch_s: the seconds of the batch that an item is then in.
-        margin: what a predicted wait is multiplied by; more where deadlines are missed.
+        safety_factor: what a predicted wait is multiplied by; more where deadlines are missed.
     """
 
     def __init__(self, max_queue_size: int) -> None:
@@ -102,7 +104,7 @@ class Admission:
         self.queued: list[Ticket] = []
         self.running = 0
         self.seconds_per_item = self.batch_s = 0.0
-        self.margin = MARGIN
+        self.safety_factor = SAFETY_FACTOR
 
     @property
     def depth(self) -> int:
@@ -131,7 +133,7 @@ class Admission:
             raise _overloaded("the queue is full", self.predicted_wait())
         before = self._before(deadline)
         wait = self._wait(before)
-        ends = asyncio.get_running_loop().time() + self.margin * wait
+        ends = asyncio.get_running_loop().time() + self.safety_factor * wait
         # an idle service lets the deadline decide: no measurement is to refuse what it could do
         predicted = before > 0
         if predicted and ends > deadline:
@@ -143,13 +145,13 @@ class Admission:
         insort(self.queued, ticket, key=by_deadline)
         return ticket
 
-    def missed(self) -> None:
+    def on_deadline_missed(self) -> None:
         """Know that somebody was let in by a prediction that did not hold."""
-        self.margin = min(MOST_MARGIN, (1 + MISSED) * self.margin)
+        self.safety_factor = min(MAX_SAFETY_FACTOR, (1 + MISSED_STEP) * self.safety_factor)
 
-    def kept(self) -> None:
+    def on_deadline_met(self) -> None:
         """Know that one did."""
-        self.margin -= KEPT * (self.margin - MARGIN)
+        self.safety_factor -= MET_STEP * (self.safety_factor - SAFETY_FACTOR)
 
     def _before(self, deadline: float) -> int:
         """How many are served before an item with such a deadline."""
@@ -163,7 +165,7 @@ class Admission:
 
         Without the new one the first of them would be done at `ends`.
         """
-        each = self.margin * self.seconds_per_item
+        each = self.safety_factor * self.seconds_per_item
         for ticket in behind:
             if ends <= ticket.deadline < ends + each:
                 return True

@@ -19,7 +19,7 @@ Result = TypeVar("Result")
 
 
 @dataclass(eq=False)
-class Waiting(Generic[Item, Result]):
+class Entry(Generic[Item, Result]):
     """One item in the queue and the future that its caller awaits."""
 
     item: Item
@@ -34,7 +34,7 @@ class Waiting(Generic[Item, Result]):
         return self.ticket.deadline
 
 
-def settle(answers: list[asyncio.Future[Result]], future: asyncio.Future[Any]) -> None:
+def deliver(answers: list[asyncio.Future[Result]], future: asyncio.Future[Any]) -> None:
     """Give everyone their own result; to all the same error when there is not one for each."""
     if future.cancelled():
         return  # the queue was closed, and has told them
@@ -47,10 +47,10 @@ def settle(answers: list[asyncio.Future[Result]], future: asyncio.Future[Any]) -
             if not answer.done():
                 answer.set_result(result)
         else:
-            fail(answer, result if isinstance(result, ServiceError) else _internal(result))
+            reject(answer, result if isinstance(result, ServiceError) else _internal(result))
 
 
-def fail(answer: asyncio.Future[Result], error: Exception) -> None:
+def reject(answer: asyncio.Future[Result], error: Exception) -> None:
     """Settle with an error whoever is not settled yet."""
     if not answer.done():
         answer.set_exception(error)
@@ -77,20 +77,20 @@ class OpenBatch(Generic[Item, Result]):
     """
 
     def __init__(
-        self, key: Hashable, members: Iterable[Waiting[Item, Result]], *, narrow: bool
+        self, key: Hashable, members: Iterable[Entry[Item, Result]], *, narrow: bool
     ) -> None:
         self.key = key
         self.narrow = narrow
         self.members = list(members)
         self.deadline = min((waiting.deadline for waiting in self.members), default=inf)
         self.began: float | None = None
-        self._late: list[Waiting[Item, Result]] = []
+        self._late: list[Entry[Item, Result]] = []
         self._lock = Lock()
 
     def __len__(self) -> int:
         return len(self.members)
 
-    def add(self, waiting: Waiting[Item, Result]) -> bool:
+    def add(self, waiting: Entry[Item, Result]) -> bool:
         """Take one more; False where the lane has begun."""
         with self._lock:
             if self.began is None:
@@ -98,7 +98,7 @@ class OpenBatch(Generic[Item, Result]):
                 self.deadline = min(self.deadline, waiting.deadline)
             return self.began is None
 
-    def begin(self) -> list[Item]:
+    def close(self) -> list[Item]:
         """Close the batch, on the lane, without those who left or whose deadline has passed."""
         with self._lock:
             self.began = now = time.monotonic()
@@ -108,12 +108,12 @@ class OpenBatch(Generic[Item, Result]):
             ]
             return [waiting.item for waiting in self.members]
 
-    def settle(self, future: asyncio.Future[Any]) -> None:
+    def deliver(self, future: asyncio.Future[Any]) -> None:
         """Give everyone what the future has for them, once it is done."""
         for waiting in self._late:
-            fail(waiting.answer, DeadlineExceeded("the deadline passed in the queue"))
+            reject(waiting.answer, DeadlineExceeded("the deadline passed in the queue"))
         for waiting in self.members:
             waiting.ticket.batch_size = len(self.members)
             if self.began is not None:
                 waiting.ticket.began = self.began
-        settle([waiting.answer for waiting in self.members], future)
+        deliver([waiting.answer for waiting in self.members], future)

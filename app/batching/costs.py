@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 
 Table = Mapping[int, float]  # the seconds of a batch, by its size, the smallest first
 
-WORTH = 1.03  # a batch this much dearer by the image than the best is as good
+TOLERANCE = 1.03  # a batch this much dearer by the image than the best is as good
 LONG_S = 0.25  # seconds of a batch that others would notice
 
 
 @dataclass(frozen=True)
-class Costs:
+class CostTable:
     """The cost tables of one model.
 
     Attributes:
@@ -42,26 +42,26 @@ class Costs:
         table = self.narrow if narrow else self.wide
         return next((seconds for known, seconds in table.items() if known >= size), 0.0)
 
-    def sizes(self, *, narrow: bool, beside_s: float = 0.0) -> list[tuple[int, float]]:
+    def sizes(self, *, narrow: bool, overhead_s: float = 0.0) -> list[tuple[int, float]]:
         """The sizes of which a batch may be, the best for throughput first, with their seconds.
 
         Args:
             narrow: for which lanes.
-            beside_s: the seconds that the lane spends on each image alone, decoding it for example;
-                the more they are, the less is gained by large batches.
+            overhead_s: the seconds that the lane spends on each image by itself, such as decoding
+                it; the larger it is, the less a large batch gains.
         """
         table = self.narrow if narrow else self.wide
-        whole = {size: seconds + size * beside_s for size, seconds in table.items()}
-        best = crowded_batch_size(whole) if narrow else best_batch_size(whole)
+        whole = {size: seconds + size * overhead_s for size, seconds in table.items()}
+        best = throughput_batch_size(whole) if narrow else latency_batch_size(whole)
         return sorted(((n, seconds) for n, seconds in whole.items() if n <= best), reverse=True)
 
 
-def best_batch_size(table: Table) -> int:
+def latency_batch_size(table: Table) -> int:
     """The smallest measured batch size within three hundredths of the best cost per image."""
     return min(_worth(table))
 
 
-def crowded_batch_size(table: Table) -> int:
+def throughput_batch_size(table: Table) -> int:
     """The largest of them that is over soon, for who must wait anyway: fewer are handed over."""
     worth = _worth(table)
     return max((size for size in worth if table[size] <= LONG_S), default=min(worth))
@@ -69,7 +69,7 @@ def crowded_batch_size(table: Table) -> int:
 
 def _worth(table: Table) -> list[int]:
     best = min(map(_per_image, table.items()))
-    return [size for size, seconds in table.items() if seconds <= WORTH * best * size]
+    return [size for size, seconds in table.items() if seconds <= TOLERANCE * best * size]
 
 
 def _per_image(entry: tuple[int, float]) -> float:
@@ -80,7 +80,7 @@ def _per_image(entry: tuple[int, float]) -> float:
 SMOOTHING = 0.1  # of what a batch tells: the last twenty decide
 
 
-class Drain:
+class Slowdown:
     """How much slower than measured the device serves a queue, on the average of late.
 
     Only the time between the ends of two batches tells it, and only while no lane was idle: what a

@@ -13,13 +13,13 @@ from typing import Literal
 
 from app.batching.admission import Ticket
 from app.batching.batcher import Batcher
-from app.batching.job import Job, Question, Trip
+from app.batching.job import Job, Operation, RequestContext
 from app.batching.runner import Cause, Runner, lost
-from app.batching.scheduler import Device
+from app.batching.scheduler import DeviceScheduler
 from app.batching.warmup import measure
 from app.core.errors import NotReady, Overloaded
 from app.core.types import Task
-from app.engine.interface import EngineSeam, ModelInfo
+from app.engine.interface import InferenceEngine, ModelInfo
 from app.engine.lanes import Lane, reason_ended, reason_stuck
 from app.imaging.decode import Photo
 from app.observability.metrics import Metrics
@@ -36,7 +36,7 @@ class Deployment:
         name: what answers and metrics call it.
         task: what it does.
         engine: loads and runs it, on the device's lanes only.
-        device: its lanes, shared with the other models there.
+        scheduler: its lanes, shared with the other models there.
         pool: the image threads.
         image_threads: how many these are.
         metrics: where its series are.
@@ -53,8 +53,8 @@ class Deployment:
         *,
         name: str,
         task: Task,
-        engine: EngineSeam,
-        device: Device[Lane],
+        engine: InferenceEngine,
+        scheduler: DeviceScheduler[Lane],
         pool: Executor,
         image_threads: int,
         metrics: Metrics,
@@ -67,12 +67,12 @@ class Deployment:
     ) -> None:
         self.name = name
         self.task = task
-        self.device = device
+        self.scheduler = scheduler
         self.status: Status = "waiting"
-        self._runner = Runner(engine, device, self._split, on_lost)
+        self._runner = Runner(engine, scheduler, self._split, on_lost)
         self.batcher: Batcher[Job, Job, Lane] = Batcher(
-            lambda lane, take: self._runner.send(lane, take, whole=self.cores_are_the_device),
-            device=device,
+            lambda lane, take: self._runner.send(lane, take, whole=self.lane_does_everything),
+            scheduler=scheduler,
             max_batch_size=max_batch_size,
             max_queue_size=max_queue_size,
             max_queue_delay_s=max_queue_delay_s,
@@ -108,21 +108,21 @@ class Deployment:
     @property
     def reason_dead(self) -> str | None:
         """Why only a restart can help, or None."""
-        if self.device.lost is not None:
-            return f"{self.device.wide.name} has failed: {self.device.lost}"
-        return reason_ended(self.device.lanes) or self.reason_stuck
+        if self.scheduler.lost is not None:
+            return f"{self.scheduler.wide.name} has failed: {self.scheduler.lost}"
+        return reason_ended(self.scheduler.lanes) or self.reason_stuck
 
     @property
     def reason_stuck(self) -> str | None:
         """Why the process must be ended from without, or None; of all else it ends by itself."""
         if not self.batcher.alive:
             return f"the queue of {self.name} has stopped"
-        return reason_stuck(self.device.lanes)
+        return reason_stuck(self.scheduler.lanes)
 
     @property
-    def cores_are_the_device(self) -> bool:
+    def lane_does_everything(self) -> bool:
         """Whether what computes also decodes and encodes: an image is then one piece of work."""
-        return bool(self.batcher.sizing.costs.narrow)
+        return bool(self.batcher.sizer.costs.narrow)
 
     async def start(self) -> None:
         """Load the model and warm it up, on the lanes; `status` tells how far it is.
@@ -132,17 +132,17 @@ class Deployment:
         began = time.monotonic()
         try:
             self.status = "loading"
-            info = await self.device.wide.run(self._engine.load, watched=False)
+            info = await self.scheduler.wide.run(self._engine.load, watched=False)
             loaded = time.monotonic()
             self.status = "warming_up"
             costs = await measure(
-                self._engine, self.device, info, self._max_batch_size, self._warm_up_s
+                self._engine, self.scheduler, info, self._max_batch_size, self._warm_up_s
             )
         except BaseException:
             self.status = "failed"
             raise
-        for lane in self.device.lanes:
-            lane.expect(costs.slowest)
+        for lane in self.scheduler.lanes:
+            lane.set_expected_batch_s(costs.slowest)
         self.batcher.measured(costs)
         self._info = info
         self.status = "warm"
@@ -162,7 +162,7 @@ class Deployment:
         if self.status != "ready":
             self._metrics.rejections.labels(self.name, "not_ready").inc()
             raise NotReady(f"the model {self.name} is {self.status}", retry_after_s=1.0)
-        if self.device.lost is not None:
+        if self.scheduler.lost is not None:
             self._metrics.rejections.labels(self.name, "not_ready").inc()
             raise lost()
 
@@ -175,7 +175,7 @@ class Deployment:
             self._metrics.rejections.labels(self.name, reason).inc()
             raise
 
-    async def answer(self, data: bytes, trip: Trip, question: Question) -> bytes:
+    async def infer(self, data: bytes, context: RequestContext, operation: Operation) -> bytes:
         """Decode an image, let a batch compute it, and encode what came of it.
 
         Where cores are the device, all of it is done by the core that computes; otherwise image
@@ -183,46 +183,50 @@ class Deployment:
 
         Args:
             data: an image file.
-            trip: its deadline; the stages are written into it.
-            question: what is asked of the image.
+            context: its deadline; the stages are written into it.
+            operation: what is asked of the image.
 
         Raises:
             ServiceError: refused, undecodable, late, or failed.
         """
         make_photo = partial(
-            self._decode, data, self.info.preprocessing, keep_rgb=question.keep_rgb
+            self._decode, data, self.info.preprocessing, keep_rgb=operation.keep_rgb
         )
-        job = Job(question, trip, make_photo)
-        whole = self.cores_are_the_device
+        job = Job(operation, context, make_photo)
+        whole = self.lane_does_everything
         seconds = 0.0  # of image threads
-        with self.reserve(trip.deadline) as ticket:
+        with self.reserve(context.deadline) as ticket:
             if not whole:
-                seconds += await self.in_pool(trip, "decode", job.decode)
-            trip.place = "queue"
+                seconds += await self.run_in_pool(context, "decode", job.decode)
+            context.stage = "queue"
             shape = () if whole else job.photo.pixels.shape
             came = time.monotonic()  # the loop's clock is up to a millisecond late
-            await self.batcher.run(ticket, job, (question.kind.__name__, shape))
-            trip.stages["queue"] = ticket.began - came
-            trip.batch_size = ticket.batch_size
+            await self.batcher.run(ticket, job, (operation.kind.__name__, shape))
+            context.stages["queue"] = ticket.began - came
+            context.batch_size = ticket.batch_size
         metrics, pixels = self._metrics, job.photo.width * job.photo.height
-        metrics.tally.note(pixels, metrics.image_pixels, self.name)
+        metrics.buffer.record(pixels, metrics.image_pixels, self.name)
         if whole:
-            self.batcher.sizing.spent_beside(trip.stages["decode"] + trip.stages["encode"])
+            self.batcher.sizer.observe_lane_overhead(
+                context.stages["decode"] + context.stages["encode"]
+            )
         else:
-            seconds += await self.in_pool(trip, "encode", job.encode)
-            self.batcher.sizing.spent_elsewhere(seconds / self._image_threads)
+            seconds += await self.run_in_pool(context, "encode", job.encode)
+            self.batcher.sizer.observe_pool_time(seconds / self._image_threads)
         return job.body
 
-    async def in_pool(self, trip: Trip, stage: str, work: Callable[[], None]) -> float:
+    async def run_in_pool(
+        self, context: RequestContext, stage: str, work: Callable[[], None]
+    ) -> float:
         """Do one stage of a trip in an image thread; the seconds that it took there.
 
         In the trip, waiting for a thread counts as the stage.
         """
-        trip.place = stage
+        context.stage = stage
         began = time.monotonic()
         await asyncio.get_running_loop().run_in_executor(self._pool, work)
-        seconds = trip.stages[stage]
-        trip.stages[stage] = time.monotonic() - began
+        seconds = context.stages[stage]
+        context.stages[stage] = time.monotonic() - began
         return seconds
 
     def refresh(self) -> None:
@@ -231,16 +235,16 @@ class Deployment:
         self._metrics.queue_oldest_age.labels(self.name).set(self.batcher.oldest_age())
         self._metrics.predicted_wait.labels(self.name).set(self.batcher.admission.predicted_wait())
         for kind, size in self._engine.memory().items():
-            self._metrics.device_memory.labels(self.device.wide.name, kind).set(size)
+            self._metrics.device_memory.labels(self.scheduler.wide.name, kind).set(size)
 
     def _split(self, cause: Cause, size: int) -> None:
         """Count that a batch was cut; what did not fit is not tried again soon."""
         self._metrics.batch_splits.labels(cause).inc()
         if cause == "out_of_memory":
             self._metrics.out_of_memory.inc()
-            self.batcher.sizing.out_of_memory(size)
+            self.batcher.sizer.on_out_of_memory(size)
 
     def _count_batch(self, size: int, seconds: float) -> None:
         metrics = self._metrics
-        metrics.tally.note(size, metrics.batch_size, self.name)
-        metrics.tally.note(seconds, metrics.batch_duration, self.name)
+        metrics.buffer.record(size, metrics.batch_size, self.name)
+        metrics.buffer.record(seconds, metrics.batch_duration, self.name)

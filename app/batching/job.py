@@ -14,19 +14,19 @@ from app.imaging.decode import Photo
 
 
 @dataclass
-class Trip:
+class RequestContext:
     """One image on its way.
 
     Attributes:
         deadline: when the answer must be there, on the clock of the loop, in seconds.
         stages: the seconds spent in each stage so far.
-        place: where the image is: `decode`, `queue`, `compute` or `encode`.
+        stage: where the image is: `decode`, `queue`, `compute` or `encode`.
         batch_size: how many images shared its batch; 0 before it.
     """
 
     deadline: float
     stages: dict[str, float] = field(default_factory=dict)
-    place: str = "decode"
+    stage: str = "decode"
     batch_size: int = 0
 
     def server_timing(self) -> str:
@@ -34,7 +34,7 @@ class Trip:
         stages = "".join([f"{name};dur={1e3 * took:.2f}, " for name, took in self.stages.items()])
         return f'{stages}batch;desc="{self.batch_size}"'
 
-    def account(self) -> dict[str, Any]:
+    def log_fields(self) -> dict[str, Any]:
         """The same for a line of the log."""
         stages = {name: round(seconds * 1000, 2) for name, seconds in self.stages.items()}
         return {"batch_size": self.batch_size, "stages_ms": stages}
@@ -43,7 +43,7 @@ class Trip:
 Value = TypeVar("Value")
 
 
-class Question(NamedTuple):
+class Operation(NamedTuple):
     """What is asked of an image.
 
     Attributes:
@@ -65,8 +65,8 @@ class Job:
     """One image, the question about it, and what has come of it so far.
 
     Args:
-        question: what is asked.
-        trip: where the stages and their seconds are noted.
+        operation: what is asked.
+        context: where the stages and their seconds are noted.
         decode: makes the photo of the image file.
     """
 
@@ -74,15 +74,17 @@ class Job:
     output: EngineOutput
     body: bytes
 
-    def __init__(self, question: Question, trip: Trip, decode: Callable[[], Photo]) -> None:
-        self.trip = trip
-        self._question = question
+    def __init__(
+        self, operation: Operation, context: RequestContext, decode: Callable[[], Photo]
+    ) -> None:
+        self.context = context
+        self._operation = operation
         self._decode = decode
 
     def compute_input(self) -> EngineInput:
         """What the engine is given, once the image is decoded: it is the engine's turn now."""
-        self.trip.place = "compute"
-        return self._question.make_input(self.photo)
+        self.context.stage = "compute"
+        return self._operation.make_input(self.photo)
 
     def decode(self) -> None:
         """Make the photo.
@@ -95,18 +97,18 @@ class Job:
     def computed(self, output: EngineOutput, stages: dict[str, float]) -> None:
         """Take what the engine made of the image, and the seconds that its batch took."""
         self.output = output
-        self.trip.stages.update(stages)
+        self.context.stages.update(stages)
 
     def encode(self) -> None:
         """Make the body of the answer."""
-        self.body = self._stage("encode", lambda: self._question.encode(self.photo, self.output))
+        self.body = self._stage("encode", lambda: self._operation.encode(self.photo, self.output))
         if self.photo.rgb is not None:
             self.photo = self.photo._replace(rgb=None)
         release_after(self.photo.width * self.photo.height)
 
     def _stage(self, name: str, work: Callable[[], Value]) -> Value:
-        self.trip.place = name
+        self.context.stage = name
         began = time.monotonic()
         value = work()
-        self.trip.stages[name] = time.monotonic() - began
+        self.context.stages[name] = time.monotonic() - began
         return value

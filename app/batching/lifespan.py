@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from app.batching.deployment import Deployment
-from app.batching.scheduler import Device
+from app.batching.scheduler import DeviceScheduler
 from app.core.background import background
 from app.core.shutdown import Shutdown
 from app.core.types import Task
 from app.engine import lanes
-from app.engine.interface import DeviceLost, EngineSeam
+from app.engine.interface import DeviceLost, InferenceEngine
 from app.engine.lanes import Lane, reason_ended
 from app.observability.metrics import Metrics
 
@@ -29,7 +29,7 @@ OnFatal = Callable[[Exception], None]
 
 
 @dataclass(frozen=True)
-class Plan:
+class ServingPlan:
     """What shall run.
 
     Attributes:
@@ -39,13 +39,13 @@ class Plan:
     """
 
     device: str
-    engines: Mapping[Task, tuple[str, Callable[[], EngineSeam]]]
+    engines: Mapping[Task, tuple[str, Callable[[], InferenceEngine]]]
     queue: Mapping[str, Any]
 
 
 @asynccontextmanager
-async def running(
-    plan: Plan, metrics: Metrics, shutdown: Shutdown, on_fatal: OnFatal
+async def serve_models(
+    plan: ServingPlan, metrics: Metrics, shutdown: Shutdown, on_fatal: OnFatal
 ) -> AsyncIterator[dict[str, Any]]:
     """Run what was planned; the requests' state is given. The models load in the background.
 
@@ -59,8 +59,8 @@ async def running(
         threads = lanes.image_threads()
         pool = ThreadPoolExecutor(threads, "images")
         stack.callback(pool.shutdown, wait=False, cancel_futures=True)  # one may decode for seconds
-        device = lanes_of(plan.device, metrics)
-        for lane in device.lanes:
+        scheduler = build_scheduler(plan.device, metrics)
+        for lane in scheduler.lanes:
             stack.callback(lane.close)
         deployments: dict[Task, Deployment] = {}
         for task, (name, make_engine) in plan.engines.items():
@@ -68,7 +68,7 @@ async def running(
                 name=name,
                 task=task,
                 engine=make_engine(),
-                device=device,
+                scheduler=scheduler,
                 pool=pool,
                 image_threads=threads,
                 metrics=metrics,
@@ -80,7 +80,7 @@ async def running(
         for work in (
             start(deployments.values(), shutdown, on_fatal),
             measure_lag(metrics),
-            watch(device, on_fatal),
+            watch(scheduler, on_fatal),
         ):
             await stack.enter_async_context(background(work))
         yield {
@@ -91,7 +91,7 @@ async def running(
         }
 
 
-def lanes_of(name: str, metrics: Metrics) -> Device[Lane]:
+def build_scheduler(name: str, metrics: Metrics) -> DeviceScheduler[Lane]:
     """The lanes of a device; the time of a narrow one is its share of the device's.
 
     What has no cores is given batches while it runs another: one is staged, and one waits for that,
@@ -105,7 +105,7 @@ def lanes_of(name: str, metrics: Metrics) -> Device[Lane]:
         Lane(f"{name}-{number}", lambda seconds: busy.inc(seconds / count), threads=1)
         for number in range(count)
     ]
-    return Device(wide, narrow, depth=1 if wide_threads else AHEAD)
+    return DeviceScheduler(wide, narrow, depth=1 if wide_threads else AHEAD)
 
 
 async def start(deployments: Collection[Deployment], shutdown: Shutdown, on_fatal: OnFatal) -> None:
@@ -134,8 +134,8 @@ async def measure_lag(metrics: Metrics) -> None:
             metrics.publish()
 
 
-async def watch(device: Device[Lane], on_fatal: OnFatal) -> None:
+async def watch(scheduler: DeviceScheduler[Lane], on_fatal: OnFatal) -> None:
     """See whether every lane's thread lives; one that has ended cannot be had back."""
-    while (reason := reason_ended(device.lanes)) is None:  # noqa: ASYNC110  # it has no event
+    while (reason := reason_ended(scheduler.lanes)) is None:  # noqa: ASYNC110  # it has no event
         await asyncio.sleep(WATCH_S)
     on_fatal(DeviceLost(reason))

@@ -10,7 +10,7 @@ from math import inf
 from operator import attrgetter
 from typing import Generic, TypeVar
 
-from app.batching.batch import OpenBatch, Waiting, fail
+from app.batching.batch import Entry, OpenBatch, reject
 from app.core.errors import DeadlineExceeded
 
 Item = TypeVar("Item")
@@ -19,16 +19,16 @@ Result = TypeVar("Result")
 by_deadline = attrgetter("ticket.deadline")
 
 
-class Line(Generic[Item, Result]):
+class RequestQueue(Generic[Item, Result]):
     """Those who wait, the most urgent first; who has left or is late stays until their turn."""
 
     def __init__(self) -> None:
-        self._waiting: list[Waiting[Item, Result]] = []
+        self._waiting: list[Entry[Item, Result]] = []
 
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def __iter__(self) -> Iterator[Waiting[Item, Result]]:
+    def __iter__(self) -> Iterator[Entry[Item, Result]]:
         return iter(self._waiting)
 
     @property
@@ -41,11 +41,11 @@ class Line(Generic[Item, Result]):
         now = asyncio.get_running_loop().time()
         return max((now - waiting.since for waiting in self._waiting), default=0.0)
 
-    def join(self, waiting: Waiting[Item, Result]) -> None:
+    def push(self, waiting: Entry[Item, Result]) -> None:
         """Let one more wait, behind all who are as urgent."""
         insort(self._waiting, waiting, key=by_deadline)
 
-    def leave(self, waiting: Waiting[Item, Result]) -> None:
+    def remove(self, waiting: Entry[Item, Result]) -> None:
         """Let one wait no more, if it does."""
         if waiting in self._waiting:
             self._waiting.remove(waiting)
@@ -54,7 +54,7 @@ class Line(Generic[Item, Result]):
         """Let nobody wait any more."""
         self._waiting.clear()
 
-    def look(self, now: float) -> Waiting[Item, Result] | None:
+    def peek(self, now: float) -> Entry[Item, Result] | None:
         """The most urgent one; before, who has left is dropped, and who is late is told so.
 
         Args:
@@ -65,11 +65,11 @@ class Line(Generic[Item, Result]):
             if not first.answer.done():
                 if first.deadline > now:
                     return first
-                fail(first.answer, DeadlineExceeded("the deadline passed in the queue"))
+                reject(first.answer, DeadlineExceeded("the deadline passed in the queue"))
             del self._waiting[0]
         return None
 
-    def drop_hopeless(self, enough: int, seconds: float) -> None:
+    def expire_unservable(self, enough: int, seconds: float) -> None:
         """Tell those with less time left that they are late, as long as more than enough wait.
 
         To serve them by ever smaller batches would slow the queue down until everyone is late.
@@ -77,11 +77,11 @@ class Line(Generic[Item, Result]):
         ends = asyncio.get_running_loop().time() + seconds
         while len(self._waiting) > enough and self._waiting[0].deadline < ends:
             late = DeadlineExceeded("there was no time left to compute it")
-            fail(self._waiting.pop(0).answer, late)
+            reject(self._waiting.pop(0).answer, late)
 
-    def move(self, batch: OpenBatch[Item, Result], key: Hashable, count: int) -> None:
+    def fill(self, batch: OpenBatch[Item, Result], key: Hashable, count: int) -> None:
         """Let the most urgent ones with a key join a batch, so many at most, until it begins."""
-        stay: list[Waiting[Item, Result]] = []
+        stay: list[Entry[Item, Result]] = []
         for place, waiting in enumerate(self._waiting):
             if waiting.answer.done():
                 continue

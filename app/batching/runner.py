@@ -11,14 +11,14 @@ from functools import partial
 from typing import Literal, TypeVar
 
 from app.batching.job import Job
-from app.batching.scheduler import Device
+from app.batching.scheduler import DeviceScheduler
 from app.core.errors import NotReady, Overloaded
 from app.engine.interface import (
-    Batch,
+    BatchResult,
     DeviceLost,
     EngineInput,
     EngineOutput,
-    EngineSeam,
+    InferenceEngine,
     OutOfMemory,
 )
 from app.engine.lanes import Lane
@@ -30,16 +30,16 @@ Take = Callable[[], Sequence[Job]]
 Tell = Callable[..., object]  # lets the loop call a function
 Outcome = Job | BaseException  # a job that went well, or why it did not
 Cause = Literal["error", "out_of_memory"]
-Run = Callable[[Sequence[EngineInput]], Batch]
+Run = Callable[[Sequence[EngineInput]], BatchResult]
 OnSplit = Callable[[Cause, int], object]
 Computed = tuple[EngineOutput, dict[str, float]]  # with the seconds of each stage of its batch
 
 
-def isolated(
+def run_bisecting(
     inputs: Sequence[EngineInput],
     run: Run,
     on_split: OnSplit,
-    begun: Callable[[], Batch] | None = None,
+    begun: Callable[[], BatchResult] | None = None,
 ) -> list[Computed | BaseException]:
     """What became of each input, in order: its output, or what it raises all by itself.
 
@@ -66,20 +66,20 @@ def isolated(
         on_split("out_of_memory" if isinstance(error, OutOfMemory) else "error", len(inputs))
     half = len(inputs) // 2
     return [
-        *isolated(inputs[:half], run, on_split),
-        *isolated(inputs[half:], run, on_split),
+        *run_bisecting(inputs[:half], run, on_split),
+        *run_bisecting(inputs[half:], run, on_split),
     ]
 
 
-def compute(
-    jobs: Sequence[Job], run: Run, on_split: OnSplit, begun: Callable[[], Batch] | None = None
+def run_computed(
+    jobs: Sequence[Job], run: Run, on_split: OnSplit, begun: Callable[[], BatchResult] | None = None
 ) -> list[Outcome]:
     """Let decoded jobs of one kind and shape be computed; who is at fault fails alone.
 
-    See `isolated` for the arguments, and for what is raised.
+    See `run_bisecting` for the arguments, and for what is raised.
     """
     outcomes: list[Outcome] = []
-    found = isolated([job.compute_input() for job in jobs], run, on_split, begun)
+    found = run_bisecting([job.compute_input() for job in jobs], run, on_split, begun)
     for job, one in zip(jobs, found, strict=True):
         if isinstance(one, OutOfMemory):
             outcomes.append(no_memory())
@@ -98,7 +98,7 @@ def no_memory() -> Overloaded:
     )
 
 
-def fulfil(jobs: Sequence[Job], run: Run, on_split: OnSplit) -> list[Outcome]:
+def run_whole(jobs: Sequence[Job], run: Run, on_split: OnSplit) -> list[Outcome]:
     """Do all the work of jobs of one kind, on the thread that calls; in their order.
 
     One that cannot be decoded, computed or encoded fails alone, the rest go on. Images of a network
@@ -110,7 +110,7 @@ def fulfil(jobs: Sequence[Job], run: Run, on_split: OnSplit) -> list[Outcome]:
         if _tried(job, job.decode, outcomes):
             shapes[job.photo.pixels.shape].append(job)
     for equal in shapes.values():
-        for job, outcome in zip(equal, compute(equal, run, on_split), strict=True):
+        for job, outcome in zip(equal, run_computed(equal, run, on_split), strict=True):
             outcomes[job] = outcome
             if outcome is job:
                 _tried(job, job.encode, outcomes)
@@ -132,20 +132,20 @@ class Runner:
 
     Args:
         engine: computes them.
-        device: whose lanes they run on.
+        scheduler: whose lanes they run on.
         on_split: called on the loop with the cause and the size of each batch that is cut.
         on_lost: called on the loop, once, when the device computes nothing any more.
     """
 
     def __init__(
         self,
-        engine: EngineSeam,
-        device: Device[Lane],
+        engine: InferenceEngine,
+        scheduler: DeviceScheduler[Lane],
         on_split: OnSplit,
         on_lost: Callable[[Exception], None],
     ) -> None:
         self._engine = engine
-        self._device = device
+        self._scheduler = scheduler
         self._on_split = on_split
         self._on_lost = on_lost
 
@@ -164,7 +164,7 @@ class Runner:
 
     def _fulfil(self, tell: Tell, take: Take) -> list[Outcome]:
         on_split = partial(tell, self._on_split)
-        return fulfil(take(), self._engine.run, on_split)
+        return run_whole(take(), self._engine.run, on_split)
 
     def _begin(self, tell: Tell, take: Take) -> Callable[[], list[Outcome]]:
         jobs = take()
@@ -176,7 +176,7 @@ class Runner:
             begun = partial(_failed, error)
         on_split = partial(tell, self._on_split)
         return partial(
-            self._unless_lost, tell, partial(compute, jobs, self._engine.run, on_split, begun)
+            self._unless_lost, tell, partial(run_computed, jobs, self._engine.run, on_split, begun)
         )
 
     def _unless_lost(self, tell: Tell, work: Callable[[], Value]) -> Value:
@@ -187,8 +187,8 @@ class Runner:
             raise lost() from error
 
     def _lose(self, error: DeviceLost) -> None:
-        if self._device.lost is None:
-            self._device.lost = str(error)
+        if self._scheduler.lost is None:
+            self._scheduler.lost = str(error)
             self._on_lost(error)
 
 
@@ -197,5 +197,5 @@ def lost() -> NotReady:
     return NotReady("the device has failed; the service starts anew", retry_after_s=5.0)
 
 
-def _failed(error: BaseException) -> Batch:
+def _failed(error: BaseException) -> BatchResult:
     raise error

@@ -12,12 +12,12 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
 from typing import Generic, Protocol, TypeVar
 
-Lane = TypeVar("Lane", bound=Hashable)
+LaneT = TypeVar("LaneT", bound=Hashable)
 HELD_AHEAD = 2  # batches that a narrow lane holds, where the queue says so
-SentLane = TypeVar("SentLane", bound=Hashable, contravariant=True)
+SentLaneT = TypeVar("SentLaneT", bound=Hashable, contravariant=True)
 
 
-class Queue(Protocol[SentLane]):
+class BatchSource(Protocol[SentLaneT]):
     """What a device asks of a queue that uses it."""
 
     @property
@@ -40,19 +40,19 @@ class Queue(Protocol[SentLane]):
         """Whether nothing may be sent to a narrow lane."""
         ...
 
-    def ahead(self, *, shared: bool) -> bool:
+    def prefetch(self, *, shared: bool) -> bool:
         """Whether a narrow lane shall have a batch at hand while it runs another.
 
         `shared` says whether other queues use it too.
         """
         ...
 
-    def send(self, lane: SentLane, *, narrow: bool) -> bool:
+    def send(self, lane: SentLaneT, *, narrow: bool) -> bool:
         """Compose a batch and let it run on the lane; whether there was anything to run."""
         ...
 
 
-class Device(Generic[Lane]):
+class DeviceScheduler(Generic[LaneT]):
     """The lanes of a device, and the queues that share it.
 
     Queues take turns by urgency, their deadlines put off by the device time that each has used:
@@ -67,17 +67,17 @@ class Device(Generic[Lane]):
         lost: why it computes nothing any more, or None.
     """
 
-    def __init__(self, wide: Lane, narrow: Sequence[Lane] = (), *, depth: int = 1) -> None:
+    def __init__(self, wide: LaneT, narrow: Sequence[LaneT] = (), *, depth: int = 1) -> None:
         self.wide = wide
         self.narrow = tuple(narrow)
         self.lost: str | None = None
         self._depth = depth
-        self._running: Counter[Lane] = Counter()
-        self._used: dict[Queue[Lane], float] = {}
+        self._running: Counter[LaneT] = Counter()
+        self._used: dict[BatchSource[LaneT], float] = {}
         self._clock = 0.0  # the device time used by the queue that was served last
 
     @property
-    def lanes(self) -> tuple[Lane, ...]:
+    def lanes(self) -> tuple[LaneT, ...]:
         """All of them, the wide one first."""
         return (self.wide, *self.narrow)
 
@@ -87,7 +87,7 @@ class Device(Generic[Lane]):
         narrow = bool(self.narrow) and all(self._running[lane] for lane in self.narrow)
         return narrow or bool(self._running[self.wide])
 
-    def join(self, queue: Queue[Lane]) -> Callable[[], None]:
+    def register(self, queue: BatchSource[LaneT]) -> Callable[[], None]:
         """Let a queue use the device; the function that is returned lets it leave."""
 
         def leave() -> None:
@@ -96,20 +96,20 @@ class Device(Generic[Lane]):
         self._used[queue] = self._clock
         return leave
 
-    def arrived(self, queue: Queue[Lane]) -> None:
+    def on_arrival(self, queue: BatchSource[LaneT]) -> None:
         """Tell that a queue may have become able to send: it is sent now what can be."""
         if queue.waiting == 1:  # it was idle, and has saved nothing by that
             self._used[queue] = max(self._used[queue], self._clock)
-        self.pump()
+        self.dispatch()
 
-    def left(self, queue: Queue[Lane], lane: Lane, seconds: float) -> None:
+    def on_done(self, queue: BatchSource[LaneT], lane: LaneT, seconds: float) -> None:
         """Tell that a batch of the queue is done with the lane, after so many seconds."""
         self._running[lane] -= 1
         if queue in self._used:
             self._used[queue] += seconds / (1 if lane == self.wide else len(self.narrow))
-        self.pump()
+        self.dispatch()
 
-    def pump(self) -> None:
+    def dispatch(self) -> None:
         """Send batches for as long as there is a lane for the queue whose turn it is."""
         while ready := [queue for queue in self._used if queue.waiting]:
             queue = ready[0] if len(ready) == 1 else min(ready, key=self._turn)
@@ -121,10 +121,10 @@ class Device(Generic[Lane]):
             if not queue.send(lane, narrow=lane != self.wide):
                 self._running[lane] -= 1
 
-    def _turn(self, queue: Queue[Lane]) -> float:
+    def _turn(self, queue: BatchSource[LaneT]) -> float:
         return queue.urgency + self._used[queue]
 
-    def _lane_for(self, queue: Queue[Lane], *, alone: bool) -> Lane | None:
+    def _lane_for(self, queue: BatchSource[LaneT], *, alone: bool) -> LaneT | None:
         """The lane that the queue may use now, if there is one."""
         held = [self._running[lane] for lane in self.narrow]
         narrow_runs = any(held)
@@ -135,6 +135,6 @@ class Device(Generic[Lane]):
         fewest = min(held)
         if self._running[self.wide] or fewest >= HELD_AHEAD:
             return None
-        if fewest and not queue.ahead(shared=len(self._used) > 1):
+        if fewest and not queue.prefetch(shared=len(self._used) > 1):
             return None
         return self.narrow[held.index(fewest)]

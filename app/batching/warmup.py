@@ -7,31 +7,35 @@ import asyncio
 from collections.abc import Sequence
 from functools import partial
 
-from app.batching.costs import Costs, Table
-from app.batching.scheduler import Device
-from app.engine.interface import EngineSeam, ModelInfo
+from app.batching.costs import CostTable, Table
+from app.batching.scheduler import DeviceScheduler
+from app.engine.interface import InferenceEngine, ModelInfo
 from app.engine.lanes import Lane
 
 
 async def measure(
-    engine: EngineSeam, device: Device[Lane], info: ModelInfo, max_batch_size: int, budget_s: float
-) -> Costs:
+    engine: InferenceEngine,
+    scheduler: DeviceScheduler[Lane],
+    info: ModelInfo,
+    max_batch_size: int,
+    budget_s: float,
+) -> CostTable:
     """Measure the wide lane, then the narrow ones: all at once, as they will be at work.
 
     A runtime with threads of its own has no use for narrow lanes.
 
     Args:
         engine: has loaded its model.
-        device: whose lanes.
+        scheduler: whose lanes.
         info: of the model.
         max_batch_size: the largest batch that is tried.
         budget_s: the seconds that all of it may take.
     """
-    narrow = device.narrow if info.runtime == "torch" else ()
+    narrow = scheduler.narrow if info.runtime == "torch" else ()
     work = partial(engine.warm_up, max_batch_size, budget_s / (2 if narrow else 1))
-    wide = await device.wide.run(work, watched=False)
+    wide = await scheduler.wide.run(work, watched=False)
     tables = await asyncio.gather(*(lane.run(work, watched=False) for lane in narrow))
-    return Costs(wide, slowest_of(tables), max(1, len(narrow)))
+    return CostTable(wide, slowest_of(tables), max(1, len(narrow)))
 
 
 def slowest_of(tables: Sequence[Table]) -> Table:

@@ -69,10 +69,10 @@ def explain(
         relevance = cast(Relevance, output)
         write(
             out / f"{path.stem}.relevance.png",
-            responses.picture(info, photo, relevance, method),
+            responses.explanation_png(info, photo, relevance, method),
         )
         if numbers:
-            told = responses.numbers(name, info, photo, relevance, method)
+            told = responses.explanation_json(name, info, photo, relevance, method)
             write(out / f"{path.stem}.relevance.json", told.model_dump_json().encode())
 
 

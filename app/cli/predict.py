@@ -15,7 +15,7 @@ from app.core.malloc import keep_freed_memory
 from app.core.process import USAGE_ERROR
 from app.core.settings import Settings
 from app.core.types import LabelMap, Task
-from app.engine.engine import Engine
+from app.engine.engine import TorchEngine
 from app.engine.interface import (
     ClassifyInput,
     EngineInput,
@@ -79,7 +79,7 @@ def run_on(
     forbid_bombs(limit)
     keep_freed_memory()
     with readable_errors():
-        engine = Engine(source, task=task, device=device)
+        engine = TorchEngine(source, task=task, device=device)
         info = engine.load()
     failed = False
     for path in images:

@@ -18,14 +18,14 @@ from starlette.types import ASGIApp
 from app.cli.console import one_line
 from app.core.malloc import keep_freed_memory
 from app.core.process import (
-    BY_SIGNAL,
     LOAD_FAILED,
     RUN_FAILED,
+    SIGNAL_BASE,
     START_FAILED,
     USAGE_ERROR,
-    Failure,
+    ExitReason,
     allow_files,
-    end,
+    exit_now,
     stopping,
 )
 from app.core.settings import Settings
@@ -33,17 +33,17 @@ from app.core.shutdown import Shutdown
 from app.imaging.decode import forbid_bombs
 from app.main import create_app
 from app.observability import logs
-from app.replicas.heartbeats import Heartbeats
+from app.replicas.heartbeats import HeartbeatTable
 from app.replicas.metrics import count_apart, forget
 from app.replicas.reporter import Replica
 from app.replicas.server import ReplicaServer
 from app.replicas.spawn import Sockets, follow_parent, spawn
-from app.replicas.supervisor import Replicas
+from app.replicas.supervisor import Supervisor
 from app.server.limits import ConnectionLimits
 from app.server.ops import serving
 from app.server.protocol import HttpProtocol
-from app.server.server import LATEST_S, Server
-from app.server.timeouts import Sweep
+from app.server.server import LATEST_S, GracefulServer
+from app.server.timeouts import TimeoutTimer
 
 logger = logging.getLogger(__name__)
 
@@ -61,7 +61,7 @@ def run(
     listening: socket.socket,
     replica: Replica | None = None,
     ops: socket.socket | None = None,
-) -> Failure | None:
+) -> ExitReason | None:
     """Serve until told to leave; why it could not.
 
     Args:
@@ -94,7 +94,7 @@ def run(
     config = configure(app, lifespan="on")
     if replica is None:
         say_where(settings, listening)
-        server = Server(config, listening, shutdown)
+        server = GracefulServer(config, listening, shutdown)
     else:
         server = ReplicaServer(config, listening, shutdown, replica.table, replica.index)
     with suppress(SystemExit):  # uvicorn's way to say that it has not started
@@ -104,13 +104,13 @@ def run(
 
 def failure(
     failures: Sequence[Exception], shutdown: Shutdown, server: uvicorn.Server
-) -> Failure | None:
+) -> ExitReason | None:
     """Why a server that has ended could not serve, or not go on; None if it was told to leave."""
     if failures:
         what, status = ("go on", RUN_FAILED) if shutdown.opened else ("load", LOAD_FAILED)
-        return Failure(f"cannot {what}: {one_line(failures[0])}", status)
+        return ExitReason(f"cannot {what}: {one_line(failures[0])}", status)
     if not server.started:
-        return Failure("the service could not start; the log says why", START_FAILED)
+        return ExitReason("the service could not start; the log says why", START_FAILED)
     return None
 
 
@@ -138,7 +138,7 @@ def protocol(settings: Settings) -> Any:
         upload_timeout_s=settings.upload_timeout_s,
         min_upload_bytes_per_s=settings.min_upload_bytes_per_s,
     )
-    return partial(HttpProtocol, limits=limits, sweep=Sweep())
+    return partial(HttpProtocol, limits=limits, sweep=TimeoutTimer())
 
 
 MARGIN_S = 2.0  # for a busy machine to end a process
@@ -146,7 +146,7 @@ MARGIN_S = 2.0  # for a busy machine to end a process
 
 def run_replicas(
     settings: Settings, listening: socket.socket, ops: socket.socket | None = None
-) -> Failure | None:
+) -> ExitReason | None:
     """Serve with several processes on one socket until told to leave; why they could not.
 
     What waits in the socket outlives any of them, for this process has it, too. When they leave it
@@ -159,8 +159,8 @@ def run_replicas(
     """
     say_where(settings, listening)
     with stopping() as told, TemporaryDirectory(prefix="patchserve-") as directory:
-        table = Heartbeats(settings.workers)
-        replicas = Replicas(
+        table = HeartbeatTable(settings.workers)
+        replicas = Supervisor(
             partial(spawn, run_replica, settings, Sockets(listening, ops), table, directory),
             table,
             leave_s=leave_s(settings),
@@ -170,7 +170,7 @@ def run_replicas(
         try:
             return replicas.run(told)
         except KeyboardInterrupt as twice:
-            raise typer.Exit(BY_SIGNAL + twice.args[0]) from None
+            raise typer.Exit(SIGNAL_BASE + twice.args[0]) from None
 
 
 def leave_s(settings: Settings) -> float:
@@ -186,7 +186,7 @@ def run_replica(settings: Settings, sockets: Sockets, replica: Replica) -> None:
     try:
         failure = run(settings, sockets.service, replica, sockets.ops)
     except (ValueError, OSError) as error:
-        failure = Failure(one_line(error), USAGE_ERROR)
+        failure = ExitReason(one_line(error), USAGE_ERROR)
     if failure is not None:
         replica.table.fail(replica.index, failure.reason)
-    end(failure.status if failure is not None else 0)
+    exit_now(failure.status if failure is not None else 0)

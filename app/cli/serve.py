@@ -15,7 +15,7 @@ import typer
 
 from app.cli.console import readable_errors, stop
 from app.cli.run import run, run_replicas
-from app.core.process import START_FAILED, end, write_out
+from app.core.process import START_FAILED, exit_now, write_out
 from app.core.settings import Settings
 from app.observability import logs
 from app.server.accept import BACKLOG
@@ -81,10 +81,10 @@ def serve(**flags: str | None) -> None:
         else:
             failure = run(settings, listening, ops=ops)
     if failure is None:
-        end(0)
+        exit_now(0)
     write_out()
     typer.echo(f"patchserve: {failure.reason}", err=True)
-    end(failure.status)
+    exit_now(failure.status)
 
 
 def warn_if_open(settings: Settings) -> None:

@@ -17,13 +17,13 @@ from typing import NoReturn
 
 START_FAILED, USAGE_ERROR, LOAD_FAILED = 1, 2, 3
 RUN_FAILED = 4  # of a service that has served and cannot go on: started anew, it may
-BY_SIGNAL = 128  # and the signal's number, by the shells' convention
+SIGNAL_BASE = 128  # and the signal's number, by the shells' convention
 
-TOLD = (signal.SIGTERM, signal.SIGINT)
-LEAVE = signal.SIGUSR1  # from the parent of replicas: a repetition means nothing
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+DRAIN_SIGNAL = signal.SIGUSR1  # from the parent of replicas: a repetition means nothing
 
 
-def end(status: int) -> NoReturn:
+def exit_now(status: int) -> NoReturn:
     """End the process with an exit status, whatever its threads are doing.
 
     An interpreter that is taken down in order ends a thread that comes back from torch in the
@@ -42,7 +42,7 @@ def write_out() -> None:
             stream.flush()
 
 
-INTERRUPTED = BY_SIGNAL + signal.SIGINT
+INTERRUPTED = SIGNAL_BASE + signal.SIGINT
 
 
 def leave_when_told() -> None:
@@ -50,8 +50,8 @@ def leave_when_told() -> None:
 
     Without it the process would die of them, or, being the first of a container, not even hear.
     """
-    for each in (*TOLD, LEAVE):
-        signal.signal(each, lambda number, frame: end(0))
+    for each in (*STOP_SIGNALS, DRAIN_SIGNAL):
+        signal.signal(each, lambda number, frame: exit_now(0))
 
 
 @contextmanager
@@ -62,7 +62,7 @@ def stopping() -> Iterator[Callable[[], bool]]:
         KeyboardInterrupt: at the second one, with its number.
     """
     told = Event()
-    before = {each: signal.getsignal(each) for each in TOLD}
+    before = {each: signal.getsignal(each) for each in STOP_SIGNALS}
 
     def hear(number: int, frame: FrameType | None) -> None:
         if told.is_set():
@@ -79,7 +79,7 @@ def stopping() -> Iterator[Callable[[], bool]]:
 
 
 @dataclass(frozen=True)
-class Failure:
+class ExitReason:
     """Why the replicas could not start, and the exit status that says so."""
 
     reason: str

@@ -10,12 +10,12 @@ from typing import Any
 REFUSED = "patchserve.refused"  # in a scope: the error that the server answers it with
 
 
-CALLER = "patchserve.caller"  # in a scope: the caller, where the server tells of them
+CLIENT = "patchserve.client"  # in a scope: the caller, where the server tells of them
 
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 
 
-class Caller:
+class Client:
     """Who waits for the answer to one request.
 
     Attributes:
@@ -41,7 +41,7 @@ class Caller:
         self._tell = None
 
 
-class HeardCaller(Caller):
+class PolledClient(Client):
     """One whose server tells no other way than ASGI's: by what there is to receive.
 
     Args:
@@ -64,6 +64,6 @@ class HeardCaller(Caller):
         self._hearing.cancel()
 
 
-def caller_of(scope: MutableMapping[str, Any], receive: Receive) -> Caller:
+def client_of(scope: MutableMapping[str, Any], receive: Receive) -> Client:
     """Who waits for the answer to a request, by its scope or by ASGI's `receive`."""
-    return scope.get(CALLER) or HeardCaller(receive)
+    return scope.get(CLIENT) or PolledClient(receive)

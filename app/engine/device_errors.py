@@ -14,7 +14,7 @@ NO_MEMORY = ("can't allocate memory", "not enough memory")  # what torch's alloc
 
 
 @contextmanager
-def told_apart(device: torch.device) -> Iterator[None]:
+def translate_device_errors(device: torch.device) -> Iterator[None]:
     """Raise what the seam calls it, where the device is at fault; else what was raised.
 
     Raises:

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from app.core.types import Task
-from app.engine.device_errors import told_apart
+from app.engine.device_errors import translate_device_errors
 from app.engine.interface import (
-    Batch,
+    BatchResult,
     ClassifyInput,
     EmbedInput,
     EngineInput,
@@ -24,9 +24,14 @@ from app.engine.interface import (
     ModelInfo,
     SegmentInput,
 )
-from app.engine.outputs import Said, Scores, answer_to
-from app.engine.pipeline import Graphs, Pipeline, queues_of
-from app.engine.placement import folder_or_id, input_of, pick_dtype, resolve_device
+from app.engine.outputs import RawOutput, Scores, reader_for
+from app.engine.pipeline import Graphs, Pipeline, streams_of
+from app.engine.placement import (
+    resolve_device,
+    resolve_dtype,
+    resolve_preprocessing,
+    resolve_source,
+)
 from models import checkpoint
 from models.explain import explain
 from models.preprocessing import normalize
@@ -42,7 +47,7 @@ LEAST_S = 0.05  # seconds that these take together, at least: short ones scatter
 FREE_INPUT_SIZE = (512, 512)  # warm-up pixels of a checkpoint that fixes no input size
 
 
-class Engine:
+class TorchEngine:
     """The network of one checkpoint on one device.
 
     Args:
@@ -68,7 +73,7 @@ class Engine:
         self._task = task
         self._device = torch.device(resolve_device(device))
         self._runtime: Runtime = runtime
-        self._dtype = pick_dtype(dtype, self._device)
+        self._dtype = resolve_dtype(dtype, self._device)
         self._input_size = input_size
 
     def load(self) -> ModelInfo:
@@ -78,13 +83,13 @@ class Engine:
             models.checkpoint.CheckpointError: it cannot be loaded, or is for another task.
             ValueError: the runtime that was asked for is not there.
         """
-        loaded = checkpoint.load(folder_or_id(self._source, self._task))
+        loaded = checkpoint.load(resolve_source(self._source, self._task))
         if loaded.task != self._task:
             raise checkpoint.CheckpointError(
                 f"{loaded.name} is a model to {loaded.task}, not to {self._task}"
             )
         self._plain = loaded.network  # on the CPU, until an explanation is asked for
-        self._preprocessing = input_of(loaded, self._input_size)
+        self._preprocessing = resolve_preprocessing(loaded, self._input_size)
         form, runtime = inference_form(
             self._plain,
             runtime=self._runtime,
@@ -94,7 +99,7 @@ class Engine:
             size=self._preprocessing.input_size or FREE_INPUT_SIZE,
         )
         classify = cast(Classifier, form).classify if self._task == "classify" else None
-        self._queues = queues_of(self._device)
+        self._queues = streams_of(self._device)
         self._pipeline = Pipeline(self._queues)
         self._graphs = Graphs(classify or (lambda batch: (form(batch),)), self._queues.recorder)
         independent = loaded.multi_label or len(loaded.labels) == 1
@@ -134,7 +139,7 @@ class Engine:
         height, width = self._preprocessing.input_size or FREE_INPUT_SIZE
         image = torch.zeros(height, width, 3, dtype=torch.uint8, device=self._device)
         sizes = [1 << power for power in range(max_batch_size.bit_length())]
-        with self._queues.here():
+        with self._queues.as_current_device():
             self._graphs.record(image, sizes, ends)
 
     def _measure(self, size: int) -> float:
@@ -153,14 +158,14 @@ class Engine:
                 return taken[0]
         return median(taken[1:])  # the first allocates, and may compile
 
-    def run(self, inputs: Sequence[EngineInput]) -> Batch:
+    def run(self, inputs: Sequence[EngineInput]) -> BatchResult:
         """Run one batch: inputs of one kind, pixels of one shape. Logits never leave the device.
 
         On a CPU any number of threads may do so at once.
         """
         return self.launch(inputs)()
 
-    def launch(self, inputs: Sequence[EngineInput]) -> Callable[[], Batch]:
+    def launch(self, inputs: Sequence[EngineInput]) -> Callable[[], BatchResult]:
         """Begin a batch; what is returned waits for its end, and for nothing else, and gives it.
 
         Call it once. On a GPU both are for the thread that warmed up; a second batch is then
@@ -170,18 +175,20 @@ class Engine:
         Raises:
             OutOfMemory, DeviceLost: as the seam says; either function may raise.
         """
-        answer = answer_to(inputs, self._scores)
+        answer = reader_for(inputs, self._scores)
         compute = partial(self._compute, inputs)
-        with told_apart(self._device):
-            collect = self._pipeline.launch([one.pixels for one in inputs], compute, answer.reduce)
+        with translate_device_errors(self._device):
+            collect = self._pipeline.launch(
+                [one.pixels for one in inputs], compute, answer.on_device
+            )
 
-        def batch() -> Batch:
-            with told_apart(self._device):
+        def batch() -> BatchResult:
+            with translate_device_errors(self._device):
                 results, stages = collect()
                 began = time.monotonic()
-                outputs = answer.outputs(results)
+                outputs = answer.on_host(results)
             stages["postprocess"] += time.monotonic() - began
-            return Batch(outputs, stages)
+            return BatchResult(outputs, stages)
 
         return batch
 
@@ -198,7 +205,7 @@ class Engine:
             "total": torch.cuda.get_device_properties(self._device).total_memory,
         }
 
-    def _compute(self, inputs: Sequence[EngineInput], batch: Tensor) -> Said:
+    def _compute(self, inputs: Sequence[EngineInput], batch: Tensor) -> RawOutput:
         match inputs[0]:
             case EmbedInput():
                 return self._graphs(batch)[1]  # (B, D)

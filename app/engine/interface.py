@@ -75,7 +75,7 @@ Embedding = NDArray[np.float32]  # (D,)
 EngineOutput = Ranking | Embedding | Relevance | LabelMap
 
 
-class Batch(NamedTuple):
+class BatchResult(NamedTuple):
     """What a batch gave: one output per input, in order, and the seconds of each stage."""
 
     outputs: list[EngineOutput]
@@ -103,7 +103,7 @@ class DeviceLost(Exception):
     """The device computes nothing any more, until the process is started anew."""
 
 
-class EngineSeam(Protocol):
+class InferenceEngine(Protocol):
     """What the service asks of an engine.
 
     Of what it raises, `OutOfMemory` and `DeviceLost` have a meaning of their own; anything else is
@@ -118,14 +118,14 @@ class EngineSeam(Protocol):
         """Run batches of growing size; seconds by batch size, at least for 1."""
         ...
 
-    def run(self, inputs: Sequence[EngineInput]) -> Batch:
+    def run(self, inputs: Sequence[EngineInput]) -> BatchResult:
         """Run one batch of one kind of input and of equal shapes: `launch(inputs)()`.
 
         On a CPU any number of threads may do so at once.
         """
         ...
 
-    def launch(self, inputs: Sequence[EngineInput]) -> Callable[[], Batch]:
+    def launch(self, inputs: Sequence[EngineInput]) -> Callable[[], BatchResult]:
         """Begin a batch, and return what waits for its end, and for nothing else, and gives it.
 
         A GPU works on when this returns, so that the next batch is staged while this one computes;

@@ -64,7 +64,7 @@ class Lane:
         """Whether the present piece of work takes longer than any that it should run."""
         return self.busy_for() > self.stuck_after_s
 
-    def expect(self, batch_s: float) -> None:
+    def set_expected_batch_s(self, batch_s: float) -> None:
         """Know that a batch may take so many seconds: ten times as many are not stuck."""
         self.stuck_after_s = max(self.stuck_after_s, 10 * batch_s)
 
@@ -78,7 +78,7 @@ class Lane:
         Raises:
             RuntimeError: the work raised what no future can carry; it is the cause.
         """
-        future, settle = _promise()
+        future, settle = _future_for()
         self._work.put((partial(_settle_by, work, settle), watched))
         return future
 
@@ -88,7 +88,7 @@ class Lane:
         The lane starts the next piece of work, if there is one, before it waits for this: so the
         device is given a batch while it runs another. Raises as `run` does.
         """
-        future, settle = _promise()
+        future, settle = _future_for()
 
         def job() -> Finish | None:
             try:
@@ -106,7 +106,7 @@ class Lane:
         self._work.put(None)
 
     def _loop(self) -> None:
-        self._settle_down()
+        self._pin_threads()
         started: deque[Finish] = deque()
         while True:
             try:
@@ -124,7 +124,7 @@ class Lane:
         for finish in started:
             self._timed(finish, watched=True)
 
-    def _settle_down(self) -> None:
+    def _pin_threads(self) -> None:
         if self._threads:
             torch.get_num_threads()  # else the first use would take what another lane set last
             torch.set_num_threads(self._threads)
@@ -140,7 +140,7 @@ class Lane:
         return finish
 
 
-def _promise() -> tuple[asyncio.Future[Any], Settle]:
+def _future_for() -> tuple[asyncio.Future[Any], Settle]:
     """A future of the running loop, and what settles it from another thread."""
     loop = asyncio.get_running_loop()
     future: asyncio.Future[Any] = loop.create_future()

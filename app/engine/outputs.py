@@ -27,23 +27,23 @@ from app.engine.interface import (
 from models.explain import Explanation
 from models.label_map import label_map
 
-Said = Tensor | list[Explanation]  # what a batch gave; explanations are of one image each
+RawOutput = Tensor | list[Explanation]  # what a batch gave; explanations are of one image each
 Scores = Callable[[Tensor], Tensor]
 
 
-class Answer(Protocol):
+class OutputReader(Protocol):
     """How the answers to one batch are made."""
 
-    def reduce(self, said: Said) -> list[Tensor]:
+    def on_device(self, said: RawOutput) -> list[Tensor]:
         """What is wanted of them, still on the device."""
         ...
 
-    def outputs(self, results: Sequence[Tensor]) -> list[EngineOutput]:
+    def on_host(self, results: Sequence[Tensor]) -> list[EngineOutput]:
         """The answers, one for each input in order, from the same tensors on the host."""
         ...
 
 
-def answer_to(inputs: Sequence[EngineInput], scores: Scores) -> Answer:
+def reader_for(inputs: Sequence[EngineInput], scores: Scores) -> OutputReader:
     """How to answer inputs of one kind; `scores` makes logits (B, num_labels) float32 scores."""
     match inputs[0]:
         case EmbedInput():
@@ -63,7 +63,7 @@ class Rankings:
         self._top_ks = top_ks
         self._scores = scores
 
-    def reduce(self, said: Said) -> list[Tensor]:
+    def on_device(self, said: RawOutput) -> list[Tensor]:
         """The best indices and scores of logits (B, num_labels), each (B, k)."""
         assert isinstance(said, Tensor)  # noqa: S101  # only explanations are not
         scores, indices = self._scores(said.float()).topk(max(self._top_ks))
@@ -75,7 +75,7 @@ class Rankings:
         rows = zip(indices.tolist(), scores.tolist(), self._top_ks, strict=True)
         return [Ranking(index[:top_k], score[:top_k]) for index, score, top_k in rows]
 
-    def outputs(self, results: Sequence[Tensor]) -> list[EngineOutput]:
+    def on_host(self, results: Sequence[Tensor]) -> list[EngineOutput]:
         """From indices and scores."""
         return list(self.rankings(results))
 
@@ -83,12 +83,12 @@ class Rankings:
 class Embeddings:
     """What the head reads, as it is."""
 
-    def reduce(self, said: Said) -> list[Tensor]:
+    def on_device(self, said: RawOutput) -> list[Tensor]:
         """A copy of the embeddings (B, D) in float32: their own memory is soon another batch's."""
         assert isinstance(said, Tensor)  # noqa: S101  # only explanations are not
         return [said.to(torch.float32, copy=True)]
 
-    def outputs(self, results: Sequence[Tensor]) -> list[EngineOutput]:
+    def on_host(self, results: Sequence[Tensor]) -> list[EngineOutput]:
         """The rows."""
         return list(results[0].numpy())
 
@@ -99,13 +99,13 @@ class LabelMaps:
     def __init__(self, sizes: Sequence[tuple[int, int]]) -> None:
         self._sizes = sizes
 
-    def reduce(self, said: Said) -> list[Tensor]:
+    def on_device(self, said: RawOutput) -> list[Tensor]:
         """A label map (H, W) of each image's logits (num_labels, h, w)."""
         assert isinstance(said, Tensor)  # noqa: S101  # only explanations are not
         way = fused_label_map() if said.device.type == "cuda" else None
         return [(way or label_map)(*pair) for pair in zip(said, self._sizes, strict=True)]
 
-    def outputs(self, results: Sequence[Tensor]) -> list[EngineOutput]:
+    def on_host(self, results: Sequence[Tensor]) -> list[EngineOutput]:
         """The label maps."""
         return [one.numpy() for one in results]
 
@@ -125,19 +125,19 @@ class Relevances:
         self._rankings = rankings
         self._cells: list[int] = []  # pixels a side, of each explanation
 
-    def reduce(self, said: Said) -> list[Tensor]:
+    def on_device(self, said: RawOutput) -> list[Tensor]:
         """What the rankings need, then of each image its relevance and each attention's distances.
 
         They are (rows, columns), and (heads,) as often as there are attentions.
         """
         assert isinstance(said, list)  # noqa: S101  # only logits and embeddings are not
         self._cells = [one.cell for one in said]
-        tensors = self._rankings.reduce(torch.cat([one.logits for one in said]))
+        tensors = self._rankings.on_device(torch.cat([one.logits for one in said]))
         for one in said:
             tensors += [one.relevance[0], *(heads[0] for heads in one.attention_distance)]
         return tensors
 
-    def outputs(self, results: Sequence[Tensor]) -> list[EngineOutput]:
+    def on_host(self, results: Sequence[Tensor]) -> list[EngineOutput]:
         """The explanations."""
         rankings, rest = self._rankings.rankings(results[:2]), iter(results[2:])
         each = (len(results) - 2) // len(rankings)

@@ -33,7 +33,7 @@ def gpu_count() -> int:
     return torch.cuda.device_count()
 
 
-def input_of(loaded: checkpoint.Checkpoint, side: int) -> Preprocessing:
+def resolve_preprocessing(loaded: checkpoint.Checkpoint, side: int) -> Preprocessing:
     """What the checkpoint asks of an image, at another input size unless that is 0.
 
     Raises:
@@ -49,15 +49,15 @@ def input_of(loaded: checkpoint.Checkpoint, side: int) -> Preprocessing:
 
 def model_name(source: str, task: Task) -> str:
     """What to call the model of a source, before it is loaded."""
-    return checkpoint.name_of(folder_or_id(source, task))
+    return checkpoint.name_of(resolve_source(source, task))
 
 
-def folder_or_id(source: str, task: Task) -> str | Path:
+def resolve_source(source: str, task: Task) -> str | Path:
     """What `models.checkpoint.load` takes for a source."""
     return checkpoint.bundled(task) if source == "bundled" else source
 
 
-def pick_dtype(name: str, device: torch.device) -> torch.dtype:
+def resolve_dtype(name: str, device: torch.device) -> torch.dtype:
     """The number format that a setting names; `auto` is bfloat16 on CUDA, else float32."""
     if name == "auto":
         return torch.bfloat16 if device.type == "cuda" else torch.float32

@@ -43,7 +43,7 @@ def render(
         box: where the grid lies in the photograph; it may reach beyond.
         notes: what to write into the text chunks of these names.
     """
-    heat = stretch(levels(grid), box, rgb.size)
+    heat = upscale(quantize(grid), box, rgb.size)
     heat.putpalette(colours().tobytes())
     picture = Image.blend(rgb.convert("L").convert("RGB"), heat.convert("RGB"), OPACITY)
     chunks = PngInfo()
@@ -54,13 +54,13 @@ def render(
     return file.getvalue()
 
 
-def levels(grid: NDArray[np.float32]) -> NDArray[np.uint8]:
+def quantize(grid: NDArray[np.float32]) -> NDArray[np.uint8]:
     """The cells from 0, the least relevant, to 255, the most; all 0 where none differs."""
     above = grid - grid.min()
     return np.rint(255 * above / max(above.max(), np.finfo(np.float32).tiny)).astype(np.uint8)
 
 
-def stretch(cells: NDArray[np.uint8], box: Box, size: tuple[int, int]) -> Image.Image:
+def upscale(cells: NDArray[np.uint8], box: Box, size: tuple[int, int]) -> Image.Image:
     """The cells, which fill the box, as a smooth picture (width, height), 0 beyond the box."""
     top, left, bottom, right = box
     rows, columns = cells.shape

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 
-class Budget:
+class WeightedSemaphore:
     """A weighted semaphore: each thread holds an amount, all of them together at most `size`.
 
     First come, first served: a large amount is not overtaken by small ones for ever.

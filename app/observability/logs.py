@@ -35,7 +35,7 @@ WORD = re.compile(r"[\w.:-]+", re.ASCII)
 TOGETHER_S = 0.1  # lines that follow each other more closely are written together
 
 
-class Collector(logging.StreamHandler[TextIO]):
+class BufferedHandler(logging.StreamHandler[TextIO]):
     """Writes lines that come in close succession together, a tenth of a second late at most.
 
     A write lets go of the interpreter, and a loaded service waits to have it back from threads that
@@ -125,7 +125,7 @@ def configure(level: str, replica: int | None = None) -> None:
         level: the least severe lines to log.
         replica: which of several this process is; every line says so.
     """
-    handler = Collector()
+    handler = BufferedHandler()
     who = "" if replica is None else f"replica {replica} "
     text = TextFormatter(f"%(asctime)s %(levelname)-7s {who}%(name)s: %(message)s")
     if replica is not None:

@@ -17,7 +17,7 @@ from prometheus_client import (
     generate_latest,
 )
 
-from app.observability.metrics_buffer import Tally
+from app.observability.metrics_buffer import MetricsBuffer
 
 LATENCIES = (
     0.0005, 0.00075, 0.001, 0.0015, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.05,
@@ -45,13 +45,13 @@ class Metrics:
         models: the names of the models that the app will serve; their series start at 0.
 
     Attributes:
-        tally: where everything is noted that is counted for every image or batch.
+        buffer: where everything is noted that is counted for every image or batch.
         requests_in_flight: how many requests are being answered.
     """
 
     def __init__(self, models: Iterable[str] = ()) -> None:
         self.registry = CollectorRegistry()
-        self.tally = Tally()
+        self.buffer = MetricsBuffer()
         self.requests_in_flight = 0
         ProcessCollector(registry=self.registry)
         self._http()
@@ -67,7 +67,7 @@ class Metrics:
 
     def publish(self) -> None:
         """Show what was noted so far; to be called again and again, for others may read it."""
-        self.tally.add_up()
+        self.buffer.flush()
         self.http_requests_in_flight.set(self.requests_in_flight)
 
     def exposition(self) -> bytes:
@@ -77,12 +77,12 @@ class Metrics:
 
     def observe_stages(self, model: str, stages: Mapping[str, float]) -> None:
         """Count the seconds that one image spent in each stage."""
-        self.tally.note_all(stages, self.stage_duration, model)
+        self.buffer.record_all(stages, self.stage_duration, model)
 
     def count_request(self, route: str, method: str, status: int, seconds: float) -> None:
         """Count one answer."""
-        self.tally.note(1, self.http_requests, route, method, str(status))
-        self.tally.note(seconds, self.http_request_duration, route)
+        self.buffer.record(1, self.http_requests, route, method, str(status))
+        self.buffer.record(seconds, self.http_request_duration, route)
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
         return Counter(f"patchserve_{name}", text, labels, registry=self.registry)

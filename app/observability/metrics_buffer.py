@@ -17,7 +17,7 @@ Series = Counter | Histogram
 Noted = TypeVar("Noted")
 
 
-class Tally:
+class MetricsBuffer:
     """Amounts by series and values of its labels.
 
     prometheus-client takes five calls of Python for each observation, and ten where replicas share
@@ -30,15 +30,15 @@ class Tally:
         self._mappings: defaultdict[tuple[Any, ...], list[Mapping[str, float]]] = defaultdict(list)
         self._adding = Lock()
 
-    def note(self, amount: float, series: Series, *labels: str) -> None:
+    def record(self, amount: float, series: Series, *labels: str) -> None:
         """Let a counter grow by the amount, or a histogram observe it, when `add_up` is called."""
         self._noted[series, *labels].append(amount)
 
-    def note_all(self, amounts: Mapping[str, float], series: Series, *labels: str) -> None:
+    def record_all(self, amounts: Mapping[str, float], series: Series, *labels: str) -> None:
         """Note each of the amounts, whose key is the value of the last label."""
         self._mappings[series, *labels].append(amounts)
 
-    def add_up(self) -> None:
+    def flush(self) -> None:
         """Give the series what was noted since the last time."""
         with self._adding:
             for (series, *labels), mappings in list(self._mappings.items()):

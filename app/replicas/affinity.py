@@ -11,7 +11,7 @@ from itertools import pairwise
 from app.core.process import usable_cores
 
 
-def divide(cores: Collection[int], count: int) -> list[set[int]]:
+def split_cores(cores: Collection[int], count: int) -> list[set[int]]:
     """The cores of each of `count` replicas: neighbours, and of nobody else while they suffice."""
     ordered = sorted(cores)
     if not ordered:
@@ -22,13 +22,13 @@ def divide(cores: Collection[int], count: int) -> list[set[int]]:
     return [set(ordered[begin:end]) for begin, end in pairwise(bounds)]
 
 
-def device_of(index: int, device: str, gpus: int) -> str:
+def gpu_for(index: int, device: str, gpus: int) -> str:
     """The device of a replica: a GPU each, in turns, where the setting leaves it open."""
     return f"cuda:{index % gpus}" if gpus > 1 and device in ("auto", "cuda") else device
 
 
 @contextmanager
-def confined(cores: Collection[int]) -> Iterator[None]:
+def cpu_affinity(cores: Collection[int]) -> Iterator[None]:
     """Let what is started meanwhile have these cores only: it counts no others from the first."""
     before = usable_cores()
     if before and cores:

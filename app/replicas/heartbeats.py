@@ -31,7 +31,7 @@ class _Row(ctypes.Structure):
 
 
 @dataclass(frozen=True)
-class Standing:
+class ReplicaStatus:
     """How a replica is, as its row says.
 
     Args:
@@ -51,7 +51,7 @@ class Standing:
     restarts: int
 
 
-class Heartbeats:
+class HeartbeatTable:
     """The table of `count` replicas and their parent; a spawned process can be given it."""
 
     def __init__(self, count: int) -> None:
@@ -62,16 +62,16 @@ class Heartbeats:
     def __len__(self) -> int:
         return len(self._rows)
 
-    def watch(self, now: float) -> None:
+    def parent_beat(self, now: float) -> None:
         """The parent's own beat."""
         self._parent_beat.value = now
 
-    def bear(self, index: int, pid: int, now: float, *, again: bool) -> None:
+    def started(self, index: int, pid: int, now: float, *, again: bool) -> None:
         """The parent has started a process; `again` when it takes a dead one's place."""
         row = self._rows[index]
         row.born, row.restarts, row.pid = now, row.restarts + again, pid
 
-    def bury(self, index: int) -> None:
+    def exited(self, index: int) -> None:
         """The parent has found a process to have ended."""
         row = self._rows[index]
         row.pid, row.beat, row.ready_since, row.broken = 0, 0.0, 0.0, False
@@ -110,20 +110,20 @@ class Heartbeats:
         """Whether the replica has ever been ready, in this life or an earlier one."""
         return bool(self._rows[index].was_ready)
 
-    def standing(self, index: int, now: float) -> Standing:
+    def status(self, index: int, now: float) -> ReplicaStatus:
         """How one replica is."""
         row = self._rows[index]
         stuck = self._stuck(index, now)
         ready = bool(row.pid and row.ready_since and stuck is None)
         why = stuck or self.reason(index) or "starting"
         state = "ready" if ready else why if row.pid else "ended"
-        return Standing(index, row.pid or None, state, ready, stuck, row.restarts)
+        return ReplicaStatus(index, row.pid or None, state, ready, stuck, row.restarts)
 
-    def statuses(self, now: float) -> list[Standing]:
+    def statuses(self, now: float) -> list[ReplicaStatus]:
         """How each replica is."""
-        return [self.standing(index, now) for index in range(len(self._rows))]
+        return [self.status(index, now) for index in range(len(self._rows))]
 
-    def opens(self, index: int, now: float) -> bool:
+    def should_accept(self, index: int, now: float) -> bool:
         """Whether a replica should take connections: it is ready, or nobody is.
 
         Before the first is ready all answer the probes; after that, whoever loads stays away, for
@@ -132,11 +132,11 @@ class Heartbeats:
         ready = [each.index for each in self.statuses(now) if each.ready]
         return not ready or index in ready
 
-    def hold(self, index: int, connections: int) -> None:
+    def set_connections(self, index: int, connections: int) -> None:
         """A replica tells how many connections it has."""
         self._rows[index].connections = connections
 
-    def fewest_held(self, index: int, now: float) -> int | None:
+    def least_connections(self, index: int, now: float) -> int | None:
         """The connections of that one of the others who is ready and has fewest."""
         others = (each.index for each in self.statuses(now) if each.ready and each.index != index)
         return min((self._rows[other].connections for other in others), default=None)
@@ -145,16 +145,16 @@ class Heartbeats:
         """Why only a restart of all can help: nobody restarts the dead, or all are stuck."""
         if now - self._parent_beat.value > LATE_S:
             return ["the parent of the replicas does not answer"]
-        standings = self.statuses(now)
-        return _told(standings) if all(each.stuck for each in standings) else []
+        statuses = self.statuses(now)
+        return _told(statuses) if all(each.stuck for each in statuses) else []
 
     def reasons_unready(self, now: float) -> list[str]:
         """Why no replica can answer; one that has just become ready does not count yet."""
-        standings = self.statuses(now)
-        ready = [each for each in standings if each.ready]
+        statuses = self.statuses(now)
+        ready = [each for each in statuses if each.ready]
         if any(self.ready_s(each.index, now) >= SETTLE_S for each in ready):
             return []
-        waiting = [each for each in standings if each not in ready]
+        waiting = [each for each in statuses if each not in ready]
         return [f"replica {each.index} has just become ready" for each in ready] + _told(waiting)
 
     def reasons_unstarted(self, now: float) -> list[str]:
@@ -174,8 +174,8 @@ class Heartbeats:
         return f"no heartbeat for {now - row.beat:.0f} s" if now - row.beat > LATE_S else None
 
 
-def _told(standings: list[Standing]) -> list[str]:
-    return [f"replica {each.index}: {each.state}" for each in standings]
+def _told(statuses: list[ReplicaStatus]) -> list[str]:
+    return [f"replica {each.index}: {each.state}" for each in statuses]
 
 
 def _short(reason: str) -> bytes:

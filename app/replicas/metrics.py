@@ -14,7 +14,7 @@ from prometheus_client.multiprocess import MultiProcessCollector, mark_process_d
 from prometheus_client.registry import Collector
 
 from app.observability.metrics import Metrics
-from app.replicas.heartbeats import Heartbeats
+from app.replicas.heartbeats import HeartbeatTable
 
 
 class SharedMetrics(Metrics):
@@ -26,7 +26,7 @@ class SharedMetrics(Metrics):
         directory: where all replicas keep their files.
     """
 
-    def __init__(self, models: Iterable[str], table: Heartbeats, directory: str) -> None:
+    def __init__(self, models: Iterable[str], table: HeartbeatTable, directory: str) -> None:
         super().__init__(models)
         self._all = CollectorRegistry()
         MultiProcessCollector(self._all, directory)
@@ -41,7 +41,7 @@ class SharedMetrics(Metrics):
 class ReplicaCollector(Collector):
     """Which replicas are up, how often each was started anew, and what its process uses."""
 
-    def __init__(self, table: Heartbeats) -> None:
+    def __init__(self, table: HeartbeatTable) -> None:
         self._table = table
 
     def collect(self) -> Iterator[Metric]:

@@ -14,7 +14,7 @@ from app.batching.deployment import Deployment
 from app.core.background import background
 from app.core.shutdown import Shutdown
 from app.observability.metrics import Metrics
-from app.replicas.heartbeats import BEAT_S, Heartbeats
+from app.replicas.heartbeats import BEAT_S, HeartbeatTable
 
 
 @dataclass(frozen=True)
@@ -28,22 +28,22 @@ class Replica:
     """
 
     index: int
-    table: Heartbeats
+    table: HeartbeatTable
     directory: str
 
 
 @asynccontextmanager
-async def beating(
+async def reporting(
     lifespan: AbstractAsyncContextManager[Mapping[str, Any]], replica: Replica, metrics: Metrics
 ) -> AsyncIterator[dict[str, Any]]:
     """The lifespan of an app that is one of several: it says how it is for as long as it runs."""
     async with lifespan as state:
-        work = beat(replica, state["deployments"].values(), state["shutdown"], metrics)
+        work = report(replica, state["deployments"].values(), state["shutdown"], metrics)
         async with background(work):
             yield {**state, "replicas": replica.table}
 
 
-async def beat(
+async def report(
     replica: Replica, deployments: Collection[Deployment], shutdown: Shutdown, metrics: Metrics
 ) -> None:
     """Say how the replica is, again and again: a loop that cannot is stuck."""

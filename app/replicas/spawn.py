@@ -13,11 +13,11 @@ from multiprocessing import parent_process, resource_tracker
 from multiprocessing.context import SpawnProcess
 from typing import NamedTuple
 
-from app.core.process import LEAVE, START_FAILED, end, usable_cores
+from app.core.process import DRAIN_SIGNAL, START_FAILED, exit_now, usable_cores
 from app.core.settings import Settings
 from app.engine.placement import gpu_count
-from app.replicas.affinity import confined, device_of, divide
-from app.replicas.heartbeats import Heartbeats
+from app.replicas.affinity import cpu_affinity, gpu_for, split_cores
+from app.replicas.heartbeats import HeartbeatTable
 from app.replicas.reporter import Replica
 from app.replicas.supervisor import Child
 
@@ -42,11 +42,16 @@ class ReplicaProcess(SpawnProcess):
         then; a second SIGTERM would end it at once.
         """
         if self.pid is not None and self.exitcode is None:
-            os.kill(self.pid, LEAVE)
+            os.kill(self.pid, DRAIN_SIGNAL)
 
 
 def spawn(
-    run: Run, settings: Settings, sockets: Sockets, table: Heartbeats, directory: str, index: int
+    run: Run,
+    settings: Settings,
+    sockets: Sockets,
+    table: HeartbeatTable,
+    directory: str,
+    index: int,
 ) -> Child:
     """Start the process of one replica, with its own cores and GPU, deaf to Ctrl-C.
 
@@ -55,7 +60,7 @@ def spawn(
     A terminal sends Ctrl-C to all processes; the parent alone hears it and tells the others.
     """
     resource_tracker.ensure_running()  # the first process would start it, and that unblocks SIGINT
-    device = device_of(index, settings.device, gpu_count())
+    device = gpu_for(index, settings.device, gpu_count())
     mine = settings.model_copy(update={"device": device})
     process = ReplicaProcess(
         target=run,
@@ -64,7 +69,7 @@ def spawn(
     )
     heard = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
-        with confined(divide(usable_cores(), settings.workers)[index]):
+        with cpu_affinity(split_cores(usable_cores(), settings.workers)[index]):
             process.start()
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, heard)
@@ -84,8 +89,8 @@ def follow_parent(directory: str, within_s: float) -> None:
     def follow() -> None:
         parent.join()
         shutil.rmtree(directory, ignore_errors=True)
-        os.kill(os.getpid(), LEAVE)
+        os.kill(os.getpid(), DRAIN_SIGNAL)
         threading.Event().wait(within_s)
-        end(START_FAILED)
+        exit_now(START_FAILED)
 
     threading.Thread(target=follow, name="parent", daemon=True).start()

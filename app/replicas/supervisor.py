@@ -11,8 +11,8 @@ from multiprocessing.connection import wait
 from signal import Signals
 from typing import Protocol
 
-from app.core.process import LEAVE, RUN_FAILED, START_FAILED, Failure
-from app.replicas.heartbeats import LATE_S, Heartbeats
+from app.core.process import DRAIN_SIGNAL, RUN_FAILED, START_FAILED, ExitReason
+from app.replicas.heartbeats import LATE_S, HeartbeatTable
 
 logger = logging.getLogger(__name__)
 
@@ -20,7 +20,7 @@ TICK_S = 0.25
 LATE_TICK_S = 2.0  # a parent that late was itself asleep, as in a container that is paused
 STABLE_S = 60.0  # a replica that was ready for so long died of something new
 LONGEST_PAUSE_S = 30.0
-STILLBIRTHS = 3  # deaths of one that has never been ready, until that is taken for certain
+MAX_FAILED_STARTS = 3  # deaths of one that has never been ready, until that is taken for certain
 
 
 class Child(Protocol):
@@ -55,7 +55,7 @@ class Child(Protocol):
 
 
 @dataclass
-class Pauses:
+class Backoff:
     """How long to wait before a dead replica's next life: not at all at first, then ever longer."""
 
     deaths: int = 0
@@ -67,15 +67,15 @@ class Pauses:
 
 
 @dataclass
-class _Place:
+class _Slot:
     index: int
     child: Child | None = None
     starts_at: float = 0.0
     lives: int = 0
-    pauses: Pauses = field(default_factory=Pauses)
+    pauses: Backoff = field(default_factory=Backoff)
 
 
-class Replicas:
+class Supervisor:
     """The processes of one service.
 
     Args:
@@ -91,7 +91,7 @@ class Replicas:
     def __init__(
         self,
         spawn: Callable[[int], Child],
-        table: Heartbeats,
+        table: HeartbeatTable,
         *,
         leave_s: float,
         on_leave: Callable[[], None],
@@ -99,7 +99,7 @@ class Replicas:
         clock: Callable[[], float] = time.monotonic,
         pause: Callable[[Sequence[int], float], object] = wait,
     ) -> None:
-        self._places = [_Place(index) for index in range(len(table))]
+        self._places = [_Slot(index) for index in range(len(table))]
         self._spawn = spawn
         self._table = table
         self._leave_s = leave_s
@@ -110,12 +110,12 @@ class Replicas:
         self._last_tick = clock()
         self._trusting_until = 0.0
 
-    def run(self, told_to_leave: Callable[[], bool]) -> Failure | None:
+    def run(self, told_to_leave: Callable[[], bool]) -> ExitReason | None:
         """Keep them alive until told to leave, and let them leave; why they could not start."""
         failure = None
         try:
             while not told_to_leave():
-                failure = self._look_after()
+                failure = self._tick()
                 if failure is not None:
                     break
                 self._pause([child.sentinel for child in self._children], TICK_S)
@@ -130,50 +130,50 @@ class Replicas:
     def _children(self) -> list[Child]:
         return [place.child for place in self._places if place.child is not None]
 
-    def _look_after(self) -> Failure | None:
+    def _tick(self) -> ExitReason | None:
         now = self._clock()
         if now - self._last_tick > LATE_TICK_S:
             self._trusting_until = now + LATE_S  # the replicas slept too
         self._last_tick = now
-        self._table.watch(now)
+        self._table.parent_beat(now)
         for place in self._places:
             if place.child is None:
                 if now >= place.starts_at:
                     self._start(place, now)
             elif place.child.exitcode is not None:
-                failure = self._bury(place, place.child.exitcode, now)
+                failure = self._on_exit(place, place.child.exitcode, now)
                 if failure is not None:
                     return failure
             elif now >= self._trusting_until:
                 self._end_if_stuck(place.index, place.child, now)
         return None
 
-    def _start(self, place: _Place, now: float) -> None:
+    def _start(self, place: _Slot, now: float) -> None:
         place.child = self._spawn(place.index)
         assert place.child.pid is not None  # noqa: S101  # it has been started
-        self._table.bear(place.index, place.child.pid, now, again=place.lives > 0)
+        self._table.started(place.index, place.child.pid, now, again=place.lives > 0)
         place.lives += 1
 
     def _end_if_stuck(self, index: int, child: Child, now: float) -> None:
-        stuck = self._table.standing(index, now).stuck
+        stuck = self._table.status(index, now).stuck
         if stuck is not None:
             logger.error("replica %d is stuck and is ended: %s", index, stuck)
             child.kill()
 
-    def _bury(self, place: _Place, exitcode: int, now: float) -> Failure | None:
+    def _on_exit(self, place: _Slot, exitcode: int, now: float) -> ExitReason | None:
         index, ended = place.index, _ended(exitcode)
         reason = self._table.reason(index)
         pause = place.pauses.after_death(self._table.lasted_s(index, now))
         place.child, place.starts_at = None, now + pause
-        self._table.bury(index)
+        self._table.exited(index)
         self._on_death(index)
         if not self._table.was_ready(index):
             if exitcode > 0 and exitcode != RUN_FAILED:  # it gave up, and may always
                 told = reason or f"replica {index} ended {ended}; the log says why"
-                return Failure(told, exitcode)
-            if exitcode < 0 and place.lives >= STILLBIRTHS:  # of too little memory, mostly
+                return ExitReason(told, exitcode)
+            if exitcode < 0 and place.lives >= MAX_FAILED_STARTS:  # of too little memory, mostly
                 told = f"replica {index} ended {ended} while it loaded, {place.lives} times"
-                return Failure(told, START_FAILED)
+                return ExitReason(told, START_FAILED)
         logger.error("replica %d ended %s; it is started anew in %.0f s", index, ended, pause)
         return None
 
@@ -185,13 +185,13 @@ class Replicas:
         while (living := [c for c in self._children if c.exitcode is None]) and (
             (now := self._clock()) < until
         ):
-            self._table.watch(now)
+            self._table.parent_beat(now)
             self._pause([child.sentinel for child in living], TICK_S)
         for place in self._places:
             ended = place.child.exitcode if place.child is not None else 0
             if ended is None:
                 logger.error("replica %d did not leave in time and is ended", place.index)
-            elif ended not in (0, -LEAVE):
+            elif ended not in (0, -DRAIN_SIGNAL):
                 logger.error("replica %d ended %s while it left", place.index, _ended(ended))
 
 

@@ -31,7 +31,7 @@ DROP_SYN = (
 SO_ATTACH_FILTER = 26  # which Python does not name
 
 
-class Door:
+class SharedAcceptor:
     """Takes connections one by one, and leaves one to the others first where `yields` says so.
 
     Whoever is awake would take all that come at once, and a connection stays where it is for as
@@ -102,7 +102,7 @@ class Door:
             await loop.connect_accepted_socket(self._make_protocol, connection)
 
 
-async def take_last(
+async def accept_backlog(
     listening: socket.socket, make_protocol: Callable[[], asyncio.Protocol]
 ) -> None:
     """Take the connections that wait in a socket which is about to be closed, and let none follow.
@@ -110,7 +110,7 @@ async def take_last(
     Closing it would cut those off: their callers have been connected by the kernel. Who comes later
     is not connected any more, and refused as soon as the socket is closed.
     """
-    _let_nobody_begin(listening)
+    drop_new_connections(listening)
     await asyncio.sleep(HANDSHAKE_S)
     loop = asyncio.get_running_loop()
     listening.setblocking(False)
@@ -122,7 +122,7 @@ async def take_last(
                 await loop.connect_accepted_socket(make_protocol, connection)
 
 
-def _let_nobody_begin(listening: socket.socket) -> None:
+def drop_new_connections(listening: socket.socket) -> None:
     """Drop the first packet of each new connection, in all processes that have the socket."""
     if sys.platform == "linux":  # elsewhere the last few may be cut off
         code = b"".join(struct.pack("HBBI", *each) for each in DROP_SYN)

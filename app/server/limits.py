@@ -42,6 +42,6 @@ class Phase(Enum):
     """What a connection is expected to bring next."""
 
     IDLE = auto()  # a request, if anything
-    HEAD = auto()  # the rest of a request line and headers
+    HEADERS = auto()  # the rest of a request line and headers
     BODY = auto()
-    END = auto()  # nothing that anybody would heed: it lingers
+    LINGER = auto()  # nothing that anybody would heed: it lingers

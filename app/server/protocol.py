@@ -11,10 +11,10 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from app.core.errors import HeadersTooLarge, MalformedRequest, Overloaded, ServiceError
-from app.core.scope import CALLER, REFUSED, Caller
+from app.core.scope import CLIENT, REFUSED, Client
 from app.server.limits import ConnectionLimits, Phase
 from app.server.request_cycle import DRAINED, Cycle
-from app.server.timeouts import Patience, Sweep
+from app.server.timeouts import ConnectionTimeouts, TimeoutTimer
 
 if TYPE_CHECKING:
     from uvicorn._types import HTTPScope
@@ -50,20 +50,20 @@ class HttpProtocol(HttpToolsProtocol):
         _loop: AbstractEventLoop | None = None,
         *,
         limits: ConnectionLimits,
-        sweep: Sweep,
+        sweep: TimeoutTimer,
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
         self.parser.set_dangerous_leniencies(lenient_data_after_close=False)
         self.limits = limits
         self.phase = Phase.IDLE
-        self.turn = 0  # changes whenever a time limit begins anew
-        self.deaf = False  # input is discarded
+        self.timeout_generation = 0  # changes whenever a time limit begins anew
+        self.discard_input = False  # input is discarded
         self.url = b""
         self._read = self._fed = self._head = 0  # bytes: of this piece, in this phase, of headers
         self._dropped = 0
         self._broken: ServiceError | None = None
         self._sweep = sweep
-        self._patience = Patience(limits, self.timeout_keep_alive)
+        self._patience = ConnectionTimeouts(limits, self.timeout_keep_alive)
         self._running: Cycle | None = None  # the other requests without a response are pipelined
 
     @property
@@ -74,14 +74,14 @@ class HttpProtocol(HttpToolsProtocol):
     @property
     def held_up(self) -> bool:
         """Whether it is us for whom the other side waits."""
-        if self.phase is Phase.END:
+        if self.phase is Phase.LINGER:
             return False
         if self.phase is Phase.BODY and self.cycle.waiting_for_100_continue:
             return not self.cycle.received
-        return self.flow.read_paused or self.deaf
+        return self.flow.read_paused or self.discard_input
 
     def look(self, now: float, passed: float) -> None:
-        """See whether something has taken too long; see `Sweep`."""
+        """See whether something has taken too long; see `TimeoutTimer`."""
         self._patience.look(self, now, passed)
 
     def connection_made(self, transport: Transport) -> None:  # type: ignore[override]  # uvicorn's
@@ -105,20 +105,20 @@ class HttpProtocol(HttpToolsProtocol):
         self.pipeline.clear()
         super().connection_lost(exc)
 
-    def enter(self, phase: Phase, fed: int = 0) -> None:
+    def set_phase(self, phase: Phase, fed: int = 0) -> None:
         """Expect something else, from now on."""
         self.phase = phase
-        self.turn += 1
+        self.timeout_generation += 1
         self._fed = fed
 
     def data_received(self, data: bytes) -> None:
         """Parse what has come, unless it is refused."""
-        if self.deaf:
+        if self.discard_input:
             self._drop(len(data))
             return
         self._read = len(data)
         if self.phase is Phase.IDLE:
-            self.enter(Phase.HEAD)
+            self.set_phase(Phase.HEADERS)
             self.url = b""
         try:
             self._parse(data)
@@ -168,8 +168,8 @@ class HttpProtocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         """A request begins, maybe in the middle of what has come."""
-        if self.phase is not Phase.HEAD:
-            self.enter(Phase.HEAD, fed=-self._read)
+        if self.phase is not Phase.HEADERS:
+            self.set_phase(Phase.HEADERS, fed=-self._read)
         self._head = 0
         super().on_message_begin()
 
@@ -210,7 +210,7 @@ class HttpProtocol(HttpToolsProtocol):
         scope["method"] = method
         scope["http_version"] = version
         self._set_target(scope)
-        self.enter(Phase.BODY, fed=-self._read)
+        self.set_phase(Phase.BODY, fed=-self._read)
         self.start(scope, keep_alive=version == "1.1" and self.parser.should_keep_alive())
 
     def _set_target(self, scope: "HTTPScope") -> None:
@@ -245,7 +245,7 @@ class HttpProtocol(HttpToolsProtocol):
         """The end of a request, unless it will begin anew."""
         if self.phase is not Phase.BODY:
             return
-        self.enter(Phase.IDLE)
+        self.set_phase(Phase.IDLE)
         self.cycle.more_body = False
         if not self.cycle.response_complete:
             self.cycle.message_event.set()
@@ -265,7 +265,7 @@ class HttpProtocol(HttpToolsProtocol):
             keep_alive=keep_alive,
             on_response=self.on_response_complete,
         )
-        scope[CALLER] = self.cycle.caller = Caller()  # type: ignore[literal-required]
+        scope[CLIENT] = self.cycle.client = Client()  # type: ignore[literal-required]
         if self._running is None:
             self._run(self.cycle)
         else:
@@ -278,7 +278,7 @@ class HttpProtocol(HttpToolsProtocol):
 
     def refuse(self, error: ServiceError) -> None:
         """Answer with an error what cannot be heeded, after all before it; then hear no more."""
-        self.deaf = True
+        self.discard_input = True
         if self.phase is not Phase.BODY:
             self._refuse_head(error)
         elif self.cycle.response_complete:
@@ -287,7 +287,7 @@ class HttpProtocol(HttpToolsProtocol):
             self.cycle.fail(error)
 
     def _refuse_head(self, error: ServiceError) -> None:
-        if self.phase is not Phase.HEAD or not self.url:
+        if self.phase is not Phase.HEADERS or not self.url:
             super().on_message_begin()  # what there is belongs to the request before
         method = self.parser.get_method() if self.url else UNKNOWN
         path = self.url.partition(b"?")[0] or UNKNOWN
@@ -304,8 +304,8 @@ class HttpProtocol(HttpToolsProtocol):
         cycle, self._running = self._running, None
         if self.transport.is_closing():
             return
-        self.turn += 1
-        if cycle is not None and cycle.lingers:
+        self.timeout_generation += 1
+        if cycle is not None and cycle.lingering:
             self._linger()
             return
         self.flow.resume_reading()
@@ -317,8 +317,8 @@ class HttpProtocol(HttpToolsProtocol):
 
         To close with bytes unread is to reset the connection, and the answer may be lost with it.
         """
-        self.deaf = True
-        self.enter(Phase.END)
+        self.discard_input = True
+        self.set_phase(Phase.LINGER)
         self._dropped = 0
         self.flow.resume_reading()
         if self.transport.can_write_eof():

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from app.core.errors import ServiceError
-from app.core.scope import Caller
+from app.core.scope import Client
 
 if TYPE_CHECKING:
     from uvicorn._types import ASGIReceiveEvent, ASGISendEvent
 
 
-class Envelope:
+class CoalescingTransport:
     """A transport as an answer needs it, which keeps the first bytes until there are more.
 
     uvicorn writes the head and the body by a call of the system each, and their reader is woken
@@ -55,16 +55,16 @@ class Cycle(RequestResponseCycle):
     """uvicorn's, with an end to a body that goes wrong, and one to an answer that comes early.
 
     Attributes:
-        fault: what is wrong with the body; whoever reads it is told.
+        body_error: what is wrong with the body; whoever reads it is told.
         received: bytes of the body so far.
-        lingers: whether the connection ends with the answer, and its sender is still writing.
-        caller: who waits for the answer.
+        lingering: whether the connection ends with the answer, and its sender is still writing.
+        client: who waits for the answer.
     """
 
-    caller: Caller
-    fault: ServiceError | None = None
+    client: Client
+    body_error: ServiceError | None = None
     received = 0
-    lingers = False
+    lingering = False
 
     @property
     def declared(self) -> int | None:
@@ -78,11 +78,11 @@ class Cycle(RequestResponseCycle):
         """The caller has left: neither is there more of the body, nor will an answer be taken."""
         self.disconnected = True
         self.message_event.set()
-        self.caller.left()
+        self.client.left()
 
-    def fail(self, fault: ServiceError) -> None:
+    def fail(self, body_error: ServiceError) -> None:
         """End the body with an error in place of its rest; the connection ends with the answer."""
-        self.fault = fault
+        self.body_error = body_error
         self.keep_alive = False
         self.message_event.set()
 
@@ -93,15 +93,15 @@ class Cycle(RequestResponseCycle):
             ServiceError: the body went wrong.
         """
         message = await super().receive()
-        if self.fault is not None and not self.disconnected:
+        if self.body_error is not None and not self.disconnected:
             self.message_event.set()  # for whoever asks again
-            raise self.fault
+            raise self.body_error
         return message
 
     def send(self, message: "ASGISendEvent") -> Coroutine[Any, Any, None]:
         """ASGI's; an answer before the end of the body settles what becomes of the connection."""
         if message["type"] == "http.response.start" and self.scope["method"] != "HEAD":
-            self.transport = Envelope(self.transport)  # type: ignore[assignment]  # all that is asked
+            self.transport = CoalescingTransport(self.transport)  # type: ignore[assignment]  # all that is asked
         if self.more_body and not self.response_complete:
             self._send_early(message)
         return super().send(message)
@@ -111,7 +111,7 @@ class Cycle(RequestResponseCycle):
             if not self._rest_is_small():
                 self.keep_alive = False
         elif not message.get("more_body", False) and not self.keep_alive:
-            self.lingers = True
+            self.lingering = True
             self.keep_alive = True  # or uvicorn would close at once, and the answer might be lost
 
     def _rest_is_small(self) -> bool:

@@ -15,9 +15,9 @@ from types import FrameType
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from app.core.process import BY_SIGNAL, LEAVE, TOLD, end
+from app.core.process import DRAIN_SIGNAL, SIGNAL_BASE, STOP_SIGNALS, exit_now
 from app.core.shutdown import Shutdown
-from app.server.accept import BACKLOG, take_last
+from app.server.accept import BACKLOG, accept_backlog
 
 logger = logging.getLogger(__name__)
 
@@ -29,7 +29,7 @@ LATEST_S = QUIET_S + LAST_WORDS_S + CLEAN_UP_S  # what leaving takes beside its 
 STEP_S = 0.02
 
 
-class Server(uvicorn.Server):
+class GracefulServer(uvicorn.Server):
     """A server that loses nothing it has taken when it is told to leave.
 
     uvicorn itself would close its listener at once, wait for as long as any client likes, and die
@@ -59,7 +59,7 @@ class Server(uvicorn.Server):
     async def on_tick(self, counter: int) -> bool:
         """See whether it is time to go; ten times a second."""
         leaves = await super().on_tick(counter)
-        self._settle()
+        self._apply_state()
         return leaves or self._drained()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
@@ -69,15 +69,15 @@ class Server(uvicorn.Server):
         until = self._arrived + QUIET_S
         while time.monotonic() < until and any(map(is_fresh, self.server_state.connections)):  # noqa: ASYNC110  # uvicorn has no event for it
             await asyncio.sleep(STEP_S)
-        await self._hang_up()
+        await self._close_connections()
         with suppress(TimeoutError):
             await asyncio.wait_for(self.lifespan.shutdown(), CLEAN_UP_S)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Leave in order at the first signal, and at once at the second."""
-        if sig != LEAVE:
+        if sig != DRAIN_SIGNAL:
             if self._warned:
-                end(BY_SIGNAL + sig)
+                exit_now(SIGNAL_BASE + sig)
             self._warned = True
         self._loop.call_soon_threadsafe(self._leave)
 
@@ -85,7 +85,9 @@ class Server(uvicorn.Server):
     def capture_signals(self) -> Iterator[None]:
         """Hear signals for as long as the server runs. None is raised again, as uvicorn would."""
         self._loop = asyncio.get_running_loop()
-        before = {each: signal.signal(each, self.handle_exit) for each in (*TOLD, LEAVE)}
+        before = {
+            each: signal.signal(each, self.handle_exit) for each in (*STOP_SIGNALS, DRAIN_SIGNAL)
+        }
         try:
             yield
         finally:
@@ -100,24 +102,24 @@ class Server(uvicorn.Server):
             logger.info("told to leave before any work was taken")
             self.should_exit = True
             return
-        self._settle()
+        self._apply_state()
         logger.info(
             "told to leave: work is taken for %g s more, then waited for, %g s at most",
             self._shutdown.lame_duck_s,
             self._shutdown.timeout_s,
         )
 
-    def _settle(self) -> None:
+    def _apply_state(self) -> None:
         """Do what the state of the service asks for.
 
         uvicorn makes a list of headers each second, for the requests of that second. All share one
         list instead: what a request was told when it came may not hold when it is answered.
         """
         headers = [each for each in self.server_state.default_headers if each != CLOSE]
-        self._headers[:] = [*headers, CLOSE] if self._closes() else headers
+        self._headers[:] = [*headers, CLOSE] if self._sends_connection_close() else headers
         self.server_state.default_headers = self._headers
 
-    def _closes(self) -> bool:
+    def _sends_connection_close(self) -> bool:
         """Whether each answer closes its connection."""
         return self._shutdown.reason_unready is not None
 
@@ -140,9 +142,9 @@ class Server(uvicorn.Server):
         """Take the last connections."""
         for listener in self.servers:
             listener.close()
-        await take_last(self._listening, self._protocol)
+        await accept_backlog(self._listening, self._protocol)
 
-    async def _hang_up(self) -> None:
+    async def _close_connections(self) -> None:
         """Let go of all connections; whoever is still served is told that it will not be."""
         state = self.server_state
         for connection in list(state.connections):

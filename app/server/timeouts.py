@@ -18,13 +18,13 @@ class Connection(Protocol):
     Attributes:
         transport: its own.
         phase: what it is expected to bring next.
-        turn: changes whenever a time limit begins anew.
+        timeout_generation: changes whenever a time limit begins anew.
         cycle: its latest request, None before the first.
     """
 
     transport: Transport
     phase: Phase
-    turn: int
+    timeout_generation: int
     cycle: Cycle
 
     @property
@@ -42,7 +42,7 @@ class Connection(Protocol):
         ...
 
 
-class Patience:
+class ConnectionTimeouts:
     """The time limits of one connection; it notes nothing between two looks.
 
     Args:
@@ -53,15 +53,15 @@ class Patience:
     def __init__(self, limits: ConnectionLimits, keep_alive_s: float) -> None:
         self._limits = limits
         self._keep_alive_s = keep_alive_s
-        self._turn, self._since = -1, 0.0  # of the last look, and when it was seen first
+        self._generation, self._since = -1, 0.0  # of the last look, and when it was seen first
         self._unsent, self._unsent_since = 0, 0.0
 
     def look(self, connection: Connection, now: float, passed: float) -> None:
-        """End what has waited for the other side too long; the times are a `Sweep`'s."""
+        """End what has waited for the other side too long; the times are a `TimeoutTimer`'s."""
         if self._takes_nothing(connection, now):
             connection.transport.abort()
-        elif self._turn != connection.turn:
-            self._turn, self._since = connection.turn, now
+        elif self._generation != connection.timeout_generation:
+            self._generation, self._since = connection.timeout_generation, now
         elif not connection.transport.is_closing():
             if connection.held_up:
                 self._since += passed
@@ -80,13 +80,13 @@ class Patience:
                 patience = self._limits.header_timeout_s if first else self._keep_alive_s
                 if waited_s >= patience and not connection.answering:
                     connection.transport.close()
-            case Phase.HEAD:
+            case Phase.HEADERS:
                 if waited_s >= self._limits.header_timeout_s:
                     error = f"the headers were not there within {self._limits.header_timeout_s:g} s"
                     connection.refuse(UploadTooSlow(error))
             case Phase.BODY:
                 self._judge_upload(connection, waited_s)
-            case Phase.END:
+            case Phase.LINGER:
                 if waited_s >= self._limits.linger_s:
                     connection.transport.close()
 
@@ -124,7 +124,7 @@ class Watched(Protocol):
         ...
 
 
-class Sweep:
+class TimeoutTimer:
     """Looks at everything that was added, for as long as there is anything.
 
     A timer for each connection, set and cancelled with each request, would cost more than the

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from app.engine.pipeline import Graphs, Pipeline, queues_of
+from app.engine.pipeline import Graphs, Pipeline, streams_of
 from models.runtimes.optimize.form import Form
 
 Call = Callable[[], object]  # one batch
@@ -59,7 +59,7 @@ WAYS: dict[str, Callable[[Form, Tensor], Call]] = {
 
 def recorded(form: Form, images: Tensor) -> Graphs:
     """The form with a recording for that many images; on a CPU without."""
-    found = Graphs(lambda batch: (form(batch),), queues_of(images.device).recorder)
+    found = Graphs(lambda batch: (form(batch),), streams_of(images.device).recorder)
     found.record(images[0], [len(images)])
     if images.is_cuda and not found.sizes:
         raise RuntimeError("it cannot be recorded")
@@ -72,7 +72,7 @@ def staged(form: Form, images: Sequence[NDArray[np.uint8]], device: str, at_once
     It begins a batch and, when there are so many, collects the oldest.
     """
     example = torch.from_numpy(np.stack(images)).to(device)
-    work, pipeline = recorded(form, example), Pipeline(queues_of(example.device))
+    work, pipeline = recorded(form, example), Pipeline(streams_of(example.device))
     open_: deque[Call] = deque()
 
     def best(said: tuple[Tensor, ...]) -> list[Tensor]:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 import torch
 from torch import Tensor
@@ -28,8 +29,9 @@ def ways(device: str, x: Tensor, weight: Tensor) -> dict[str, tuple[Product, Ten
     """The ways to multiply by (N, K) -> (N, M), each with the weight as it wants it."""
     known: dict[str, tuple[Product, Tensor]] = {"linear": (linear, weight)}
     if device == "cpu" and torch.backends.mkldnn.is_available():
-        laid_out = torch.ops.mkldnn._reorder_linear_weight(weight, len(x))
-        known["oneDNN packed"] = (packed, laid_out)
+        with suppress(RuntimeError):  # oneDNN has no product of this dtype for this processor
+            laid_out = torch.ops.mkldnn._reorder_linear_weight(weight, len(x))
+            known["oneDNN packed"] = (packed, laid_out)
     return known
 
 

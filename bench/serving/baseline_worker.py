@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 
 from app.core.malloc import keep_freed_memory
-from app.engine.placement import pick_dtype, resolve_device
+from app.engine.placement import resolve_device, resolve_dtype
 from app.imaging.decode import Photo, decode
 from app.imaging.masks import render
 from models import checkpoint
@@ -45,7 +45,7 @@ class Loop:
             loaded.network,
             runtime=runtime,
             device=self._device,
-            dtype=pick_dtype("auto", self._device),
+            dtype=resolve_dtype("auto", self._device),
             normalization=loaded.preprocessing,
             size=cast(tuple[int, int], loaded.preprocessing.input_size),
         ).form

@@ -13,7 +13,7 @@ import uvicorn
 from app.cli.run import protocol
 from app.core.settings import Settings
 from app.core.types import Task
-from app.engine.interface import Batch, EngineInput, ModelInfo, Ranking
+from app.engine.interface import BatchResult, EngineInput, ModelInfo, Ranking
 from app.main import create_app
 from app.observability import logs
 from models.preprocessing import Preprocessing
@@ -38,9 +38,9 @@ class Instant:
         """No time at all."""
         return {1: 1e-6, max_batch_size: 1e-6 * max_batch_size}
 
-    def run(self, inputs: Sequence[EngineInput]) -> Batch:
+    def run(self, inputs: Sequence[EngineInput]) -> BatchResult:
         """The same answer for everyone."""
-        return Batch([BEST] * len(inputs), STAGES)
+        return BatchResult([BEST] * len(inputs), STAGES)
 
     def memory(self) -> dict[str, int]:
         """None."""

@@ -16,7 +16,7 @@ from PIL import Image
 from app.core.settings import Settings
 from app.core.types import Task
 from app.engine.interface import (
-    Batch,
+    BatchResult,
     ClassifyInput,
     EmbedInput,
     EngineInput,
@@ -63,7 +63,7 @@ class FakeEngine:
     def memory(self) -> dict[str, int]:
         return {"allocated": 42}
 
-    def run(self, inputs: Sequence[EngineInput]) -> Batch:
+    def run(self, inputs: Sequence[EngineInput]) -> BatchResult:
         self.entered.set()
         self.run_gate.wait(30)
         if self.run_error is not None:
@@ -71,9 +71,9 @@ class FakeEngine:
         (_,) = {type(one) for one in inputs}  # a batch is of one kind
         self.batches.append(len(inputs))
         outputs = [self._answer(one) for one in inputs]
-        return Batch(outputs, {"stage_in": 0.001, "compute": 0.002, "postprocess": 0.001})
+        return BatchResult(outputs, {"stage_in": 0.001, "compute": 0.002, "postprocess": 0.001})
 
-    def launch(self, inputs: Sequence[EngineInput]) -> Callable[[], Batch]:
+    def launch(self, inputs: Sequence[EngineInput]) -> Callable[[], BatchResult]:
         return partial(self.run, inputs)
 
     def _answer(self, one: EngineInput) -> EngineOutput:

@@ -13,7 +13,7 @@ from prometheus_client.metrics import MetricWrapperBase
 
 from app.api.routes import images
 from app.observability.metrics import Metrics
-from app.replicas.heartbeats import Heartbeats
+from app.replicas.heartbeats import HeartbeatTable
 from app.replicas.metrics import ReplicaCollector
 
 DOCKER = Path(__file__).parents[2] / "docker"
@@ -55,7 +55,7 @@ def groupings_in(promql: str) -> set[str]:
 def exposed() -> set[str]:
     """Every series that /metrics can show, whether or not it has a sample yet."""
     several = CollectorRegistry()
-    several.register(ReplicaCollector(Heartbeats(2)))
+    several.register(ReplicaCollector(HeartbeatTable(2)))
     text = (Metrics().exposition() + generate_latest(several)).decode()
     types = re.findall(r"^# TYPE (\S+) (\S+)$", text, re.MULTILINE)
     return {name + suffix for name, kind in types for suffix in SUFFIXES[kind]}

@@ -14,8 +14,8 @@ from pathlib import Path
 from app import main
 from app.cli import run
 from app.engine import lanes
-from app.engine.engine import Engine
-from app.engine.interface import Batch, DeviceLost, EngineInput, ModelInfo, OutOfMemory
+from app.engine.engine import TorchEngine
+from app.engine.interface import BatchResult, DeviceLost, EngineInput, ModelInfo, OutOfMemory
 
 WHITE, RED, GREEN, BLUE, YELLOW = "white", "red", "lime", "blue", "yellow"
 HOLD, POISON, HANG, LOSE, DIE = WHITE, RED, GREEN, BLUE, YELLOW
@@ -29,7 +29,7 @@ PIXELS = {
 STUCK_S = 1.0  # in place of half a minute
 
 
-class FaultyEngine(Engine):
+class FaultyEngine(TorchEngine):
     """The engine, with faults."""
 
     def __init__(self, *args: object, **options: object) -> None:
@@ -48,7 +48,7 @@ class FaultyEngine(Engine):
         self._most = most
         return {1: 0.015, 16: 0.02}
 
-    def launch(self, inputs: Sequence[EngineInput]) -> Callable[[], Batch]:
+    def launch(self, inputs: Sequence[EngineInput]) -> Callable[[], BatchResult]:
         """Begin a batch, and fail by it."""
         faults = [PIXELS.get(tuple(map(int, one.pixels[0, 0]))) for one in inputs]
         if HOLD in faults:
@@ -64,7 +64,7 @@ class FaultyEngine(Engine):
             raise DeviceLost("CUDA error: unspecified launch failure")
         return partial(self._end, super().launch(inputs), dies=DIE in faults)
 
-    def _end(self, wait: Callable[[], Batch], *, dies: bool) -> Batch:
+    def _end(self, wait: Callable[[], BatchResult], *, dies: bool) -> BatchResult:
         batch = wait()
         if dies:  # the lane's thread takes no more work, as if it had been ended
             threading.current_thread()._target.__self__.close()  # type: ignore[attr-defined]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from app.engine.engine import ClassifyInput, Engine, SegmentInput
+from app.engine.engine import ClassifyInput, SegmentInput, TorchEngine
 from models import checkpoint
 from models.checkpoint import Checkpoint
 from models.explain import attention_maps, explain
@@ -142,7 +142,7 @@ def trained(network, preprocessing, batch):
 
 def serve(folder, task, images):
     """What the engine says of the images: the best label of each, or its label map."""
-    engine = Engine(str(folder), task=task, device="cpu")
+    engine = TorchEngine(str(folder), task=task, device="cpu")
     engine.load()
     if task == "classify":
         outputs = engine.run([ClassifyInput(image, 1) for image in images]).outputs

@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from app.engine.engine import Engine
+from app.engine.engine import TorchEngine
 from app.engine.interface import ClassifyInput, SegmentInput
 from app.imaging.decode import decode
 from models import checkpoint
@@ -72,7 +72,7 @@ def picture(seed: int) -> bytes:
 
 def expected_answers(folders, pictures):
     """What the engine says of each picture by itself: scores by label, or the label map."""
-    engines = {task: Engine(folder, task=task) for task, folder in folders.items()}
+    engines = {task: TorchEngine(folder, task=task) for task, folder in folders.items()}
     asks = {task: engine.load().preprocessing for task, engine in engines.items()}
     answers = []
     for seed, data in enumerate(pictures):

@@ -11,12 +11,12 @@ from fastapi import APIRouter, Request, Response
 from pydantic_core import to_json
 
 from app.api import openapi, params, responses
-from app.api.inference import answer
+from app.api.inference import handle
 from app.api.params import headers_of
 from app.api.routing import Endpoint
 from app.api.schemas import EmbeddingResponse
 from app.batching.deployment import Deployment
-from app.batching.job import Question
+from app.batching.job import Operation
 from app.core.types import Method
 from app.engine.interface import (
     ClassifyInput,
@@ -46,7 +46,7 @@ async def classify(request: Request) -> Response:
     query = _query(request, ["top_k", "output"])
     output = params.choice("output", query.get("output", "labels"), ["labels", "embedding"])
     ask = _embedding if output == "embedding" else partial(_labels, query)
-    return await answer(request, headers, "classify", ask)
+    return await handle(request, headers, "classify", ask)
 
 
 def _query(request: Request, names: Collection[str]) -> Query:
@@ -56,7 +56,7 @@ def _query(request: Request, names: Collection[str]) -> Query:
     return params.known(request.query_params.multi_items(), names)
 
 
-def _labels(query: Query, deployment: Deployment) -> Question:
+def _labels(query: Query, deployment: Deployment) -> Operation:
     top_k = _top_k(deployment, query)
 
     def encode(photo: Photo, output: EngineOutput) -> bytes:
@@ -64,16 +64,16 @@ def _labels(query: Query, deployment: Deployment) -> Question:
         body = {"model": deployment.name, "predictions": predictions}  # a ClassifyResponse
         return to_json(body)  # to have it validated would take three times as long
 
-    return Question(ClassifyInput, lambda photo: ClassifyInput(photo.pixels, top_k), encode, JSON)
+    return Operation(ClassifyInput, lambda photo: ClassifyInput(photo.pixels, top_k), encode, JSON)
 
 
-def _embedding(deployment: Deployment) -> Question:
+def _embedding(deployment: Deployment) -> Operation:
     def encode(photo: Photo, output: EngineOutput) -> bytes:
         embedding = cast(Embedding, output).tolist()
         body = EmbeddingResponse(model=deployment.name, embedding=embedding)
         return body.model_dump_json().encode()
 
-    return Question(EmbedInput, lambda photo: EmbedInput(photo.pixels), encode, JSON)
+    return Operation(EmbedInput, lambda photo: EmbedInput(photo.pixels), encode, JSON)
 
 
 def _top_k(deployment: Deployment, query: Query) -> int:
@@ -91,20 +91,20 @@ async def explain(request: Request) -> Response:
     known = get_args(Method)
     method = params.choice("method", query.get("method", known[0]), known)
     ask = partial(_relevance, query, cast(Method, method), media_type)
-    return await answer(request, headers, "classify", ask)
+    return await handle(request, headers, "classify", ask)
 
 
-def _relevance(query: Query, method: Method, media_type: str, deployment: Deployment) -> Question:
+def _relevance(query: Query, method: Method, media_type: str, deployment: Deployment) -> Operation:
     top_k = _top_k(deployment, query)
 
     def encode(photo: Photo, output: EngineOutput) -> bytes:
         info, relevance = deployment.info, cast(Relevance, output)
         if media_type == PNG:
-            return responses.picture(info, photo, relevance, method)
-        body = responses.numbers(deployment.name, info, photo, relevance, method)
+            return responses.explanation_png(info, photo, relevance, method)
+        body = responses.explanation_json(deployment.name, info, photo, relevance, method)
         return body.model_dump_json().encode()
 
-    return Question(
+    return Operation(
         ExplainInput,
         lambda photo: ExplainInput(photo.pixels, top_k, method),
         encode,
@@ -120,12 +120,12 @@ async def segment(request: Request) -> Response:
     media_type = params.accept(headers.get("accept"), PNG, JSON)
     query = _query(request, ["render"])
     how = params.choice("render", query.get("render", "mask"), masks.RENDERS)
-    return await answer(request, headers, "segment", partial(_mask, how, media_type))
+    return await handle(request, headers, "segment", partial(_mask, how, media_type))
 
 
-def _mask(how: str, media_type: str, deployment: Deployment) -> Question:
+def _mask(how: str, media_type: str, deployment: Deployment) -> Operation:
     encode = responses.mask_png if media_type == PNG else responses.mask_json
-    return Question(
+    return Operation(
         SegmentInput,
         lambda photo: SegmentInput(photo.pixels, (photo.height, photo.width)),
         partial(encode, deployment, how),

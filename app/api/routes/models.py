@@ -45,7 +45,7 @@ def describe(deployment: Deployment) -> ModelResponse:
         return known
     info = deployment.info
     size = info.preprocessing.input_size
-    sizing = deployment.batcher.sizing
+    sizing = deployment.batcher.sizer
     costs = sizing.costs
     tables: tuple[tuple[Literal["wide", "narrow"], Table], ...] = (
         ("wide", costs.wide),

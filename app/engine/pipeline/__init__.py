@@ -5,14 +5,14 @@ Knows nothing of what is computed. On a CPU the same code runs in one thread, ea
 
 import torch
 
-from app.engine.pipeline.cuda import CudaQueues
+from app.engine.pipeline.cuda import CudaStreams
 from app.engine.pipeline.graphs import Graphs
 from app.engine.pipeline.staging import Pipeline
-from app.engine.pipeline.streams import HostQueues, Queues
+from app.engine.pipeline.streams import HostStreams, Streams
 
-__all__ = ["Graphs", "Pipeline", "Queues", "queues_of"]
+__all__ = ["Graphs", "Pipeline", "Streams", "streams_of"]
 
 
-def queues_of(device: torch.device) -> Queues:
+def streams_of(device: torch.device) -> Streams:
     """The queues of a device; those of a GPU wake CUDA."""
-    return CudaQueues(device) if device.type == "cuda" else HostQueues()
+    return CudaStreams(device) if device.type == "cuda" else HostStreams()

@@ -10,12 +10,12 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from app.engine.pipeline.streams import Outputs, Recorded, Recorder
+from app.engine.pipeline.streams import GraphRecorder, Outputs, Recorded
 
 WARM_UPS = 3  # before a capture: libraries make their plans, and constants go to the device
 
 
-class CudaMark:
+class CudaEvent:
     """A CUDA event; the thread that waits for it sleeps, and leaves its core to the decoders."""
 
     def __init__(self, stream: torch.cuda.Stream) -> None:
@@ -26,7 +26,7 @@ class CudaMark:
         """Return when all work before it is done."""
         self._event.synchronize()
 
-    def hold(self, stream: torch.cuda.Stream) -> None:
+    def make_wait(self, stream: torch.cuda.Stream) -> None:
         """Let what is enqueued on a stream from now on wait for it."""
         stream.wait_event(self._event)
 
@@ -35,7 +35,7 @@ class CudaMark:
         return earlier._event.elapsed_time(self._event) / 1000
 
 
-class CudaRecorder:
+class CudaGraphRecorder:
     """Captures CUDA graphs. All share one pool of memory, so the largest should be the first.
 
     They may be replayed in any order, on one stream, while the outputs of one are read before
@@ -65,15 +65,15 @@ class CudaRecorder:
         return Recorded(graph.replay, outputs)
 
 
-class CudaQueues:
+class CudaStreams:
     """A GPU: the current stream computes, a stream of our own copies to the device."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
         self._copies = torch.cuda.Stream(device)
-        self.recorder: Recorder | None = CudaRecorder(device)
+        self.recorder: GraphRecorder | None = CudaGraphRecorder(device)
 
-    def here(self) -> AbstractContextManager[object]:
+    def as_current_device(self) -> AbstractContextManager[object]:
         """Within it this is the current device, to which kernels are sent."""
         return torch.cuda.device(self._device)
 
@@ -83,15 +83,15 @@ class CudaQueues:
         with torch.cuda.stream(self._copies):  # what the allocator reuses is then free to copy to
             return host, torch.empty(length, dtype=torch.uint8, device=self._device)
 
-    def upload(self, host: Tensor, there: Tensor) -> tuple[CudaMark, CudaMark]:
+    def upload(self, host: Tensor, there: Tensor) -> tuple[CudaEvent, CudaEvent]:
         """Copy on a stream of its own; what is computed from now on waits for it."""
         with torch.cuda.stream(self._copies):
-            before = CudaMark(self._copies)
+            before = CudaEvent(self._copies)
             there.copy_(host, non_blocking=True)
-            behind = CudaMark(self._copies)
-        behind.hold(torch.cuda.current_stream(self._device))
+            behind = CudaEvent(self._copies)
+        behind.make_wait(torch.cuda.current_stream(self._device))
         return before, behind
 
-    def mark(self) -> CudaMark:
+    def record_event(self) -> CudaEvent:
         """The point behind all that is to be computed so far."""
-        return CudaMark(torch.cuda.current_stream(self._device))
+        return CudaEvent(torch.cuda.current_stream(self._device))

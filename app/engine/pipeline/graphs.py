@@ -12,7 +12,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from app.engine.pipeline.streams import Outputs, Recorded, Recorder
+from app.engine.pipeline.streams import GraphRecorder, Outputs, Recorded
 
 logger = logging.getLogger(__name__)
 
@@ -27,7 +27,7 @@ class Graphs:
     number of threads may call it.
     """
 
-    def __init__(self, work: Work, recorder: Recorder | None = None) -> None:
+    def __init__(self, work: Work, recorder: GraphRecorder | None = None) -> None:
         self._work = work
         self._recorder = recorder
         self._pixels: Tensor | None = None  # what every recording reads the first images of

@@ -14,9 +14,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from app.engine.pipeline.streams import Mark, Queues
+from app.engine.pipeline.streams import Event, Streams
 
-Said = TypeVar("Said")
+RawOutput = TypeVar("RawOutput")
 
 
 class Collected(NamedTuple):
@@ -26,17 +26,17 @@ class Collected(NamedTuple):
     stages: dict[str, float]
 
 
-class Slot:
+class StagingBuffer:
     """Where a batch lies on its way to the device: a buffer on the host, and one there.
 
     It is one batch's from its launch until it is collected, so nobody overwrites what is copied.
     """
 
-    def __init__(self, queues: Queues) -> None:
+    def __init__(self, queues: Streams) -> None:
         self._queues = queues
         self._host = self._there = torch.empty(0, dtype=torch.uint8)
 
-    def stage(self, images: Sequence[NDArray[np.uint8]]) -> tuple[Tensor, tuple[Mark, Mark]]:
+    def stage(self, images: Sequence[NDArray[np.uint8]]) -> tuple[Tensor, tuple[Event, Event]]:
         """The images, each (H, W, 3), as one tensor (B, H, W, 3) on the device.
 
         With it the points before and behind its copy.
@@ -57,16 +57,16 @@ class Pipeline:
     while another computes.
     """
 
-    def __init__(self, queues: Queues) -> None:
+    def __init__(self, queues: Streams) -> None:
         self._queues = queues
-        self._idle: deque[Slot] = deque()
+        self._idle: deque[StagingBuffer] = deque()
 
     @torch.inference_mode()
     def launch(
         self,
         images: Sequence[NDArray[np.uint8]],
-        compute: Callable[[Tensor], Said],
-        reduce: Callable[[Said], Sequence[Tensor]],
+        compute: Callable[[Tensor], RawOutput],
+        reduce: Callable[[RawOutput], Sequence[Tensor]],
     ) -> Callable[[], Collected]:
         """Begin a batch; what is returned waits for its end, and for nothing else. Call it once.
 
@@ -76,15 +76,15 @@ class Pipeline:
         began = time.monotonic()
         slot = self._slot()
         try:
-            with self._queues.here():
+            with self._queues.as_current_device():
                 batch, copying = slot.stage(images)
                 staged = time.monotonic()
-                marks = [self._queues.mark()]
+                marks = [self._queues.record_event()]
                 said = compute(batch)
-                marks.append(self._queues.mark())
+                marks.append(self._queues.record_event())
                 # into pinned memory, as `to` has it when it does not wait
                 results = [one.to("cpu", non_blocking=True) for one in reduce(said)]
-                marks.append(self._queues.mark())
+                marks.append(self._queues.record_event())
         except BaseException:
             self._idle.append(slot)  # what was copied to it nobody will read
             raise
@@ -102,8 +102,8 @@ class Pipeline:
 
         return collect
 
-    def _slot(self) -> Slot:
+    def _slot(self) -> StagingBuffer:
         try:
             return self._idle.pop()
         except IndexError:
-            return Slot(self._queues)
+            return StagingBuffer(self._queues)

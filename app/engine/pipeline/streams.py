@@ -14,7 +14,7 @@ from torch import Tensor
 Outputs = tuple[Tensor, ...]
 
 
-class Mark(Protocol):
+class Event(Protocol):
     """A point in a queue of work."""
 
     def wait(self) -> None:
@@ -33,7 +33,7 @@ class Recorded(NamedTuple):
     outputs: Outputs
 
 
-class Recorder(Protocol):
+class GraphRecorder(Protocol):
     """Records work on fixed memory, so that it can be enqueued as a whole."""
 
     def record(self, work: Callable[[], Outputs]) -> Recorded:
@@ -41,16 +41,16 @@ class Recorder(Protocol):
         ...
 
 
-class Queues(Protocol):
+class Streams(Protocol):
     """A device's two queues, of copies to it and of what it computes. For one thread.
 
     Attributes:
         recorder: None where recording is of no use.
     """
 
-    recorder: Recorder | None
+    recorder: GraphRecorder | None
 
-    def here(self) -> AbstractContextManager[object]:
+    def as_current_device(self) -> AbstractContextManager[object]:
         """Within it, what is enqueued goes to this device."""
         ...
 
@@ -58,19 +58,19 @@ class Queues(Protocol):
         """Memory for so many bytes on the host, and on the device, uint8 (length,)."""
         ...
 
-    def upload(self, host: Tensor, there: Tensor) -> tuple[Mark, Mark]:
+    def upload(self, host: Tensor, there: Tensor) -> tuple[Event, Event]:
         """Copy to the device beside what it computes; what is enqueued next waits for it.
 
         Returns the points before and behind the copy.
         """
         ...
 
-    def mark(self) -> Mark:
+    def record_event(self) -> Event:
         """The point behind all that is to be computed so far."""
         ...
 
 
-class HostMark:
+class HostEvent:
     """A point in time: all before it is done."""
 
     def __init__(self) -> None:
@@ -84,16 +84,16 @@ class HostMark:
         return self._time - earlier._time
 
 
-class HostQueues:
+class HostStreams:
     """A CPU: memory of the host is that of the device, and nothing is put off.
 
     Has no state: any number of threads may use it.
     """
 
-    def __init__(self, recorder: Recorder | None = None) -> None:
+    def __init__(self, recorder: GraphRecorder | None = None) -> None:
         self.recorder = recorder
 
-    def here(self) -> AbstractContextManager[object]:
+    def as_current_device(self) -> AbstractContextManager[object]:
         """There is no other device."""
         return nullcontext()
 
@@ -102,11 +102,11 @@ class HostQueues:
         memory = torch.empty(length, dtype=torch.uint8)
         return memory, memory
 
-    def upload(self, host: Tensor, there: Tensor) -> tuple[HostMark, HostMark]:
+    def upload(self, host: Tensor, there: Tensor) -> tuple[HostEvent, HostEvent]:
         """Nothing needs to be copied."""
-        now = HostMark()
+        now = HostEvent()
         return now, now
 
-    def mark(self) -> HostMark:
+    def record_event(self) -> HostEvent:
         """Now."""
-        return HostMark()
+        return HostEvent()

@@ -103,5 +103,5 @@ async def test_the_probes_can_be_served_somewhere_else_with_the_same_state(serve
 
 
 def test_whatever_is_open_is_a_route():
-    app = application.service(None, application.Metrics(), application.Shutdown(0, 0))
+    app = application.build_app(None, application.Metrics(), application.Shutdown(0, 0))
     assert {route.path for route in app.routes} >= OPEN

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from app.api.body import PARSED_ON_THE_LOOP, Quota, Receive, read_image
+from app.api.body import PARSED_ON_THE_LOOP, BytesInFlight, Receive, read_image
 from app.core.errors import (
     ClientGone,
     EmptyBody,
@@ -72,7 +72,7 @@ async def read(
         received(arriving(*chunks)),
         max_bytes=limit,
         pool=pool,
-        hold=Quota(10**9).share().grow,
+        hold=BytesInFlight(10**9).reserve().grow,
     )
 
 
@@ -126,7 +126,11 @@ async def test_a_declared_length_over_the_limit_is_refused_before_anything_is_re
     headers = {"content-length": str(LIMIT + 1)}
     with pytest.raises(PayloadTooLarge) as refused:
         await read_image(
-            headers, received(body()), max_bytes=LIMIT, pool=pool, hold=Quota(10**9).share().grow
+            headers,
+            received(body()),
+            max_bytes=LIMIT,
+            pool=pool,
+            hold=BytesInFlight(10**9).reserve().grow,
         )
     assert not touched
     assert refused.value.limits == {"max_body_bytes": LIMIT}
@@ -143,7 +147,11 @@ async def test_chunks_beyond_the_limit_are_not_read(pool):
 
     with pytest.raises(PayloadTooLarge):
         await read_image(
-            {}, received(body()), max_bytes=LIMIT, pool=pool, hold=Quota(10**9).share().grow
+            {},
+            received(body()),
+            max_bytes=LIMIT,
+            pool=pool,
+            hold=BytesInFlight(10**9).reserve().grow,
         )
     assert sent == LIMIT + 1000
 
@@ -199,7 +207,7 @@ async def test_a_body_that_is_compressed_as_a_whole_is_refused_before_it_is_read
         pytest.fail("read")
         yield b""
 
-    hold = Quota(LIMIT).share().grow
+    hold = BytesInFlight(LIMIT).reserve().grow
     with pytest.raises(UnsupportedImageFormat, match="encoded") as refused:
         await read_image(
             {"content-encoding": coding}, received(body()), max_bytes=LIMIT, hold=hold, pool=pool
@@ -218,7 +226,7 @@ async def test_a_content_type_without_end_is_malformed(pool):
 
 
 async def test_a_declared_length_is_held_at_once_and_chunks_as_they_come(pool):
-    quota, held = Quota(LIMIT), []
+    quota, held = BytesInFlight(LIMIT), []
 
     async def body() -> AsyncIterator[bytes]:
         for size in (100, 200):
@@ -226,15 +234,15 @@ async def test_a_declared_length_is_held_at_once_and_chunks_as_they_come(pool):
             yield bytes(size)
 
     for headers in ({"content-length": "300"}, {}):
-        with quota.share() as share:
+        with quota.reserve() as share:
             await read_image(headers, received(body()), max_bytes=LIMIT, hold=share.grow, pool=pool)
             held.append(quota.held)
     assert held == [300, 300, 300, 0, 100, 300]
 
 
 async def test_bytes_that_may_not_be_held_are_refused_before_they_are_read(pool):
-    quota = Quota(1000)
-    with quota.share() as share:
+    quota = BytesInFlight(1000)
+    with quota.reserve() as share:
         with pytest.raises(Overloaded):
             await read_image(
                 {"content-length": "1001"},
@@ -258,4 +266,6 @@ async def test_who_leaves_while_uploading_is_gone(pool):
         return messages.pop()
 
     with pytest.raises(ClientGone):
-        await read_image({}, receive, max_bytes=LIMIT, hold=Quota(10**9).share().grow, pool=pool)
+        await read_image(
+            {}, receive, max_bytes=LIMIT, hold=BytesInFlight(10**9).reserve().grow, pool=pool
+        )

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from app.api.body import Quota, Receive, read_image
+from app.api.body import BytesInFlight, Receive, read_image
 from app.core.errors import EmptyBody, MalformedRequest
 
 pytestmark = pytest.mark.anyio
@@ -27,7 +27,11 @@ async def read(content_type: str, body: bytes) -> bytes:
     with ThreadPoolExecutor(1) as pool:
         headers = {"content-type": content_type}
         return await read_image(
-            headers, arriving(body), max_bytes=10**6, pool=pool, hold=Quota(10**9).share().grow
+            headers,
+            arriving(body),
+            max_bytes=10**6,
+            pool=pool,
+            hold=BytesInFlight(10**9).reserve().grow,
         )
 
 

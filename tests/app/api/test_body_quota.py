@@ -2,13 +2,13 @@
 
 import pytest
 
-from app.api.body import Quota
+from app.api.body import BytesInFlight
 from app.core.errors import Overloaded
 
 
 def test_shares_grow_until_all_together_hold_what_they_may():
-    quota = Quota(100)
-    with quota.share() as first, quota.share() as second:
+    quota = BytesInFlight(100)
+    with quota.reserve() as first, quota.reserve() as second:
         first.grow(60)
         second.grow(40)
         assert quota.held == 100
@@ -21,18 +21,18 @@ def test_shares_grow_until_all_together_hold_what_they_may():
 
 
 def test_a_share_holds_the_most_that_was_known_of_its_body():
-    quota = Quota(100)
-    with quota.share() as share:
+    quota = BytesInFlight(100)
+    with quota.reserve() as share:
         share.grow(50)
         share.grow(10)
         assert quota.held == 50
 
 
 def test_an_error_gives_back_what_was_held():
-    quota = Quota(100)
-    share = quota.share()
+    quota = BytesInFlight(100)
+    share = quota.reserve()
     share.grow(70)
     with pytest.raises(Overloaded), share:
         share.grow(101)
-    with quota.share() as share:
+    with quota.reserve() as share:
         share.grow(100)

@@ -118,7 +118,7 @@ async def test_the_line_of_a_missed_deadline_tells_where_the_image_was(serve, pi
         engine.run_gate.set()
     assert answer.status_code == 504
     line = line_of(caplog, "late")
-    assert (line.code, line.place) == ("deadline_exceeded", "compute")
+    assert (line.code, line.stage) == ("deadline_exceeded", "compute")
     assert "0.3 s" in line.cause
     assert line.stages_ms["decode"] >= 0
 

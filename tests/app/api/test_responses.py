@@ -24,7 +24,7 @@ def photo():
 
 
 def test_the_picture_has_the_relevance_where_the_network_saw_it(photo):
-    picture = Image.open(BytesIO(responses.picture(INFO, photo, RELEVANCE, "rollout")))
+    picture = Image.open(BytesIO(responses.explanation_png(INFO, photo, RELEVANCE, "rollout")))
     assert picture.text == {"label": "dog", "score": "0.7500", "method": "rollout"}
     brightness = np.asarray(picture).sum(2, dtype=int)
     assert (brightness[:, :8] == brightness[0, 0]).all()
@@ -32,7 +32,7 @@ def test_the_picture_has_the_relevance_where_the_network_saw_it(photo):
 
 
 def test_the_numbers_say_where_the_grid_lies(photo):
-    told = responses.numbers("pets", INFO, photo, RELEVANCE, "gradient")
+    told = responses.explanation_json("pets", INFO, photo, RELEVANCE, "gradient")
     assert told.box == (8.0, 0.0, 16.0, 16.0)
     assert [one["label"] for one in told.predictions] == ["dog", "cat"]
     assert told.relevance == [pytest.approx([0.1, 0.2]), pytest.approx([0.3, 0.4])]

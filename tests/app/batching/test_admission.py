@@ -5,7 +5,7 @@ from contextlib import suppress
 
 import pytest
 
-from app.batching.admission import MARGIN, Admission
+from app.batching.admission import SAFETY_FACTOR, AdmissionController
 from app.core.errors import DeadlineExceeded, Overloaded
 
 pytestmark = pytest.mark.anyio
@@ -16,7 +16,7 @@ def later(seconds: float = 60.0) -> float:
 
 
 async def test_a_full_queue_refuses_with_a_time_to_retry():
-    admission = Admission(max_queue_size=2)
+    admission = AdmissionController(max_queue_size=2)
     with admission.reserve(later()), admission.reserve(later()):
         assert admission.depth == 2
         with pytest.raises(Overloaded, match="full") as refused:
@@ -27,7 +27,7 @@ async def test_a_full_queue_refuses_with_a_time_to_retry():
 
 
 async def test_a_wait_that_passes_the_deadline_is_refused_on_arrival():
-    admission = Admission(max_queue_size=8)
+    admission = AdmissionController(max_queue_size=8)
     admission.seconds_per_item = admission.batch_s = 5.0
     with admission.reserve(later(8.0)):
         assert admission.predicted_wait() == pytest.approx(10.0)
@@ -38,13 +38,13 @@ async def test_a_wait_that_passes_the_deadline_is_refused_on_arrival():
 
 
 async def test_where_nobody_waits_the_deadline_decides_and_not_a_prediction():
-    admission = Admission(max_queue_size=8)
+    admission = AdmissionController(max_queue_size=8)
     admission.seconds_per_item = admission.batch_s = 5.0
     admission.reserve(later(1.0)).give_back()
 
 
 async def test_who_is_more_urgent_goes_first_but_makes_nobody_late():
-    admission = Admission(max_queue_size=8)
+    admission = AdmissionController(max_queue_size=8)
     admission.seconds_per_item = admission.batch_s = 1.0
     patient, soon = admission.reserve(later(60.0)), admission.reserve(later(2.0))
     assert admission.queued == [soon, patient]
@@ -55,7 +55,7 @@ async def test_who_is_more_urgent_goes_first_but_makes_nobody_late():
 
 
 async def test_who_is_late_already_refuses_nobody_else():
-    admission = Admission(max_queue_size=8)
+    admission = AdmissionController(max_queue_size=8)
     admission.seconds_per_item = admission.batch_s = 0.1
     running, late = admission.reserve(later()), admission.reserve(later(0.5))
     running.run()
@@ -67,7 +67,7 @@ async def test_who_is_late_already_refuses_nobody_else():
 
 
 async def test_an_item_in_a_batch_leaves_its_place_and_counts_until_it_is_done():
-    admission = Admission(max_queue_size=1)
+    admission = AdmissionController(max_queue_size=1)
     admission.seconds_per_item = admission.batch_s = 1.0
     with admission.reserve(later()) as ticket:
         ticket.run()
@@ -79,7 +79,7 @@ async def test_an_item_in_a_batch_leaves_its_place_and_counts_until_it_is_done()
 
 
 async def test_who_left_before_the_batch_does_not_run():
-    admission = Admission(max_queue_size=1)
+    admission = AdmissionController(max_queue_size=1)
     ticket = admission.reserve(later())
     ticket.give_back()
     ticket.run()
@@ -87,7 +87,7 @@ async def test_who_left_before_the_batch_does_not_run():
 
 
 async def test_a_place_is_given_back_once():
-    admission = Admission(max_queue_size=8)
+    admission = AdmissionController(max_queue_size=8)
     with admission.reserve(later()) as ticket, admission.reserve(later()):
         ticket.give_back()
         ticket.give_back()
@@ -96,22 +96,22 @@ async def test_a_place_is_given_back_once():
 
 
 async def test_deadlines_that_are_missed_make_the_prediction_more_careful_and_kept_ones_less():
-    admission = Admission(max_queue_size=99)
+    admission = AdmissionController(max_queue_size=99)
     running = admission.reserve(later())
     running.run()
     with suppress(DeadlineExceeded), admission.reserve(later()):
         raise DeadlineExceeded("late")
-    raised = admission.margin
-    assert raised > MARGIN
+    raised = admission.safety_factor
+    assert raised > SAFETY_FACTOR
     with admission.reserve(later()) as ticket:
         ticket.run()
-    assert MARGIN < admission.margin < raised
+    assert SAFETY_FACTOR < admission.safety_factor < raised
 
 
 async def test_who_came_without_a_prediction_or_left_early_teaches_nothing():
-    admission = Admission(max_queue_size=99)
+    admission = AdmissionController(max_queue_size=99)
     with suppress(DeadlineExceeded), admission.reserve(later()):
         raise DeadlineExceeded("it was alone, and asked for too little time")
     with admission.reserve(later()), suppress(ValueError), admission.reserve(later()):
         raise ValueError("left")
-    assert admission.margin == MARGIN
+    assert admission.safety_factor == SAFETY_FACTOR

@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 import pytest
 
 from app.batching.batcher import Batcher
-from app.batching.costs import Costs
-from app.batching.scheduler import Device
+from app.batching.costs import CostTable
+from app.batching.scheduler import DeviceScheduler
 from app.core.errors import DeadlineExceeded, Internal, InvalidImage, NotReady
 
 pytestmark = pytest.mark.anyio
@@ -41,7 +41,11 @@ class Runner:
 
 
 def batcher(runner: Runner, **changes) -> Batcher[str, str, str]:
-    options = {"device": Device("wide"), "max_batch_size": 4, "max_queue_size": 8} | changes
+    options = {
+        "scheduler": DeviceScheduler("wide"),
+        "max_batch_size": 4,
+        "max_queue_size": 8,
+    } | changes
     return Batcher(runner.send, **options)
 
 
@@ -186,15 +190,18 @@ async def test_a_missing_result_fails_the_batch_instead_of_shifting_answers():
         future.set_result([item.upper() for item in take()][:-1])
         return future
 
-    device = Device("wide")
-    async with Batcher(short, device=device, max_batch_size=4, max_queue_size=8) as queue:
+    scheduler = DeviceScheduler("wide")
+    async with Batcher(short, scheduler=scheduler, max_batch_size=4, max_queue_size=8) as queue:
         with pytest.raises(Internal):
             await send(queue, "a")
 
 
 async def test_batchers_of_one_device_take_turns():
-    runner, device = Runner(is_open=False), Device("wide")
-    async with batcher(runner, device=device) as one, batcher(runner, device=device) as other:
+    runner, scheduler = Runner(is_open=False), DeviceScheduler("wide")
+    async with (
+        batcher(runner, scheduler=scheduler) as one,
+        batcher(runner, scheduler=scheduler) as other,
+    ):
         held = asyncio.create_task(send(one, "held"))
         await runner.entered.wait()
         answers = [
@@ -210,9 +217,9 @@ async def test_batchers_of_one_device_take_turns():
 
 
 async def test_of_a_crowd_each_narrow_lane_has_a_batch_to_run_and_one_to_wait():
-    runner, device = Runner(is_open=False), Device("wide", ["first", "second"])
-    async with batcher(runner, device=device) as queue:
-        queue.measured(Costs({1: 0.2}, {1: 0.3, 8: 0.6}, lanes=2))
+    runner, scheduler = Runner(is_open=False), DeviceScheduler("wide", ["first", "second"])
+    async with batcher(runner, scheduler=scheduler) as queue:
+        queue.measured(CostTable({1: 0.2}, {1: 0.3, 8: 0.6}, lanes=2))
         held = asyncio.create_task(send(queue, "held"))
         await runner.entered.wait()
         rest = [asyncio.create_task(send(queue, item)) for item in "abcdefgh"]
@@ -234,8 +241,8 @@ async def test_a_batch_that_waited_on_its_lane_is_not_charged_with_that():
     def send_on(lane: str, take: Take) -> asyncio.Future[list[str]]:
         return asyncio.ensure_future(run(take(), next(order)))
 
-    device = Device("wide", depth=2)
-    options = {"device": device, "max_batch_size": 1, "max_queue_size": 8}
+    scheduler = DeviceScheduler("wide", depth=2)
+    options = {"scheduler": scheduler, "max_batch_size": 1, "max_queue_size": 8}
     async with Batcher(
         send_on, **options, on_batch=lambda size, seconds: taken.append(seconds)
     ) as queue:
@@ -257,7 +264,9 @@ async def test_everyone_is_answered_even_if_the_next_batch_cannot_be_sent(caplog
             raise ValueError("cannot be sent")
         return runner.send(lane, take)
 
-    async with Batcher(fails, device=Device("w"), max_batch_size=1, max_queue_size=8) as queue:
+    async with Batcher(
+        fails, scheduler=DeviceScheduler("w"), max_batch_size=1, max_queue_size=8
+    ) as queue:
         held = asyncio.create_task(send(queue, "held"))
         await runner.entered.wait()
         next_ = asyncio.create_task(send(queue, "next"))
@@ -287,8 +296,8 @@ class HandedOver:
 
 
 async def test_whoever_comes_joins_the_batch_at_hand_until_its_lane_begins():
-    lane, device = HandedOver(), Device("wide", depth=2)
-    options = {"device": device, "max_batch_size": 3, "max_queue_size": 8}
+    lane, scheduler = HandedOver(), DeviceScheduler("wide", depth=2)
+    options = {"scheduler": scheduler, "max_batch_size": 3, "max_queue_size": 8}
     async with Batcher(lane.send, **options) as queue:
         tasks = []
         for item in "abcdefg":
@@ -309,8 +318,8 @@ async def test_whoever_comes_joins_the_batch_at_hand_until_its_lane_begins():
 
 
 async def test_another_kind_does_not_join_the_batch_at_hand():
-    lane, device = HandedOver(), Device("wide", depth=1)
-    options = {"device": device, "max_batch_size": 3, "max_queue_size": 8}
+    lane, scheduler = HandedOver(), DeviceScheduler("wide", depth=1)
+    options = {"scheduler": scheduler, "max_batch_size": 3, "max_queue_size": 8}
     async with Batcher(lane.send, **options) as queue:
         tasks = [asyncio.create_task(send(queue, *each)) for each in ("ax", "by", "cx")]
         await settle()
@@ -323,7 +332,7 @@ async def test_another_kind_does_not_join_the_batch_at_hand():
 async def test_a_batch_is_no_larger_than_its_most_urgent_item_has_time_for():
     runner = Runner(is_open=False)
     async with batcher(runner) as queue:
-        queue.measured(Costs({1: 0.1, 2: 0.15, 4: 20.0, 8: 30.0}))
+        queue.measured(CostTable({1: 0.1, 2: 0.15, 4: 20.0, 8: 30.0}))
         held = asyncio.create_task(send(queue, "held"))
         await runner.entered.wait()
         rest = [asyncio.create_task(send(queue, item, seconds=10)) for item in "abcd"]
@@ -335,14 +344,16 @@ async def test_a_batch_is_no_larger_than_its_most_urgent_item_has_time_for():
 
 async def test_who_has_no_time_left_is_told_so_when_others_have():
     lane = HandedOver()
-    async with Batcher(lane.send, device=Device("w"), max_batch_size=2, max_queue_size=9) as queue:
+    async with Batcher(
+        lane.send, scheduler=DeviceScheduler("w"), max_batch_size=2, max_queue_size=9
+    ) as queue:
         held = asyncio.create_task(send(queue, "held"))
         await settle()
         lane.sent[0][0]()
         hopeless = asyncio.create_task(send(queue, "hopeless", seconds=20))
         rest = [asyncio.create_task(send(queue, item, seconds=60)) for item in "abc"]
         await settle()
-        queue.sizing.measured(Costs({1: 29.0, 2: 30.0}))
+        queue.sizer.measured(CostTable({1: 29.0, 2: 30.0}))
         lane.sent[0][1].set_result(["HELD"])
         await settle()
         with pytest.raises(DeadlineExceeded, match="no time left"):
@@ -365,10 +376,10 @@ async def test_a_lone_item_waits_for_company_only_where_a_delay_is_set():
 
 
 async def test_waiting_for_company_leaves_the_device_to_the_other_queue():
-    runner, device = Runner(), Device("wide")
+    runner, scheduler = Runner(), DeviceScheduler("wide")
     async with (
-        batcher(runner, device=device, max_queue_delay_s=30.0, max_batch_size=2) as patient,
-        batcher(runner, device=device) as other,
+        batcher(runner, scheduler=scheduler, max_queue_delay_s=30.0, max_batch_size=2) as patient,
+        batcher(runner, scheduler=scheduler) as other,
     ):
         first = asyncio.create_task(send(patient, "a"))
         await settle()
@@ -381,7 +392,7 @@ async def test_waiting_for_company_leaves_the_device_to_the_other_queue():
 
 async def test_waiting_for_company_does_not_count_as_the_cost_of_an_item():
     async with batcher(Runner(), max_queue_delay_s=0.5) as queue:
-        queue.measured(Costs({1: 0.2, 4: 0.4}))
+        queue.measured(CostTable({1: 0.2, 4: 0.4}))
         await send(queue, "a")
     assert queue.admission.seconds_per_item <= 0.1
 
@@ -429,7 +440,7 @@ async def test_a_ticket_tells_how_its_item_travelled():
 
 async def test_a_batch_that_was_quicker_than_measured_lowers_the_prediction():
     async with batcher(Runner()) as queue:
-        queue.measured(Costs({1: 50.0, 4: 100.0}))
+        queue.measured(CostTable({1: 50.0, 4: 100.0}))
         assert queue.admission.seconds_per_item == 25.0
         await send(queue, "alone")
         assert queue.admission.seconds_per_item < 1.0
@@ -438,7 +449,7 @@ async def test_a_batch_that_was_quicker_than_measured_lowers_the_prediction():
 async def test_a_crowd_tells_how_slow_the_device_has_become():
     runner = Runner(is_open=False)
     async with batcher(runner, max_batch_size=1, max_queue_size=64) as queue:
-        queue.measured(Costs({1: 1e-9}))
+        queue.measured(CostTable({1: 1e-9}))
         items = [asyncio.create_task(send(queue, str(number))) for number in range(40)]
         await runner.entered.wait()
         runner.gate.set()
@@ -450,7 +461,7 @@ async def test_a_crowd_tells_how_slow_the_device_has_become():
 async def test_an_item_in_a_batch_has_left_the_queue_and_still_counts_for_the_wait():
     runner = Runner(is_open=False)
     async with batcher(runner, max_batch_size=1) as queue:
-        queue.measured(Costs({1: 2.0}))
+        queue.measured(CostTable({1: 2.0}))
         running = asyncio.create_task(send(queue, "running"))
         await runner.entered.wait()
         queued = asyncio.create_task(send(queue, "queued"))

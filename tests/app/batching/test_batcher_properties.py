@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.batching.batcher import Batcher
-from app.batching.costs import Costs
-from app.batching.scheduler import Device
+from app.batching.costs import CostTable
+from app.batching.scheduler import DeviceScheduler
 from app.core.errors import DeadlineExceeded, Internal, NotReady, Overloaded
 
 MAX_BATCH, MAX_QUEUE = 4, 12
@@ -78,12 +78,12 @@ class Play:
         self.left: set[int] = set()
         self.queue: Batcher[Item, int, str] = Batcher(
             self.lanes.send,
-            device=Device("wide", narrow, depth=depth),
+            scheduler=DeviceScheduler("wide", narrow, depth=depth),
             max_batch_size=MAX_BATCH,
             max_queue_size=MAX_QUEUE,
         )
         table = {1: 0.001, 2: 0.0015, 4: 0.002}
-        self.queue.measured(Costs(table, table if narrow else {}, max(1, len(narrow))))
+        self.queue.measured(CostTable(table, table if narrow else {}, max(1, len(narrow))))
 
     async def _ask(self, number: int, key: str, kind: str) -> int:
         deadline = asyncio.get_running_loop().time() + (0 if kind == "late" else 60)
@@ -151,9 +151,9 @@ class Play:
 
 @settings(max_examples=300, deadline=None, derandomize=True)
 @given(devices, st.lists(events, max_size=60))
-def test_each_is_settled_once_with_its_own_answer_and_nothing_is_left(device, schedule):
+def test_each_is_settled_once_with_its_own_answer_and_nothing_is_left(scheduler, schedule):
     async def play() -> None:
-        played = Play(*device)
+        played = Play(*scheduler)
         async with played.queue:
             for event in schedule:
                 await played.event(*event)
@@ -165,9 +165,9 @@ def test_each_is_settled_once_with_its_own_answer_and_nothing_is_left(device, sc
 
 @settings(max_examples=100, deadline=None, derandomize=True)
 @given(devices, st.lists(events, max_size=40))
-def test_closing_at_any_moment_settles_everyone(device, schedule):
+def test_closing_at_any_moment_settles_everyone(scheduler, schedule):
     async def play() -> None:
-        played = Play(*device)
+        played = Play(*scheduler)
         async with played.queue:
             for event in schedule:
                 await played.event(*event)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from app.batching.costs import Costs, best_batch_size, crowded_batch_size
+from app.batching.costs import CostTable, latency_batch_size, throughput_batch_size
 
 
 @pytest.mark.parametrize(
@@ -15,7 +15,7 @@ from app.batching.costs import Costs, best_batch_size, crowded_batch_size
     ],
 )
 def test_the_batch_limit_is_the_smallest_size_that_is_nearly_the_cheapest(costs, best):
-    assert best_batch_size(costs) == best
+    assert latency_batch_size(costs) == best
 
 
 @pytest.mark.parametrize(
@@ -28,21 +28,23 @@ def test_the_batch_limit_is_the_smallest_size_that_is_nearly_the_cheapest(costs,
     ],
 )
 def test_a_crowd_is_run_in_the_largest_batches_that_are_nearly_the_cheapest(costs, best):
-    assert crowded_batch_size(costs) == best
-    sizes = Costs({1: 0.1}, costs, lanes=2).sizes(narrow=True)
+    assert throughput_batch_size(costs) == best
+    sizes = CostTable({1: 0.1}, costs, lanes=2).sizes(narrow=True)
     assert sizes == sorted(((n, costs[n]) for n in costs if n <= best), reverse=True)
 
 
 def test_the_dearer_an_image_is_by_itself_the_less_is_gained_by_large_batches():
-    costs = Costs({1: 0.0016, 2: 0.0018, 4: 0.0023, 8: 0.0035, 16: 0.0064, 32: 0.0098})
-    best = {beside_s: costs.sizes(narrow=False, beside_s=beside_s)[0] for beside_s in (0, 0.1)}
+    costs = CostTable({1: 0.0016, 2: 0.0018, 4: 0.0023, 8: 0.0035, 16: 0.0064, 32: 0.0098})
+    best = {
+        overhead_s: costs.sizes(narrow=False, overhead_s=overhead_s)[0] for overhead_s in (0, 0.1)
+    }
     assert best == {0: (32, 0.0098), 0.1: (1, pytest.approx(0.1016))}
-    assert costs.sizes(narrow=False, beside_s=0.0022)[0][0] == 32
-    assert costs.sizes(narrow=False, beside_s=0.008)[0][0] == 8
+    assert costs.sizes(narrow=False, overhead_s=0.0022)[0][0] == 32
+    assert costs.sizes(narrow=False, overhead_s=0.008)[0][0] == 8
 
 
 def test_narrow_lanes_have_a_table_of_their_own():
-    costs = Costs({1: 0.005}, {1: 0.008, 2: 0.012}, lanes=2)
+    costs = CostTable({1: 0.005}, {1: 0.008, 2: 0.012}, lanes=2)
     assert costs.sizes(narrow=True) == [(2, 0.012), (1, 0.008)]
     assert costs.sizes(narrow=False) == [(1, 0.005)]
     assert costs.slowest == 0.012
@@ -51,9 +53,9 @@ def test_narrow_lanes_have_a_table_of_their_own():
 
 
 def test_a_batch_takes_as_long_as_one_of_the_next_measured_size():
-    assert Costs({1: 0.1}, {1: 0.1, 4: 0.2, 8: 0.3}).seconds(3, narrow=True) == 0.2
+    assert CostTable({1: 0.1}, {1: 0.1, 4: 0.2, 8: 0.3}).seconds(3, narrow=True) == 0.2
 
 
 @pytest.mark.parametrize(("narrow", "alone"), [({}, True), ({1: 0.008}, True), ({1: 0.004}, False)])
 def test_an_image_alone_goes_where_it_is_sooner_done(narrow, alone):
-    assert Costs({1: 0.005}, narrow, lanes=2).wide_alone is alone
+    assert CostTable({1: 0.005}, narrow, lanes=2).wide_alone is alone

@@ -4,10 +4,10 @@ import asyncio
 
 import pytest
 
-from app.api.inference import while_wanted
-from app.batching.job import Trip
+from app.api.inference import run_until_disconnect
+from app.batching.job import RequestContext
 from app.core.errors import ClientGone, InvalidImage
-from app.core.scope import Caller
+from app.core.scope import Client
 
 pytestmark = pytest.mark.anyio
 
@@ -35,31 +35,31 @@ async def fail() -> str:
 
 
 def test_the_stages_become_a_server_timing_header():
-    trip = Trip(deadline=1.0, stages={"read": 0.0004, "decode": 1.23456})
-    assert trip.server_timing() == 'read;dur=0.40, decode;dur=1234.56, batch;desc="0"'
-    trip.stages["queue"] = 0.0
-    trip.batch_size = 3
-    assert trip.server_timing().endswith('queue;dur=0.00, batch;desc="3"')
+    context = RequestContext(deadline=1.0, stages={"read": 0.0004, "decode": 1.23456})
+    assert context.server_timing() == 'read;dur=0.40, decode;dur=1234.56, batch;desc="0"'
+    context.stages["queue"] = 0.0
+    context.batch_size = 3
+    assert context.server_timing().endswith('queue;dur=0.00, batch;desc="3"')
 
 
 def test_a_trip_begins_at_the_decoder_with_stages_of_its_own():
-    first, second = Trip(1.0), Trip(2.0)
+    first, second = RequestContext(1.0), RequestContext(2.0)
     first.stages["read"] = 1.0
-    assert first.place == "decode"
+    assert first.stage == "decode"
     assert second.stages == {}
     assert second.server_timing() == 'batch;desc="0"'
 
 
 @pytest.fixture
 def caller():
-    caller = Caller()
+    caller = Client()
     yield caller
     caller.left()  # whoever watched still would now cancel a test
 
 
 def wanted(work, caller, within_s=30.0):
     deadline = asyncio.get_running_loop().time() + within_s
-    return asyncio.create_task(while_wanted(deadline, caller, work))
+    return asyncio.create_task(run_until_disconnect(deadline, caller, work))
 
 
 async def test_work_is_answered_while_the_caller_stays(caller):
@@ -107,7 +107,7 @@ async def test_a_caller_that_leaves_once_the_answer_is_there_does_not_cancel_wha
 
     async def and_more() -> str:
         deadline = asyncio.get_running_loop().time() + 0.01
-        answer = await while_wanted(deadline, caller, work())
+        answer = await run_until_disconnect(deadline, caller, work())
         caller.left()
         await asyncio.sleep(0.02)  # the deadline passes, too
         return answer
@@ -139,5 +139,5 @@ async def test_a_deadline_around_it_cancels_the_work(caller):
     work = Work()
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.01):
-            await while_wanted(asyncio.get_running_loop().time() + 30, caller, work())
+            await run_until_disconnect(asyncio.get_running_loop().time() + 30, caller, work())
     assert work.ending == "cancelled"

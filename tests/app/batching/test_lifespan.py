@@ -25,7 +25,7 @@ async def test_what_was_noted_is_published_again_and_again(monkeypatch):
     publishing = asyncio.create_task(measure_lag(metrics))
     async with asyncio.timeout(30):
         for total in (1, 2):
-            metrics.tally.note(1, metrics.images, MODEL, "ok")
+            metrics.buffer.record(1, metrics.images, MODEL, "ok")
             while counted(metrics) != total:  # noqa: ASYNC110  # nothing tells when
                 await asyncio.sleep(0.001)
     publishing.cancel()
@@ -35,7 +35,7 @@ async def test_the_last_is_published_at_the_end():
     metrics = Metrics([MODEL])
     publishing = asyncio.create_task(measure_lag(metrics))
     await asyncio.sleep(0)
-    metrics.tally.note(1, metrics.images, MODEL, "ok")
+    metrics.buffer.record(1, metrics.images, MODEL, "ok")
     publishing.cancel()
     with pytest.raises(asyncio.CancelledError):
         await publishing

@@ -7,12 +7,12 @@ from functools import partial
 import numpy as np
 import pytest
 
-from app.batching.job import Job, Question, Trip
+from app.batching.job import Job, Operation, RequestContext
 from app.batching.runner import Runner
-from app.batching.scheduler import Device
+from app.batching.scheduler import DeviceScheduler
 from app.core.errors import NotReady
 from app.engine.interface import (
-    Batch,
+    BatchResult,
     ClassifyInput,
     DeviceLost,
     EngineInput,
@@ -32,16 +32,16 @@ class Engine:
         self.late = late
         self.sizes: list[int] = []
 
-    def run(self, inputs: Sequence[EngineInput]) -> Batch:
+    def run(self, inputs: Sequence[EngineInput]) -> BatchResult:
         self.sizes.append(len(inputs))
         values = [int(one.pixels[0, 0, 0]) for one in inputs]
         if 13 in values:
             raise ValueError("13")
         if 66 in values:
             raise DeviceLost("no more kernels")
-        return Batch([Ranking([value], [1.0]) for value in values], {"compute": 0.25})
+        return BatchResult([Ranking([value], [1.0]) for value in values], {"compute": 0.25})
 
-    def launch(self, inputs: Sequence[EngineInput]) -> Callable[[], Batch]:
+    def launch(self, inputs: Sequence[EngineInput]) -> Callable[[], BatchResult]:
         if self.late:
             return partial(self.run, inputs)
         batch = self.run(inputs)
@@ -53,8 +53,12 @@ def job(value: int) -> Job:
         assert isinstance(output, Ranking)
         return str(output.indices[0]).encode()
 
-    question = Question(ClassifyInput, lambda photo: ClassifyInput(photo.pixels, 1), encode, "text")
-    made = Job(question, Trip(1.0), lambda: Photo(np.full((2, 2, 3), value, np.uint8), 2, 2))
+    operation = Operation(
+        ClassifyInput, lambda photo: ClassifyInput(photo.pixels, 1), encode, "text"
+    )
+    made = Job(
+        operation, RequestContext(1.0), lambda: Photo(np.full((2, 2, 3), value, np.uint8), 2, 2)
+    )
     made.decode()
     return made
 
@@ -67,7 +71,7 @@ class Running:
         self.splits: list[tuple[str, int]] = []
         self.lost: asyncio.Future[Exception] = asyncio.get_running_loop().create_future()
         self.lane = Lane("test", lambda seconds: None)
-        self.device = Device(self.lane)
+        self.device = DeviceScheduler(self.lane)
         self.runner = Runner(
             self.engine, self.device, lambda *split: self.splits.append(split), self.lost.set_result
         )
@@ -101,7 +105,7 @@ async def test_a_lost_device_is_told_once_and_fails_all(running, whole):
             await running.send(jobs, whole=whole)
         assert isinstance(told.value.__cause__, DeviceLost)
     assert str(await running.lost) == "no more kernels"
-    assert running.device.lost == "no more kernels"
+    assert running.scheduler.lost == "no more kernels"
     assert running.engine.sizes == [3, 3]
 
 

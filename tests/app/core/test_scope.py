@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from app.core.scope import CALLER, Caller, HeardCaller, caller_of
+from app.core.scope import CLIENT, Client, PolledClient, client_of
 
 pytestmark = pytest.mark.anyio
 
@@ -31,39 +31,39 @@ async def turns(count: int) -> None:
 
 
 def test_who_watches_is_told_until_they_cease():
-    caller, told = Caller(), []
-    caller.watch(lambda: told.append("first"))
-    caller.unwatch()
-    caller.left()
-    assert (caller.gone, told) == (True, [])
-    caller.watch(lambda: told.append("second"))
-    caller.left()
+    client, told = Client(), []
+    client.watch(lambda: told.append("first"))
+    client.unwatch()
+    client.left()
+    assert (client.gone, told) == (True, [])
+    client.watch(lambda: told.append("second"))
+    client.left()
     assert told == ["second"]
 
 
 async def test_a_server_that_tells_nothing_is_listened_to():
     connection, told = Connection(), asyncio.Event()
-    caller = caller_of({}, connection.receive)
-    caller.watch(told.set)
+    client = client_of({}, connection.receive)
+    client.watch(told.set)
     await turns(2)
     assert not told.is_set()
     connection.gone.set()
     await told.wait()
-    assert caller.gone
-    caller.unwatch()
+    assert client.gone
+    client.unwatch()
 
 
 async def test_nobody_listens_once_nobody_watches():
     connection, told = Connection(), []
-    caller = HeardCaller(connection.receive)
-    caller.watch(lambda: told.append("gone"))
+    client = PolledClient(connection.receive)
+    client.watch(lambda: told.append("gone"))
     await turns(2)
     assert connection.listeners == 1
-    caller.unwatch()
+    client.unwatch()
     await turns(3)
     assert (connection.listeners, told) == (0, [])
 
 
 async def test_a_server_that_tells_is_asked():
-    known = Caller()
-    assert caller_of({CALLER: known}, Connection().receive) is known
+    known = Client()
+    assert client_of({CLIENT: known}, Connection().receive) is known

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from app.engine.engine import Engine
+from app.engine.engine import TorchEngine
 from app.engine.interface import ClassifyInput, EmbedInput, ExplainInput, SegmentInput
 from models import checkpoint
 from models.checkpoint import Checkpoint, CheckpointError
@@ -66,7 +66,7 @@ def random_pixels(seed: int, side: int) -> np.ndarray:
 @pytest.mark.parametrize("device", DEVICES)
 def test_a_batch_gives_each_image_its_own_softmax_best_first(save, device):
     folder = save("classify")
-    engine = Engine(folder, task="classify", device=device, dtype="float32")
+    engine = TorchEngine(folder, task="classify", device=device, dtype="float32")
     info = engine.load()
     images = [random_pixels(seed, 16) for seed in range(5)]
     top_ks = [1, 2, 3, 1, 2]
@@ -85,7 +85,7 @@ def test_a_batch_gives_each_image_its_own_softmax_best_first(save, device):
 @pytest.mark.parametrize("device", DEVICES)
 def test_an_embedding_is_what_the_head_reads(save, device):
     folder = save("classify")
-    engine = Engine(folder, task="classify", device=device, dtype="float32")
+    engine = TorchEngine(folder, task="classify", device=device, dtype="float32")
     preprocessing = engine.load().preprocessing
     images = [random_pixels(seed, 16) for seed in range(3)]
     outputs = engine.run([EmbedInput(image) for image in images]).outputs
@@ -99,7 +99,7 @@ def test_an_embedding_is_what_the_head_reads(save, device):
 @pytest.mark.parametrize("device", DEVICES)
 def test_each_image_of_a_batch_is_explained_as_it_asks(save, device):
     folder = save("classify")
-    engine = Engine(folder, task="classify", device=device, dtype="float32")
+    engine = TorchEngine(folder, task="classify", device=device, dtype="float32")
     preprocessing = engine.load().preprocessing
     images = [random_pixels(seed, 16) for seed in range(2)]
     asked = [ExplainInput(*one) for one in zip(images, (1, 3), METHODS, strict=True)]
@@ -119,7 +119,7 @@ def test_each_image_of_a_batch_is_explained_as_it_asks(save, device):
 
 
 def test_explaining_leaves_the_answers_as_they_are(save):
-    engine = Engine(save("classify"), task="classify")
+    engine = TorchEngine(save("classify"), task="classify")
     engine.load()
     one = ClassifyInput(random_pixels(1, 16), 3)
     before = engine.run([one]).outputs
@@ -130,7 +130,7 @@ def test_explaining_leaves_the_answers_as_they_are(save):
 @pytest.mark.parametrize(("labels", "multi_label"), [(("only",), False), (("a", "b", "c"), True)])
 def test_labels_that_do_not_exclude_each_other_get_a_sigmoid(save, labels, multi_label):
     folder = save("classify", labels, multi_label=multi_label)
-    engine = Engine(folder, task="classify")
+    engine = TorchEngine(folder, task="classify")
     preprocessing = engine.load().preprocessing
     (output,) = engine.run([ClassifyInput(random_pixels(1, 16), len(labels))]).outputs
     with torch.inference_mode():
@@ -141,7 +141,7 @@ def test_labels_that_do_not_exclude_each_other_get_a_sigmoid(save, labels, multi
 
 @pytest.mark.parametrize("device", DEVICES)
 def test_each_mask_has_the_size_its_image_had(save, device):
-    engine = Engine(save("segment"), task="segment", device=device, dtype="float32")
+    engine = TorchEngine(save("segment"), task="segment", device=device, dtype="float32")
     engine.load()
     sizes = [(50, 31), (8, 90), (32, 32)]
     inputs = [SegmentInput(random_pixels(seed, 32), size) for seed, size in enumerate(sizes)]
@@ -154,7 +154,7 @@ def test_each_mask_has_the_size_its_image_had(save, device):
 
 
 def test_warm_up_measures_growing_batches_within_its_bounds(save):
-    engine = Engine(save("classify"), task="classify")
+    engine = TorchEngine(save("classify"), task="classify")
     engine.load()
     costs = engine.warm_up(max_batch_size=6, budget_s=5.0)
     assert set(costs) <= {1, 2, 4}
@@ -167,7 +167,7 @@ def test_warm_up_takes_any_size_where_the_checkpoint_fixes_none(save, tmp_path):
     loaded = checkpoint.load(folder)
     free = Checkpoint(loaded.network, loaded.labels, Preprocessing(size=None), "segment")
     checkpoint.save(free, tmp_path / "free")
-    engine = Engine(str(tmp_path / "free"), task="segment")
+    engine = TorchEngine(str(tmp_path / "free"), task="segment")
     assert engine.load().preprocessing.input_size is None
     assert set(engine.warm_up(1, 1e-9)) == {1}
     inputs = [SegmentInput(random_pixels(0, 48), (48, 48))]
@@ -176,11 +176,11 @@ def test_warm_up_takes_any_size_where_the_checkpoint_fixes_none(save, tmp_path):
 
 def test_a_checkpoint_for_another_task_is_refused(save):
     with pytest.raises(CheckpointError, match="not to segment"):
-        Engine(save("classify"), task="segment").load()
+        TorchEngine(save("classify"), task="segment").load()
 
 
 def test_what_is_loaded_is_told(save):
-    info = Engine(save("classify"), task="classify", device="cpu").load()
+    info = TorchEngine(save("classify"), task="classify", device="cpu").load()
     assert (info.task, info.labels, info.device, info.dtype) == (
         "classify", ("a", "b", "c"), "cpu", "float32",
     )  # fmt: skip
@@ -193,7 +193,7 @@ def test_half_precision_answers_like_full(save):
     folder = save("classify")
     rankings = []
     for dtype in ("float32", "bfloat16"):
-        engine = Engine(folder, task="classify", device="cpu", dtype=dtype)
+        engine = TorchEngine(folder, task="classify", device="cpu", dtype=dtype)
         assert engine.load().dtype == dtype
         rankings.append(engine.run([ClassifyInput(random_pixels(2, 16), 3)]).outputs[0])
     full, half = (dict(zip(r.indices, r.scores, strict=True)) for r in rankings)
@@ -201,25 +201,25 @@ def test_half_precision_answers_like_full(save):
 
 
 def test_a_cpu_has_no_device_memory_to_tell(save):
-    assert Engine(save("classify"), task="classify", device="cpu").memory() == {}
+    assert TorchEngine(save("classify"), task="classify", device="cpu").memory() == {}
 
 
 def test_nobody_who_asks_for_the_memory_has_to_wake_cuda(monkeypatch):
     monkeypatch.setattr("app.engine.engine.resolve_device", lambda name: name)
     monkeypatch.setattr(torch.cuda, "is_initialized", lambda: False)
-    assert Engine("nothing", task="classify", device="cuda").memory() == {}
+    assert TorchEngine("nothing", task="classify", device="cuda").memory() == {}
 
 
 @pytest.mark.gpu
 def test_cuda_memory_is_told(save):
-    engine = Engine(save("classify"), task="classify", device="cuda")
+    engine = TorchEngine(save("classify"), task="classify", device="cuda")
     engine.load()
     assert engine.memory()["allocated"] > 0
 
 
 def test_another_input_size_than_the_trained_one_is_served(save):
     folder = save("classify")
-    engine = Engine(folder, task="classify", input_size=40)
+    engine = TorchEngine(folder, task="classify", input_size=40)
     preprocessing = engine.load().preprocessing
     assert preprocessing.input_size == (40, 40)
     (output,) = engine.run([ClassifyInput(random_pixels(1, 40), 3)]).outputs
@@ -236,7 +236,10 @@ def test_another_runtime_gives_the_same_answers(save, task, runtime, tmp_path, m
     side = 16 if task == "classify" else 32
     kind = ClassifyInput if task == "classify" else SegmentInput
     inputs = [kind(random_pixels(s, side), 3 if task == "classify" else (40, 50)) for s in range(3)]
-    usual, other = Engine(save(task), task=task), Engine(save(task), task=task, runtime=runtime)
+    usual, other = (
+        TorchEngine(save(task), task=task),
+        TorchEngine(save(task), task=task, runtime=runtime),
+    )
     assert usual.load().runtime == "torch"
     expected = {"openvino"} if runtime == "openvino" else {"torch", "openvino"}
     assert other.load().runtime in expected

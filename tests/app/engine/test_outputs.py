@@ -5,36 +5,36 @@ from importlib.util import find_spec
 import numpy as np
 import pytest
 import torch
+from app.engine.on_host import fused_label_map, reader_for
 
 from app.engine.interface import ClassifyInput, EmbedInput, ExplainInput, Ranking, SegmentInput
-from app.engine.outputs import answer_to, fused_label_map
 from models.explain import Explanation
 
 PIXELS = np.zeros((2, 2, 3), np.uint8)
 
 
 def test_only_as_many_labels_as_somebody_asks_for_leave_the_device():
-    answer = answer_to([ClassifyInput(PIXELS, 1), ClassifyInput(PIXELS, 2)], torch.sigmoid)
-    results = answer.reduce(torch.tensor([[0.0, 2.0, 1.0], [3.0, 2.0, 1.0]]))
+    answer = reader_for([ClassifyInput(PIXELS, 1), ClassifyInput(PIXELS, 2)], torch.sigmoid)
+    results = answer.on_device(torch.tensor([[0.0, 2.0, 1.0], [3.0, 2.0, 1.0]]))
     assert [tuple(tensor.shape) for tensor in results] == [(2, 2), (2, 2)]
-    first, second = answer.outputs(results)
+    first, second = answer.on_host(results)
     assert first == Ranking([1], pytest.approx(torch.tensor([2.0]).sigmoid().tolist()))
     assert second.indices == [0, 1]
 
 
 def test_an_embedding_is_copied_from_memory_that_is_soon_anothers():
-    answer = answer_to([EmbedInput(PIXELS)], torch.sigmoid)
+    answer = reader_for([EmbedInput(PIXELS)], torch.sigmoid)
     embedding = torch.ones(1, 4)
-    results = answer.reduce(embedding)
+    results = answer.on_device(embedding)
     embedding.zero_()
-    assert answer.outputs(results)[0].tolist() == [1.0] * 4
+    assert answer.on_host(results)[0].tolist() == [1.0] * 4
 
 
 def test_each_label_map_has_its_own_size():
-    answer = answer_to([SegmentInput(PIXELS, (3, 5)), SegmentInput(PIXELS, (1, 2))], torch.sigmoid)
+    answer = reader_for([SegmentInput(PIXELS, (3, 5)), SegmentInput(PIXELS, (1, 2))], torch.sigmoid)
     logits = torch.zeros(2, 2, 2, 2)
     logits[1, 1] = 1.0
-    first, second = answer.outputs(answer.reduce(logits))
+    first, second = answer.on_host(answer.on_device(logits))
     assert first.tolist() == np.zeros((3, 5)).tolist()
     assert second.tolist() == [[1, 1]]
 
@@ -50,8 +50,8 @@ def test_explanations_of_one_batch_may_have_different_grids():
         )
         for index in (1, 2)
     ]
-    answer = answer_to(inputs, torch.sigmoid)
-    first, second = answer.outputs(answer.reduce(said))
+    answer = reader_for(inputs, torch.sigmoid)
+    first, second = answer.on_host(answer.on_device(said))
     assert (first.grid.shape, second.grid.shape) == ((1, 2), (2, 2))
     assert (first.cell, second.cell) == (8, 16)
     assert first.ranking.indices == [1]

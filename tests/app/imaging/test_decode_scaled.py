@@ -9,7 +9,7 @@ from PIL import Image, JpegImagePlugin
 
 from app.core.errors import ImageTooLarge, InvalidImage
 from app.imaging.decode import Photo, decode
-from app.imaging.pixel_budget import Budget
+from app.imaging.pixel_budget import WeightedSemaphore
 from models.preprocessing import Preprocessing
 
 ORIENTATION = 0x0112
@@ -189,7 +189,7 @@ def test_a_progressive_jpeg_holds_all_of_its_coefficients():
 
 
 def test_what_is_refused_or_broken_leaves_nothing_held():
-    budget, data = Budget(10**6), jpeg(picture(400, 300))
+    budget, data = WeightedSemaphore(10**6), jpeg(picture(400, 300))
     with pytest.raises(ImageTooLarge):
         decode(data, Preprocessing(), max_pixels=1, hold=budget.hold)
     with pytest.raises(InvalidImage):

@@ -5,7 +5,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
 
-from app.imaging.pixel_budget import Budget
+from app.imaging.pixel_budget import WeightedSemaphore
 
 TIMEOUT_S = 60
 
@@ -13,7 +13,7 @@ TIMEOUT_S = 60
 class Hall:
     """Threads that hold an amount each until the test lets them go."""
 
-    def __init__(self, budget: Budget, pool: ThreadPoolExecutor) -> None:
+    def __init__(self, budget: WeightedSemaphore, pool: ThreadPoolExecutor) -> None:
         self.budget = budget
         self.inside: list[int] = []  # in the order of entering
         self._changed = threading.Condition()
@@ -50,7 +50,7 @@ class Hall:
 @pytest.fixture
 def hall():
     with ThreadPoolExecutor(64) as pool:
-        yield Hall(Budget(10), pool)
+        yield Hall(WeightedSemaphore(10), pool)
 
 
 def test_what_fits_is_held_side_by_side(hall):
@@ -113,7 +113,7 @@ def test_more_than_the_whole_budget_is_held_alone(hall):
 
 
 def test_a_failure_gives_back_what_it_held():
-    budget = Budget(3)
+    budget = WeightedSemaphore(3)
     with pytest.raises(KeyError), budget.hold(3):
         raise KeyError
     assert budget.held == 0
@@ -147,7 +147,7 @@ def test_any_order_of_coming_and_going_is_served_in_turn_and_loses_nothing(hall,
 
 
 def test_threads_that_run_freely_never_hold_too_much():
-    budget = Budget(10)
+    budget = WeightedSemaphore(10)
     held, most, lock = 0, 0, threading.Lock()
 
     def work(seed: int) -> None:

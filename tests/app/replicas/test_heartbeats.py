@@ -2,7 +2,7 @@
 
 import pytest
 
-from app.replicas.heartbeats import LATE_S, REASON_BYTES, SETTLE_S, START_S, Heartbeats
+from app.replicas.heartbeats import LATE_S, REASON_BYTES, SETTLE_S, START_S, HeartbeatTable
 
 NOW = 1000.0
 
@@ -10,10 +10,10 @@ NOW = 1000.0
 @pytest.fixture
 def table():
     """Two replicas that have just been started, and a parent that watches."""
-    table = Heartbeats(2)
-    table.watch(NOW)
+    table = HeartbeatTable(2)
+    table.parent_beat(NOW)
     for index in range(2):
-        table.bear(index, 100 + index, NOW, again=False)
+        table.started(index, 100 + index, NOW, again=False)
     return table
 
 
@@ -22,47 +22,47 @@ def ready(table, index, now=NOW):
 
 
 def test_a_replica_is_starting_until_its_first_beat(table):
-    standing = table.standing(1, NOW)
+    standing = table.status(1, NOW)
     assert (standing.index, standing.pid, standing.state) == (1, 101, "starting")
     assert (standing.ready, standing.stuck, standing.restarts) == (False, None, 0)
 
 
 def test_a_beat_says_why_a_replica_is_not_ready_or_that_it_is(table):
     table.beat(0, NOW, "shapes-vit is loading", None)
-    assert table.standing(0, NOW).state == "shapes-vit is loading"
+    assert table.status(0, NOW).state == "shapes-vit is loading"
     ready(table, 0)
-    assert table.standing(0, NOW).state == "ready"
-    assert table.standing(0, NOW).ready
+    assert table.status(0, NOW).state == "ready"
+    assert table.status(0, NOW).ready
 
 
 def test_without_a_beat_a_ready_replica_becomes_stuck(table):
     ready(table, 0)
-    assert table.standing(0, NOW + LATE_S).stuck is None
-    late = table.standing(0, NOW + LATE_S + 1)
+    assert table.status(0, NOW + LATE_S).stuck is None
+    late = table.status(0, NOW + LATE_S + 1)
     assert (late.ready, late.stuck) == (False, "no heartbeat for 11 s")
 
 
 def test_a_replica_that_never_beats_has_longer(table):
-    assert table.standing(0, NOW + START_S).stuck is None
-    assert table.standing(0, NOW + START_S + 1).stuck == "no sign of life in 120 s"
+    assert table.status(0, NOW + START_S).stuck is None
+    assert table.status(0, NOW + START_S + 1).stuck == "no sign of life in 120 s"
 
 
 def test_a_broken_replica_is_stuck_though_it_beats(table):
     table.beat(0, NOW, "the thread of cpu is stuck", "the thread of cpu is stuck")
-    standing = table.standing(0, NOW)
+    standing = table.status(0, NOW)
     assert standing.stuck == standing.state == "the thread of cpu is stuck"
     ready(table, 0)
-    assert table.standing(0, NOW).stuck is None
+    assert table.status(0, NOW).stuck is None
 
 
 def test_a_buried_replica_has_ended_until_the_next_is_born(table):
     ready(table, 0)
-    table.hold(0, 5)
-    table.bury(0)
-    assert (table.standing(0, NOW).state, table.standing(0, NOW).pid) == ("ended", None)
-    assert not table.standing(0, NOW).ready
-    table.bear(0, 200, NOW, again=True)
-    standing = table.standing(0, NOW)
+    table.set_connections(0, 5)
+    table.exited(0)
+    assert (table.status(0, NOW).state, table.status(0, NOW).pid) == ("ended", None)
+    assert not table.status(0, NOW).ready
+    table.started(0, 200, NOW, again=True)
+    standing = table.status(0, NOW)
     assert (standing.state, standing.pid, standing.restarts) == ("starting", 200, 1)
     assert table.was_ready(0)
     assert not table.was_ready(1)
@@ -78,7 +78,7 @@ def test_it_is_known_for_how_long_a_replica_has_been_ready(table):
     assert table.lasted_s(0, NOW + 7) == 6
     table.beat(0, NOW + 8, "draining", None)
     assert table.lasted_s(0, NOW + 8) == 6
-    table.bury(0)
+    table.exited(0)
     assert table.lasted_s(0, NOW + 9) == 0
 
 
@@ -89,21 +89,21 @@ def test_a_reason_is_cut_at_the_rows_end_and_need_not_be_whole(table):
 
 
 def test_all_take_connections_until_one_is_ready(table):
-    assert table.opens(0, NOW)
-    assert table.opens(1, NOW)
+    assert table.should_accept(0, NOW)
+    assert table.should_accept(1, NOW)
     ready(table, 1)
-    assert not table.opens(0, NOW)
-    assert table.opens(1, NOW)
+    assert not table.should_accept(0, NOW)
+    assert table.should_accept(1, NOW)
     ready(table, 0)
-    assert table.opens(0, NOW)
+    assert table.should_accept(0, NOW)
 
 
 def test_connections_are_counted_of_the_others_that_are_ready(table):
-    table.hold(1, 7)
-    assert table.fewest_held(0, NOW) is None
+    table.set_connections(1, 7)
+    assert table.least_connections(0, NOW) is None
     ready(table, 1)
-    assert table.fewest_held(0, NOW) == 7
-    assert table.fewest_held(1, NOW) is None
+    assert table.least_connections(0, NOW) == 7
+    assert table.least_connections(1, NOW) is None
 
 
 def test_the_service_is_alive_while_one_replica_is_not_stuck(table):
@@ -136,5 +136,5 @@ def test_the_service_is_ready_once_the_others_know_that_one_is(table):
 def test_the_service_has_started_once_one_was_ready(table):
     assert table.reasons_unstarted(NOW) == ["replica 0: starting", "replica 1: starting"]
     ready(table, 0)
-    table.bury(0)
+    table.exited(0)
     assert table.reasons_unstarted(NOW) == []

@@ -8,7 +8,7 @@ from prometheus_client import values
 from prometheus_client.parser import text_string_to_metric_families
 
 from app.observability.metrics import Metrics
-from app.replicas.heartbeats import Heartbeats
+from app.replicas.heartbeats import HeartbeatTable
 from app.replicas.metrics import SharedMetrics, count_apart, forget
 
 MODEL = "shapes-vit"
@@ -17,9 +17,9 @@ MODEL = "shapes-vit"
 @pytest.fixture
 def table():
     """Two replicas, both of them this process."""
-    table = Heartbeats(2)
+    table = HeartbeatTable(2)
     for index in range(2):
-        table.bear(index, os.getpid(), time.monotonic(), again=False)
+        table.started(index, os.getpid(), time.monotonic(), again=False)
     return table
 
 
@@ -101,15 +101,15 @@ def test_each_replica_is_up_or_not_and_its_restarts_and_its_process_are_told(rep
     assert shown(metrics, "patchserve_replica_up", replica="0") == 0
     assert shown(metrics, "patchserve_replica_up", replica="1") == 1
     assert shown(metrics, "process_resident_memory_bytes", replica="1") > 0
-    table.bury(1)
-    table.bear(1, os.getpid(), time.monotonic(), again=True)
+    table.exited(1)
+    table.started(1, os.getpid(), time.monotonic(), again=True)
     assert shown(metrics, "patchserve_replica_restarts_total", replica="0") == 0
     assert shown(metrics, "patchserve_replica_restarts_total", replica="1") == 1
 
 
 def test_of_a_process_that_has_ended_nothing_is_told(replica, table):
     metrics = replica(0)
-    table.bury(1)
+    table.exited(1)
     text = metrics.exposition().decode()
     assert 'process_resident_memory_bytes{replica="0"}' in text
     assert 'process_resident_memory_bytes{replica="1"}' not in text

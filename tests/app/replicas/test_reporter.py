@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from app.observability.metrics import Metrics
-from app.replicas.heartbeats import SETTLE_S, Heartbeats
+from app.replicas.heartbeats import SETTLE_S, HeartbeatTable
 from app.replicas.reporter import Replica
 
 pytestmark = pytest.mark.anyio
@@ -17,10 +17,10 @@ pytestmark = pytest.mark.anyio
 @pytest.fixture
 def table():
     """Two replicas that have just been started; the first is the one under test."""
-    table = Heartbeats(2)
-    table.watch(time.monotonic())
+    table = HeartbeatTable(2)
+    table.parent_beat(time.monotonic())
     for index in range(2):
-        table.bear(index, os.getpid(), time.monotonic(), again=False)
+        table.started(index, os.getpid(), time.monotonic(), again=False)
     return table
 
 
@@ -59,10 +59,10 @@ def close_load(engine):
 
 async def test_a_replica_says_how_far_it_is_and_that_it_is_ready(serve_first, table):
     async with serve_first(close_load) as running:
-        await until(lambda: "loading" in table.standing(0, time.monotonic()).state)
+        await until(lambda: "loading" in table.status(0, time.monotonic()).state)
         for engine in running.engines.values():
             engine.load_gate.set()
-        await until(lambda: table.standing(0, time.monotonic()).ready)
+        await until(lambda: table.status(0, time.monotonic()).ready)
         assert "patchserve_ready 1.0" in await running.series()
 
 
@@ -74,21 +74,21 @@ async def test_gauges_are_kept_up_for_the_others_to_read(serve_first, table):
 
 async def test_a_broken_replica_says_so(serve_first, table):
     async with serve_first() as running:
-        await until(lambda: table.standing(0, time.monotonic()).ready)
+        await until(lambda: table.status(0, time.monotonic()).ready)
         for deployment in running.state["deployments"].values():
             await deployment.batcher.__aexit__(None, None, None)
-        await until(lambda: table.standing(0, time.monotonic()).stuck is not None)
-        assert "has stopped" in table.standing(0, time.monotonic()).state
+        await until(lambda: table.status(0, time.monotonic()).stuck is not None)
+        assert "has stopped" in table.status(0, time.monotonic()).state
 
 
 async def test_a_replica_with_a_dead_lane_ends_by_itself(serve_first, table):
     async with serve_first() as running:
-        await until(lambda: table.standing(0, time.monotonic()).ready)
-        lane = running.state["deployments"]["classify"].device.wide
+        await until(lambda: table.status(0, time.monotonic()).ready)
+        lane = running.state["deployments"]["classify"].scheduler.wide
         lane.close()
         await asyncio.to_thread(lane._thread.join, 30)
-        await until(lambda: not table.standing(0, time.monotonic()).ready)
-        standing = table.standing(0, time.monotonic())
+        await until(lambda: not table.status(0, time.monotonic()).ready)
+        standing = table.status(0, time.monotonic())
         assert "has ended" in standing.state
         assert standing.stuck is None  # or the parent would end it before it has answered
 
@@ -100,7 +100,7 @@ async def test_one_that_loads_tells_of_the_other_that_is_ready(serve_first, tabl
             status, body = await asked(running, probe)
             assert status == 503
             assert body["reasons"][1] == "replica 1: starting"
-        await until(lambda: "loading" in table.standing(0, time.monotonic()).state)
+        await until(lambda: "loading" in table.status(0, time.monotonic()).state)
         ready_for(table, 1, SETTLE_S)
         for probe in ("/livez", "/readyz", "/startupz"):
             status, body = await asked(running, probe)
@@ -111,7 +111,7 @@ async def test_one_that_loads_tells_of_the_other_that_is_ready(serve_first, tabl
 
 async def test_when_all_are_stuck_only_a_restart_helps(serve_first, table):
     async with serve_first(close_load) as running:
-        await until(lambda: "loading" in table.standing(0, time.monotonic()).state)
+        await until(lambda: "loading" in table.status(0, time.monotonic()).state)
         for index in range(2):
             table.beat(index, time.monotonic(), "stuck", "stuck")
         status, body = await asked(running, "/livez")
@@ -121,7 +121,7 @@ async def test_when_all_are_stuck_only_a_restart_helps(serve_first, table):
 
 async def test_a_parent_that_does_not_answer_is_told(serve_first, table):
     async with serve_first() as running:
-        table.watch(time.monotonic() - 60)
+        table.parent_beat(time.monotonic() - 60)
         status, body = await asked(running, "/livez")
     assert status == 503
     assert "parent" in body["reasons"][0]

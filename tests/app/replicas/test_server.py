@@ -10,9 +10,9 @@ import httpx
 import pytest
 import uvicorn
 
-from app.core.process import LEAVE
+from app.core.process import DRAIN_SIGNAL
 from app.core.shutdown import Shutdown
-from app.replicas.heartbeats import Heartbeats
+from app.replicas.heartbeats import HeartbeatTable
 from app.replicas.server import ReplicaServer
 from app.server.server import QUIET_S
 
@@ -21,9 +21,9 @@ pytestmark = pytest.mark.anyio
 
 @pytest.fixture
 def table():
-    table = Heartbeats(2)
+    table = HeartbeatTable(2)
     for index in range(2):
-        table.bear(index, 100 + index, time.monotonic(), again=False)
+        table.started(index, 100 + index, time.monotonic(), again=False)
     return table
 
 
@@ -118,7 +118,7 @@ async def test_one_that_is_told_to_leave_alone_takes_no_connections_any_more(
         table.beat(index, time.monotonic(), None, None)
     async with client, replica(0, table, listening) as leaving, replica(1, table, listening):
         leaving.handle_exit(signal.SIGTERM, None)
-        while table.standing(0, time.monotonic()).state != "draining":  # noqa: ASYNC110
+        while table.status(0, time.monotonic()).state != "draining":  # noqa: ASYNC110
             await asyncio.sleep(0)
         assert {(await client.get("/")).text for _ in range(8)} == {"1"}
 
@@ -134,7 +134,11 @@ async def test_when_all_are_told_they_take_connections_until_nobody_comes(table,
     ):
         listening.close()  # as the parent does
         await client.get("/")
-        for sig in (LEAVE, signal.SIGTERM, LEAVE):  # a service manager tells everyone, too
+        for sig in (
+            DRAIN_SIGNAL,
+            signal.SIGTERM,
+            DRAIN_SIGNAL,
+        ):  # a service manager tells everyone, too
             for server in (first, second):
                 server.handle_exit(sig, None)
         await until_answered(client, "close")
@@ -167,6 +171,6 @@ async def test_those_who_come_to_the_very_end_are_answered(table, listening):
     ):
         listening.close()
         for server in (first, second):
-            server.handle_exit(LEAVE, None)
+            server.handle_exit(DRAIN_SIGNAL, None)
         await asyncio.gather(*map(ask, range(8)))
     assert answered > 8

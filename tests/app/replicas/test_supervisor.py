@@ -6,15 +6,15 @@ from itertools import pairwise
 
 import pytest
 
-from app.core.process import LEAVE, RUN_FAILED, Failure
-from app.replicas.heartbeats import LATE_S, START_S, Heartbeats
+from app.core.process import DRAIN_SIGNAL, RUN_FAILED, ExitReason
+from app.replicas.heartbeats import LATE_S, START_S, HeartbeatTable
 from app.replicas.supervisor import (
     LONGEST_PAUSE_S,
+    MAX_FAILED_STARTS,
     STABLE_S,
-    STILLBIRTHS,
     TICK_S,
-    Pauses,
-    Replicas,
+    Backoff,
+    Supervisor,
 )
 
 LEAVE_S = 20.0
@@ -25,12 +25,12 @@ class FakeChild:
 
     def __init__(self, pid, deaf=False):
         self.pid, self.sentinel, self.exitcode = pid, pid, None
-        self.deaf = deaf
+        self.discard_input = deaf
         self.joined = False
 
     def terminate(self):
-        if not self.deaf:
-            self.exitcode = -LEAVE
+        if not self.discard_input:
+            self.exitcode = -DRAIN_SIGNAL
 
     def kill(self):
         if self.exitcode is None:
@@ -47,14 +47,14 @@ class Household:
     def __init__(self, count=2):
         self.now = 1000.0
         self.count = count
-        self.table = Heartbeats(count)
+        self.table = HeartbeatTable(count)
         self.born: list[tuple[int, FakeChild, float]] = []
         self.dead: list[int] = []
         self.left: list[float] = []
         self.happenings: dict[int, list] = {}
         self.ticks = 0
         self.beats = True
-        self.replicas = Replicas(
+        self.replicas = Supervisor(
             self.spawn,
             self.table,
             leave_s=LEAVE_S,
@@ -97,7 +97,7 @@ def test_all_are_started_and_when_told_all_leave():
     house = Household(3)
     assert house.run(4) is None
     assert [index for index, *_ in house.born] == [0, 1, 2]
-    assert all(child.exitcode == -LEAVE and child.joined for _, child, _ in house.born)
+    assert all(child.exitcode == -DRAIN_SIGNAL and child.joined for _, child, _ in house.born)
     assert house.left == [house.now]
 
 
@@ -109,7 +109,7 @@ def test_a_killed_replica_is_started_anew_at_once_and_the_others_are_left_alone(
     first, second = house.births(1)
     assert second - first <= 5 * TICK_S
     assert house.dead == [1]
-    assert house.table.standing(1, house.now).restarts == 1
+    assert house.table.status(1, house.now).restarts == 1
     assert "replica 1 ended by SIGKILL" in caplog.text
 
 
@@ -166,7 +166,7 @@ def test_who_dies_again_and_again_is_started_ever_later():
 
 
 def test_pauses_grow_to_a_limit_and_a_long_life_forgives():
-    pauses = Pauses()
+    pauses = Backoff()
     assert [pauses.after_death(0.0) for _ in range(8)] == [0, 1, 2, 4, 8, 16, 30, 30]
     assert pauses.after_death(STABLE_S) == 0
     assert pauses.after_death(STABLE_S - 1) == 1
@@ -181,8 +181,8 @@ def give_up(house, reason="cannot load: no such folder"):
 def test_a_replica_that_cannot_load_at_first_ends_all_with_its_status():
     house = Household()
     house.at(1, lambda: give_up(house))
-    assert house.run(100) == Failure("cannot load: no such folder", 3)
-    assert house.child(1).exitcode == -LEAVE
+    assert house.run(100) == ExitReason("cannot load: no such folder", 3)
+    assert house.child(1).exitcode == -DRAIN_SIGNAL
     assert house.ticks < 5
 
 
@@ -219,8 +219,8 @@ def test_one_that_is_killed_whenever_it_loads_ends_all():
     house.beats = False
     for tick in range(100):
         house.at(tick, lambda: house.born and house.child(0).kill())
-    assert house.run(100) == Failure("replica 0 ended by SIGKILL while it loaded, 3 times", 1)
-    assert len(house.births(0)) == STILLBIRTHS
+    assert house.run(100) == ExitReason("replica 0 ended by SIGKILL while it loaded, 3 times", 1)
+    assert len(house.births(0)) == MAX_FAILED_STARTS
 
 
 def test_how_long_one_had_been_ready_counts_though_it_said_why_it_ends():
@@ -257,7 +257,7 @@ def test_who_does_not_leave_in_time_is_killed():
     house.at(1, lambda: setattr(house.child(1), "deaf", True))
     began = house.now
     house.run(2)
-    assert house.child(0).exitcode == -LEAVE
+    assert house.child(0).exitcode == -DRAIN_SIGNAL
     assert house.child(1).exitcode == -signal.SIGKILL
     assert LEAVE_S <= house.now - began <= LEAVE_S + 2
 

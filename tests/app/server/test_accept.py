@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from app.server import accept
-from app.server.accept import Door
+from app.server.accept import SharedAcceptor
 
 pytestmark = pytest.mark.anyio
 
@@ -34,7 +34,7 @@ def listening():
 
 @asynccontextmanager
 async def opened(listening, name, taken, yields=lambda: False):
-    door = Door(listening, lambda: Greeter(name, taken), yields)
+    door = SharedAcceptor(listening, lambda: Greeter(name, taken), yields)
     try:
         yield door
     finally:
@@ -131,7 +131,7 @@ async def test_a_connection_that_cannot_be_taken_is_tried_again(
 async def test_the_last_are_taken_and_nobody_follows(listening):
     taken = []
     early = [await asyncio.open_connection(*listening.getsockname()) for _ in range(5)]
-    await accept.take_last(listening, lambda: Greeter(b"a", taken))
+    await accept.accept_backlog(listening, lambda: Greeter(b"a", taken))
     assert [await reader.read() for reader, _ in early] == [b"a"] * 5
     with socket.socket() as late:
         late.setblocking(False)
@@ -144,4 +144,4 @@ async def test_the_last_are_taken_and_nobody_follows(listening):
 
 
 async def test_a_socket_without_anybody_is_done_with(listening):
-    await accept.take_last(listening, lambda: Greeter(b"a", []))
+    await accept.accept_backlog(listening, lambda: Greeter(b"a", []))

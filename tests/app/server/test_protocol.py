@@ -9,14 +9,14 @@ import pytest
 import uvicorn
 from uvicorn.server import ServerState
 
-from app.api.middleware import Edge
+from app.api.middleware import RequestMiddleware
 from app.core.errors import NotFound
 from app.core.shutdown import Shutdown
 from app.observability.metrics import Metrics
 from app.server import protocol
 from app.server.limits import ConnectionLimits, Phase
 from app.server.protocol import HttpProtocol
-from app.server.timeouts import Sweep
+from app.server.timeouts import TimeoutTimer
 
 pytestmark = pytest.mark.anyio
 
@@ -61,11 +61,14 @@ async def refuse(scope, receive, send):
 async def connected(app, limits=LIMITS, kind=HttpProtocol, sweep=None):
     """A stream to the app behind its edge, and the protocols of all connections."""
     config = uvicorn.Config(
-        Edge(app, Metrics(), Shutdown(0, 0)), log_config=None, ws="none", access_log=False
+        RequestMiddleware(app, Metrics(), Shutdown(0, 0)),
+        log_config=None,
+        ws="none",
+        access_log=False,
     )
     config.load()
     protocols, state = [], ServerState()
-    make = partial(kind, config, state, {}, limits=limits, sweep=sweep or Sweep(0.01))
+    make = partial(kind, config, state, {}, limits=limits, sweep=sweep or TimeoutTimer(0.01))
     loop = asyncio.get_running_loop()
     server = await loop.create_server(lambda: protocols.append(make()) or protocols[-1], "::1", 0)
     async with server:
@@ -235,7 +238,7 @@ async def test_headers_behind_a_long_body_are_counted_by_themselves():
         second = head("content-length: 1")
         writer.write(head("content-length: 50000") + bytes(50_000) + second[:30])
         assert await size_read(reader) == 50_000
-        await until(lambda: protocols[0].phase is Phase.HEAD)
+        await until(lambda: protocols[0].phase is Phase.HEADERS)
         writer.write(second[30:] + b"x")
         assert await size_read(reader) == 1
 
@@ -389,7 +392,7 @@ async def test_an_early_refusal_ends_the_connection_if_much_may_come(length):
 
 
 async def test_what_comes_after_an_early_refusal_is_read_up_to_a_bound():
-    async with connected(refuse, sweep=Sweep(60)) as (reader, writer, protocols):
+    async with connected(refuse, sweep=TimeoutTimer(60)) as (reader, writer, protocols):
         writer.write(head("content-length: 90000000"))
         assert await refusal(reader) == (404, "not_found")
         writer.write(bytes(20_000_000))

@@ -2,7 +2,7 @@
 
 import pytest
 
-from app.server.request_cycle import Envelope
+from app.server.request_cycle import CoalescingTransport
 
 
 class Transport:
@@ -32,7 +32,7 @@ def transport():
 
 @pytest.fixture
 def envelope(transport):
-    return Envelope(transport)
+    return CoalescingTransport(transport)
 
 
 def test_the_head_waits_for_what_follows_it(transport, envelope):

@@ -10,12 +10,12 @@ from contextlib import asynccontextmanager
 import pytest
 import uvicorn
 
-from app.api.middleware import Edge
+from app.api.middleware import RequestMiddleware
 from app.cli.run import protocol
 from app.core.settings import Settings
 from app.core.shutdown import Shutdown
 from app.observability.metrics import Metrics
-from app.server.server import QUIET_S, Server
+from app.server.server import QUIET_S, GracefulServer
 
 pytestmark = pytest.mark.anyio
 GET = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n"
@@ -34,9 +34,9 @@ class Service:
         self.address = listening.getsockname()
         self.shutdown = Shutdown(lame_duck_s, timeout_s, lambda: self.now)
         self.shutdown.opened = True
-        app = Edge(self.app, Metrics(), self.shutdown)
+        app = RequestMiddleware(self.app, Metrics(), self.shutdown)
         config = uvicorn.Config(app, log_config=None, http=protocol(Settings()), lifespan="on")
-        self.server = Server(config, listening, self.shutdown)
+        self.server = GracefulServer(config, listening, self.shutdown)
         self.running = asyncio.create_task(self.run())
 
     async def run(self):
@@ -241,7 +241,7 @@ async def test_what_it_served_is_told_when_it_cannot_go_on(start):
 @pytest.mark.parametrize("sig", [signal.SIGTERM, signal.SIGINT])
 async def test_the_second_signal_ends_the_process(start, monkeypatch, sig):
     statuses = []
-    monkeypatch.setattr("app.server.server.end", statuses.append)
+    monkeypatch.setattr("app.server.server.exit_now", statuses.append)
     service = await start()
     service.server.handle_exit(signal.SIGTERM, None)
     assert statuses == []

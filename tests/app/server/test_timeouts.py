@@ -3,7 +3,7 @@
 import pytest
 
 from app.server.limits import ConnectionLimits, Phase
-from app.server.timeouts import Patience
+from app.server.timeouts import ConnectionTimeouts
 
 LIMITS = ConnectionLimits(
     header_timeout_s=10,
@@ -29,7 +29,7 @@ class Fake:
     def __init__(self, phase, cycle=None):
         self.transport = self
         self.phase = phase
-        self.turn = 0
+        self.timeout_generation = 0
         self.cycle = cycle
         self.answering = self.held_up = False
         self.unsent = 0
@@ -57,7 +57,7 @@ class Clock:
     def __init__(self, connection):
         self.now = 0.0
         self.connection = connection
-        self._patience = Patience(LIMITS, keep_alive_s=75)
+        self._patience = ConnectionTimeouts(LIMITS, keep_alive_s=75)
         self._patience.look(connection, 0.0, 0.25)
 
     def run(self, seconds, bytes_per_s=0):
@@ -76,9 +76,9 @@ class Clock:
     [
         (Fake(Phase.IDLE), 10, "closed"),
         (Fake(Phase.IDLE, Cycle()), 75, "closed"),
-        (Fake(Phase.HEAD), 10, "upload_too_slow"),
+        (Fake(Phase.HEADERS), 10, "upload_too_slow"),
         (Fake(Phase.BODY, Cycle()), 5, "upload_too_slow"),
-        (Fake(Phase.END, Cycle()), 1, "closed"),
+        (Fake(Phase.LINGER, Cycle()), 1, "closed"),
     ],
     ids=["first", "idle", "headers", "body", "lingering"],
 )
@@ -89,10 +89,10 @@ def test_each_phase_has_its_time(connection, seconds, fate):
 
 
 def test_the_time_begins_anew_with_each_turn():
-    clock = Clock(Fake(Phase.HEAD))
+    clock = Clock(Fake(Phase.HEADERS))
     for _ in range(5):
         assert clock.run(9) is None
-        clock.connection.turn += 1
+        clock.connection.timeout_generation += 1
 
 
 def test_a_request_that_is_being_answered_is_not_idle():
@@ -147,7 +147,7 @@ def test_an_answer_that_nobody_takes_ends_the_connection():
 
 
 def test_nothing_is_done_to_a_connection_that_closes_but_not_for_ever():
-    connection = Fake(Phase.HEAD)
+    connection = Fake(Phase.HEADERS)
     connection.is_closing = lambda: True
     clock = Clock(connection)
     assert clock.run(100) is None

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from app.server.timeouts import Sweep
+from app.server.timeouts import TimeoutTimer
 
 pytestmark = pytest.mark.anyio
 
@@ -27,7 +27,7 @@ class Looked:
 
 
 async def test_everything_that_was_added_is_looked_at_again_and_again():
-    sweep, some = Sweep(0.001), [Looked(3), Looked(3)]
+    sweep, some = TimeoutTimer(0.001), [Looked(3), Looked(3)]
     for one in some:
         sweep.add(one)
     for one in some:
@@ -37,7 +37,7 @@ async def test_everything_that_was_added_is_looked_at_again_and_again():
 
 
 async def test_what_was_discarded_is_not_looked_at_and_nothing_runs_for_nothing():
-    sweep, first, second = Sweep(0.001), Looked(1), Looked(1)
+    sweep, first, second = TimeoutTimer(0.001), Looked(1), Looked(1)
     sweep.add(first)
     await first.gate.wait()
     sweep.discard(first)
@@ -50,7 +50,7 @@ async def test_what_was_discarded_is_not_looked_at_and_nothing_runs_for_nothing(
 
 
 async def test_what_is_looked_at_may_go_meanwhile():
-    sweep = Sweep(0.001)
+    sweep = TimeoutTimer(0.001)
 
     class Leaving(Looked):
         def look(self, now, passed):
@@ -65,7 +65,7 @@ async def test_what_is_looked_at_may_go_meanwhile():
 
 
 async def test_the_time_that_the_loop_was_late_by_does_not_count():
-    sweep, one = Sweep(0.01), Looked(2)
+    sweep, one = TimeoutTimer(0.01), Looked(2)
     sweep.add(one)
     time.sleep(0.2)  # noqa: ASYNC251  # the loop is stuck
     await one.gate.wait()

@@ -67,7 +67,7 @@ async def test_a_model_that_cannot_be_loaded_is_fatal_and_never_ready(serve):
 @pytest.mark.parametrize("which", [0, -1], ids=["the first lane", "the last lane"])
 async def test_a_dead_lane_is_neither_ready_nor_alive(serve, which):
     async with serve() as running:
-        lane = running.state["deployments"]["classify"].device.lanes[which]
+        lane = running.state["deployments"]["classify"].scheduler.lanes[which]
         lane.close()
         await asyncio.to_thread(lane._thread.join, 30)
         for probe in ("/livez", "/readyz"):
@@ -78,7 +78,7 @@ async def test_a_dead_lane_is_neither_ready_nor_alive(serve, which):
 
 async def test_a_stuck_lane_is_not_alive(serve, monkeypatch):
     async with serve() as running:
-        lane = running.state["deployments"]["classify"].device.wide
+        lane = running.state["deployments"]["classify"].scheduler.wide
         monkeypatch.setattr(lane, "busy_for", lambda: 31.0)
         answer = await running.client.get("/livez")
     assert answer.status_code == 503
@@ -98,7 +98,7 @@ async def test_a_lane_that_still_loads_the_other_model_is_alive_and_takes_no_wor
 
         await running.until(loading)
         assert deployments["classify"].status == "warm"
-        deployments["classify"].device.wide.stuck_after_s = 0.0
+        deployments["classify"].scheduler.wide.stuck_after_s = 0.0
         assert (await running.client.get("/livez")).status_code == 200
         assert (await running.client.get("/readyz")).status_code == 503
         early = await running.client.post("/classify", content=picture())

@@ -5,8 +5,8 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from app.engine.pipeline import Queues, queues_of
-from app.engine.pipeline.streams import HostQueues, Outputs, Recorded
+from app.engine.pipeline import Streams, streams_of
+from app.engine.pipeline.streams import HostStreams, Outputs, Recorded
 
 
 class Repeating:
@@ -48,16 +48,16 @@ def repeating() -> type[Repeating]:
 
 
 @pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
-def queues(request) -> Queues:
+def streams(request) -> Streams:
     """The queues of each device; those of a CPU record, too."""
     if request.param == "cuda":
         if not torch.cuda.is_available():
             pytest.skip("needs a CUDA device")
-        return queues_of(torch.device("cuda"))
-    return HostQueues(Repeating())
+        return streams_of(torch.device("cuda"))
+    return HostStreams(Repeating())
 
 
 @pytest.fixture
-def device(queues) -> torch.device:
+def device(streams) -> torch.device:
     """Where those queues lead."""
-    return queues.buffers(1)[1].device
+    return streams.buffers(1)[1].device

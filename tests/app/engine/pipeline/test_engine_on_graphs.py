@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from app.engine.engine import Engine
+from app.engine.engine import TorchEngine
 from app.engine.interface import ClassifyInput, EmbedInput, ExplainInput, SegmentInput
 from models import checkpoint
 from models.checkpoint import Checkpoint
@@ -29,12 +29,12 @@ NETWORKS = {
 
 
 @pytest.fixture
-def engine(tmp_path, monkeypatch, queues, device):
+def engine(tmp_path, monkeypatch, streams, device):
     """An engine on a random network, in float32: on CUDA, or on a CPU that records."""
-    monkeypatch.setattr("app.engine.engine.queues_of", lambda device: queues)
+    monkeypatch.setattr("app.engine.engine.streams_of", lambda device: streams)
     monkeypatch.setattr("torch.backends.cudnn.allow_tf32", False)  # its rounding hangs on the batch
 
-    def load(name: str) -> Engine:
+    def load(name: str) -> TorchEngine:
         torch.manual_seed(0)
         network = NETWORKS[name]().eval()
         for parameter in network.parameters():
@@ -42,7 +42,7 @@ def engine(tmp_path, monkeypatch, queues, device):
         task = "segment" if name == "segformer" else "classify"
         labels, preprocessing = ("a", "b", "c", "d"), Preprocessing(size=(SIDE, SIDE))
         checkpoint.save(Checkpoint(network, labels, preprocessing, task), tmp_path)
-        loaded = Engine(str(tmp_path), task=task, device=device.type, dtype="float32")
+        loaded = TorchEngine(str(tmp_path), task=task, device=device.type, dtype="float32")
         loaded.load()
         return loaded
 
@@ -109,21 +109,21 @@ def test_an_explanation_between_two_batches_disturbs_neither(engine):
     assert_equal(after().outputs, expected[1])
 
 
-def test_every_recorded_size_serves_the_batches_up_to_it(engine, queues):
+def test_every_recorded_size_serves_the_batches_up_to_it(engine, streams):
     loaded = engine("vit")
     loaded.warm_up(4, budget_s=60.0)
-    if not hasattr(queues.recorder, "replays"):
+    if not hasattr(streams.recorder, "replays"):
         pytest.skip("CUDA tells nobody what it replays")
-    assert queues.recorder.order == [4, 2, 1]
-    queues.recorder.replays.clear()
+    assert streams.recorder.order == [4, 2, 1]
+    streams.recorder.replays.clear()
     for count in (1, 2, 3, 4, 5):
         loaded.run(random_inputs("classify", count, seed=count))
-    assert queues.recorder.replays == [1, 2, 4, 4]
+    assert streams.recorder.replays == [1, 2, 4, 4]
 
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_cuda_records_every_size(engine, queues, caplog):
+def test_cuda_records_every_size(engine, streams, caplog):
     loaded = engine("segformer")
     loaded.warm_up(8, budget_s=120.0)
     assert "not recorded" not in caplog.text

@@ -27,8 +27,8 @@ def image(device: torch.device | str = "cpu") -> torch.Tensor:
 
 @torch.inference_mode()
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 5, 8, 9])
-def test_every_batch_gives_what_the_work_gives(queues, device, count):
-    graphs = Graphs(work, queues.recorder)
+def test_every_batch_gives_what_the_work_gives(streams, device, count):
+    graphs = Graphs(work, streams.recorder)
     graphs.record(image(device), [1, 2, 4, 8])
     for batch in (random_batch(8, device), random_batch(count, device)):  # the first leaves traces
         outputs = [output.clone() for output in graphs(batch)]
@@ -105,10 +105,10 @@ def test_without_a_recorder_the_work_is_done_as_it_is():
     assert torch.equal(graphs(batch)[0], work(batch)[0])
 
 
-def test_a_replay_spoils_no_results_of_the_batch_before(queues, device):
-    graphs = Graphs(work, queues.recorder)
+def test_a_replay_spoils_no_results_of_the_batch_before(streams, device):
+    graphs = Graphs(work, streams.recorder)
     graphs.record(image(device), [1, 2, 4])
-    pipeline = Pipeline(queues)
+    pipeline = Pipeline(streams)
     batches = [random_batch(count).numpy() for count in (3, 4, 1, 2, 4)]
     open_, found = [], []
     for batch in batches:

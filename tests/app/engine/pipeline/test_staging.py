@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from app.engine.pipeline import Pipeline, queues_of
-from app.engine.pipeline.streams import HostQueues
+from app.engine.pipeline import Pipeline, streams_of
+from app.engine.pipeline.streams import HostStreams
 
 
 def random_images(count: int, *, seed: int, size: tuple[int, int] = (4, 6)) -> list[np.ndarray]:
@@ -23,17 +23,17 @@ def expected(images: list[np.ndarray]) -> list[float]:
     return [float(image.sum()) for image in images]
 
 
-def test_a_batch_comes_back_reduced(queues):
+def test_a_batch_comes_back_reduced(streams):
     images = random_images(3, seed=0)
-    collect = Pipeline(queues).launch(images, sums, lambda said: [said, said.argmax()])
+    collect = Pipeline(streams).launch(images, sums, lambda said: [said, said.argmax()])
     totals, best = collect().results
     assert totals.device.type == "cpu"
     assert totals.tolist() == expected(images)
     assert best.item() == np.argmax(expected(images))
 
 
-def test_a_batch_is_its_own_while_the_next_is_launched(queues):
-    pipeline = Pipeline(queues)
+def test_a_batch_is_its_own_while_the_next_is_launched(streams):
+    pipeline = Pipeline(streams)
     batches = [random_images(count, seed=count) for count in (2, 5, 1, 5, 3)]
     found, open_ = [], []
     for images in batches:
@@ -44,8 +44,8 @@ def test_a_batch_is_its_own_while_the_next_is_launched(queues):
     assert found == [expected(images) for images in batches]
 
 
-def test_results_stay_as_they_are_when_others_follow(queues):
-    pipeline = Pipeline(queues)
+def test_results_stay_as_they_are_when_others_follow(streams):
+    pipeline = Pipeline(streams)
     images = random_images(2, seed=1)
     kept = pipeline.launch(images, sums, lambda said: [said])().results[0]
     for seed in range(2, 6):
@@ -56,7 +56,7 @@ def test_results_stay_as_they_are_when_others_follow(queues):
 def test_a_staging_buffer_serves_again_only_when_its_batch_is_collected():
     taken = []
 
-    class Counting(HostQueues):
+    class Counting(HostStreams):
         def buffers(self, length):
             taken.append(length)
             return super().buffers(length)
@@ -74,28 +74,28 @@ def test_a_staging_buffer_serves_again_only_when_its_batch_is_collected():
     assert taken[2:] == [3 * 4 * 6 * 3]
 
 
-def test_images_of_other_sizes_pass_through_the_same_buffer(queues):
-    pipeline = Pipeline(queues)
+def test_images_of_other_sizes_pass_through_the_same_buffer(streams):
+    pipeline = Pipeline(streams)
     for size in [(8, 8), (2, 3), (5, 4)]:
         images = random_images(2, seed=0, size=size)
         (same,) = pipeline.launch(images, torch.clone, lambda said: [said])().results
         assert same.numpy().tolist() == np.stack(images).tolist()
 
 
-def test_images_of_unequal_sizes_are_refused(queues):
+def test_images_of_unequal_sizes_are_refused(streams):
     images = [*random_images(1, seed=0), *random_images(1, seed=0, size=(2, 2))]
     with pytest.raises(ValueError, match="shape"):
-        Pipeline(queues).launch(images, sums, lambda said: [said])
+        Pipeline(streams).launch(images, sums, lambda said: [said])
 
 
-def test_each_stage_tells_its_seconds(queues):
-    stages = Pipeline(queues).launch(random_images(2, seed=0), sums, lambda said: [said])().stages
+def test_each_stage_tells_its_seconds(streams):
+    stages = Pipeline(streams).launch(random_images(2, seed=0), sums, lambda said: [said])().stages
     assert set(stages) == {"stage_in", "compute", "postprocess"}
     assert all(seconds >= 0 for seconds in stages.values())
 
 
 def test_a_cpu_runs_batches_of_many_threads_at_once():
-    pipeline = Pipeline(queues_of(torch.device("cpu")))
+    pipeline = Pipeline(streams_of(torch.device("cpu")))
     together, wrong = threading.Barrier(4, timeout=30), []
 
     def lane(seed: int) -> None:

@@ -1,4 +1,5 @@
 import json
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,6 +22,8 @@ FILES = {
     "model.safetensors",
     "preprocessor_config.json",
 }
+
+MODULE = sys.modules["models.training.fitting.fit"]  # the package has a function of that name
 
 
 class Listener(Watcher):
@@ -111,7 +114,7 @@ def test_a_run_that_died_goes_on_from_its_last_epoch(plan, tmp_path, monkeypatch
         raise OSError("the disk is full")
 
     with monkeypatch.context() as patched:
-        patched.setattr("models.training.fitting.fit.save", fail)
+        patched.setattr(MODULE, "save", fail)
         with pytest.raises(OSError, match="the disk is full"):
             fit(plan, broken)
     resume(broken)
@@ -206,7 +209,7 @@ def test_an_interruption_before_the_first_step_leaves_nothing(plan, tmp_path):
 
 
 def test_without_matplotlib_all_but_the_curves_is_there(plan, tmp_path, monkeypatch):
-    monkeypatch.setattr("models.training.fitting.fit.draw_curves", lambda *words: False)
+    monkeypatch.setattr(MODULE, "draw_curves", lambda *words: False)
     listener = Listener()
     out = fit(replace(plan, epochs=1), tmp_path / "out", watcher=listener)
     assert {path.name for path in out.iterdir()} == FILES - {"curves.png"}
