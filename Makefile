@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+EXTRAS ?=
+EXTRAS_KNOWN := figures openvino
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := help
@@ -24,7 +26,12 @@ $(VENV)/installed-dev: $(VENV)/installed
 	$(PIP) --group dev
 	touch $@
 
-install: $(VENV)/installed ## create .venv and install the service into it
+# one stamp for each extra: a second call installs nothing, and an unknown extra is an error
+$(EXTRAS_KNOWN:%=$(VENV)/installed-extra-%): $(VENV)/installed-extra-%: $(VENV)/installed
+	$(PIP) --editable ".[$*]"
+	touch $@
+
+install: $(VENV)/installed $(EXTRAS:%=$(VENV)/installed-extra-%) ## create .venv and install the service; EXTRAS="figures openvino" adds optional parts
 
 serve: install ## serve the bundled checkpoints on http://127.0.0.1:8000
 	$(BIN)/patchserve serve

@@ -1,6 +1,6 @@
-"""Owns the settings: one frozen object from PATCHSERVE_* variables and `patchserve serve` flags.
+"""The settings: one frozen object, read from PATCHSERVE_* variables and `patchserve serve` flags.
 
-Knows nothing of who uses them; only `main` and `__main__` read it.
+Only `main` and the commands read settings; every other module receives plain arguments.
 """
 
 import re
@@ -20,17 +20,17 @@ from pydantic_settings import (
 from app.core.api_keys import checked, keys_in
 
 PREFIX = "PATCHSERVE_"
-INJECTED_NAMES = ("_SERVICE_", "_PORT_")
-INJECTED_VALUES = ("tcp://", "udp://", "sctp://")
+INJECTED_NAMES = ("_SERVICE_", "_PORT_")  # parts of variable names that Kubernetes sets
+INJECTED_VALUES = ("tcp://", "udp://", "sctp://")  # how such values start
 FORMATS = ("jpeg", "png", "webp", "gif", "bmp", "tiff")
 ORIGIN = re.compile(r"\*|https?://[\w.:\[\]-]+", re.ASCII)
 
 
 class Environment(EnvSettingsSource):
-    """The environment without what Kubernetes puts there for every Service.
+    """The environment without the variables that Kubernetes sets for each of its Services.
 
-    For one that is called patchserve, or patchserve-something, its variables carry our prefix:
-    PATCHSERVE_SERVICE_HOST, PATCHSERVE_PORT_8000_TCP_ADDR, and even our PATCHSERVE_PORT, as a URL.
+    For a Service named patchserve or patchserve-something, these variables start with PATCHSERVE_:
+    PATCHSERVE_SERVICE_HOST, PATCHSERVE_PORT_8000_TCP_ADDR, and even PATCHSERVE_PORT, as a URL.
     """
 
     def __init__(self, settings_class: type[BaseSettings]) -> None:
@@ -41,127 +41,205 @@ class Environment(EnvSettingsSource):
 
 
 class Settings(BaseSettings):
-    """What an operator decides. Every field is a variable PATCHSERVE_<NAME> and a flag --<name>.
+    """The settings of the service. Each field is a variable PATCHSERVE_<NAME> and a flag --<name>.
 
-    A secret is no flag: every user of the machine sees the command lines of all processes.
+    A secret has no flag: every user of a machine can read the command lines of all processes.
     """
 
     model_config = SettingsConfigDict(
         env_prefix=PREFIX, frozen=True, extra="forbid", hide_input_in_errors=True
     )
 
-    classifier: str = Field("bundled", description="`bundled`, a folder, a hub id or `none`")
-    segmenter: str = Field("bundled", description="`bundled`, a folder, a hub id or `none`")
+    classifier: str = Field(
+        "bundled",
+        description="Checkpoint of the classifier: `bundled`, a folder, a hub id, or `none`",
+    )
+    segmenter: str = Field(
+        "bundled",
+        description="Checkpoint of the segmenter: `bundled`, a folder, a hub id, or `none`",
+    )
     device: str = Field(
-        "auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda or cuda:N"
+        "auto",
+        pattern=r"^(auto|cpu|cuda(:\d+)?)$",
+        description="Device that runs the models: `auto`, `cpu`, `cuda` or `cuda:N`; "
+        "`auto` is CUDA if there is a GPU, else the CPU",
     )
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
-        "auto", description="auto is float32 on a CPU and bfloat16 on CUDA"
+        "auto",
+        description="Number format of the models: `auto`, `float32`, `bfloat16` or `float16`; "
+        "`auto` is bfloat16 on CUDA and float32 on a CPU",
     )
     runtime: Literal["auto", "torch", "openvino"] = Field(
-        "auto", description="on a CPU; auto is the quicker one, if OpenVINO is installed"
+        "auto",
+        description="Runtime on a CPU: `auto`, `torch` or `openvino`; `auto` is the faster one "
+        "if OpenVINO is installed, else torch",
     )
     classifier_input_size: int = Field(
-        0, ge=0, le=4096, description="pixels a side; 0 is what the checkpoint says"
+        0,
+        ge=0,
+        le=4096,
+        description="Side of the classifier's square input, in pixels; 0: as the checkpoint says",
     )
     segmenter_input_size: int = Field(
-        0, ge=0, le=4096, description="pixels a side; 0 is what the checkpoint says"
+        0,
+        ge=0,
+        le=4096,
+        description="Side of the segmenter's square input, in pixels; 0: as the checkpoint says",
     )
-    max_batch_size: int = Field(32, ge=1, le=1024, description="images in one batch at most")
+    max_batch_size: int = Field(
+        32,
+        ge=1,
+        le=1024,
+        description="Maximum number of images in a batch; "
+        "the costs measured at warm-up may lower it",
+    )
     max_queue_delay_ms: float = Field(
-        0.0, ge=0, le=1000, description="how long a lone image waits for company"
+        0.0,
+        ge=0,
+        le=1000,
+        description="Time that an image waits for a fuller batch while the device is idle, "
+        "in milliseconds",
     )
-    max_queue_size: int = Field(256, ge=1, le=65536, description="images waiting at most, a model")
-    request_timeout_s: float = Field(30.0, gt=0, le=3600, description="from the last body byte")
+    max_queue_size: int = Field(
+        256, ge=1, le=65536, description="Maximum number of images in the queue of each model"
+    )
+    request_timeout_s: float = Field(
+        30.0,
+        gt=0,
+        le=3600,
+        description="Deadline of a request, in seconds after the last byte of its body",
+    )
     lame_duck_s: float = Field(
-        5.0, ge=0, le=600, description="how long work is still taken after SIGTERM"
+        5.0,
+        ge=0,
+        le=600,
+        description="Time after SIGTERM during which new requests are still accepted, in seconds",
     )
     drain_timeout_s: float = Field(
-        12.0, ge=0, le=3600, description="how long what was taken is waited for after that"
+        12.0,
+        ge=0,
+        le=3600,
+        description="Maximum time after that to finish the accepted requests, in seconds",
     )
-    max_body_bytes: int = Field(20 * 2**20, ge=1, le=2**30, description="body bytes at most")
+    max_body_bytes: int = Field(
+        20 * 2**20, ge=1, le=2**30, description="Maximum size of a request body, in bytes"
+    )
     max_body_bytes_in_flight: int = Field(
         256 * 2**20,
         ge=1,
         le=2**40,
         validate_default=True,
-        description="bytes of all bodies that are being uploaded or worked on, at most",
+        description="Maximum size of all request bodies that are in memory at the same time, "
+        "in bytes",
     )
     upload_timeout_s: float = Field(
-        60.0, gt=0, le=3600, description="from the headers to the last body byte"
+        60.0,
+        gt=0,
+        le=3600,
+        description="Maximum time to receive a body after the headers, in seconds",
     )
     min_upload_bytes_per_s: int = Field(
-        1024, ge=0, le=2**30, description="how quickly a body must come in, on average"
+        1024,
+        ge=0,
+        le=2**30,
+        description="Minimum average rate at which a client must send its body, "
+        "in bytes per second",
     )
     max_header_bytes: int = Field(
-        16 * 2**10, ge=1024, le=2**20, description="bytes of a request line and its headers at most"
+        16 * 2**10,
+        ge=1024,
+        le=2**20,
+        description="Maximum size of the request line and headers, in bytes",
     )
-    header_timeout_s: float = Field(10.0, gt=0, le=3600, description="for those to come in")
-    max_connections: int = Field(2048, ge=1, le=10**6, description="open at once, a replica")
-    max_image_pixels: int = Field(50_000_000, ge=1, le=10**9, description="image pixels at most")
+    header_timeout_s: float = Field(
+        10.0,
+        gt=0,
+        le=3600,
+        description="Maximum time to receive the request line and headers, in seconds",
+    )
+    max_connections: int = Field(
+        2048, ge=1, le=10**6, description="Maximum number of open connections of each replica"
+    )
+    max_image_pixels: int = Field(
+        50_000_000, ge=1, le=10**9, description="Maximum number of pixels of an image"
+    )
     max_decoded_pixels: int = Field(
         200_000_000,
         ge=1,
         le=10**12,
         validate_default=True,
-        description="pixels of all images that are being decoded, at most",
+        description="Maximum number of pixels of all images that are decoded at the same time",
     )
     image_formats: str = Field(
-        ",".join(FORMATS), description="the formats that are taken, comma-separated"
+        ",".join(FORMATS), description="Accepted image formats, comma-separated"
     )
     jpeg_decode: Literal["exact", "scaled"] = Field(
         "exact",
-        description="scaled decodes a large JPEG at 1/2, 1/4 or 1/8, never below twice the input",
+        description="`exact`, or `scaled`: decode a large JPEG at 1/2, 1/4 or 1/8 of its size, "
+        "never below twice the model's input size",
     )
-    workers: int = Field(1, ge=1, le=64, description="replicas, each a process of its own")
-    host: str = Field("127.0.0.1", description="the address to listen on")
-    port: int = Field(8000, ge=0, le=65535, description="the port to listen on; 0 is any free one")
-    ops_host: str = Field("", description="the address of ops-port; empty is that of host")
+    workers: int = Field(1, ge=1, le=64, description="Number of replicas, each its own process")
+    host: str = Field("127.0.0.1", description="Address to listen on")
+    port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0: any free port")
+    ops_host: str = Field(
+        "", description="Address to listen on with `--ops-port`; empty: the same as `--host`"
+    )
     ops_port: int = Field(
-        0, ge=0, le=65535, description="a port for the probes and /metrics alone; 0 is the same"
+        0,
+        ge=0,
+        le=65535,
+        description="Separate port for the probes and `/metrics`; 0: no separate port",
     )
     api_keys: SecretStr = Field(
-        SecretStr(""), description="comma-separated; who has none of them is refused; empty is off"
+        SecretStr(""),
+        description="API keys, comma-separated; a request without one of them is refused; "
+        "empty: no key is needed",
     )
     api_keys_file: str = Field(
-        "", description="more of them, one a line, `#` begins a comment; read once, at the start"
+        "",
+        description="File with further API keys, one per line, `#` starts a comment; "
+        "read once at startup",
     )
     cors_origins: str = Field(
-        "", description="origins of web pages that may ask, comma-separated, or `*`; empty is none"
+        "",
+        description="Web origins that may call the service from a browser, comma-separated, "
+        "or `*`; empty: none",
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
-        "info", description="the least severe lines to log"
+        "info", description="Lowest level that is logged: `debug`, `info`, `warning` or `error`"
     )
 
     @field_validator("image_formats")
     @classmethod
     def know_formats(cls, text: str) -> str:
-        """Refuse a format that nothing decodes, and a list of none."""
+        """Refuse an unknown image format, and an empty list."""
         formats = listed(text.lower())
         if not formats or not set(formats) <= set(FORMATS):
-            raise ValueError(f"must be some of {', '.join(FORMATS)}")
+            raise ValueError(f"must list one or more of {', '.join(FORMATS)}")
         return ",".join(formats)
 
     @field_validator("cors_origins")
     @classmethod
     def know_origins(cls, text: str) -> str:
-        """Refuse what no browser sends as an origin: it would never match."""
+        """Refuse a text that no browser sends as its origin, because it would never match."""
         origins = listed(text)
         if not all(map(ORIGIN.fullmatch, origins)) or ("*" in origins and len(origins) > 1):
-            raise ValueError("must be `*`, or scheme://host or scheme://host:port of each origin")
+            raise ValueError(
+                "must be `*`, or a list of origins written as scheme://host or scheme://host:port"
+            )
         return ",".join(origins)
 
     @field_validator("api_keys")
     @classmethod
     def check_keys(cls, keys: SecretStr) -> SecretStr:
-        """Refuse a key that could be guessed, or not be sent."""
+        """Refuse a key that is too short or that a header cannot carry."""
         text = keys.get_secret_value()
         return SecretStr(",".join(checked(listed(text)))) if text else keys
 
     @field_validator("max_decoded_pixels")
     @classmethod
     def hold_one_image(cls, pixels: int, info: ValidationInfo) -> int:
-        """Refuse a bound that the largest image would exceed by itself."""
+        """Refuse a limit that a single image of the maximum size would exceed."""
         largest = info.data.get("max_image_pixels", 0)
         if pixels < largest:
             raise ValueError(f"must be at least max_image_pixels, which is {largest}")
@@ -170,7 +248,7 @@ class Settings(BaseSettings):
     @field_validator("max_body_bytes_in_flight")
     @classmethod
     def hold_one_body(cls, size: int, info: ValidationInfo) -> int:
-        """Refuse a bound that the largest body would exceed by itself."""
+        """Refuse a limit that a single body of the maximum size would exceed."""
         largest = info.data.get("max_body_bytes", 0)
         if size < largest:
             raise ValueError(f"must be at least max_body_bytes, which is {largest}")
@@ -178,13 +256,13 @@ class Settings(BaseSettings):
 
     @classmethod
     def flags(cls) -> Mapping[str, FieldInfo]:
-        """The fields that are flags, by name."""
+        """The settings that are also flags, by name."""
         fields = cls.model_fields.items()
         return {name: field for name, field in fields if field.annotation is not SecretStr}
 
     @property
     def keys(self) -> tuple[str, ...]:
-        """The API keys; none is off."""
+        """The API keys; without any, requests need no key."""
         return listed(self.api_keys.get_secret_value())
 
     @classmethod
@@ -196,15 +274,15 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Flags first, then the environment; no files."""
+        """Flags win over the environment; no file is read."""
         return init_settings, Environment(settings_cls)
 
     @classmethod
     def read(cls, **flags: object) -> Self:
-        """The settings of this process: flags first, then the environment, then the defaults.
+        """Read the settings: a flag wins over a variable, and a variable over a default.
 
-        The API keys of a file become those of the settings: who gets them need not read it again,
-        and finds the same.
+        The keys of `api_keys_file` are added to `api_keys`, so that a replica that receives the
+        settings uses the same keys and does not read the file again.
 
         Raises:
             ValueError: an unknown PATCHSERVE_* variable, or a value out of its bounds.
@@ -219,12 +297,12 @@ class Settings(BaseSettings):
 
 
 def listed(text: str) -> tuple[str, ...]:
-    """The words between the commas, each once."""
+    """The words between the commas, without duplicates."""
     return tuple(dict.fromkeys(word.strip() for word in text.split(",") if word.strip()))
 
 
 def refuse_unknown(names: Iterable[str], fields: Iterable[str]) -> None:
-    """Refuse a misspelt variable, which would be ignored in silence."""
+    """Refuse a misspelt variable instead of ignoring it without a message."""
     ours = {name.upper() for name in names if name.upper().startswith(PREFIX)}
     unknown = ours - {PREFIX + field.upper() for field in fields}
     if unknown:
@@ -232,6 +310,6 @@ def refuse_unknown(names: Iterable[str], fields: Iterable[str]) -> None:
 
 
 def injected(name: str, value: str) -> bool:
-    """Whether a variable with our prefix is one of those that Kubernetes sets for a Service."""
+    """Whether Kubernetes has set this PATCHSERVE_* variable for a Service."""
     named = any(part in name.upper() for part in INJECTED_NAMES)
     return name.upper().startswith(PREFIX) and (named or value.startswith(INJECTED_VALUES))
