@@ -1,140 +1,149 @@
-"""Owns who may use a device next, and on which of its lanes.
+"""Decides which queue uses a device next, and on which lane.
 
-Knows nothing of images, nor of what a batch is: queues tell how urgent they are, and send it.
-
-A lane is wide, having the whole device, or narrow, having one core of it. Wide and narrow never
-run at once: threads that fight for the cores cost a small network several times its time. The
-wide one is for an image that is alone; when several wait, each core takes some. Where batches are
-short enough, a core is given the next while it runs one: it would idle until the loop had its turn.
+The wide lane has the whole device, a narrow lane has one core. The wide lane and the narrow lanes
+never run at the same time: threads that compete for the cores cost a small network several times
+its time. A single image gets the wide lane; if several images wait, each core takes some of them.
+If batches are short, a core gets its next batch while it runs one, because it would otherwise be
+idle until the event loop has its turn.
 """
 
 from collections import Counter
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Generic, Protocol, TypeVar
 
-LaneT = TypeVar("LaneT", bound=Hashable)
-HELD_AHEAD = 2  # batches that a narrow lane holds, where the queue says so
-SentLaneT = TypeVar("SentLaneT", bound=Hashable, contravariant=True)
+AnyLane = TypeVar("AnyLane", bound=Hashable)
+TargetLane = TypeVar("TargetLane", bound=Hashable, contravariant=True)
+MAX_PREFETCHED = 2  # batches on a narrow lane, the running one included, with `prefetch`
 
 
-class BatchSource(Protocol[SentLaneT]):
-    """What a device asks of a queue that uses it."""
+class BatchSource(Protocol[TargetLane]):
+    """What the scheduler needs of a queue."""
 
     @property
     def waiting(self) -> int:
-        """The items that may be sent now."""
+        """Number of items that may be sent now."""
         ...
 
     @property
     def urgency(self) -> float:
-        """The deadline of the most urgent of them; infinite without any."""
+        """The nearest deadline of a waiting item; infinite if there is none."""
         ...
 
     @property
     def wide_alone(self) -> bool:
-        """Whether an item that is alone is best sent to the wide lane."""
+        """Whether the wide lane is best for a single item."""
         ...
 
     @property
     def wide_only(self) -> bool:
-        """Whether nothing may be sent to a narrow lane."""
+        """Whether the queue does not use narrow lanes."""
         ...
 
     def prefetch(self, *, shared: bool) -> bool:
-        """Whether a narrow lane shall have a batch at hand while it runs another.
+        """Whether a narrow lane gets its next batch while it runs one.
 
-        `shared` says whether other queues use it too.
+        Args:
+            shared: whether other queues use the device, too.
         """
         ...
 
-    def send(self, lane: SentLaneT, *, narrow: bool) -> bool:
-        """Compose a batch and let it run on the lane; whether there was anything to run."""
+    def send(self, lane: TargetLane, *, narrow: bool) -> bool:
+        """Compose a batch and send it to the lane; False if there was nothing left to run."""
         ...
 
 
-class DeviceScheduler(Generic[LaneT]):
-    """The lanes of a device, and the queues that share it.
+class DeviceScheduler(Generic[AnyLane]):
+    """The lanes of a device, and the queues that share them.
 
-    Queues take turns by urgency, their deadlines put off by the device time that each has used:
-    a model with costly batches cannot starve another.
+    The queue with the nearest deadline is next, after the device time that each queue has used is
+    added to its deadlines: a model with costly batches cannot starve another one.
 
     Args:
-        wide: the lane over the whole device.
-        narrow: a lane for each core; none where the device is not made of cores.
-        depth: batches that the wide lane holds; with 2, one is staged while another runs.
+        wide: the lane with the whole device.
+        narrow: a lane for each core; none if the device has no cores.
+        depth: most batches on the wide lane; with 2, one is staged while another runs.
 
     Attributes:
-        lost: why it computes nothing any more, or None.
+        lost: why the device cannot compute any more, or None.
     """
 
-    def __init__(self, wide: LaneT, narrow: Sequence[LaneT] = (), *, depth: int = 1) -> None:
+    def __init__(self, wide: AnyLane, narrow: Sequence[AnyLane] = (), *, depth: int = 1) -> None:
         self.wide = wide
         self.narrow = tuple(narrow)
         self.lost: str | None = None
         self._depth = depth
-        self._running: Counter[LaneT] = Counter()
-        self._used: dict[BatchSource[LaneT], float] = {}
-        self._clock = 0.0  # the device time used by the queue that was served last
+        self._running: Counter[AnyLane] = Counter()  # batches on each lane
+        self._used: dict[BatchSource[AnyLane], float] = {}  # device seconds of each queue
+        self._clock = 0.0  # device seconds of the queue that was served last
 
     @property
-    def lanes(self) -> tuple[LaneT, ...]:
-        """All of them, the wide one first."""
+    def lanes(self) -> tuple[AnyLane, ...]:
+        """All lanes, the wide one first."""
         return (self.wide, *self.narrow)
 
     @property
     def busy(self) -> bool:
-        """Whether no lane is idle that could help: the wide one runs, or all the narrow ones."""
+        """Whether the wide lane or every narrow lane runs."""
         narrow = bool(self.narrow) and all(self._running[lane] for lane in self.narrow)
         return narrow or bool(self._running[self.wide])
 
-    def register(self, queue: BatchSource[LaneT]) -> Callable[[], None]:
-        """Let a queue use the device; the function that is returned lets it leave."""
+    def register(self, queue: BatchSource[AnyLane]) -> Callable[[], None]:
+        """Let a queue use the device; the returned function ends that."""
 
-        def leave() -> None:
+        def unregister() -> None:
             self._used.pop(queue, None)
 
         self._used[queue] = self._clock
-        return leave
+        return unregister
 
-    def on_arrival(self, queue: BatchSource[LaneT]) -> None:
-        """Tell that a queue may have become able to send: it is sent now what can be."""
-        if queue.waiting == 1:  # it was idle, and has saved nothing by that
+    def on_arrival(self, queue: BatchSource[AnyLane]) -> None:
+        """Dispatch after an item became ready in a queue."""
+        waiting = self._waiting()
+        if waiting.get(queue) == 1:  # the time in which the queue was idle gives it no advantage
             self._used[queue] = max(self._used[queue], self._clock)
-        self.dispatch()
+        self._dispatch(waiting)
 
-    def on_done(self, queue: BatchSource[LaneT], lane: LaneT, seconds: float) -> None:
-        """Tell that a batch of the queue is done with the lane, after so many seconds."""
+    def on_done(self, queue: BatchSource[AnyLane], lane: AnyLane, seconds: float) -> None:
+        """Dispatch after a batch of a queue has left a lane, on which it ran for some seconds."""
         self._running[lane] -= 1
         if queue in self._used:
             self._used[queue] += seconds / (1 if lane == self.wide else len(self.narrow))
         self.dispatch()
 
     def dispatch(self) -> None:
-        """Send batches for as long as there is a lane for the queue whose turn it is."""
-        while ready := [queue for queue in self._used if queue.waiting]:
-            queue = ready[0] if len(ready) == 1 else min(ready, key=self._turn)
-            lane = self._lane_for(queue, alone=sum(one.waiting for one in ready) == 1)
+        """Send batches while there is a lane for the queue that is next."""
+        self._dispatch(self._waiting())
+
+    def _waiting(self) -> Mapping[BatchSource[AnyLane], int]:
+        """The queues that may send now, with the number of their items."""
+        return {queue: count for queue in self._used if (count := queue.waiting)}
+
+    def _dispatch(self, waiting: Mapping[BatchSource[AnyLane], int]) -> None:
+        while waiting:
+            queue = next(iter(waiting)) if len(waiting) == 1 else min(waiting, key=self._turn)
+            lane = self._lane_for(queue, alone=sum(waiting.values()) == 1)
             if lane is None:
                 return
             self._clock = max(self._clock, self._used[queue])
             self._running[lane] += 1
             if not queue.send(lane, narrow=lane != self.wide):
                 self._running[lane] -= 1
+            waiting = self._waiting()
 
-    def _turn(self, queue: BatchSource[LaneT]) -> float:
+    def _turn(self, queue: BatchSource[AnyLane]) -> float:
         return queue.urgency + self._used[queue]
 
-    def _lane_for(self, queue: BatchSource[LaneT], *, alone: bool) -> LaneT | None:
-        """The lane that the queue may use now, if there is one."""
-        held = [self._running[lane] for lane in self.narrow]
-        narrow_runs = any(held)
-        whole = not self.narrow or queue.wide_only
-        if whole or (alone and not narrow_runs and queue.wide_alone):
-            free = not narrow_runs and self._running[self.wide] < self._depth
+    def _lane_for(self, queue: BatchSource[AnyLane], *, alone: bool) -> AnyLane | None:
+        """The lane that the queue may use now, or None."""
+        batches = [self._running[lane] for lane in self.narrow]
+        narrow_busy = any(batches)
+        wide = not self.narrow or queue.wide_only
+        if wide or (alone and not narrow_busy and queue.wide_alone):
+            free = not narrow_busy and self._running[self.wide] < self._depth
             return self.wide if free else None
-        fewest = min(held)
-        if self._running[self.wide] or fewest >= HELD_AHEAD:
+        fewest = min(batches)
+        if self._running[self.wide] or fewest >= MAX_PREFETCHED:
             return None
         if fewest and not queue.prefetch(shared=len(self._used) > 1):
             return None
-        return self.narrow[held.index(fewest)]
+        return self.narrow[batches.index(fewest)]
