@@ -1,7 +1,4 @@
-"""Owns the async queue: who waits, who shares a batch, and that everyone gets their own answer.
-
-Knows nothing of images, networks or HTTP; it is given a function that runs a batch.
-"""
+"""Async batcher of one model: composes batches from its queue and returns each image's result."""
 
 import asyncio
 from collections.abc import Callable, Hashable, Sequence
@@ -11,66 +8,68 @@ from math import inf
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
-from app.batching.admission import AdmissionController, Ticket
-from app.batching.batch import Entry, OpenBatch, reject
+from app.batching.admission import AdmissionController
+from app.batching.batch import OpenBatch
 from app.batching.batch_size import BatchSizer
 from app.batching.costs import CostTable, Slowdown
-from app.batching.request_queue import RequestQueue
+from app.batching.request_queue import Entry, RequestQueue
 from app.batching.scheduler import DeviceScheduler
 from app.core.errors import NotReady
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-LaneT = TypeVar("LaneT", bound=Hashable)
+AnyLane = TypeVar("AnyLane", bound=Hashable)
 
-CLOCK_S = 0.001  # what a timer may be early by
+TIMER_RESOLUTION_S = 0.001  # a timer of the event loop may fire this much early
 
 
-class Batcher(Generic[Item, Result, LaneT]):
-    """The queue of one model.
+class Batcher(Generic[Item, Result, AnyLane]):
+    """The queue and the batches of one model.
 
-    A batch is composed as late as possible: only when the device has a lane for it, and more join
-    it until the lane begins. Nothing waits for company while the device is idle, unless
-    `max_queue_delay_s` says so.
+    A batch is composed as late as possible: only when the device has a lane for it, and entries are
+    added until the lane starts it. An idle device never waits for a fuller batch, unless
+    `max_queue_delay_s` is set.
 
     Args:
-        run_batch: sends a batch to a lane at once, as what the lane takes the items from when it
-            begins; the future has a result for each of these, in order, or what was raised for it.
-        scheduler: whose lanes the batches run on, and which other batchers may share.
-        max_batch_size: items in a batch at most; what the warm-up measured may lower it.
-        max_queue_size: places at most: see `AdmissionController`.
-        max_queue_delay_s: how long the oldest item waits for company, in seconds.
-        on_batch: called with the size and seconds of each batch that ran.
+        run_batch: sends a batch to a lane at once. It gets a function that closes the batch and
+            returns its items; the lane calls it at the start. The future has a result or an
+            exception for each item, in order.
+        scheduler: assigns the lanes; other batchers may share it.
+        max_batch_size: most items in a batch; the warm-up may lower it.
+        max_queue_size: see `AdmissionController`.
+        max_queue_delay_s: how long the oldest item may wait for a full batch, in seconds.
+        on_batch: called with the size and seconds of each batch that has run.
 
     Attributes:
-        admission: who is let in, and what wait that predicts.
-        sizer: how many items a batch takes.
+        queue: the admitted entries.
+        admission: admits entries to the queue.
+        sizer: sizes of the batches.
     """
 
     def __init__(
         self,
-        run_batch: Callable[[LaneT, Callable[[], Sequence[Item]]], asyncio.Future[Any]],
+        run_batch: Callable[[AnyLane, Callable[[], Sequence[Item]]], asyncio.Future[Any]],
         *,
-        scheduler: DeviceScheduler[LaneT],
+        scheduler: DeviceScheduler[AnyLane],
         max_batch_size: int,
         max_queue_size: int,
         max_queue_delay_s: float = 0.0,
         on_batch: Callable[[int, float], None] = lambda size, seconds: None,
     ) -> None:
-        self.admission = AdmissionController(max_queue_size)
+        self.queue: RequestQueue[Item, Result] = RequestQueue()
+        self.admission = AdmissionController(self.queue, max_queue_size)
         self.sizer = BatchSizer(max_batch_size)
         self.max_queue_delay_s = max_queue_delay_s
         self._slowdown = Slowdown()
         self._run_batch = run_batch
         self._scheduler = scheduler
         self._on_batch = on_batch
-        self._queue: RequestQueue[Item, Result] = RequestQueue()
-        self._running: dict[asyncio.Future[Any], OpenBatch[Item, Result]] = {}  # as they were sent
-        self._last: dict[LaneT, float] = {}  # when a lane was done with the last batch
-        self._leave: Callable[[], None] | None = None
+        self._batches: dict[asyncio.Future[Any], OpenBatch[Item, Result]] = {}  # in order of `send`
+        self._last_end: dict[AnyLane, float] = {}  # of the last batch on each lane
+        self._unregister: Callable[[], None] | None = None
 
     async def __aenter__(self) -> Self:
-        self._leave = self._scheduler.register(self)
+        self._unregister = self._scheduler.register(self)
         return self
 
     async def __aexit__(
@@ -79,142 +78,135 @@ class Batcher(Generic[Item, Result, LaneT]):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._leave is not None:
-            self._leave()
-            self._leave = None
-        sent = chain(*(batch.members for batch in self._running.values()))
-        for waiting in [*self._queue, *sent]:
-            reject(waiting.answer, NotReady("the service is shutting down"))
-        self._queue.clear()
-        for future in self._running:
+        if self._unregister is not None:
+            self._unregister()
+            self._unregister = None
+        running = chain(*(batch.entries for batch in self._batches.values()))
+        for entry in chain(self.queue.waiting_entries(), running):
+            entry.fail(NotReady("the service is shutting down"))
+        for future in self._batches:
             future.cancel()
 
     @property
     def alive(self) -> bool:
-        """Whether items are taken."""
-        return self._leave is not None
+        """Whether the batcher accepts items."""
+        return self._unregister is not None
 
     @property
     def waiting(self) -> int:
-        """The items that may be sent now: none while they wait for company."""
-        complete = not self.max_queue_delay_s or len(self._queue) >= self._size(narrow=False)
-        return len(self._queue) if complete or self._waited_enough() else 0
+        """Number of items that may be sent now: 0 while they wait for a full batch."""
+        count = self.queue.waiting
+        complete = not self.max_queue_delay_s or count >= self._size(narrow=False)
+        return count if complete or self._waited_enough() else 0
 
     @property
     def urgency(self) -> float:
-        """The nearest deadline of an item in the queue."""
-        return self._queue.urgency
+        """The nearest deadline of a waiting item."""
+        return self.queue.urgency
 
     @property
     def wide_alone(self) -> bool:
-        """Whether an item that is alone is best run on the whole device."""
+        """Whether the wide lane is best for a single item."""
         return self.sizer.costs.wide_alone
 
     @property
     def wide_only(self) -> bool:
-        """Whether the model has no use for narrow lanes."""
+        """Whether the model does not use narrow lanes."""
         return not self.sizer.costs.narrow
 
     def prefetch(self, *, shared: bool) -> bool:
-        """Whether there are batches for all, so short that lanes had better have one at hand."""
-        return self.sizer.prefetch(self._crowd(), shared=shared)
-
-    def oldest_age(self) -> float:
-        """Seconds that the earliest item in the queue has waited."""
-        return self._queue.oldest_age()
+        """Whether a narrow lane gets its next batch while it runs one."""
+        return self.sizer.prefetch(self._load(), shared=shared)
 
     def measured(self, costs: CostTable) -> None:
-        """Go by what the warm-up measured."""
+        """Use the costs that the warm-up measured."""
         self.sizer.measured(costs)
-        self._predict()
+        self._update_prediction()
 
-    async def run(self, ticket: Ticket, item: Item, key: Hashable) -> Result:
+    async def run(self, entry: Entry[Item, Result], item: Item, key: Hashable) -> Result:
         """Wait for a batch of items with an equal key, and return this item's own result.
 
         Args:
-            ticket: the item's place, which `admission` gave; the batch frees it.
-            item: what the batch is run on.
-            key: what a batch has in common.
+            entry: from `admission`; call `run` once, within the entry's `with` block.
+            item: input of the batch.
+            key: items of one batch have equal keys.
 
         Raises:
             DeadlineExceeded: the deadline passed before a batch took the item.
-            ServiceError: what became of this item alone.
+            ServiceError: the error of this item alone.
             Internal: the batch failed; the cause is chained.
             NotReady: the batcher was closed.
         """
         if not self.alive:
             raise NotReady("the service is shutting down")
-        loop = asyncio.get_running_loop()
-        answer: asyncio.Future[Result] = loop.create_future()
-        waiting = Entry(item, key, loop.time(), answer, ticket)
-        self._queue.push(waiting)
-        self._top_up()
+        self.queue.set_ready(entry, item, key)
+        self._extend_open_batches()
         self._scheduler.on_arrival(self)
         if self.max_queue_delay_s:
+            loop = asyncio.get_running_loop()
             loop.call_later(self.max_queue_delay_s, self._scheduler.dispatch)
-        try:
-            return await answer
-        finally:
-            if answer.cancelled():
-                self._queue.remove(waiting)
+        return await entry.future
 
-    def send(self, lane: LaneT, *, narrow: bool) -> bool:
-        """Compose a batch and let it run on the lane; whether anything was left to run."""
+    def send(self, lane: AnyLane, *, narrow: bool) -> bool:
+        """Compose a batch and send it to the lane; False if there was nothing left to run."""
         size, now = self._size(narrow=narrow), asyncio.get_running_loop().time()
-        self._queue.expire_unservable(size, self._least_s(size, narrow=narrow))
-        first = self._queue.peek(now)
+        self.queue.expire_unservable(size, self._optimistic_s(size, narrow=narrow))
+        first = self.queue.peek(now)
         if first is None:
             return False
         size = self._size(narrow=narrow, within_s=first.deadline - now)
-        batch: OpenBatch[Item, Result] = OpenBatch(first.key, (), narrow=narrow)
-        self._queue.fill(batch, first.key, size)
-        future = self._started(lane, batch)
-        self._running[future] = batch
-        future.add_done_callback(partial(self._done, lane, now))
+        batch: OpenBatch[Item, Result] = OpenBatch(first.key, narrow=narrow)
+        self.queue.fill(batch.add, first.key, size)
+        future = self._start(lane, batch)
+        self._batches[future] = batch
+        future.add_done_callback(partial(self._on_done, lane, now))
         return True
 
-    def _top_up(self) -> None:
-        """Let those in the queue join batches that no lane has begun, the first of them first."""
+    def _extend_open_batches(self) -> None:
+        """Add waiting entries to batches that no lane has started, the oldest batch first."""
         now = asyncio.get_running_loop().time()
-        for batch in self._running.values():
-            if batch.began is not None:
+        for batch in self._batches.values():
+            if batch.started is not None:
                 continue
-            room = self._size(narrow=batch.narrow, within_s=batch.deadline - now) - len(batch)
-            if room > 0 and self._queue.peek(now) is not None:
-                self._queue.fill(batch, batch.key, room)
+            free = self._size(narrow=batch.narrow, within_s=batch.deadline - now) - len(batch)
+            if free > 0 and self.queue.peek(now) is not None:
+                self.queue.fill(batch.add, batch.key, free)
 
-    def _least_s(self, size: int, *, narrow: bool) -> float:
-        """The seconds of a batch, be it that they were measured wrongly or changed since."""
-        return self.sizer.batch_seconds(size, narrow=narrow) * min(1.0, self._slowdown.slowness)
+    def _optimistic_s(self, size: int, *, narrow: bool) -> float:
+        """Optimistic batch time: the measured cost, or less if batches have been faster lately."""
+        slowness = self._slowdown.slowness.value
+        return self.sizer.batch_seconds(size, narrow=narrow) * min(1.0, slowness)
 
-    def _crowd(self) -> int:
-        return len(self._queue) + sum([len(batch.members) for batch in self._running.values()])
+    def _load(self) -> int:
+        """Number of items that wait or run."""
+        in_batches = sum([len(batch.entries) for batch in self._batches.values()])
+        return self.queue.waiting + in_batches
 
     def _size(self, *, narrow: bool, within_s: float = inf) -> int:
-        return self.sizer.batch_size(self._crowd(), narrow=narrow, within_s=within_s)
+        return self.sizer.batch_size(self._load(), narrow=narrow, within_s=within_s)
 
     def _waited_enough(self) -> bool:
-        return self.oldest_age() >= self.max_queue_delay_s - CLOCK_S
+        return self.queue.oldest_age() >= self.max_queue_delay_s - TIMER_RESOLUTION_S
 
-    def _started(self, lane: LaneT, batch: OpenBatch[Item, Result]) -> asyncio.Future[Any]:
+    def _start(self, lane: AnyLane, batch: OpenBatch[Item, Result]) -> asyncio.Future[Any]:
         try:
             return self._run_batch(lane, batch.close)
-        except Exception as error:  # noqa: BLE001  # it belongs to the callers, not to the queue
+        except Exception as error:  # noqa: BLE001  # the requests of the batch get it
             failed: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
             failed.set_exception(error)
             return failed
 
-    def _done(self, lane: LaneT, sent: float, future: asyncio.Future[Any]) -> None:
-        """Give the lane its next batch first, then everyone their answer."""
-        batch = self._running.pop(future)
+    def _on_done(self, lane: AnyLane, sent: float, future: asyncio.Future[Any]) -> None:
+        """Send the lane its next batch first, then deliver the results."""
+        batch = self._batches.pop(future)
         now = asyncio.get_running_loop().time()
-        seconds = now - max(sent, self._last.get(lane, sent))  # it may have had to wait there
-        self._last[lane] = now
+        seconds = now - max(sent, self._last_end.get(lane, sent))  # without the wait for the lane
+        self._last_end[lane] = now
         try:
             self._scheduler.on_done(self, lane, seconds)
-        finally:  # whatever becomes of the next
+        finally:  # also if the next batch could not be sent
             batch.deliver(future)
-        if batch.members:
+        if batch.entries:
             self._measure(batch, seconds, now)
 
     def _measure(self, batch: OpenBatch[Item, Result], seconds: float, now: float) -> None:
@@ -228,10 +220,10 @@ class Batcher(Generic[Item, Result, LaneT]):
             lanes=sizer.costs.lanes if batch.narrow else 1,
             busy=self._scheduler.busy,
         )
-        self._predict()
+        self._update_prediction()
 
-    def _predict(self) -> None:
-        sizer, slowness = self.sizer, self._slowdown.slowness
+    def _update_prediction(self) -> None:
+        sizer, slowness = self.sizer, self._slowdown.slowness.value
         per_item = sizer.seconds_per_item * slowness
-        self.admission.seconds_per_item = max(per_item, sizer.pool_s)
+        self.admission.seconds_per_item = max(per_item, sizer.pool_s.value)
         self.admission.batch_s = sizer.largest_s * slowness

@@ -1,15 +1,15 @@
-"""Owns what a model's batches cost on a device, as its warm-up measured it, and what follows.
-
-Knows nothing of how it was measured, nor of who waits.
-"""
+"""Measured batch costs of a model on a device, and how much slower the device is now."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-Table = Mapping[int, float]  # the seconds of a batch, by its size, the smallest first
+from app.batching.average import MovingAverage
 
-TOLERANCE = 1.03  # a batch this much dearer by the image than the best is as good
-LONG_S = 0.25  # seconds of a batch that others would notice
+Table = Mapping[int, float]  # seconds of a batch by its size, smallest size first
+
+TOLERANCE = 1.03  # a cost per image up to this factor of the best one counts as equally good
+LONG_BATCH_S = 0.25  # longest batch under load, so that other requests are not delayed noticeably
+SLOWDOWN_WEIGHT = 0.1  # of one batch: the last twenty batches have most of the influence
 
 
 @dataclass(frozen=True)
@@ -17,10 +17,10 @@ class CostTable:
     """The cost tables of one model.
 
     Attributes:
-        wide: on the lane that has the whole device.
-        narrow: on a lane that has one core, while the others are at work too; empty where the
-            model has no use for such lanes.
-        lanes: how many narrow lanes there are.
+        wide: on the wide lane, which has the whole device.
+        narrow: on a lane with one core while the other narrow lanes run, too; empty if the model
+            does not use narrow lanes.
+        lanes: number of narrow lanes.
     """
 
     wide: Table
@@ -29,88 +29,82 @@ class CostTable:
 
     @property
     def wide_alone(self) -> bool:
-        """Whether one image that nothing waits behind is sooner done on the whole device."""
+        """Whether the wide lane is faster for a single image that no other image waits behind."""
         return not self.narrow or self.wide[1] < self.narrow[1]
 
     @property
     def slowest(self) -> float:
-        """The seconds of the slowest batch that was measured."""
+        """Seconds of the slowest measured batch."""
         return max([*self.wide.values(), *self.narrow.values()])
 
     def seconds(self, size: int, *, narrow: bool) -> float:
-        """The seconds of a batch of any size on a lane: those of the next measured one."""
+        """Seconds of a batch: of the next larger measured size; 0 if there is none."""
         table = self.narrow if narrow else self.wide
         return next((seconds for known, seconds in table.items() if known >= size), 0.0)
 
     def sizes(self, *, narrow: bool, overhead_s: float = 0.0) -> list[tuple[int, float]]:
-        """The sizes of which a batch may be, the best for throughput first, with their seconds.
+        """Useful batch sizes with their seconds, largest first.
 
         Args:
-            narrow: for which lanes.
-            overhead_s: the seconds that the lane spends on each image by itself, such as decoding
-                it; the larger it is, the less a large batch gains.
+            narrow: for narrow lanes or for the wide one.
+            overhead_s: seconds that the lane spends on each image besides the batch, for example to
+                decode it; the larger it is, the less a large batch saves.
         """
         table = self.narrow if narrow else self.wide
-        whole = {size: seconds + size * overhead_s for size, seconds in table.items()}
-        best = throughput_batch_size(whole) if narrow else latency_batch_size(whole)
-        return sorted(((n, seconds) for n, seconds in whole.items() if n <= best), reverse=True)
+        total = {size: seconds + size * overhead_s for size, seconds in table.items()}
+        largest = throughput_batch_size(total) if narrow else latency_batch_size(total)
+        return sorted(((n, seconds) for n, seconds in total.items() if n <= largest), reverse=True)
 
 
 def latency_batch_size(table: Table) -> int:
-    """The smallest measured batch size within three hundredths of the best cost per image."""
-    return min(_worth(table))
+    """Smallest batch size with a near-optimal cost per image."""
+    return min(_near_optimal(table))
 
 
 def throughput_batch_size(table: Table) -> int:
-    """The largest of them that is over soon, for who must wait anyway: fewer are handed over."""
-    worth = _worth(table)
-    return max((size for size in worth if table[size] <= LONG_S), default=min(worth))
+    """Largest near-optimal batch size that takes at most 0.25 s; used under load.
+
+    Fewer batches have to be sent to the lanes. If all take longer, it is the smallest one.
+    """
+    sizes = _near_optimal(table)
+    return max((size for size in sizes if table[size] <= LONG_BATCH_S), default=min(sizes))
 
 
-def _worth(table: Table) -> list[int]:
-    best = min(map(_per_image, table.items()))
+def _near_optimal(table: Table) -> list[int]:
+    best = min(seconds / size for size, seconds in table.items())
     return [size for size, seconds in table.items() if seconds <= TOLERANCE * best * size]
 
 
-def _per_image(entry: tuple[int, float]) -> float:
-    size, seconds = entry
-    return seconds / size
-
-
-SMOOTHING = 0.1  # of what a batch tells: the last twenty decide
-
-
 class Slowdown:
-    """How much slower than measured the device serves a queue, on the average of late.
+    """How much slower than measured the device serves a queue, as a moving average.
 
-    Only the time between the ends of two batches tells it, and only while no lane was idle: what a
-    batch takes by itself says nothing of the others that share the device. A batch that had idle
-    lanes beside it tells how slow it is at most.
+    It compares the time between the ends of two batches with their cost, and only while no lane was
+    idle: the duration of a single batch does not show the other work on the device. If lanes were
+    idle, the duration of the batch is an upper bound.
 
     Attributes:
-        slowness: 1 where batches end as often as their costs say, 2 where half as often.
+        slowness: 1 if batches end as often as their costs predict, 2 if half as often.
     """
 
     def __init__(self) -> None:
-        self.slowness = 1.0
+        self.slowness = MovingAverage(1.0, SLOWDOWN_WEIGHT)
         self._busy_since: float | None = None
 
     def batch_ended(
         self, now: float, *, taken_s: float, cost_s: float, lanes: int, busy: bool
     ) -> None:
-        """Know that a batch has ended.
+        """Add the measurement of a batch that has ended.
 
         Args:
-            now: when, in seconds.
-            taken_s: its own seconds on its lane.
-            cost_s: the seconds that it should take there.
-            lanes: how many such batches run at once.
+            now: time of the end, in seconds.
+            taken_s: seconds that the batch took on its lane.
+            cost_s: seconds that it should take there; 0 if they are not known.
+            lanes: number of lanes that run such batches at the same time.
             busy: whether no lane is idle from now on.
         """
         if cost_s > 0:
             if self._busy_since is not None:
-                ratio = (now - self._busy_since) * lanes / cost_s
-                self.slowness += SMOOTHING * (ratio - self.slowness)
+                self.slowness.add((now - self._busy_since) * lanes / cost_s)
             else:
-                self.slowness = min(self.slowness, taken_s / cost_s)
+                self.slowness.value = min(self.slowness.value, taken_s / cost_s)
         self._busy_since = now if busy else None

@@ -1,7 +1,4 @@
-"""Owns one model put to service: its engine, its queue, and where its loading stands.
-
-Knows nothing of HTTP; it takes image bytes and gives what the engine made of them.
-"""
+"""One served model: its loading state, its batcher, and the path from image file to response."""
 
 import asyncio
 import logging
@@ -11,9 +8,9 @@ from concurrent.futures import Executor
 from functools import partial
 from typing import Literal
 
-from app.batching.admission import Ticket
 from app.batching.batcher import Batcher
 from app.batching.job import Job, Operation, RequestContext
+from app.batching.request_queue import Entry
 from app.batching.runner import Cause, Runner, lost
 from app.batching.scheduler import DeviceScheduler
 from app.batching.warmup import measure
@@ -30,22 +27,22 @@ Status = Literal["waiting", "loading", "warming_up", "warm", "ready", "failed"]
 
 
 class Deployment:
-    """One model put to service.
+    """One served model.
 
     Args:
-        name: what answers and metrics call it.
-        task: what it does.
-        engine: loads and runs it, on the device's lanes only.
-        scheduler: its lanes, shared with the other models there.
+        name: in responses and metrics.
+        task: of the model.
+        engine: loads and runs the model; used on the device's lanes only.
+        scheduler: has the device's lanes, which all models of the device share.
         pool: the image threads.
-        image_threads: how many these are.
-        metrics: where its series are.
-        max_batch_size: an upper bound; the measured costs may choose less.
-        max_queue_size: images waiting at most.
-        max_queue_delay_s: how long a lone image waits for company.
-        decode: `app.imaging.decode.decode`, with its limits.
-        warm_up_s: how long the warm-up may take, in seconds.
-        on_lost: called when the device computes nothing any more.
+        image_threads: number of threads in `pool`.
+        metrics: get the measurements.
+        max_batch_size: most images in a batch; the measured costs may choose less.
+        max_queue_size: most images in the queue.
+        max_queue_delay_s: how long an image may wait for a full batch, in seconds.
+        decode: `app.imaging.decode.decode` with its limits.
+        warm_up_s: time limit of the warm-up, in seconds.
+        on_lost: called when the device is lost.
     """
 
     def __init__(  # noqa: PLR0913  # the composition root calls it, by name
@@ -69,14 +66,16 @@ class Deployment:
         self.task = task
         self.scheduler = scheduler
         self.status: Status = "waiting"
-        self._runner = Runner(engine, scheduler, self._split, on_lost)
+        self._runner = Runner(engine, scheduler, self._on_split, on_lost)
         self.batcher: Batcher[Job, Job, Lane] = Batcher(
-            lambda lane, take: self._runner.send(lane, take, whole=self.lane_does_everything),
+            lambda lane, take_jobs: self._runner.send(
+                lane, take_jobs, whole=self.lane_does_everything
+            ),
             scheduler=scheduler,
             max_batch_size=max_batch_size,
             max_queue_size=max_queue_size,
             max_queue_delay_s=max_queue_delay_s,
-            on_batch=self._count_batch,
+            on_batch=self._on_batch,
         )
         self._decode = decode
         self._max_batch_size = max_batch_size
@@ -100,34 +99,34 @@ class Deployment:
 
     @property
     def reason_unready(self) -> str | None:
-        """Why the model cannot answer, or None."""
+        """Why the model cannot serve requests, or None."""
         if self.status != "ready":
             return f"{self.name} is {self.status}"
         return self.reason_dead
 
     @property
     def reason_dead(self) -> str | None:
-        """Why only a restart can help, or None."""
+        """Why the process has to be restarted, or None."""
         if self.scheduler.lost is not None:
             return f"{self.scheduler.wide.name} has failed: {self.scheduler.lost}"
         return reason_ended(self.scheduler.lanes) or self.reason_stuck
 
     @property
     def reason_stuck(self) -> str | None:
-        """Why the process must be ended from without, or None; of all else it ends by itself."""
+        """Why the process has to be killed, or None; for other reasons it exits by itself."""
         if not self.batcher.alive:
             return f"the queue of {self.name} has stopped"
         return reason_stuck(self.scheduler.lanes)
 
     @property
     def lane_does_everything(self) -> bool:
-        """Whether what computes also decodes and encodes: an image is then one piece of work."""
+        """Whether the lane that computes an image also decodes and encodes it."""
         return bool(self.batcher.sizer.costs.narrow)
 
     async def start(self) -> None:
-        """Load the model and warm it up, on the lanes; `status` tells how far it is.
+        """Load the model and warm it up, on the lanes; `status` is the progress.
 
-        It takes no work before `open`: the lanes may have other models to load.
+        It serves no requests before `open`, because other models may still load on the lanes.
         """
         began = time.monotonic()
         try:
@@ -154,7 +153,7 @@ class Deployment:
         )
 
     def open(self) -> None:
-        """Take work from now on."""
+        """Serve requests from now on."""
         self.status = "ready"
 
     def refuse_unready(self) -> None:
@@ -166,8 +165,15 @@ class Deployment:
             self._metrics.rejections.labels(self.name, "not_ready").inc()
             raise lost()
 
-    def reserve(self, deadline: float) -> Ticket:
-        """A place in the queue, or an error that is counted with its reason."""
+    def reserve(self, deadline: float) -> Entry[Job, Job]:
+        """Add an entry to the queue.
+
+        Args:
+            deadline: on the clock of the event loop, in seconds.
+
+        Raises:
+            Overloaded: no entry can be admitted; counted with its reason.
+        """
         try:
             return self.batcher.admission.reserve(deadline)
         except Overloaded:
@@ -176,34 +182,37 @@ class Deployment:
             raise
 
     async def infer(self, data: bytes, context: RequestContext, operation: Operation) -> bytes:
-        """Decode an image, let a batch compute it, and encode what came of it.
+        """Decode an image, run it in a batch, and encode the response.
 
-        Where cores are the device, all of it is done by the core that computes; otherwise image
-        threads decode before the queue and encode behind it, so that the device never waits.
+        On a CPU, the lane does all of it. On a GPU, image threads decode before the queue and
+        encode after the batch, so that the device never waits for them.
 
         Args:
             data: an image file.
-            context: its deadline; the stages are written into it.
+            context: has the deadline; gets the stages.
             operation: what is asked of the image.
 
+        Returns:
+            The response body.
+
         Raises:
-            ServiceError: refused, undecodable, late, or failed.
+            ServiceError: the image was refused, could not be decoded, was late, or failed.
         """
         make_photo = partial(
             self._decode, data, self.info.preprocessing, keep_rgb=operation.keep_rgb
         )
         job = Job(operation, context, make_photo)
         whole = self.lane_does_everything
-        seconds = 0.0  # of image threads
-        with self.reserve(context.deadline) as ticket:
+        pool_s = 0.0  # seconds of image threads
+        with self.reserve(context.deadline) as entry:
             if not whole:
-                seconds += await self.run_in_pool(context, "decode", job.decode)
+                pool_s += await self.run_in_pool(context, "decode", job.decode)
             context.stage = "queue"
             shape = () if whole else job.photo.pixels.shape
-            came = time.monotonic()  # the loop's clock is up to a millisecond late
-            await self.batcher.run(ticket, job, (operation.kind.__name__, shape))
-            context.stages["queue"] = ticket.began - came
-            context.batch_size = ticket.batch_size
+            queued = time.monotonic()  # the loop's own clock may be a millisecond late
+            await self.batcher.run(entry, job, (operation.kind.__name__, shape))
+            context.stages["queue"] = entry.started - queued
+            context.batch_size = entry.batch_size
         metrics, pixels = self._metrics, job.photo.width * job.photo.height
         metrics.buffer.record(pixels, metrics.image_pixels, self.name)
         if whole:
@@ -211,16 +220,22 @@ class Deployment:
                 context.stages["decode"] + context.stages["encode"]
             )
         else:
-            seconds += await self.run_in_pool(context, "encode", job.encode)
-            self.batcher.sizer.observe_pool_time(seconds / self._image_threads)
+            pool_s += await self.run_in_pool(context, "encode", job.encode)
+            self.batcher.sizer.pool_s.add(pool_s / self._image_threads)
         return job.body
 
     async def run_in_pool(
         self, context: RequestContext, stage: str, work: Callable[[], None]
     ) -> float:
-        """Do one stage of a trip in an image thread; the seconds that it took there.
+        """Run one stage of a job in an image thread.
 
-        In the trip, waiting for a thread counts as the stage.
+        Args:
+            context: gets the seconds of the stage, including the wait for a thread.
+            stage: its name.
+            work: the stage; it sets its own seconds in the context.
+
+        Returns:
+            The seconds of the work itself.
         """
         context.stage = stage
         began = time.monotonic()
@@ -230,21 +245,22 @@ class Deployment:
         return seconds
 
     def refresh(self) -> None:
-        """Set the gauges that change without an event, just before they are read."""
-        self._metrics.queue_depth.labels(self.name).set(self.batcher.admission.depth)
-        self._metrics.queue_oldest_age.labels(self.name).set(self.batcher.oldest_age())
-        self._metrics.predicted_wait.labels(self.name).set(self.batcher.admission.predicted_wait())
+        """Update the gauges that no event updates; called before the metrics are read."""
+        batcher = self.batcher
+        self._metrics.queue_depth.labels(self.name).set(len(batcher.queue))
+        self._metrics.queue_oldest_age.labels(self.name).set(batcher.queue.oldest_age())
+        self._metrics.predicted_wait.labels(self.name).set(batcher.admission.predicted_wait())
         for kind, size in self._engine.memory().items():
             self._metrics.device_memory.labels(self.scheduler.wide.name, kind).set(size)
 
-    def _split(self, cause: Cause, size: int) -> None:
-        """Count that a batch was cut; what did not fit is not tried again soon."""
+    def _on_split(self, cause: Cause, size: int) -> None:
+        """Count a batch that was split; after an out-of-memory error, lower the batch limit."""
         self._metrics.batch_splits.labels(cause).inc()
         if cause == "out_of_memory":
             self._metrics.out_of_memory.inc()
             self.batcher.sizer.on_out_of_memory(size)
 
-    def _count_batch(self, size: int, seconds: float) -> None:
+    def _on_batch(self, size: int, seconds: float) -> None:
         metrics = self._metrics
         metrics.buffer.record(size, metrics.batch_size, self.name)
         metrics.buffer.record(seconds, metrics.batch_duration, self.name)

@@ -1,7 +1,4 @@
-"""Owns the work on one image: from its file to the body of the answer, stage by stage.
-
-Knows nothing of queues, threads or HTTP; whoever calls it decides where the stages run.
-"""
+"""The work on one image: from the file to the response body, stage by stage."""
 
 import time
 from collections.abc import Callable
@@ -15,13 +12,13 @@ from app.imaging.decode import Photo
 
 @dataclass
 class RequestContext:
-    """One image on its way.
+    """Deadline and timings of one image request.
 
     Attributes:
-        deadline: when the answer must be there, on the clock of the loop, in seconds.
-        stages: the seconds spent in each stage so far.
-        stage: where the image is: `decode`, `queue`, `compute` or `encode`.
-        batch_size: how many images shared its batch; 0 before it.
+        deadline: of the response, on the clock of the event loop, in seconds.
+        stages: seconds of each finished stage.
+        stage: current stage: `decode`, `queue`, `compute` or `encode`.
+        batch_size: number of images in its batch; 0 before the batch.
     """
 
     deadline: float
@@ -35,7 +32,7 @@ class RequestContext:
         return f'{stages}batch;desc="{self.batch_size}"'
 
     def log_fields(self) -> dict[str, Any]:
-        """The same for a line of the log."""
+        """The stages as fields of a log line, in milliseconds."""
         stages = {name: round(seconds * 1000, 2) for name, seconds in self.stages.items()}
         return {"batch_size": self.batch_size, "stages_ms": stages}
 
@@ -44,14 +41,14 @@ Value = TypeVar("Value")
 
 
 class Operation(NamedTuple):
-    """What is asked of an image.
+    """What a request asks of an image.
 
     Attributes:
-        kind: the engine's input type; a batch is of one kind.
-        make_input: the engine's input for the decoded image.
-        encode: the body of the answer, from the image and what the engine made of it.
-        media_type: of that body.
-        keep_rgb: whether `encode` needs the whole image.
+        kind: the engine's input type; all inputs of a batch have the same.
+        make_input: makes the engine's input from the decoded image.
+        encode: makes the response body from the decoded image and the engine's output.
+        media_type: of the body.
+        keep_rgb: whether `encode` needs the pixels of the whole image.
     """
 
     kind: type[EngineInput]
@@ -62,12 +59,12 @@ class Operation(NamedTuple):
 
 
 class Job:
-    """One image, the question about it, and what has come of it so far.
+    """One image, the operation on it, and the results so far.
 
     Args:
         operation: what is asked.
-        context: where the stages and their seconds are noted.
-        decode: makes the photo of the image file.
+        context: gets the stages and their seconds.
+        decode: decodes the image file.
     """
 
     photo: Photo
@@ -81,26 +78,26 @@ class Job:
         self._operation = operation
         self._decode = decode
 
-    def compute_input(self) -> EngineInput:
-        """What the engine is given, once the image is decoded: it is the engine's turn now."""
-        self.context.stage = "compute"
-        return self._operation.make_input(self.photo)
-
     def decode(self) -> None:
-        """Make the photo.
+        """Set `photo`.
 
         Raises:
-            ServiceError: it cannot be decoded, or is too large.
+            ServiceError: the image cannot be decoded, or is too large.
         """
         self.photo = self._stage("decode", self._decode)
 
-    def computed(self, output: EngineOutput, stages: dict[str, float]) -> None:
-        """Take what the engine made of the image, and the seconds that its batch took."""
+    def start_compute(self) -> EngineInput:
+        """Enter the stage `compute` and return the engine's input."""
+        self.context.stage = "compute"
+        return self._operation.make_input(self.photo)
+
+    def set_output(self, output: EngineOutput, stages: dict[str, float]) -> None:
+        """Set `output`, and add the seconds of each stage of its batch."""
         self.output = output
         self.context.stages.update(stages)
 
     def encode(self) -> None:
-        """Make the body of the answer."""
+        """Set `body`, and release the memory of the image."""
         self.body = self._stage("encode", lambda: self._operation.encode(self.photo, self.output))
         if self.photo.rgb is not None:
             self.photo = self.photo._replace(rgb=None)

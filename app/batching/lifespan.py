@@ -1,7 +1,4 @@
-"""Owns what runs while the app does: models, lanes, image threads, and the measured loop.
-
-Knows nothing of routes or settings; it is given what they decided.
-"""
+"""Starts and stops what the app runs in the background: lanes, thread pool, models, loop lag."""
 
 import asyncio
 import gc
@@ -21,21 +18,21 @@ from app.engine.interface import DeviceLost, InferenceEngine
 from app.engine.lanes import Lane, reason_ended
 from app.observability.metrics import Metrics
 
-LAG_INTERVAL_S = 0.25
-WATCH_S = 0.25
-AHEAD = 3  # batches that a GPU's lane holds
-WARM_UP_S = 10.0  # of all models together
+LAG_INTERVAL_S = 0.25  # between two measurements of the event loop's lag
+LANE_CHECK_INTERVAL_S = 0.25  # between two checks that the lanes' threads are alive
+GPU_DEPTH = 3  # batches on the lane of a GPU: one runs, one is staged, one waits to be staged
+WARM_UP_S = 10.0  # time limit of the warm-up of all models together
 OnFatal = Callable[[Exception], None]
 
 
 @dataclass(frozen=True)
 class ServingPlan:
-    """What shall run.
+    """The models to serve.
 
     Attributes:
-        device: the name of the one that all models share.
-        engines: by task, a model's name and what makes its engine.
-        queue: how many images wait, for how long, and how they are decoded: see `Deployment`.
+        device: name of the device that all models share.
+        engines: for each task the model's name and a function that makes its engine.
+        queue: arguments of each `Deployment` for its queue and its decoder.
     """
 
     device: str
@@ -47,18 +44,22 @@ class ServingPlan:
 async def serve_models(
     plan: ServingPlan, metrics: Metrics, shutdown: Shutdown, on_fatal: OnFatal
 ) -> AsyncIterator[dict[str, Any]]:
-    """Run what was planned; the requests' state is given. The models load in the background.
+    """Run the models of a plan; they load in the background.
 
     Args:
-        plan: what shall run.
-        metrics: where it is counted.
-        shutdown: is told when work is taken.
-        on_fatal: called, in the event loop, with why the service cannot go on.
+        plan: the models.
+        metrics: get the measurements.
+        shutdown: gets `opened` when all models are loaded.
+        on_fatal: called in the event loop with the reason why the service cannot continue.
+
+    Yields:
+        The state of the requests.
     """
     async with AsyncExitStack() as stack:
         threads = lanes.image_threads()
         pool = ThreadPoolExecutor(threads, "images")
-        stack.callback(pool.shutdown, wait=False, cancel_futures=True)  # one may decode for seconds
+        # without waiting: a thread may be in a decode of several seconds
+        stack.callback(pool.shutdown, wait=False, cancel_futures=True)
         scheduler = build_scheduler(plan.device, metrics)
         for lane in scheduler.lanes:
             stack.callback(lane.close)
@@ -92,10 +93,10 @@ async def serve_models(
 
 
 def build_scheduler(name: str, metrics: Metrics) -> DeviceScheduler[Lane]:
-    """The lanes of a device; the time of a narrow one is its share of the device's.
+    """Make the lanes of a device and their scheduler.
 
-    What has no cores is given batches while it runs another: one is staged, and one waits for that,
-    since a lane that found none when it looked would look again only after the running one.
+    A narrow lane counts its share of the device's busy time. The lane of a GPU has a third batch
+    at hand: without it, the lane would only look for its next batch after the running one.
     """
     busy = metrics.device_busy.labels(name)
     count = lanes.narrow_lanes(name)
@@ -105,37 +106,40 @@ def build_scheduler(name: str, metrics: Metrics) -> DeviceScheduler[Lane]:
         Lane(f"{name}-{number}", lambda seconds: busy.inc(seconds / count), threads=1)
         for number in range(count)
     ]
-    return DeviceScheduler(wide, narrow, depth=1 if wide_threads else AHEAD)
+    return DeviceScheduler(wide, narrow, depth=1 if wide_threads else GPU_DEPTH)
 
 
 async def start(deployments: Collection[Deployment], shutdown: Shutdown, on_fatal: OnFatal) -> None:
-    """Load the models, one after the other; then open all: none waits behind another's loading."""
+    """Load the models one after the other, then open all of them.
+
+    A model that served while another one loads would wait for its lanes.
+    """
     try:
         for deployment in deployments:
             await deployment.start()
         shutdown.opened = True
         gc.collect()
-        gc.freeze()  # or the collector looks at all that was loaded, again and again: 0.1 s each
+        gc.freeze()  # a collection that visits all that was loaded takes 0.1 s
         for deployment in deployments:
             deployment.open()
-    except Exception as error:  # noqa: BLE001  # any failure to load is fatal, and told as one
+    except Exception as error:  # noqa: BLE001  # every failure to load is fatal
         on_fatal(error)
 
 
 async def measure_lag(metrics: Metrics) -> None:
-    """Observe how late the loop wakes a timer, for as long as it runs, and publish the series."""
+    """Measure how late the event loop runs a timer, and publish the metrics, until cancelled."""
     loop = asyncio.get_running_loop()
     while True:
         due = loop.time() + LAG_INTERVAL_S
         try:
             await asyncio.sleep(LAG_INTERVAL_S)
             metrics.event_loop_lag.observe(max(0.0, loop.time() - due))
-        finally:  # also when it is ended
+        finally:  # also when cancelled
             metrics.publish()
 
 
 async def watch(scheduler: DeviceScheduler[Lane], on_fatal: OnFatal) -> None:
-    """See whether every lane's thread lives; one that has ended cannot be had back."""
+    """Call `on_fatal` when the thread of a lane has ended; it cannot be restarted."""
     while (reason := reason_ended(scheduler.lanes)) is None:  # noqa: ASYNC110  # it has no event
-        await asyncio.sleep(WATCH_S)
+        await asyncio.sleep(LANE_CHECK_INTERVAL_S)
     on_fatal(DeviceLost(reason))

@@ -1,7 +1,7 @@
-"""Owns how the batches of one model are run on lanes, and what is done when one fails.
+"""Runs the batches of one model on lanes, and isolates the image that makes a batch fail.
 
-Knows nothing of queues or HTTP. Where cores are the device, a lane does all the work on an image;
-elsewhere it only computes, and begins with a batch while another is computed.
+On a CPU, a lane does all the work on an image. On a GPU it only computes, and stages a batch while
+another one is computed.
 """
 
 import asyncio
@@ -23,44 +23,47 @@ from app.engine.interface import (
 )
 from app.engine.lanes import Lane
 
-NO_MEMORY_RETRY_S = 5.0  # others may have given some back
+NO_MEMORY_RETRY_S = 5.0  # until then other work may have released memory
 
 Value = TypeVar("Value")
-Take = Callable[[], Sequence[Job]]
-Tell = Callable[..., object]  # lets the loop call a function
-Outcome = Job | BaseException  # a job that went well, or why it did not
+TakeJobs = Callable[[], Sequence[Job]]
+CallSoon = Callable[..., object]  # calls a function in the event loop, from any thread
+Outcome = Job | BaseException  # the finished job, or why it failed
 Cause = Literal["error", "out_of_memory"]
 Run = Callable[[Sequence[EngineInput]], BatchResult]
 OnSplit = Callable[[Cause, int], object]
-Computed = tuple[EngineOutput, dict[str, float]]  # with the seconds of each stage of its batch
+Computed = tuple[EngineOutput, dict[str, float]]  # and the seconds of each stage of its batch
 
 
 def run_bisecting(
     inputs: Sequence[EngineInput],
     run: Run,
     on_split: OnSplit,
-    begun: Callable[[], BatchResult] | None = None,
+    collect: Callable[[], BatchResult] | None = None,
 ) -> list[Computed | BaseException]:
-    """What became of each input, in order: its output, or what it raises all by itself.
+    """Run a batch; if it fails, run its halves separately, down to single inputs.
 
-    A batch that fails is cut in halves, which are run alone: of n inputs one that is at fault costs
-    2 log2(n) runs. For want of memory, the halves fit or are cut again.
+    One faulty input among n costs 2 log2(n) more runs. After an out-of-memory error the halves fit
+    or are split again.
 
     Args:
         inputs: of one kind and shape.
         run: runs a batch.
-        on_split: called with the cause and the size of each batch that is cut.
-        begun: waits for the batch of all inputs, where that was begun already.
+        on_split: called with the cause and the size of each batch that is split.
+        collect: waits for the batch of all inputs, if it was already launched.
+
+    Returns:
+        For each input, in order, its output or the error that it raises on its own.
 
     Raises:
-        DeviceLost: another run would be of no use to anyone.
+        DeviceLost: every further run would fail.
     """
     try:
-        outputs, stages = begun() if begun is not None else run(inputs)
+        outputs, stages = collect() if collect is not None else run(inputs)
         return [(output, stages) for _, output in zip(inputs, outputs, strict=True)]
     except DeviceLost:
         raise
-    except BaseException as error:  # noqa: BLE001  # on a lane's thread, whatever an engine raises
+    except BaseException as error:  # noqa: BLE001  # an engine must not end the lane's thread
         if len(inputs) == 1:
             return [error]
         on_split("out_of_memory" if isinstance(error, OutOfMemory) else "error", len(inputs))
@@ -72,55 +75,61 @@ def run_bisecting(
 
 
 def run_computed(
-    jobs: Sequence[Job], run: Run, on_split: OnSplit, begun: Callable[[], BatchResult] | None = None
+    jobs: Sequence[Job],
+    run: Run,
+    on_split: OnSplit,
+    collect: Callable[[], BatchResult] | None = None,
 ) -> list[Outcome]:
-    """Let decoded jobs of one kind and shape be computed; who is at fault fails alone.
+    """Compute decoded jobs of one kind and shape; only faulty jobs fail.
 
-    See `run_bisecting` for the arguments, and for what is raised.
+    See `run_bisecting` for the arguments and errors.
     """
     outcomes: list[Outcome] = []
-    found = run_bisecting([job.compute_input() for job in jobs], run, on_split, begun)
-    for job, one in zip(jobs, found, strict=True):
-        if isinstance(one, OutOfMemory):
+    results = run_bisecting([job.start_compute() for job in jobs], run, on_split, collect)
+    for job, result in zip(jobs, results, strict=True):
+        if isinstance(result, OutOfMemory):
             outcomes.append(no_memory())
-        elif isinstance(one, BaseException):
-            outcomes.append(one)
+        elif isinstance(result, BaseException):
+            outcomes.append(result)
         else:
-            job.computed(*one)
+            job.set_output(*result)
             outcomes.append(job)
     return outcomes
 
 
 def no_memory() -> Overloaded:
-    """What the caller is told of an image that does not fit into the device's memory by itself."""
+    """The error for an image that does not fit into the device's memory on its own."""
     return Overloaded(
         "the device has no memory for this image now", retry_after_s=NO_MEMORY_RETRY_S
     )
 
 
 def run_whole(jobs: Sequence[Job], run: Run, on_split: OnSplit) -> list[Outcome]:
-    """Do all the work of jobs of one kind, on the thread that calls; in their order.
+    """Decode, compute and encode jobs of one kind on the calling thread.
 
-    One that cannot be decoded, computed or encoded fails alone, the rest go on. Images of a network
-    that takes any size may differ in shape; equal ones share a run.
+    A job that fails in any stage fails alone. If the network takes any input size, the images may
+    differ in shape; those of equal shape share a run. See `run_bisecting` for the other arguments.
+
+    Returns:
+        The outcomes, in the order of the jobs.
     """
     outcomes: dict[Job, Outcome] = {}
     shapes: defaultdict[tuple[int, ...], list[Job]] = defaultdict(list)
     for job in jobs:
-        if _tried(job, job.decode, outcomes):
+        if _succeeds(job, job.decode, outcomes):
             shapes[job.photo.pixels.shape].append(job)
     for equal in shapes.values():
         for job, outcome in zip(equal, run_computed(equal, run, on_split), strict=True):
             outcomes[job] = outcome
             if outcome is job:
-                _tried(job, job.encode, outcomes)
+                _succeeds(job, job.encode, outcomes)
     return [outcomes[job] for job in jobs]
 
 
-def _tried(job: Job, work: Callable[[], None], outcomes: dict[Job, Outcome]) -> bool:
+def _succeeds(job: Job, stage: Callable[[], None], outcomes: dict[Job, Outcome]) -> bool:
     try:
-        work()
-    except Exception as error:  # noqa: BLE001  # it belongs to the caller
+        stage()
+    except Exception as error:  # noqa: BLE001  # the request gets it
         outcomes[job] = error
         return False
     outcomes[job] = job
@@ -131,10 +140,10 @@ class Runner:
     """Runs batches of jobs.
 
     Args:
-        engine: computes them.
-        scheduler: whose lanes they run on.
-        on_split: called on the loop with the cause and the size of each batch that is cut.
-        on_lost: called on the loop, once, when the device computes nothing any more.
+        engine: computes the batches.
+        scheduler: `lost` is set when the device is lost.
+        on_split: called in the event loop with the cause and the size of each batch that is split.
+        on_lost: called in the event loop, once, when the device is lost.
     """
 
     def __init__(
@@ -149,53 +158,58 @@ class Runner:
         self._on_split = on_split
         self._on_lost = on_lost
 
-    def send(self, lane: Lane, take: Take, *, whole: bool) -> asyncio.Future[list[Outcome]]:
-        """Send a batch to a lane, which takes its jobs when it begins; what became of each.
+    def send(
+        self, lane: Lane, take_jobs: TakeJobs, *, whole: bool
+    ) -> asyncio.Future[list[Outcome]]:
+        """Send a batch to a lane.
 
         Args:
-            lane: runs it.
-            take: gives the jobs.
+            lane: runs the batch.
+            take_jobs: returns the jobs; called by the lane when it starts the batch.
             whole: whether the lane also decodes and encodes.
+
+        Returns:
+            The outcomes of the jobs, in order.
         """
-        tell = asyncio.get_running_loop().call_soon_threadsafe
+        call_soon = asyncio.get_running_loop().call_soon_threadsafe
         if whole:
-            return lane.run(partial(self._unless_lost, tell, partial(self._fulfil, tell, take)))
-        return lane.launch(partial(self._begin, tell, take))
+            work = partial(self._run_whole, call_soon, take_jobs)
+            return lane.run(partial(self._report_lost, call_soon, work))
+        return lane.launch(partial(self._launch, call_soon, take_jobs))
 
-    def _fulfil(self, tell: Tell, take: Take) -> list[Outcome]:
-        on_split = partial(tell, self._on_split)
-        return run_whole(take(), self._engine.run, on_split)
+    def _run_whole(self, call_soon: CallSoon, take_jobs: TakeJobs) -> list[Outcome]:
+        on_split = partial(call_soon, self._on_split)
+        return run_whole(take_jobs(), self._engine.run, on_split)
 
-    def _begin(self, tell: Tell, take: Take) -> Callable[[], list[Outcome]]:
-        jobs = take()
-        if not jobs:  # all of them left while the lane was at work
+    def _launch(self, call_soon: CallSoon, take_jobs: TakeJobs) -> Callable[[], list[Outcome]]:
+        jobs = take_jobs()
+        if not jobs:  # every client disconnected while the batch waited for the lane
             return list
         try:
-            begun = self._engine.launch([job.compute_input() for job in jobs])
-        except BaseException as error:  # noqa: BLE001  # told as if it came to light at the end
-            begun = partial(_failed, error)
-        on_split = partial(tell, self._on_split)
-        return partial(
-            self._unless_lost, tell, partial(run_computed, jobs, self._engine.run, on_split, begun)
-        )
+            collect = self._engine.launch([job.start_compute() for job in jobs])
+        except BaseException as error:  # noqa: BLE001  # handled like an error of `collect`
+            collect = partial(_raise, error)
+        on_split = partial(call_soon, self._on_split)
+        work = partial(run_computed, jobs, self._engine.run, on_split, collect)
+        return partial(self._report_lost, call_soon, work)
 
-    def _unless_lost(self, tell: Tell, work: Callable[[], Value]) -> Value:
+    def _report_lost(self, call_soon: CallSoon, work: Callable[[], Value]) -> Value:
         try:
             return work()
         except DeviceLost as error:
-            tell(self._lose, error)
+            call_soon(self._on_device_lost, error)
             raise lost() from error
 
-    def _lose(self, error: DeviceLost) -> None:
+    def _on_device_lost(self, error: DeviceLost) -> None:
         if self._scheduler.lost is None:
             self._scheduler.lost = str(error)
             self._on_lost(error)
 
 
 def lost() -> NotReady:
-    """What callers are told when the device has failed."""
-    return NotReady("the device has failed; the service starts anew", retry_after_s=5.0)
+    """The error for requests to a device that is lost."""
+    return NotReady("the device has failed; the service restarts", retry_after_s=5.0)
 
 
-def _failed(error: BaseException) -> BatchResult:
+def _raise(error: BaseException) -> BatchResult:
     raise error

@@ -1,7 +1,4 @@
-"""Owns the measuring of what a model's batches cost on the lanes of a device, before it serves.
-
-Knows nothing of queues, nor of what follows from the costs.
-"""
+"""Measures the batch costs of a model on the lanes of a device before the model serves."""
 
 import asyncio
 from collections.abc import Sequence
@@ -20,16 +17,16 @@ async def measure(
     max_batch_size: int,
     budget_s: float,
 ) -> CostTable:
-    """Measure the wide lane, then the narrow ones: all at once, as they will be at work.
+    """Measure the wide lane, then all narrow lanes at the same time, as they will run.
 
-    A runtime with threads of its own has no use for narrow lanes.
+    A runtime with threads of its own does not use narrow lanes.
 
     Args:
-        engine: has loaded its model.
-        scheduler: whose lanes.
+        engine: an engine whose model is loaded.
+        scheduler: has the lanes.
         info: of the model.
-        max_batch_size: the largest batch that is tried.
-        budget_s: the seconds that all of it may take.
+        max_batch_size: the largest batch to measure.
+        budget_s: time limit of the whole measurement, in seconds.
     """
     narrow = scheduler.narrow if info.runtime == "torch" else ()
     work = partial(engine.warm_up, max_batch_size, budget_s / (2 if narrow else 1))
@@ -39,6 +36,6 @@ async def measure(
 
 
 def slowest_of(tables: Sequence[Table]) -> Table:
-    """What a batch takes on the slowest lane, of the sizes that all of them measured."""
+    """Seconds on the slowest lane, for the batch sizes that all lanes measured."""
     common = set.intersection(*map(set, tables)) if tables else set()
     return {size: max(table[size] for table in tables) for size in sorted(common)}

@@ -1,62 +1,70 @@
-"""A batch on its way to a lane: who joins it, who does not, and what they are told."""
+"""An open batch: which entries it accepts, which it runs, and which results they get."""
 
 import asyncio
 
 import pytest
 
-from app.batching.admission import AdmissionController
-from app.batching.batch import Entry, OpenBatch
+from app.batching.batch import OpenBatch
+from app.batching.request_queue import Entry, RequestQueue
 from app.core.errors import DeadlineExceeded
 
 pytestmark = pytest.mark.anyio
 
 
-def waiting(item: str, seconds: float = 60.0) -> Entry[str, str]:
-    loop = asyncio.get_running_loop()
-    ticket = AdmissionController(max_queue_size=8).reserve(loop.time() + 60)
-    ticket.deadline = loop.time() + seconds
-    return Entry(item, "k", loop.time(), loop.create_future(), ticket)
+def waiting_entry(item: str, seconds: float = 60.0) -> Entry[str, str]:
+    queue: RequestQueue[str, str] = RequestQueue()
+    entry = Entry(queue, asyncio.get_running_loop().time() + seconds)
+    queue.push(entry)
+    queue.set_ready(entry, item, "k")
+    return entry
 
 
-async def test_more_join_until_the_lane_begins():
-    first, second, late = waiting("a"), waiting("b"), waiting("c")
-    batch = OpenBatch("k", [first], narrow=False)
+def batch_of(*entries: Entry[str, str], narrow: bool = False) -> OpenBatch[str, str]:
+    batch: OpenBatch[str, str] = OpenBatch("k", narrow=narrow)
+    assert all(batch.add(entry) for entry in entries)
+    return batch
+
+
+async def test_a_batch_accepts_entries_until_the_lane_closes_it():
+    first, second, late = waiting_entry("a"), waiting_entry("b"), waiting_entry("c")
+    batch = batch_of(first)
     assert batch.add(second)
     assert batch.close() == ["a", "b"]
     assert not batch.add(late)
     assert len(batch) == 2
 
 
-async def test_who_left_or_is_late_is_not_run():
-    stays, left, late = waiting("stays"), waiting("left"), waiting("late", seconds=0)
-    left.answer.cancel()
-    batch = OpenBatch("k", [stays, left, late], narrow=False)
-    assert batch.deadline == late.deadline
-    assert batch.close() == ["stays"]
+async def test_a_cancelled_or_expired_entry_is_not_run():
+    kept, cancelled = waiting_entry("kept"), waiting_entry("cancelled")
+    expired = waiting_entry("expired", seconds=0)
+    cancelled.future.cancel()
+    batch = batch_of(kept, cancelled, expired)
+    assert batch.deadline == expired.deadline
+    assert batch.close() == ["kept"]
     results = asyncio.get_running_loop().create_future()
-    results.set_result(["STAYS"])
+    results.set_result(["KEPT"])
     batch.deliver(results)
-    assert await stays.answer == "STAYS"
+    assert await kept.future == "KEPT"
     with pytest.raises(DeadlineExceeded):
-        await late.answer
+        await expired.future
 
 
-async def test_a_member_knows_its_company_and_when_it_began():
-    members = [waiting("a"), waiting("b")]
-    batch = OpenBatch("k", members, narrow=True)
+async def test_an_entry_gets_the_size_and_the_start_of_its_batch():
+    entries = [waiting_entry("a"), waiting_entry("b")]
+    batch = batch_of(*entries, narrow=True)
     batch.close()
     results = asyncio.get_running_loop().create_future()
     results.set_result(["A", "B"])
     batch.deliver(results)
-    assert [one.ticket.batch_size for one in members] == [2, 2]
-    assert [one.ticket.began for one in members] == [batch.began] * 2
+    assert [entry.batch_size for entry in entries] == [2, 2]
+    assert [entry.started for entry in entries] == [batch.started] * 2
 
 
-async def test_all_are_told_of_a_lane_that_could_not_begin():
-    members = [waiting("a"), waiting("b")]
-    batch = OpenBatch("k", members, narrow=False)
+async def test_every_entry_of_a_batch_that_could_not_start_gets_the_error():
+    entries = [waiting_entry("a"), waiting_entry("b")]
+    batch = batch_of(*entries)
     failed = asyncio.get_running_loop().create_future()
     failed.set_exception(ValueError("no"))
     batch.deliver(failed)
-    for one in members:
-        assert isinstance(one.answer.exception().__cause__, ValueError)
+    for entry in entries:
+        assert isinstance(entry.future.exception().__cause__, ValueError)

@@ -1,4 +1,4 @@
-"""The work on one image: its stages, and who fails when something does."""
+"""The work on one image: its stages, and which job of a batch fails."""
 
 from collections.abc import Sequence
 
@@ -20,24 +20,24 @@ from app.imaging.decode import Photo
 
 
 class Runs:
-    """Answers each image with its first pixel; keeps the sizes of the runs."""
+    """Ranks each image by its first pixel; keeps the sizes of the runs."""
 
     def __init__(self) -> None:
         self.sizes: list[int] = []
 
     def __call__(self, inputs: Sequence[EngineInput]) -> BatchResult:
         self.sizes.append(len(inputs))
-        first = [int(one.pixels[0, 0, 0]) for one in inputs]
+        first = [int(image.pixels[0, 0, 0]) for image in inputs]
         if 13 in first:
             raise ValueError("13")
         return BatchResult([Ranking([value], [1.0]) for value in first], {"compute": 0.25})
 
 
-def nobody(cause: str, size: int) -> None:
-    raise AssertionError(f"{size} were cut: {cause}")
+def no_split(cause: str, size: int) -> None:
+    raise AssertionError(f"a batch of {size} was split: {cause}")
 
 
-def job(value: int, side: int = 4, error: Exception | None = None) -> Job:
+def make_job(value: int, side: int = 4, error: Exception | None = None) -> Job:
     def decode() -> Photo:
         if error is not None:
             raise error
@@ -55,62 +55,62 @@ def job(value: int, side: int = 4, error: Exception | None = None) -> Job:
     return Job(operation, RequestContext(deadline=1.0), decode)
 
 
-def test_each_image_gets_its_own_answer_and_its_stages():
-    jobs, run = [job(value) for value in (1, 2, 3)], Runs()
-    assert run_whole(jobs, run, nobody) == jobs
-    assert [one.body for one in jobs] == [b"1 of 4", b"2 of 4", b"3 of 4"]
+def test_each_image_gets_its_own_body_and_its_stages():
+    jobs, run = [make_job(value) for value in (1, 2, 3)], Runs()
+    assert run_whole(jobs, run, no_split) == jobs
+    assert [job.body for job in jobs] == [b"1 of 4", b"2 of 4", b"3 of 4"]
     assert run.sizes == [3]
-    for one in jobs:
-        assert list(one.context.stages) == ["decode", "compute", "encode"]
-        assert one.context.stages["compute"] == 0.25
-        assert one.context.stage == "encode"
+    for job in jobs:
+        assert list(job.context.stages) == ["decode", "compute", "encode"]
+        assert job.context.stages["compute"] == 0.25
+        assert job.context.stage == "encode"
 
 
 def test_images_of_different_shapes_do_not_share_a_run():
-    jobs, run = [job(1), job(2, side=6), job(3), job(4, side=6)], Runs()
-    run_whole(jobs, run, nobody)
-    assert [one.body for one in jobs] == [b"1 of 4", b"2 of 6", b"3 of 4", b"4 of 6"]
+    jobs, run = [make_job(1), make_job(2, side=6), make_job(3), make_job(4, side=6)], Runs()
+    run_whole(jobs, run, no_split)
+    assert [job.body for job in jobs] == [b"1 of 4", b"2 of 6", b"3 of 4", b"4 of 6"]
     assert run.sizes == [2, 2]
 
 
-def test_what_cannot_be_decoded_fails_alone():
+def test_an_image_that_cannot_be_decoded_fails_alone():
     error = InvalidImage("damaged")
-    jobs = [job(1), job(2, error=error), job(3)]
-    assert run_whole(jobs, Runs(), nobody) == [jobs[0], error, jobs[2]]
+    jobs = [make_job(1), make_job(2, error=error), make_job(3)]
+    assert run_whole(jobs, Runs(), no_split) == [jobs[0], error, jobs[2]]
     assert jobs[1].context.stage == "decode"
 
 
-def test_what_cannot_be_encoded_fails_alone():
-    jobs = [job(7), job(8)]
-    failed, good = run_whole(jobs, Runs(), nobody)
+def test_an_image_that_cannot_be_encoded_fails_alone():
+    jobs = [make_job(7), make_job(8)]
+    failed, good = run_whole(jobs, Runs(), no_split)
     assert isinstance(failed, OverflowError)
     assert good.body == b"8 of 4"
 
 
-def test_of_a_run_that_fails_only_the_image_at_fault_has_no_answer():
-    jobs, cut = [job(13), job(1), job(2, side=6)], []
-    failed, good, other = run_whole(jobs, Runs(), lambda cause, size: cut.append((cause, size)))
+def test_only_the_faulty_image_of_a_run_fails():
+    jobs, splits = [make_job(13), make_job(1), make_job(2, side=6)], []
+    failed, good, other = run_whole(jobs, Runs(), lambda cause, size: splits.append((cause, size)))
     assert isinstance(failed, ValueError)
     assert jobs[0].context.stage == "compute"
     assert (good.body, other.body) == (b"1 of 4", b"2 of 6")
-    assert cut == [("error", 2)]
+    assert splits == [("error", 2)]
 
 
-def test_an_image_that_does_not_fit_into_memory_may_be_sent_again():
+def test_an_image_that_does_not_fit_into_memory_may_be_retried():
     def run(inputs: Sequence[EngineInput]) -> BatchResult:
         raise OutOfMemory("no memory")
 
-    (outcome,) = run_whole([job(1)], run, nobody)
+    (outcome,) = run_whole([make_job(1)], run, no_split)
     assert isinstance(outcome, Overloaded)
     assert outcome.retry_after_s > 0
 
 
-def test_a_missing_output_is_nobodys_answer():
-    (outcome,) = run_whole([job(1)], lambda inputs: BatchResult([], {}), nobody)
+def test_a_missing_output_is_an_error():
+    (outcome,) = run_whole([make_job(1)], lambda inputs: BatchResult([], {}), no_split)
     assert isinstance(outcome, ValueError)
 
 
 @pytest.mark.parametrize("count", [1, 5])
 def test_the_outcomes_are_in_the_order_of_the_jobs(count):
-    jobs = [job(value, side=4 + value % 2) for value in range(count)]
-    assert run_whole(jobs, Runs(), nobody) == jobs
+    jobs = [make_job(value, side=4 + value % 2) for value in range(count)]
+    assert run_whole(jobs, Runs(), no_split) == jobs

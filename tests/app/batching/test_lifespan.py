@@ -1,4 +1,4 @@
-"""What runs beside the requests: here, that the series are published without being read."""
+"""Background work of the app: the metrics are published even if no client reads them."""
 
 import asyncio
 
@@ -13,25 +13,25 @@ pytestmark = pytest.mark.anyio
 MODEL = "shapes-vit"
 
 
-def counted(metrics: Metrics) -> float | None:
-    """How many images the registry shows, as whoever reads it elsewhere sees it."""
+def published_images(metrics: Metrics) -> float | None:
+    """The number of images in the registry, which another process may read."""
     labels = {"model": MODEL, "outcome": "ok"}
     return metrics.registry.get_sample_value("patchserve_images_total", labels)
 
 
-async def test_what_was_noted_is_published_again_and_again(monkeypatch):
+async def test_recorded_metrics_are_published_repeatedly(monkeypatch):
     monkeypatch.setattr(lifespan, "LAG_INTERVAL_S", 0.001)
     metrics = Metrics([MODEL])
     publishing = asyncio.create_task(measure_lag(metrics))
     async with asyncio.timeout(30):
         for total in (1, 2):
             metrics.buffer.record(1, metrics.images, MODEL, "ok")
-            while counted(metrics) != total:  # noqa: ASYNC110  # nothing tells when
+            while published_images(metrics) != total:  # noqa: ASYNC110  # it has no event
                 await asyncio.sleep(0.001)
     publishing.cancel()
 
 
-async def test_the_last_is_published_at_the_end():
+async def test_the_last_metrics_are_published_at_the_end():
     metrics = Metrics([MODEL])
     publishing = asyncio.create_task(measure_lag(metrics))
     await asyncio.sleep(0)
@@ -39,4 +39,4 @@ async def test_the_last_is_published_at_the_end():
     publishing.cancel()
     with pytest.raises(asyncio.CancelledError):
         await publishing
-    assert counted(metrics) == 1
+    assert published_images(metrics) == 1

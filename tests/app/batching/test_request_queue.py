@@ -1,86 +1,135 @@
-"""The line of those who wait: its order, who is dropped, and who moves into a batch."""
+"""The request queue: its order, the states of its entries, and which of them a batch gets."""
 
 import asyncio
 
 import pytest
 
-from app.batching.admission import AdmissionController
-from app.batching.batch import Entry, OpenBatch
-from app.batching.request_queue import RequestQueue
+from app.batching.batch import OpenBatch
+from app.batching.request_queue import Entry, RequestQueue, State
 from app.core.errors import DeadlineExceeded
 
 pytestmark = pytest.mark.anyio
-
-
-def line(*items: tuple[str, float]) -> tuple[RequestQueue[str, str], list[Entry[str, str]]]:
-    """Who waits, by name and the seconds that they have left."""
-    loop, admission = asyncio.get_running_loop(), AdmissionController(max_queue_size=9)
-    everyone, made = [], RequestQueue()
-    for name, seconds in items:
-        ticket = admission.reserve(loop.time() + 60)
-        ticket.deadline = loop.time() + seconds
-        waiting = Entry(name, name[0], loop.time(), loop.create_future(), ticket)
-        made.push(waiting)
-        everyone.append(waiting)
-    return made, everyone
 
 
 def now() -> float:
     return asyncio.get_running_loop().time()
 
 
-def names(waiting: RequestQueue[str, str]) -> list[str]:
-    return [one.item for one in waiting]
+def push(queue: RequestQueue[str, str], seconds: float) -> Entry[str, str]:
+    """Push an entry that is still being decoded."""
+    entry = Entry(queue, now() + seconds)
+    queue.push(entry)
+    return entry
 
 
-async def test_the_most_urgent_is_first():
-    waiting, _ = line(("late", 50), ("soon", 10), ("middle", 30))
-    assert waiting.peek(now()).item == "soon"
-    assert names(waiting) == ["soon", "middle", "late"]
-    assert waiting.urgency == min(one.deadline for one in waiting)
+def filled(*items: tuple[str, float]) -> tuple[RequestQueue[str, str], list[Entry[str, str]]]:
+    """A queue of waiting entries, from names and seconds until the deadline.
+
+    The key of an entry is the first letter of its name.
+    """
+    queue: RequestQueue[str, str] = RequestQueue()
+    entries = []
+    for name, seconds in items:
+        entry = push(queue, seconds)
+        queue.set_ready(entry, name, name[0])
+        entries.append(entry)
+    return queue, entries
 
 
-async def test_who_has_left_is_dropped_and_who_is_late_is_told():
-    waiting, (left, late, stays) = line(("left", 50), ("late", 0), ("stays", 50))
-    left.answer.cancel()
-    assert waiting.peek(now()) is stays
-    assert len(waiting) == 1
-    assert isinstance(late.answer.exception(), DeadlineExceeded)
+def names(queue: RequestQueue[str, str]) -> list[str]:
+    return [entry.item for entry in queue.waiting_entries()]
 
 
-async def test_nobody_may_be_left():
-    waiting, (left,) = line(("left", 50))
-    waiting.remove(left)
-    waiting.remove(left)
-    assert waiting.peek(now()) is None
-    assert waiting.oldest_age() == 0
-    assert waiting.urgency == float("inf")
+async def test_the_most_urgent_entry_is_first():
+    queue, entries = filled(("late", 50), ("soon", 10), ("middle", 30))
+    assert queue.peek(now()).item == "soon"
+    assert names(queue) == ["soon", "middle", "late"]
+    assert queue.urgency == min(entry.deadline for entry in entries)
 
 
-async def test_the_hopeless_make_way_only_for_others():
-    waiting, everyone = line(("a", 1), ("b", 2), ("c", 3), ("d", 60))
-    waiting.peek(now())
-    waiting.expire_unservable(2, seconds=10)
-    assert names(waiting) == ["c", "d"]  # they are no more than enough
-    assert all(isinstance(one.answer.exception(), DeadlineExceeded) for one in everyone[:2])
+async def test_an_entry_takes_a_place_while_it_is_decoded_but_no_batch_gets_it():
+    queue, (ready,) = filled(("x1", 50))
+    decoding = push(queue, seconds=10)
+    assert (len(queue), queue.waiting) == (2, 1)
+    assert queue.place(now() + 30) == 1
+    assert queue.peek(now()) is ready
+    assert queue.urgency == ready.deadline
+    batch = OpenBatch("x", narrow=False)
+    queue.fill(batch.add, "x", 2)
+    assert batch.close() == ["x1"]
+    assert queue.after(0) == [decoding]
+    queue.set_ready(decoding, "x2", "x")
+    assert names(queue) == ["x2"]
 
 
-async def test_who_has_left_moves_nowhere():
-    waiting, (_, left, _) = line(("x1", 10), ("x2", 11), ("x3", 12))
-    left.answer.cancel()
-    batch = OpenBatch("x", (), narrow=False)
-    waiting.fill(batch, "x", 2)
+async def test_decoding_entries_keep_their_order_when_others_run():
+    queue, _ = filled(("x1", 20), ("x2", 40))
+    first, second, third = (push(queue, seconds) for seconds in (10, 30, 50))
+    queue.fill(lambda entry: True, "x", 9)
+    assert queue.after(0) == [first, second, third]
+    assert (queue.waiting, queue.running) == (0, 2)
+
+
+async def test_a_cancelled_entry_is_dropped_and_an_expired_one_fails():
+    queue, (cancelled, expired, kept) = filled(("cancelled", 50), ("expired", 0), ("kept", 50))
+    cancelled.future.cancel()
+    assert queue.peek(now()) is kept
+    assert (len(queue), queue.waiting) == (1, 1)
+    assert isinstance(expired.future.exception(), DeadlineExceeded)
+    assert cancelled.state is expired.state is State.DONE
+
+
+async def test_an_empty_queue_has_no_urgency_and_no_age():
+    queue, (entry,) = filled(("only", 50))
+    queue.remove(entry)
+    queue.remove(entry)
+    assert queue.peek(now()) is None
+    assert queue.oldest_age() == 0
+    assert queue.urgency == float("inf")
+
+
+@pytest.mark.parametrize("state", list(State))
+async def test_leaving_the_block_frees_the_place_once_in_every_state(state):
+    queue: RequestQueue[str, str] = RequestQueue()
+    other = push(queue, seconds=20)
+    with push(queue, seconds=20) as entry:
+        if state is not State.DECODING:
+            queue.set_ready(entry, "x", "x")
+        if state is State.RUNNING:
+            queue.fill(lambda entry: True, "x", 1)
+        if state is State.DONE:
+            queue.remove(entry)
+        assert entry.state is state
+    assert entry.state is State.DONE
+    assert queue.after(0) == [other]
+    assert (queue.waiting, queue.running) == (0, 0)
+
+
+async def test_unservable_entries_expire_only_while_others_fill_the_batch():
+    queue, entries = filled(("a", 1), ("b", 2), ("c", 3), ("d", 60))
+    queue.peek(now())
+    queue.expire_unservable(2, batch_s=10)
+    assert names(queue) == ["c", "d"]  # as many as the batch takes
+    assert all(isinstance(entry.future.exception(), DeadlineExceeded) for entry in entries[:2])
+
+
+async def test_a_cancelled_entry_is_not_moved_into_a_batch():
+    queue, (_, cancelled, _) = filled(("x1", 10), ("x2", 11), ("x3", 12))
+    cancelled.future.cancel()
+    batch = OpenBatch("x", narrow=False)
+    queue.fill(batch.add, "x", 2)
     assert batch.close() == ["x1", "x3"]
-    assert names(waiting) == []
+    assert names(queue) == []
+    assert (len(queue), queue.waiting, queue.running) == (0, 0, 2)
 
 
-async def test_equals_move_into_a_batch_until_it_is_full_or_begins():
-    waiting, everyone = line(("x1", 10), ("y1", 11), ("x2", 12), ("x3", 13))
-    waiting.peek(now())
-    batch = OpenBatch("x", (), narrow=False)
-    waiting.fill(batch, "x", 2)
+async def test_entries_with_an_equal_key_move_into_a_batch_until_it_is_full_or_closed():
+    queue, _ = filled(("x1", 10), ("y1", 11), ("x2", 12), ("x3", 13))
+    queue.peek(now())
+    batch = OpenBatch("x", narrow=False)
+    queue.fill(batch.add, "x", 2)
     assert batch.close() == ["x1", "x2"]
-    assert names(waiting) == ["y1", "x3"]
-    waiting.fill(batch, "x", 2)
-    assert names(waiting) == ["y1", "x3"]
-    assert everyone[0].ticket._admission.running == 2
+    assert names(queue) == ["y1", "x3"]
+    queue.fill(batch.add, "x", 2)
+    assert names(queue) == ["y1", "x3"]
+    assert (queue.waiting, queue.running) == (2, 2)

@@ -1,4 +1,4 @@
-"""How batches are run on lanes, and what is done when the device is lost."""
+"""Batches on lanes: isolation of a faulty image, and the loss of the device."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.anyio
 
 
 class Engine:
-    """Answers each image with its first pixel; fails by the pixel, at the launch or at the end."""
+    """Ranks each image by its first pixel; fails for some pixels, at the launch or at the end."""
 
     def __init__(self, *, late: bool) -> None:
         self.late = late
@@ -34,7 +34,7 @@ class Engine:
 
     def run(self, inputs: Sequence[EngineInput]) -> BatchResult:
         self.sizes.append(len(inputs))
-        values = [int(one.pixels[0, 0, 0]) for one in inputs]
+        values = [int(image.pixels[0, 0, 0]) for image in inputs]
         if 13 in values:
             raise ValueError("13")
         if 66 in values:
@@ -48,7 +48,7 @@ class Engine:
         return lambda: batch
 
 
-def job(value: int) -> Job:
+def make_job(value: int) -> Job:
     def encode(photo: Photo, output: EngineOutput) -> bytes:
         assert isinstance(output, Ranking)
         return str(output.indices[0]).encode()
@@ -56,24 +56,27 @@ def job(value: int) -> Job:
     operation = Operation(
         ClassifyInput, lambda photo: ClassifyInput(photo.pixels, 1), encode, "text"
     )
-    made = Job(
+    job = Job(
         operation, RequestContext(1.0), lambda: Photo(np.full((2, 2, 3), value, np.uint8), 2, 2)
     )
-    made.decode()
-    return made
+    job.decode()
+    return job
 
 
-class Running:
-    """A runner on a lane of its own."""
+class Setup:
+    """A runner with its own lane."""
 
     def __init__(self, *, late: bool) -> None:
         self.engine = Engine(late=late)
         self.splits: list[tuple[str, int]] = []
         self.lost: asyncio.Future[Exception] = asyncio.get_running_loop().create_future()
         self.lane = Lane("test", lambda seconds: None)
-        self.device = DeviceScheduler(self.lane)
+        self.scheduler = DeviceScheduler(self.lane)
         self.runner = Runner(
-            self.engine, self.device, lambda *split: self.splits.append(split), self.lost.set_result
+            self.engine,
+            self.scheduler,
+            lambda *split: self.splits.append(split),
+            self.lost.set_result,
         )
 
     def send(self, jobs: list[Job], *, whole: bool) -> asyncio.Future[list[object]]:
@@ -81,35 +84,35 @@ class Running:
 
 
 @pytest.fixture(params=[True, False], ids=["at the end", "at the launch"])
-async def running(request):
-    made = Running(late=request.param)
-    yield made
-    made.lane.close()
+async def setup(request):
+    setup = Setup(late=request.param)
+    yield setup
+    setup.lane.close()
 
 
 @pytest.mark.parametrize("whole", [True, False])
-async def test_of_sixteen_images_the_one_at_fault_fails_alone(running, whole):
-    jobs = [job(value) for value in range(16)]
-    outcomes = await running.send(jobs, whole=whole)
-    assert [n for n, one in enumerate(outcomes) if isinstance(one, ValueError)] == [13]
-    assert [one for one in outcomes if isinstance(one, Job)] == jobs[:13] + jobs[14:]
+async def test_only_the_faulty_one_of_sixteen_images_fails(setup, whole):
+    jobs = [make_job(value) for value in range(16)]
+    outcomes = await setup.send(jobs, whole=whole)
+    assert [n for n, outcome in enumerate(outcomes) if isinstance(outcome, ValueError)] == [13]
+    assert [outcome for outcome in outcomes if isinstance(outcome, Job)] == jobs[:13] + jobs[14:]
     assert jobs[12].output == Ranking([12], [1.0])
-    assert [size for _, size in running.splits] == [16, 8, 4, 2]
+    assert [size for _, size in setup.splits] == [16, 8, 4, 2]
 
 
 @pytest.mark.parametrize("whole", [True, False])
-async def test_a_lost_device_is_told_once_and_fails_all(running, whole):
-    jobs = [job(1), job(66), job(2)]
+async def test_a_lost_device_is_reported_once_and_fails_every_job(setup, whole):
+    jobs = [make_job(1), make_job(66), make_job(2)]
     for _ in range(2):
-        with pytest.raises(NotReady, match="starts anew") as told:
-            await running.send(jobs, whole=whole)
-        assert isinstance(told.value.__cause__, DeviceLost)
-    assert str(await running.lost) == "no more kernels"
-    assert running.scheduler.lost == "no more kernels"
-    assert running.engine.sizes == [3, 3]
+        with pytest.raises(NotReady, match="restarts") as raised:
+            await setup.send(jobs, whole=whole)
+        assert isinstance(raised.value.__cause__, DeviceLost)
+    assert str(await setup.lost) == "no more kernels"
+    assert setup.scheduler.lost == "no more kernels"
+    assert setup.engine.sizes == [3, 3]
 
 
-async def test_a_batch_that_all_have_left_is_not_begun(running):
-    assert await running.send([], whole=False) == []
-    assert await running.send([], whole=True) == []
-    assert running.engine.sizes == []
+async def test_a_batch_without_jobs_is_not_run(setup):
+    assert await setup.send([], whole=False) == []
+    assert await setup.send([], whole=True) == []
+    assert setup.engine.sizes == []

@@ -5,9 +5,9 @@ from importlib.util import find_spec
 import numpy as np
 import pytest
 import torch
-from app.engine.on_host import fused_label_map, reader_for
 
 from app.engine.interface import ClassifyInput, EmbedInput, ExplainInput, Ranking, SegmentInput
+from app.engine.outputs import fused_label_map, reader_for
 from models.explain import Explanation
 
 PIXELS = np.zeros((2, 2, 3), np.uint8)
