@@ -128,7 +128,7 @@ class Deployment:
 
         It serves no requests before `open`, because other models may still load on the lanes.
         """
-        began = time.monotonic()
+        start = time.monotonic()
         try:
             self.status = "loading"
             info = await self.scheduler.wide.run(self._engine.load, watched=False)
@@ -145,11 +145,11 @@ class Deployment:
         self.batcher.measured(costs)
         self._info = info
         self.status = "warm"
-        self._metrics.model_load.labels(self.name).set(loaded - began)
+        self._metrics.model_load.labels(self.name).set(loaded - start)
         self._metrics.warm_up.labels(self.name).set(time.monotonic() - loaded)
         self._metrics.model_info.labels(self.name, self.task, info.device, info.dtype).set(1)
         logger.info(
-            "%s is warm on %s after %.1f s", self.name, info.device, time.monotonic() - began
+            "%s is warm on %s after %.1f s", self.name, info.device, time.monotonic() - start
         )
 
     def open(self) -> None:
@@ -238,10 +238,10 @@ class Deployment:
             The seconds of the work itself.
         """
         context.stage = stage
-        began = time.monotonic()
+        start = time.monotonic()
         await asyncio.get_running_loop().run_in_executor(self._pool, work)
         seconds = context.stages[stage]
-        context.stages[stage] = time.monotonic() - began
+        context.stages[stage] = time.monotonic() - start
         return seconds
 
     def refresh(self) -> None:

@@ -105,7 +105,7 @@ class Job:
 
     def _stage(self, name: str, work: Callable[[], Value]) -> Value:
         self.context.stage = name
-        began = time.monotonic()
+        start = time.monotonic()
         value = work()
-        self.context.stages[name] = time.monotonic() - began
+        self.context.stages[name] = time.monotonic() - start
         return value

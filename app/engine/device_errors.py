@@ -1,7 +1,4 @@
-"""Owns how the failures of a device are told apart: no memory, lost for good, or neither.
-
-Knows nothing of what was computed, nor of what follows from its failure.
-"""
+"""Tells out of memory and a lost device from other errors."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,16 +7,16 @@ import torch
 
 from app.engine.interface import DeviceLost, OutOfMemory
 
-NO_MEMORY = ("can't allocate memory", "not enough memory")  # what torch's allocator on a CPU says
+NO_MEMORY = ("can't allocate memory", "not enough memory")  # in errors of torch's CPU allocator
 
 
 @contextmanager
 def translate_device_errors(device: torch.device) -> Iterator[None]:
-    """Raise what the seam calls it, where the device is at fault; else what was raised.
+    """Translate errors of the device into those of the engine interface; pass on other errors.
 
     Raises:
         OutOfMemory: the device, or the host, has no memory for the work.
-        DeviceLost: whatever is asked of the device fails from now on.
+        DeviceLost: every further call to the device fails.
     """
     try:
         yield
@@ -35,10 +32,10 @@ def translate_device_errors(device: torch.device) -> Iterator[None]:
 
 
 def why_lost(device: torch.device) -> str | None:
-    """What a GPU says that computes nothing any more; None while it works.
+    """The error message of a GPU that cannot compute any more, or None.
 
-    An error of a kernel is told by whatever is asked next, and then by all: only a new process gets
-    a working context (CUDA's `sticky` errors). So the device is asked to do nothing at all.
+    A kernel error is reported by the next CUDA call and by all later ones: only a new process gets
+    a working context (CUDA's "sticky" errors). So this waits for the device, without other work.
     """
     if device.type != "cuda":
         return None
@@ -51,5 +48,5 @@ def why_lost(device: torch.device) -> str | None:
 
 def _out_of_memory(error: BaseException, device: torch.device) -> OutOfMemory:
     if device.type == "cuda":
-        torch.cuda.empty_cache()  # pieces of the wrong sizes may make up what is missing
+        torch.cuda.empty_cache()  # cached blocks of other sizes may free enough memory
     return OutOfMemory(str(error).partition("\n")[0] or "no memory is left")

@@ -1,7 +1,4 @@
-"""Owns a network on a device: it loads it, warms it up, and runs batches of pixels.
-
-Knows nothing of queues, threads or HTTP.
-"""
+"""The torch engine: loads a checkpoint onto a device, warms it up, and runs batches."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -41,22 +38,22 @@ from models.vit import ViT
 
 Classifier = ViT | SegformerClassifier
 
-REPEATS = 3  # of each batch size at warm-up, at least
-SLOW_S = 0.3  # a batch of so many is measured once: what it allocates is little of that
-LEAST_S = 0.05  # seconds that these take together, at least: short ones scatter
-FREE_INPUT_SIZE = (512, 512)  # warm-up pixels of a checkpoint that fixes no input size
+MIN_REPEATS = 3  # measured runs of each batch size at warm-up
+SLOW_S = 0.3  # a batch that takes longer is run once: its first allocations hardly matter
+MIN_MEASURED_S = 0.05  # total duration of the runs of one size: single short runs vary too much
+DEFAULT_INPUT_SIZE = (512, 512)  # height and width at warm-up if the network takes any size
 
 
 class TorchEngine:
     """The network of one checkpoint on one device.
 
     Args:
-        source: what `models.checkpoint.load` takes; `bundled` is the one that ships for the task.
-        task: `classify` or `segment`, which the checkpoint must be for.
+        source: for `models.checkpoint.load`; `bundled` is the bundled checkpoint of the task.
+        task: `classify` or `segment`; the checkpoint must be for the same task.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
         dtype: `auto`, `float32`, `bfloat16` or `float16`.
-        input_size: pixels a side of the network's input; 0 is what the checkpoint says.
-        runtime: `torch`, `openvino`, or `auto` for the quicker one.
+        input_size: pixels a side of the network's input; 0 for the size in the checkpoint.
+        runtime: `torch`, `openvino`, or `auto` for the faster runtime.
     """
 
     def __init__(
@@ -81,14 +78,14 @@ class TorchEngine:
 
         Raises:
             models.checkpoint.CheckpointError: it cannot be loaded, or is for another task.
-            ValueError: the runtime that was asked for is not there.
+            ValueError: the runtime is not installed.
         """
         loaded = checkpoint.load(resolve_source(self._source, self._task))
         if loaded.task != self._task:
             raise checkpoint.CheckpointError(
                 f"{loaded.name} is a model to {loaded.task}, not to {self._task}"
             )
-        self._plain = loaded.network  # on the CPU, until an explanation is asked for
+        self._plain = loaded.network  # on the CPU until the first explanation
         self._preprocessing = resolve_preprocessing(loaded, self._input_size)
         form, runtime = inference_form(
             self._plain,
@@ -96,12 +93,12 @@ class TorchEngine:
             device=self._device,
             dtype=self._dtype,
             normalization=self._preprocessing,
-            size=self._preprocessing.input_size or FREE_INPUT_SIZE,
+            size=self._preprocessing.input_size or DEFAULT_INPUT_SIZE,
         )
         classify = cast(Classifier, form).classify if self._task == "classify" else None
-        self._queues = streams_of(self._device)
-        self._pipeline = Pipeline(self._queues)
-        self._graphs = Graphs(classify or (lambda batch: (form(batch),)), self._queues.recorder)
+        self._streams = streams_of(self._device)
+        self._pipeline = Pipeline(self._streams)
+        self._graphs = Graphs(classify or (lambda batch: (form(batch),)), self._streams.recorder)
         independent = loaded.multi_label or len(loaded.labels) == 1
         self._scores: Scores = torch.sigmoid if independent else _softmax
         return ModelInfo(
@@ -115,19 +112,23 @@ class TorchEngine:
         )
 
     def warm_up(self, max_batch_size: int, budget_s: float) -> dict[int, float]:
-        """Run batches of 1, 2, 4, ... images; return the seconds of each size that was run.
+        """Run batches of 1, 2, 4, ... images, and return the seconds by batch size.
 
-        A size is not begun when, by the one before it, it would pass the budget, nor when two
-        doublings have made an image no cheaper; 1 always is. On a GPU all of them are recorded
-        first, on the thread that will run them.
+        Size 1 is always run. A larger size is not started if it would exceed the budget, judging by
+        the size before it, or if the last two sizes did not lower the cost of an image. On a GPU,
+        all sizes are recorded first, on the thread that will run them.
+
+        Args:
+            max_batch_size: the largest size to run.
+            budget_s: time limit, in seconds.
         """
-        ends = time.monotonic() + budget_s
-        self._record(max_batch_size, ends)
+        end = time.monotonic() + budget_s
+        self._record(max_batch_size, end)
         seconds = {1: self._measure(1)}
         best, size = 1, 2
         while size <= min(max_batch_size, 4 * best):
             expected = 2 * seconds[size // 2]
-            if time.monotonic() + expected * (1 if expected > SLOW_S else 1 + REPEATS) > ends:
+            if time.monotonic() + expected * (1 if expected > SLOW_S else 1 + MIN_REPEATS) > end:
                 break
             seconds[size] = self._measure(size)
             if seconds[size] / size < seconds[best] / best:
@@ -135,67 +136,66 @@ class TorchEngine:
             size *= 2
         return seconds
 
-    def _record(self, max_batch_size: int, ends: float) -> None:
-        height, width = self._preprocessing.input_size or FREE_INPUT_SIZE
+    def _record(self, max_batch_size: int, end: float) -> None:
+        height, width = self._preprocessing.input_size or DEFAULT_INPUT_SIZE
         image = torch.zeros(height, width, 3, dtype=torch.uint8, device=self._device)
         sizes = [1 << power for power in range(max_batch_size.bit_length())]
-        with self._queues.as_current_device():
-            self._graphs.record(image, sizes, ends)
+        with self._streams.as_current_device():
+            self._graphs.record(image, sizes, end)
 
     def _measure(self, size: int) -> float:
-        """The usual seconds of a batch of this size."""
-        height, width = self._preprocessing.input_size or FREE_INPUT_SIZE
+        """Median seconds of a batch of this size."""
+        height, width = self._preprocessing.input_size or DEFAULT_INPUT_SIZE
         pixels = np.zeros((height, width, 3), np.uint8)
-        one: EngineInput = (
+        image: EngineInput = (
             ClassifyInput(pixels, 1)
             if self._task == "classify"
             else SegmentInput(pixels, (height, width))
         )
         taken: list[float] = []
-        while len(taken) < 1 + REPEATS or sum(taken) < LEAST_S:
-            taken.append(sum(self.run([one] * size).stages.values()))
+        while len(taken) < 1 + MIN_REPEATS or sum(taken) < MIN_MEASURED_S:
+            taken.append(sum(self.run([image] * size).stages.values()))
             if taken[0] > SLOW_S:
                 return taken[0]
-        return median(taken[1:])  # the first allocates, and may compile
+        return median(taken[1:])  # the first run allocates memory, and may compile
 
     def run(self, inputs: Sequence[EngineInput]) -> BatchResult:
-        """Run one batch: inputs of one kind, pixels of one shape. Logits never leave the device.
+        """Run one batch of inputs of one kind, with pixels of one shape.
 
-        On a CPU any number of threads may do so at once.
+        On a CPU, any number of threads may call it at the same time.
         """
         return self.launch(inputs)()
 
     def launch(self, inputs: Sequence[EngineInput]) -> Callable[[], BatchResult]:
-        """Begin a batch; what is returned waits for its end, and for nothing else, and gives it.
+        """Start a batch, and return a function that waits for only this batch and returns it.
 
-        Call it once. On a GPU both are for the thread that warmed up; a second batch is then
-        staged while the first computes. The stages are the device's own time, without what a batch
-        waits for the one before it.
+        Call that function once. On a GPU, call both on the thread that warmed up; a second batch is
+        then staged while the first one computes. The stages exclude the wait for earlier batches.
 
         Raises:
-            OutOfMemory, DeviceLost: as the seam says; either function may raise.
+            OutOfMemory, DeviceLost: see `InferenceEngine`; either function may raise.
         """
-        answer = reader_for(inputs, self._scores)
+        reader = reader_for(inputs, self._scores)
         compute = partial(self._compute, inputs)
         with translate_device_errors(self._device):
             collect = self._pipeline.launch(
-                [one.pixels for one in inputs], compute, answer.on_device
+                [image.pixels for image in inputs], compute, reader.on_device
             )
 
-        def batch() -> BatchResult:
+        def wait() -> BatchResult:
             with translate_device_errors(self._device):
                 results, stages = collect()
-                began = time.monotonic()
-                outputs = answer.on_host(results)
-            stages["postprocess"] += time.monotonic() - began
+                start = time.monotonic()
+                outputs = reader.on_host(results)
+            stages["postprocess"] += time.monotonic() - start
             return BatchResult(outputs, stages)
 
-        return batch
+        return wait
 
     def memory(self) -> dict[str, int]:
-        """Bytes of the device's memory by kind: allocated, reserved, total; nothing on a CPU.
+        """Bytes of the device's memory by kind: allocated, reserved, total; empty on a CPU.
 
-        Nothing before `load` has woken CUDA, either: whoever asks must not wait for that.
+        Also empty before `load` has initialised CUDA, because that would block the caller.
         """
         if self._device.type != "cuda" or not torch.cuda.is_initialized():
             return {}
@@ -209,10 +209,11 @@ class TorchEngine:
         match inputs[0]:
             case EmbedInput():
                 return self._graphs(batch)[1]  # (B, D)
-            case ExplainInput():  # one by one: the attention of a whole batch may not fit
-                with torch.inference_mode(False):  # else its parameters could have no gradients
+            case ExplainInput():  # one at a time: the attention of a whole batch may not fit
+                # outside of inference mode: parameters that move in it could not have gradients
+                with torch.inference_mode(False):
                     network = self._plain.to(self._device)
-                methods = [one.method for one in inputs if isinstance(one, ExplainInput)]
+                methods = [image.method for image in inputs if isinstance(image, ExplainInput)]
                 pairs = zip(normalize(batch, self._preprocessing).split(1), methods, strict=True)
                 return [explain(network, image, method) for image, method in pairs]
         return self._graphs(batch)[0]  # (B, num_labels, ...)

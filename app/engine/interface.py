@@ -1,7 +1,4 @@
-"""Owns what the service asks of an engine, and what it is given back.
-
-Knows nothing of how an engine does it; a test can stand in for one.
-"""
+"""What batching asks of an engine, and what it gets back."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,20 +12,20 @@ from models.preprocessing import Preprocessing
 
 
 class ClassifyInput(NamedTuple):
-    """One image to classify: uint8 (H, W, 3), and how many labels to return."""
+    """One image to classify: uint8 (H, W, 3), and the number of labels to return."""
 
     pixels: NDArray[np.uint8]
     top_k: int
 
 
 class EmbedInput(NamedTuple):
-    """One image whose embedding is wanted: uint8 (H, W, 3)."""
+    """One image to embed: uint8 (H, W, 3)."""
 
     pixels: NDArray[np.uint8]
 
 
 class ExplainInput(NamedTuple):
-    """One image to classify and to explain: uint8 (H, W, 3), and how."""
+    """One image to classify and explain: uint8 (H, W, 3), number of labels, and the method."""
 
     pixels: NDArray[np.uint8]
     top_k: int
@@ -36,27 +33,28 @@ class ExplainInput(NamedTuple):
 
 
 class SegmentInput(NamedTuple):
-    """One image to segment: uint8 (H, W, 3), and the (height, width) that its mask shall have."""
+    """One image to segment: uint8 (H, W, 3), and the (height, width) of its mask."""
 
     pixels: NDArray[np.uint8]
     size: tuple[int, int]
 
 
 class Ranking(NamedTuple):
-    """The best labels of one image, best first: their indices and their scores."""
+    """The best labels of one image, best first: their indices and scores."""
 
     indices: list[int]
     scores: list[float]
 
 
 class Relevance(NamedTuple):
-    """What the answer to one image hangs on.
+    """The explanation of one image.
 
     Attributes:
-        ranking: the answer.
-        grid: the share of each cell, float32 (rows, columns), from the input's upper left corner.
-        cell: pixels of the input a side of such a cell.
-        attention_distance: in pixels of the input, of each attention and each of its heads.
+        ranking: the labels; the first one is explained.
+        grid: share of each cell in the relevance, float32 (rows, columns), from the upper left
+            corner of the input.
+        cell: pixels of the input a side of a cell.
+        attention_distance: in pixels of the input, for each attention layer and each of its heads.
     """
 
     ranking: Ranking
@@ -76,7 +74,7 @@ EngineOutput = Ranking | Embedding | Relevance | LabelMap
 
 
 class BatchResult(NamedTuple):
-    """What a batch gave: one output per input, in order, and the seconds of each stage."""
+    """The result of a batch: one output for each input, in order, and the seconds of each stage."""
 
     outputs: list[EngineOutput]
     stages: dict[str, float]
@@ -84,7 +82,7 @@ class BatchResult(NamedTuple):
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """What is known of a loaded model; `input_size` is (height, width), None where any will do."""
+    """A loaded model; `preprocessing.input_size` is None if the network takes any size."""
 
     task: Task
     labels: tuple[str, ...]
@@ -96,18 +94,18 @@ class ModelInfo:
 
 
 class OutOfMemory(Exception):
-    """The device has no memory for a batch; a smaller one may fit."""
+    """The device has no memory for a batch; a smaller batch may fit."""
 
 
 class DeviceLost(Exception):
-    """The device computes nothing any more, until the process is started anew."""
+    """The device cannot compute any more until the process restarts."""
 
 
 class InferenceEngine(Protocol):
-    """What the service asks of an engine.
+    """What batching asks of an engine.
 
-    Of what it raises, `OutOfMemory` and `DeviceLost` have a meaning of their own; anything else is
-    taken to be the fault of one of the inputs.
+    An engine raises `OutOfMemory` and `DeviceLost` for errors of the device. Every other error
+    counts as an error of one of the inputs.
     """
 
     def load(self) -> ModelInfo:
@@ -115,25 +113,25 @@ class InferenceEngine(Protocol):
         ...
 
     def warm_up(self, max_batch_size: int, budget_s: float) -> dict[int, float]:
-        """Run batches of growing size; seconds by batch size, at least for 1."""
+        """Run batches of growing size; return the seconds by batch size, at least for 1."""
         ...
 
     def run(self, inputs: Sequence[EngineInput]) -> BatchResult:
-        """Run one batch of one kind of input and of equal shapes: `launch(inputs)()`.
+        """Run one batch of inputs of one kind and of equal shapes: `launch(inputs)()`.
 
-        On a CPU any number of threads may do so at once.
+        On a CPU, any number of threads may call it at the same time.
         """
         ...
 
     def launch(self, inputs: Sequence[EngineInput]) -> Callable[[], BatchResult]:
-        """Begin a batch, and return what waits for its end, and for nothing else, and gives it.
+        """Start a batch, and return a function that waits for only this batch and returns it.
 
-        A GPU works on when this returns, so that the next batch is staged while this one computes;
-        a CPU is done by then. On a GPU all launches come from one thread, which collects them in
-        their order, each once; as a rule two are open, as more would only wait for each other.
+        A GPU is still computing when this returns, so that the next batch can be staged meanwhile;
+        a CPU has finished. On a GPU, one thread makes all launches and collects them in order, each
+        once. Usually two are open; more would only wait for each other.
         """
         ...
 
     def memory(self) -> dict[str, int]:
-        """Bytes of the device's memory by kind; nothing on a CPU."""
+        """Bytes of the device's memory by kind; empty on a CPU."""
         ...

@@ -1,7 +1,4 @@
-"""Owns the threads that talk to a device: one lane is one thread, and it alone runs the work.
-
-Knows nothing of what the work is, nor of who waits for it.
-"""
+"""Lanes, the threads that run work on a device, and how many there are."""
 
 import asyncio
 import os
@@ -20,23 +17,26 @@ import torch
 from app.core.process import core_count
 
 Result = TypeVar("Result")
-Finish = Callable[[], None]  # the second half of a piece of work: it waits for the device
-Settle = Callable[[Any, BaseException | None], None]
-STUCK_S = 30.0  # a lane is never called stuck before this
-NICENESS = 5  # of a lane on the cores that the event loop needs too: requests go before batches
+Finish = Callable[[], None]  # the second half of launched work: waits for the device
+SetResult = Callable[[Any, BaseException | None], None]
+STUCK_S = 30.0  # a lane counts as stuck after this time at the earliest
+NICENESS = 5  # of lanes on a CPU, so that the event loop gets the cores first
 
 
 class Lane:
-    """One thread that runs work in the order of its arrival.
+    """One thread that runs work in order of arrival.
 
-    The thread is a daemon: a process that must leave is not held up by a batch, or a download,
-    that nobody waits for any more.
+    The thread is a daemon, so that a batch or a download does not delay the exit of the process.
 
     Args:
-        name: the thread's name.
-        on_busy: called on the lane with the seconds that a piece of work took.
-        threads: cores that torch uses for the work of this lane, set once; 0 leaves it as it is,
-            for a lane whose device has no cores.
+        name: of the lane.
+        on_busy: called on the lane's thread with the seconds of each piece of work.
+        threads: torch threads for the work of this lane; 0 for a lane of a GPU, which keeps the
+            default.
+
+    Attributes:
+        busy_since: when the current watched work started, on the monotonic clock; None without.
+        stuck_after_s: the lane counts as stuck if its work takes longer, in seconds.
     """
 
     def __init__(self, name: str, on_busy: Callable[[float], None], threads: int = 0) -> None:
@@ -51,58 +51,59 @@ class Lane:
 
     @property
     def alive(self) -> bool:
-        """Whether the thread still runs."""
+        """Whether the thread is running."""
         return self._thread.is_alive()
 
     def busy_for(self) -> float:
-        """Seconds since the present piece of watched work began; 0 when there is none."""
+        """Seconds since the current watched work started; 0 if there is none."""
         since = self.busy_since
         return 0.0 if since is None else time.monotonic() - since
 
     @property
     def stuck(self) -> bool:
-        """Whether the present piece of work takes longer than any that it should run."""
+        """Whether the current watched work takes too long."""
         return self.busy_for() > self.stuck_after_s
 
     def set_expected_batch_s(self, batch_s: float) -> None:
-        """Know that a batch may take so many seconds: ten times as many are not stuck."""
+        """Set the expected batch time; a batch counts as stuck after ten times that."""
         self.stuck_after_s = max(self.stuck_after_s, 10 * batch_s)
 
     def run(self, work: Callable[[], Result], *, watched: bool = True) -> asyncio.Future[Result]:
-        """Send `work` to the lane, now; the future has what it returns, or raises.
+        """Send work to the lane, and return a future of its result.
 
         Args:
-            work: what to run.
-            watched: whether it may be found stuck; a download takes as long as it takes.
+            work: runs on the lane's thread.
+            watched: whether the lane may count as stuck; False for downloads, which may take long.
 
         Raises:
-            RuntimeError: the work raised what no future can carry; it is the cause.
+            RuntimeError: from the future: the work raised an exception that a future cannot hold;
+                it is the cause.
         """
-        future, settle = _future_for()
-        self._work.put((partial(_settle_by, work, settle), watched))
+        future, set_result = _future_for()
+        self._work.put((partial(_run_for, work, set_result), watched))
         return future
 
     def launch(self, work: Callable[[], Callable[[], Result]]) -> asyncio.Future[Result]:
-        """Send `work`, which starts something and returns how to wait for it: the future has that.
+        """Send work that starts something and returns a function that waits for its result.
 
-        The lane starts the next piece of work, if there is one, before it waits for this: so the
-        device is given a batch while it runs another. Raises as `run` does.
+        The lane starts the next work, if there is any, before it waits for this one: a GPU gets a
+        batch while it runs another one. The future raises as the one of `run` does.
         """
-        future, settle = _future_for()
+        future, set_result = _future_for()
 
-        def job() -> Finish | None:
+        def start() -> Finish | None:
             try:
                 wait = work()
-            except BaseException as raised:  # noqa: BLE001  # whoever awaits it decides
-                settle(None, raised)
+            except BaseException as error:  # noqa: BLE001  # the future gets it
+                set_result(None, error)
                 return None
-            return lambda: _settle_by(wait, settle)
+            return lambda: _run_for(wait, set_result)
 
-        self._work.put((job, True))
+        self._work.put((start, True))
         return future
 
     def close(self) -> None:
-        """Let the thread end after the work it has."""
+        """Let the thread end after the work that was sent."""
         self._work.put(None)
 
     def _loop(self) -> None:
@@ -110,13 +111,13 @@ class Lane:
         started: deque[Finish] = deque()
         while True:
             try:
-                next_ = self._work.get(block=not started)
+                work = self._work.get(block=not started)
             except Empty:
                 self._timed(started.popleft(), watched=True)
                 continue
-            if next_ is None:
+            if work is None:
                 break
-            finish = self._timed(*next_)
+            finish = self._timed(*work)
             if finish is not None:
                 started.append(finish)
             while len(started) > 1:
@@ -126,61 +127,61 @@ class Lane:
 
     def _pin_threads(self) -> None:
         if self._threads:
-            torch.get_num_threads()  # else the first use would take what another lane set last
+            torch.get_num_threads()  # else torch would start with another lane's number
             torch.set_num_threads(self._threads)
-            if sys.platform == "linux":  # elsewhere a process has a priority, not a thread
+            if sys.platform == "linux":  # other systems have priorities of processes only
                 os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
 
-    def _timed(self, job: Callable[[], Finish | None], watched: bool) -> Finish | None:
-        began = time.monotonic()
-        self.busy_since = began if watched else None
-        finish = job()
+    def _timed(self, work: Callable[[], Finish | None], watched: bool) -> Finish | None:
+        start = time.monotonic()
+        self.busy_since = start if watched else None
+        finish = work()
         self.busy_since = None
-        self._on_busy(time.monotonic() - began)
+        self._on_busy(time.monotonic() - start)
         return finish
 
 
-def _future_for() -> tuple[asyncio.Future[Any], Settle]:
-    """A future of the running loop, and what settles it from another thread."""
+def _future_for() -> tuple[asyncio.Future[Any], SetResult]:
+    """A future of the running loop, and a function for other threads that sets its result."""
     loop = asyncio.get_running_loop()
     future: asyncio.Future[Any] = loop.create_future()
 
-    def settle_here(result: Any, error: Exception | None) -> None:
-        if future.done():  # the caller left
+    def set_in_loop(result: Any, error: Exception | None) -> None:
+        if future.done():  # cancelled
             return
         if error is not None:
             future.set_exception(error)
         else:
             future.set_result(result)
 
-    def settle(result: Any, error: BaseException | None) -> None:
-        carried = None if error is None else _carried(error)
-        with suppress(RuntimeError):  # the loop has closed: nobody waits
-            loop.call_soon_threadsafe(settle_here, result, carried)
+    def set_result(result: Any, error: BaseException | None) -> None:
+        storable = None if error is None else _storable(error)
+        with suppress(RuntimeError):  # the loop is closed
+            loop.call_soon_threadsafe(set_in_loop, result, storable)
 
-    return future, settle
+    return future, set_result
 
 
-def _settle_by(work: Callable[[], Any], settle: Settle) -> None:
+def _run_for(work: Callable[[], Any], set_result: SetResult) -> None:
     try:
         result = work()
-    except BaseException as raised:  # noqa: BLE001  # whoever awaits it decides
-        settle(None, raised)
+    except BaseException as error:  # noqa: BLE001  # the future gets it
+        set_result(None, error)
     else:
-        settle(result, None)
+        set_result(result, None)
 
 
-def _carried(error: BaseException) -> Exception:
-    """The error, as the cause of another where it would end the loop or pass for a cancellation."""
+def _storable(error: BaseException) -> Exception:
+    """The error for a future: wrapped if it would end the loop or look like a cancellation."""
     if isinstance(error, Exception) and not isinstance(error, StopIteration):
         return error
-    carrier = RuntimeError(f"the work ended in {type(error).__name__}")
-    carrier.__cause__ = error
-    return carrier
+    wrapper = RuntimeError(f"the work ended in {type(error).__name__}")
+    wrapper.__cause__ = error
+    return wrapper
 
 
 def reason_ended(lanes: Iterable[Lane]) -> str | None:
-    """Which thread runs no more, or None."""
+    """Which thread has ended, or None."""
     ended = (f"the thread of {lane.name} has ended" for lane in lanes if not lane.alive)
     return next(ended, None)
 
@@ -192,15 +193,15 @@ def reason_stuck(lanes: Iterable[Lane]) -> str | None:
 
 
 def narrow_lanes(device: str) -> int:
-    """Lanes of one torch thread each: one a core, where cores compute."""
+    """Number of narrow lanes: one for each core of a CPU, none for a GPU."""
     return core_count() if device == "cpu" else 0
 
 
 def wide_threads(device: str) -> int:
-    """The torch threads of the lane that has the whole device; 0 where that has no cores."""
+    """Torch threads of the wide lane: all cores of a CPU, 0 for a GPU."""
     return core_count() if device == "cpu" else 0
 
 
 def image_threads() -> int:
-    """Threads for what the lanes leave: large bodies, and images where a GPU computes."""
+    """Number of image threads: they parse large bodies, and decode and encode if a GPU computes."""
     return core_count()

@@ -1,7 +1,4 @@
-"""Owns what settings mean to a model: which checkpoint, device, number format and input size.
-
-Knows nothing of the engine that runs it.
-"""
+"""Resolves settings: checkpoint source, device, number format and input size."""
 
 from pathlib import Path
 
@@ -11,56 +8,60 @@ from app.core.types import Task
 from models import checkpoint
 from models.preprocessing import Preprocessing
 
-LEAST_INPUT_SIZE = 32  # of a SegFormer, whose stages shrink it 32 times
+MIN_SEGFORMER_SIZE = 32  # pixels a side; the stages of a SegFormer reduce the image 32 times
 
 
 def resolve_device(name: str) -> str:
-    """The device that a setting names; `auto` is CUDA where there is one.
+    """The device of a setting; `auto` is CUDA if there is a GPU, else the CPU.
 
     Raises:
-        ValueError: CUDA is asked for and not there.
+        ValueError: there is no such CUDA device.
     """
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     device = torch.device(name)
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise ValueError(f"the device {name} is asked for and not there")
+        raise ValueError(f"there is no device {name}")
     return name
 
 
 def gpu_count() -> int:
-    """The CUDA devices that are there."""
+    """Number of CUDA devices."""
     return torch.cuda.device_count()
 
 
 def resolve_preprocessing(loaded: checkpoint.Checkpoint, side: int) -> Preprocessing:
-    """What the checkpoint asks of an image, at another input size unless that is 0.
+    """The preprocessing of a checkpoint, with another input size unless `side` is 0.
+
+    Args:
+        loaded: the checkpoint.
+        side: pixels a side of the input.
 
     Raises:
-        models.checkpoint.CheckpointError: the network sees nothing in an image so small.
+        models.checkpoint.CheckpointError: the input is too small for the network.
     """
-    least = getattr(loaded.network.config, "patch_size", LEAST_INPUT_SIZE)
-    if 0 < side < least:
+    min_side = getattr(loaded.network.config, "patch_size", MIN_SEGFORMER_SIZE)
+    if 0 < side < min_side:
         raise checkpoint.CheckpointError(
-            f"{loaded.name} needs an input of {least} pixels a side, not {side}"
+            f"{loaded.name} needs an input of at least {min_side} pixels a side, not {side}"
         )
     return loaded.preprocessing.at(side) if side else loaded.preprocessing
 
 
 def model_name(source: str, task: Task) -> str:
-    """What to call the model of a source, before it is loaded."""
+    """The name of the model from a source, without loading it."""
     return checkpoint.name_of(resolve_source(source, task))
 
 
 def resolve_source(source: str, task: Task) -> str | Path:
-    """What `models.checkpoint.load` takes for a source."""
+    """The source for `models.checkpoint.load`; `bundled` is the bundled checkpoint of the task."""
     return checkpoint.bundled(task) if source == "bundled" else source
 
 
 def resolve_dtype(name: str, device: torch.device) -> torch.dtype:
-    """The number format that a setting names; `auto` is bfloat16 on CUDA, else float32."""
+    """The number format of a setting; `auto` is bfloat16 on CUDA, else float32."""
     if name == "auto":
         return torch.bfloat16 if device.type == "cuda" else torch.float32
     dtype = getattr(torch, name)
-    assert isinstance(dtype, torch.dtype)  # noqa: S101  # settings admit three names
+    assert isinstance(dtype, torch.dtype)  # noqa: S101  # settings accept only dtype names
     return dtype

@@ -1,4 +1,4 @@
-"""Every architecture and option goes the whole way, from an untrained network to an answer."""
+"""Every architecture and option, from an untrained network to the output of the engine."""
 
 import itertools
 
@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from app.engine.engine import ClassifyInput, SegmentInput, TorchEngine
+from app.engine.engine import TorchEngine
+from app.engine.interface import ClassifyInput, SegmentInput
 from models import checkpoint
 from models.checkpoint import Checkpoint
 from models.explain import attention_maps, explain
@@ -59,7 +60,7 @@ OPTIONS = (
 SEGMENTERS = [{}, {"attention": "axial"}]
 
 
-def table():
+def networks():
     for options in OPTIONS:
         name = "-".join(str(value) for value in options.values())
         yield pytest.param(lambda o=options: ViT(ViTConfig(**SMALL | o)), id=f"vit-{name}")
@@ -71,7 +72,7 @@ def table():
 
 
 def published():
-    """The published sizes; the largest take gigabytes, and minutes."""
+    """The published sizes; the largest networks need gigabytes and minutes."""
     for name in VIT_SIZES:
         marks = [] if name == "Ti" else [pytest.mark.slow, pytest.mark.timeout(900)]
         sizes = {"image_size": (SIDE, SIDE), "num_labels": 3}
@@ -100,17 +101,17 @@ def scenes(task):
     return Batch(images, truth if task == "classify" else truth.to(torch.uint8))
 
 
-@pytest.mark.parametrize("build", [*table(), *published()])
-def test_every_network_goes_the_whole_way(build, tmp_path):
+@pytest.mark.parametrize("build", [*networks(), *published()])
+def test_every_network_can_be_trained_saved_optimised_served_and_explained(build, tmp_path):
     torch.manual_seed(0)
     untrained = build()
     architecture, preprocessing = architecture_of(untrained), Preprocessing(size=(SIDE, SIDE))
     batch = scenes(architecture.task)
 
     network = trained(untrained, preprocessing, batch)
-    made = Checkpoint(network, LABELS, preprocessing, architecture.task)
-    checkpoint.save(made, tmp_path / "made")
-    loaded = checkpoint.load(tmp_path / "made")
+    saved = Checkpoint(network, LABELS, preprocessing, architecture.task)
+    checkpoint.save(saved, tmp_path / "saved")
+    loaded = checkpoint.load(tmp_path / "saved")
     assert architecture_of(loaded.network) is architecture
     assert loaded.network.config == network.config
     pixels = normalize(batch.images, preprocessing)
@@ -121,8 +122,8 @@ def test_every_network_goes_the_whole_way(build, tmp_path):
         scale = max(1.0, logits.abs().max().item())
         assert (form(batch.images) - logits).abs().max() <= 2e-5 * scale
 
-    served = serve(tmp_path / "made", architecture.task, batch.images.numpy())
-    assert all(np.array_equal(*pair) for pair in zip(served, answers(logits), strict=True))
+    served = serve(tmp_path / "saved", architecture.task, batch.images.numpy())
+    assert all(np.array_equal(*pair) for pair in zip(served, expected_outputs(logits), strict=True))
 
     explanation = explain(loaded.network, pixels)
     torch.testing.assert_close(explanation.logits, logits, atol=2e-5 * scale, rtol=0)
@@ -131,17 +132,18 @@ def test_every_network_goes_the_whole_way(build, tmp_path):
 
 
 def trained(network, preprocessing, batch):
-    """The network after one step, in which every parameter has learnt something."""
+    """The network after one training step, which must change every parameter."""
     before = {name: tensor.clone() for name, tensor in network.named_parameters()}
     loop = Loop(learner := Learner(network, preprocessing), optimizer_for(learner, Recipe()))
     assert loop.step(batch) > 0
-    still = {n for n, tensor in network.named_parameters() if torch.equal(tensor, before[n])}
-    assert {name.rsplit(".", 2)[-2] for name in still} <= {"key"}  # softmax ignores its bias
+    unchanged = {n for n, tensor in network.named_parameters() if torch.equal(tensor, before[n])}
+    # softmax cancels the bias of the keys
+    assert {name.rsplit(".", 2)[-2] for name in unchanged} <= {"key"}
     return loop.result()
 
 
 def serve(folder, task, images):
-    """What the engine says of the images: the best label of each, or its label map."""
+    """The engine's output for each image: its best label, or its label map."""
     engine = TorchEngine(str(folder), task=task, device="cpu")
     engine.load()
     if task == "classify":
@@ -150,17 +152,17 @@ def serve(folder, task, images):
     return engine.run([SegmentInput(image, (SIDE, SIDE)) for image in images]).outputs
 
 
-def answers(logits):
+def expected_outputs(logits):
     """The same from the logits of the plain network."""
     if logits.ndim == 2:
-        return [[int(one.argmax())] for one in logits]
+        return [[int(image.argmax())] for image in logits]
     size = (SIDE, SIDE)
     resized = torch.nn.functional.interpolate(logits, size, mode="bilinear", align_corners=False)
     return list(resized.argmax(1).numpy())
 
 
-def test_the_table_has_every_architecture():
-    networks = [parameter.values[0]() for parameter in table()]
-    assert {architecture_of(network).name for network in networks} == {
+def test_every_architecture_is_tested():
+    built = [parameter.values[0]() for parameter in networks()]
+    assert {architecture_of(network).name for network in built} == {
         architecture.name for architecture in ARCHITECTURES
     }

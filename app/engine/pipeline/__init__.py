@@ -1,6 +1,6 @@
-"""How batches pass through a device: one is staged while another computes, graphs are replayed.
+"""Streams, staging buffers and graphs: a batch is staged on the device while another computes.
 
-Knows nothing of what is computed. On a CPU the same code runs in one thread, each step at once.
+On a CPU, the same code runs each step at once, in the caller's thread.
 """
 
 import torch
@@ -14,5 +14,5 @@ __all__ = ["Graphs", "Pipeline", "Streams", "streams_of"]
 
 
 def streams_of(device: torch.device) -> Streams:
-    """The queues of a device; those of a GPU wake CUDA."""
+    """The streams of a device; for a GPU, this initialises CUDA."""
     return CudaStreams(device) if device.type == "cuda" else HostStreams()

@@ -1,7 +1,6 @@
-"""Owns work that is recorded once for each of a few batch sizes, and replayed for every batch.
+"""Work that is recorded once for some batch sizes, and replayed for every batch.
 
-Knows nothing of what the work is. A replay enqueues hundreds of kernels by one call, on memory
-that stays where it was when they were recorded.
+A replay enqueues hundreds of kernels by one call. They use the memory of the recording.
 """
 
 import logging
@@ -22,46 +21,55 @@ Work = Callable[[Tensor], Outputs]
 class Graphs:
     """Work on a batch of images, uint8 (B, H, W, 3), recorded or not.
 
-    Its outputs have the batch first. They are the recording's own memory: valid until the next
-    call, for what is enqueued before it. Without a recorder the work is just done, and then any
-    number of threads may call it.
+    The first dimension of each output is the batch. Outputs are memory of the recording, which the
+    next call overwrites: enqueue all reads before it. Without a recorder, each call runs the work
+    itself, and any number of threads may call it.
+
+    Args:
+        work: computes the outputs of a batch.
+        recorder: records the work; None for a device without graphs.
     """
 
     def __init__(self, work: Work, recorder: GraphRecorder | None = None) -> None:
         self._work = work
         self._recorder = recorder
-        self._pixels: Tensor | None = None  # what every recording reads the first images of
+        self._pixels: Tensor | None = None  # input memory of all recordings
         self._recorded: dict[int, Recorded] = {}  # by batch size, ascending
 
     @property
     def sizes(self) -> tuple[int, ...]:
-        """The batch sizes that are recorded."""
+        """The recorded batch sizes."""
         return tuple(self._recorded)
 
     @torch.inference_mode()
-    def record(self, image: Tensor, sizes: Sequence[int], ends: float = float("inf")) -> None:
-        """Record batches of these sizes of images like that one, uint8 (H, W, 3), on its device.
+    def record(self, image: Tensor, sizes: Sequence[int], end: float = float("inf")) -> None:
+        """Record the work for some batch sizes, the largest first: smaller ones reuse its memory.
 
-        The largest is the first, as those that follow can use its memory. None is begun at `ends`,
-        of time.monotonic(); what does not fit into memory, or cannot be recorded, is left out.
+        A size that does not fit into memory or cannot be recorded is skipped.
+
+        Args:
+            image: uint8 (H, W, 3), on the device; batches of images of this shape are replayed.
+            sizes: the batch sizes.
+            end: of `time.monotonic()`; no size is started after it.
         """
         if self._recorder is None:
             return
-        self._recorded, found = {}, {}
+        self._recorded, recorded = {}, {}
         self._pixels = image.new_zeros(max(sizes), *image.shape)
         for size in sorted(sizes, reverse=True):
-            if time.monotonic() >= ends:
+            if time.monotonic() >= end:
                 break
             try:
-                found[size] = self._recorder.record(partial(self._work, self._pixels[:size]))
-            except RuntimeError as error:  # also of memory
+                recorded[size] = self._recorder.record(partial(self._work, self._pixels[:size]))
+            except RuntimeError as error:  # also if there is no memory
                 logger.warning("batches of %d are not recorded: %s", size, error)
-        self._recorded = dict(sorted(found.items()))
+        self._recorded = dict(sorted(recorded.items()))
 
     def __call__(self, batch: Tensor) -> Outputs:
-        """Do the work on a batch, filled up to the next recorded size.
+        """Run the work on a batch, padded to the next recorded size.
 
-        As it is, where none is, or where filling up would more than double it.
+        Without such a size, or if the padding would more than double the batch, the work runs
+        without a recording.
         """
         count = len(batch)
         size = next((size for size in self._recorded if count <= size <= 2 * count), None)

@@ -1,7 +1,4 @@
-"""Owns the way of a batch: into a staging buffer, to the device, through it, and back.
-
-Knows nothing of what is computed there, nor of what the results mean.
-"""
+"""Moves a batch into a staging buffer, to the device, through the work, and back to the host."""
 
 import math
 import time
@@ -20,45 +17,49 @@ RawOutput = TypeVar("RawOutput")
 
 
 class Collected(NamedTuple):
-    """The results of a batch on the host, and the seconds of each stage."""
+    """The results of a batch, on the host, and the seconds of each stage."""
 
     results: list[Tensor]
     stages: dict[str, float]
 
 
 class StagingBuffer:
-    """Where a batch lies on its way to the device: a buffer on the host, and one there.
+    """Memory for one batch on the host and on the device.
 
-    It is one batch's from its launch until it is collected, so nobody overwrites what is copied.
+    A batch has it from its launch until it is collected, so that no other batch overwrites it.
     """
 
-    def __init__(self, queues: Streams) -> None:
-        self._queues = queues
-        self._host = self._there = torch.empty(0, dtype=torch.uint8)
+    def __init__(self, streams: Streams) -> None:
+        self._streams = streams
+        self._host = self._device = torch.empty(0, dtype=torch.uint8)
 
     def stage(self, images: Sequence[NDArray[np.uint8]]) -> tuple[Tensor, tuple[Event, Event]]:
-        """The images, each (H, W, 3), as one tensor (B, H, W, 3) on the device.
+        """Copy images of equal size to the device.
 
-        With it the points before and behind its copy.
+        Args:
+            images: each uint8 (H, W, 3).
+
+        Returns:
+            The batch on the device, uint8 (B, H, W, 3), and the events before and after the copy.
         """
         shape = (len(images), *images[0].shape)
         length = math.prod(shape)
         if length > len(self._host):
-            self._host, self._there = self._queues.buffers(length)
-        host, there = (buffer[:length].view(shape) for buffer in (self._host, self._there))
+            self._host, self._device = self._streams.buffers(length)
+        host, device = (memory[:length].view(shape) for memory in (self._host, self._device))
         np.stack(images, out=host.numpy())
-        return there, self._queues.upload(host, there)
+        return device, self._streams.upload(host, device)
 
 
 class Pipeline:
     """Runs batches of images on a device.
 
-    There are as many slots as batches were ever on their way at once: two, when one is staged
-    while another computes.
+    It has as many staging buffers as batches were ever open at the same time: two if one batch is
+    staged while another computes.
     """
 
-    def __init__(self, queues: Streams) -> None:
-        self._queues = queues
+    def __init__(self, streams: Streams) -> None:
+        self._streams = streams
         self._idle: deque[StagingBuffer] = deque()
 
     @torch.inference_mode()
@@ -68,33 +69,40 @@ class Pipeline:
         compute: Callable[[Tensor], RawOutput],
         reduce: Callable[[RawOutput], Sequence[Tensor]],
     ) -> Callable[[], Collected]:
-        """Begin a batch; what is returned waits for its end, and for nothing else. Call it once.
+        """Start a batch.
 
-        `compute` makes of the images, uint8 (B, H, W, 3), what `reduce` makes small: only that is
-        copied to the host. Neither may keep what it is given: other batches come into its memory.
+        Neither function may keep its argument: later batches overwrite the memory.
+
+        Args:
+            images: each uint8 (H, W, 3), of equal size.
+            compute: from the batch, uint8 (B, H, W, 3), to the raw output, on the device.
+            reduce: from the raw output to the results to copy to the host.
+
+        Returns:
+            A function that waits for only this batch and returns it; call it once.
         """
-        began = time.monotonic()
-        slot = self._slot()
+        launched = time.monotonic()
+        buffer = self._buffer()
         try:
-            with self._queues.as_current_device():
-                batch, copying = slot.stage(images)
+            with self._streams.as_current_device():
+                batch, (copy_start, copy_end) = buffer.stage(images)
                 staged = time.monotonic()
-                marks = [self._queues.record_event()]
-                said = compute(batch)
-                marks.append(self._queues.record_event())
-                # into pinned memory, as `to` has it when it does not wait
-                results = [one.to("cpu", non_blocking=True) for one in reduce(said)]
-                marks.append(self._queues.record_event())
+                events = [self._streams.record_event()]
+                raw = compute(batch)
+                events.append(self._streams.record_event())
+                # a non-blocking `to` copies into pinned memory
+                results = [result.to("cpu", non_blocking=True) for result in reduce(raw)]
+                events.append(self._streams.record_event())
         except BaseException:
-            self._idle.append(slot)  # what was copied to it nobody will read
+            self._idle.append(buffer)  # its batch is not read any more
             raise
 
         def collect() -> Collected:
-            start, computed, done = marks
+            start, computed, done = events
             done.wait()
-            self._idle.append(slot)
+            self._idle.append(buffer)
             stages = {
-                "stage_in": staged - began + copying[1].since(copying[0]),
+                "stage_in": staged - launched + copy_end.since(copy_start),
                 "compute": computed.since(start),
                 "postprocess": done.since(computed),
             }
@@ -102,8 +110,8 @@ class Pipeline:
 
         return collect
 
-    def _slot(self) -> StagingBuffer:
+    def _buffer(self) -> StagingBuffer:
         try:
             return self._idle.pop()
         except IndexError:
-            return StagingBuffer(self._queues)
+            return StagingBuffer(self._streams)

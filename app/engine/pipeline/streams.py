@@ -1,7 +1,4 @@
-"""Owns what a pipeline asks of a device, and how a CPU gives it: at once, in the caller's thread.
-
-Knows nothing of batches.
-"""
+"""The stream interface of a device, and its CPU version, which does everything at once."""
 
 import time
 from collections.abc import Callable
@@ -15,86 +12,95 @@ Outputs = tuple[Tensor, ...]
 
 
 class Event(Protocol):
-    """A point in a queue of work."""
+    """A point in the work of a stream."""
 
     def wait(self) -> None:
-        """Return when all work before it is done."""
+        """Wait until all work before the event is done."""
         ...
 
     def since(self, earlier: Self) -> float:
-        """The seconds from an earlier point; the work before both must be done."""
+        """Seconds since an earlier event; the work before both must be done."""
         ...
 
 
 class Recorded(NamedTuple):
-    """Work that is enqueued as a whole by `replay`, and where its outputs lie each time."""
+    """Recorded work: `replay` enqueues all of it, and always writes to the same `outputs`."""
 
     replay: Callable[[], object]
     outputs: Outputs
 
 
 class GraphRecorder(Protocol):
-    """Records work on fixed memory, so that it can be enqueued as a whole."""
+    """Records work on fixed memory, so that one call can enqueue all of it."""
 
     def record(self, work: Callable[[], Outputs]) -> Recorded:
-        """Record what `work` enqueues. RuntimeError where it cannot be recorded."""
+        """Record the work that a function enqueues.
+
+        Raises:
+            RuntimeError: it cannot be recorded.
+        """
         ...
 
 
 class Streams(Protocol):
-    """A device's two queues, of copies to it and of what it computes. For one thread.
+    """The two streams of a device: one copies to it, one computes. For one thread.
 
     Attributes:
-        recorder: None where recording is of no use.
+        recorder: None if recording is of no use.
     """
 
     recorder: GraphRecorder | None
 
     def as_current_device(self) -> AbstractContextManager[object]:
-        """Within it, what is enqueued goes to this device."""
+        """Within this context, work is enqueued on this device."""
         ...
 
     def buffers(self, length: int) -> tuple[Tensor, Tensor]:
-        """Memory for so many bytes on the host, and on the device, uint8 (length,)."""
+        """Memory on the host and on the device, each uint8 (length,)."""
         ...
 
-    def upload(self, host: Tensor, there: Tensor) -> tuple[Event, Event]:
-        """Copy to the device beside what it computes; what is enqueued next waits for it.
+    def upload(self, host: Tensor, device: Tensor) -> tuple[Event, Event]:
+        """Copy to the device while it computes; later work waits for the copy.
 
-        Returns the points before and behind the copy.
+        Args:
+            host: the source.
+            device: the target.
+
+        Returns:
+            The events before and after the copy.
         """
         ...
 
     def record_event(self) -> Event:
-        """The point behind all that is to be computed so far."""
+        """An event after all work so far."""
         ...
 
 
 class HostEvent:
-    """A point in time: all before it is done."""
+    """A point in time: on a CPU, all earlier work is done."""
 
     def __init__(self) -> None:
         self._time = time.monotonic()
 
     def wait(self) -> None:
-        """Nothing is left to wait for."""
+        """Return at once."""
 
     def since(self, earlier: Self) -> float:
-        """The seconds from an earlier point."""
+        """Seconds since an earlier event."""
         return self._time - earlier._time
 
 
 class HostStreams:
-    """A CPU: memory of the host is that of the device, and nothing is put off.
+    """The streams of a CPU: host and device share their memory, and all work is done at once.
 
-    Has no state: any number of threads may use it.
+    It has no state: any number of threads may use it.
     """
 
     def __init__(self, recorder: GraphRecorder | None = None) -> None:
         self.recorder = recorder
 
     def as_current_device(self) -> AbstractContextManager[object]:
-        """There is no other device."""
+        """A context without effect: there is only one CPU."""
         return nullcontext()
 
     def buffers(self, length: int) -> tuple[Tensor, Tensor]:
@@ -102,11 +108,11 @@ class HostStreams:
         memory = torch.empty(length, dtype=torch.uint8)
         return memory, memory
 
-    def upload(self, host: Tensor, there: Tensor) -> tuple[HostEvent, HostEvent]:
-        """Nothing needs to be copied."""
-        now = HostEvent()
-        return now, now
+    def upload(self, host: Tensor, device: Tensor) -> tuple[HostEvent, HostEvent]:
+        """Two equal events: nothing needs to be copied."""
+        event = HostEvent()
+        return event, event
 
     def record_event(self) -> HostEvent:
-        """Now."""
+        """The current time."""
         return HostEvent()

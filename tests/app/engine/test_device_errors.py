@@ -1,4 +1,4 @@
-"""What a device's failures are taken for."""
+"""Errors of a device: out of memory, a lost device, and all others."""
 
 import pytest
 import torch
@@ -18,45 +18,45 @@ CPU, CUDA = torch.device("cpu"), torch.device("cuda")
         RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate"),
     ],
 )
-def test_want_of_memory_is_told_by_its_name(error):
-    with pytest.raises(OutOfMemory) as told, translate_device_errors(CPU):
+def test_every_kind_of_memory_error_becomes_out_of_memory(error):
+    with pytest.raises(OutOfMemory) as raised, translate_device_errors(CPU):
         raise error
-    assert "\n" not in str(told.value)
-    assert told.value.__cause__ is error
+    assert "\n" not in str(raised.value)
+    assert raised.value.__cause__ is error
 
 
-def test_a_real_allocation_that_cannot_be_had_is_one():
+def test_a_real_allocation_that_is_too_large_becomes_out_of_memory():
     with pytest.raises(OutOfMemory), translate_device_errors(CPU):
         torch.empty(2**50, dtype=torch.uint8)
 
 
 @pytest.mark.parametrize("error", [RuntimeError("size mismatch"), ValueError("no"), KeyError(1)])
-def test_what_is_not_the_devices_fault_is_raised_as_it_is(error):
-    with pytest.raises(type(error)) as told, translate_device_errors(CPU):
+def test_other_errors_are_raised_unchanged(error):
+    with pytest.raises(type(error)) as raised, translate_device_errors(CPU):
         raise error
-    assert told.value is error
+    assert raised.value is error
 
 
 @pytest.fixture
-def cuda(monkeypatch) -> list[RuntimeError]:
-    """What a GPU says when it is asked for nothing."""
-    says: list[RuntimeError] = []
+def cuda_errors(monkeypatch) -> list[RuntimeError]:
+    """Errors that the next synchronisation with a GPU raises."""
+    errors: list[RuntimeError] = []
 
     def synchronize(device: torch.device) -> None:
-        for error in says:
+        for error in errors:
             raise error
 
     monkeypatch.setattr(torch.cuda, "synchronize", synchronize)
-    return says
+    return errors
 
 
-def test_a_gpu_that_still_answers_is_not_at_fault(cuda):
+def test_an_error_while_the_gpu_works_is_raised_unchanged(cuda_errors):
     with pytest.raises(RuntimeError, match="mismatch"), translate_device_errors(CUDA):
         raise RuntimeError("size mismatch")
 
 
-def test_a_gpu_that_fails_whatever_it_is_asked_is_lost(cuda):
-    cuda.append(RuntimeError("CUDA error: an illegal memory access\nCompile with ..."))
+def test_a_gpu_whose_synchronisation_fails_is_lost(cuda_errors):
+    cuda_errors.append(RuntimeError("CUDA error: an illegal memory access\nCompile with ..."))
     with (
         pytest.raises(DeviceLost, match=r"^CUDA error: an illegal memory access$"),
         translate_device_errors(CUDA),
@@ -70,7 +70,7 @@ def test_a_cpu_is_never_lost():
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_a_gpu_without_memory_goes_on():
+def test_a_gpu_works_after_out_of_memory():
     device = torch.device("cuda")
     free, _ = torch.cuda.mem_get_info(device)
     with pytest.raises(OutOfMemory), translate_device_errors(device):

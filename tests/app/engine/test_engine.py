@@ -1,4 +1,4 @@
-"""The engine on small random networks: outputs, devices, warm-up, refusals. CUDA where there is."""
+"""The engine on small random networks: outputs, devices, warm-up, errors."""
 
 import numpy as np
 import pytest
@@ -64,13 +64,13 @@ def random_pixels(seed: int, side: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize("device", DEVICES)
-def test_a_batch_gives_each_image_its_own_softmax_best_first(save, device):
+def test_each_image_of_a_batch_gets_its_own_softmax_best_first(save, device):
     folder = save("classify")
     engine = TorchEngine(folder, task="classify", device=device, dtype="float32")
     info = engine.load()
     images = [random_pixels(seed, 16) for seed in range(5)]
     top_ks = [1, 2, 3, 1, 2]
-    batch = engine.run([ClassifyInput(*one) for one in zip(images, top_ks, strict=True)])
+    batch = engine.run([ClassifyInput(*pair) for pair in zip(images, top_ks, strict=True)])
     network = checkpoint.load(folder).network
     with torch.inference_mode():
         pixels = normalize(torch.from_numpy(np.stack(images)), info.preprocessing)
@@ -83,7 +83,7 @@ def test_a_batch_gives_each_image_its_own_softmax_best_first(save, device):
 
 
 @pytest.mark.parametrize("device", DEVICES)
-def test_an_embedding_is_what_the_head_reads(save, device):
+def test_an_embedding_is_the_input_of_the_head(save, device):
     folder = save("classify")
     engine = TorchEngine(folder, task="classify", device=device, dtype="float32")
     preprocessing = engine.load().preprocessing
@@ -97,20 +97,20 @@ def test_an_embedding_is_what_the_head_reads(save, device):
 
 
 @pytest.mark.parametrize("device", DEVICES)
-def test_each_image_of_a_batch_is_explained_as_it_asks(save, device):
+def test_each_image_of_a_batch_is_explained_by_its_own_method(save, device):
     folder = save("classify")
     engine = TorchEngine(folder, task="classify", device=device, dtype="float32")
     preprocessing = engine.load().preprocessing
     images = [random_pixels(seed, 16) for seed in range(2)]
-    asked = [ExplainInput(*one) for one in zip(images, (1, 3), METHODS, strict=True)]
-    batch = engine.run(asked)
+    inputs = [ExplainInput(*values) for values in zip(images, (1, 3), METHODS, strict=True)]
+    batch = engine.run(inputs)
     network = checkpoint.load(folder).network
-    for one, output in zip(asked, batch.outputs, strict=True):
+    for image, output in zip(inputs, batch.outputs, strict=True):
         expected = explain(
-            network, normalize(torch.from_numpy(one.pixels)[None], preprocessing), one.method
+            network, normalize(torch.from_numpy(image.pixels)[None], preprocessing), image.method
         )
         assert output.ranking.indices[0] == expected.logits[0].argmax()
-        assert len(output.ranking.indices) == one.top_k
+        assert len(output.ranking.indices) == image.top_k
         assert output.grid == pytest.approx(expected.relevance[0].numpy(), abs=1e-4)
         assert output.cell == expected.cell == 8
         distances = [heads[0].tolist() for heads in expected.attention_distance]
@@ -118,13 +118,13 @@ def test_each_image_of_a_batch_is_explained_as_it_asks(save, device):
     assert set(batch.stages) == {"stage_in", "compute", "postprocess"}
 
 
-def test_explaining_leaves_the_answers_as_they_are(save):
+def test_an_explanation_does_not_change_later_outputs(save):
     engine = TorchEngine(save("classify"), task="classify")
     engine.load()
-    one = ClassifyInput(random_pixels(1, 16), 3)
-    before = engine.run([one]).outputs
-    engine.run([ExplainInput(one.pixels, 1, "gradient")])
-    assert engine.run([one]).outputs == before
+    image = ClassifyInput(random_pixels(1, 16), 3)
+    before = engine.run([image]).outputs
+    engine.run([ExplainInput(image.pixels, 1, "gradient")])
+    assert engine.run([image]).outputs == before
 
 
 @pytest.mark.parametrize(("labels", "multi_label"), [(("only",), False), (("a", "b", "c"), True)])
@@ -140,13 +140,13 @@ def test_labels_that_do_not_exclude_each_other_get_a_sigmoid(save, labels, multi
 
 
 @pytest.mark.parametrize("device", DEVICES)
-def test_each_mask_has_the_size_its_image_had(save, device):
+def test_each_mask_has_the_size_of_its_input(save, device):
     engine = TorchEngine(save("segment"), task="segment", device=device, dtype="float32")
     engine.load()
     sizes = [(50, 31), (8, 90), (32, 32)]
     inputs = [SegmentInput(random_pixels(seed, 32), size) for seed, size in enumerate(sizes)]
     together = engine.run(inputs).outputs
-    alone = [engine.run([one]).outputs[0] for one in inputs]
+    alone = [engine.run([image]).outputs[0] for image in inputs]
     for label_map, other, size in zip(together, alone, sizes, strict=True):
         assert label_map.dtype == np.uint8
         assert label_map.shape == size
@@ -162,7 +162,7 @@ def test_warm_up_measures_growing_batches_within_its_bounds(save):
     assert set(engine.warm_up(max_batch_size=6, budget_s=1e-9)) == {1}
 
 
-def test_warm_up_takes_any_size_where_the_checkpoint_fixes_none(save, tmp_path):
+def test_warm_up_runs_without_an_input_size_in_the_checkpoint(save, tmp_path):
     folder = save("segment")
     loaded = checkpoint.load(folder)
     free = Checkpoint(loaded.network, loaded.labels, Preprocessing(size=None), "segment")
@@ -179,7 +179,7 @@ def test_a_checkpoint_for_another_task_is_refused(save):
         TorchEngine(save("classify"), task="segment").load()
 
 
-def test_what_is_loaded_is_told(save):
+def test_load_returns_the_facts_about_the_model(save):
     info = TorchEngine(save("classify"), task="classify", device="cpu").load()
     assert (info.task, info.labels, info.device, info.dtype) == (
         "classify", ("a", "b", "c"), "cpu", "float32",
@@ -189,7 +189,7 @@ def test_what_is_loaded_is_told(save):
     )
 
 
-def test_half_precision_answers_like_full(save):
+def test_half_precision_scores_like_full_precision(save):
     folder = save("classify")
     rankings = []
     for dtype in ("float32", "bfloat16"):
@@ -200,18 +200,18 @@ def test_half_precision_answers_like_full(save):
     assert half == pytest.approx(full, abs=0.02)
 
 
-def test_a_cpu_has_no_device_memory_to_tell(save):
+def test_a_cpu_reports_no_device_memory(save):
     assert TorchEngine(save("classify"), task="classify", device="cpu").memory() == {}
 
 
-def test_nobody_who_asks_for_the_memory_has_to_wake_cuda(monkeypatch):
+def test_reading_the_memory_does_not_initialise_cuda(monkeypatch):
     monkeypatch.setattr("app.engine.engine.resolve_device", lambda name: name)
     monkeypatch.setattr(torch.cuda, "is_initialized", lambda: False)
     assert TorchEngine("nothing", task="classify", device="cuda").memory() == {}
 
 
 @pytest.mark.gpu
-def test_cuda_memory_is_told(save):
+def test_cuda_memory_is_reported(save):
     engine = TorchEngine(save("classify"), task="classify", device="cuda")
     engine.load()
     assert engine.memory()["allocated"] > 0
@@ -231,7 +231,7 @@ def test_another_input_size_than_the_trained_one_is_served(save):
 
 @pytest.mark.parametrize("runtime", ["openvino", "auto"])
 @pytest.mark.parametrize("task", ["classify", "segment"])
-def test_another_runtime_gives_the_same_answers(save, task, runtime, tmp_path, monkeypatch):
+def test_another_runtime_gives_the_same_outputs(save, task, runtime, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     side = 16 if task == "classify" else 32
     kind = ClassifyInput if task == "classify" else SegmentInput

@@ -1,4 +1,4 @@
-"""The device's thread: order, errors, callers that leave, and its end."""
+"""A lane: order of the work, errors, cancelled futures, and the end of its thread."""
 
 import asyncio
 import os
@@ -14,19 +14,19 @@ from app.engine.lanes import Lane
 
 pytestmark = pytest.mark.anyio
 
-PATIENCE_S = 30
+TIMEOUT_S = 30
 
 
 class Gate:
-    """Work that has begun when `begun` is set and ends when the gate opens."""
+    """Work that sets `started` and ends when the test sets `opened`."""
 
     def __init__(self, result: object = None) -> None:
-        self.begun, self.opened = threading.Event(), threading.Event()
+        self.started, self.opened = threading.Event(), threading.Event()
         self.result = result
 
     def __call__(self) -> object:
-        self.begun.set()
-        assert self.opened.wait(PATIENCE_S)
+        self.started.set()
+        assert self.opened.wait(TIMEOUT_S)
         return self.result
 
 
@@ -38,10 +38,10 @@ def raising(error: BaseException) -> Callable[[], None]:
 
 
 def wait_for(event: threading.Event) -> asyncio.Future[bool]:
-    return asyncio.get_running_loop().run_in_executor(None, event.wait, PATIENCE_S)
+    return asyncio.get_running_loop().run_in_executor(None, event.wait, TIMEOUT_S)
 
 
-async def settle() -> None:
+async def run_tasks() -> None:
     for _ in range(10):
         await asyncio.sleep(0)
 
@@ -70,7 +70,7 @@ async def test_work_runs_in_order_on_one_thread_of_its_own(lane):
     assert seen == [(n, "lane-cpu") for n in range(50)]
 
 
-async def test_errors_come_back_as_they_are(lane):
+async def test_errors_are_raised_unchanged(lane):
     error = ValueError("of the work")
     with pytest.raises(ValueError, match="of the work") as raised:
         await lane.run(raising(error))
@@ -89,7 +89,7 @@ async def test_errors_come_back_as_they_are(lane):
     ],
     ids=repr,
 )
-async def test_what_would_end_a_thread_or_a_loop_is_an_error_like_others(lane, error):
+async def test_an_exception_that_would_end_the_thread_or_the_loop_is_wrapped(lane, error):
     with pytest.raises(RuntimeError, match=type(error).__name__) as raised:
         await lane.run(raising(error))
     assert raised.value.__cause__ is error
@@ -97,46 +97,46 @@ async def test_what_would_end_a_thread_or_a_loop_is_an_error_like_others(lane, e
     assert await lane.run(lambda: "next") == "next"
 
 
-async def test_a_caller_that_left_harms_nothing(lane):
+async def test_after_a_cancelled_future_the_lane_continues(lane):
     gate = Gate()
-    left = asyncio.ensure_future(lane.run(gate))
-    stays = asyncio.ensure_future(lane.run(lambda: "stays"))
-    await wait_for(gate.begun)
-    left.cancel()
-    await settle()
-    assert left.cancelled()
+    cancelled = asyncio.ensure_future(lane.run(gate))
+    kept = asyncio.ensure_future(lane.run(lambda: "kept"))
+    await wait_for(gate.started)
+    cancelled.cancel()
+    await run_tasks()
+    assert cancelled.cancelled()
     gate.opened.set()
-    assert await stays == "stays"
+    assert await kept == "kept"
 
 
-async def test_an_error_for_a_caller_that_left_harms_nothing(lane):
+async def test_after_an_error_for_a_cancelled_future_the_lane_continues(lane):
     gate = Gate()
 
     def fail() -> None:
         gate()
-        raise ValueError("nobody hears it")
+        raise ValueError("for a cancelled future")
 
-    left = asyncio.ensure_future(lane.run(fail))
-    await wait_for(gate.begun)
-    left.cancel()
-    await settle()
+    cancelled = asyncio.ensure_future(lane.run(fail))
+    await wait_for(gate.started)
+    cancelled.cancel()
+    await run_tasks()
     gate.opened.set()
     assert await lane.run(lambda: "next") == "next"
 
 
-async def test_it_is_busy_for_as_long_as_its_work_takes(lane, busy):
+async def test_a_lane_is_busy_while_its_work_runs(lane, busy):
     assert lane.busy_for() == 0.0
     gate = Gate()
     working = asyncio.ensure_future(lane.run(gate))
-    await wait_for(gate.begun)
-    began = lane.busy_since
-    assert 0.0 <= lane.busy_for() <= time.monotonic() - began
+    await wait_for(gate.started)
+    start = lane.busy_since
+    assert 0.0 <= lane.busy_for() <= time.monotonic() - start
     first = lane.busy_for()
     while lane.busy_for() == first:
-        pass  # the clock goes on
+        pass  # until the clock has advanced
     gate.opened.set()
     await working
-    await lane.run(lambda: None)  # by now the first is counted
+    await lane.run(lambda: None)  # the first work is counted before this one runs
     assert len(busy) >= 1
     assert busy[0] >= 0.0
 
@@ -150,55 +150,55 @@ async def test_an_idle_lane_is_not_busy(lane):
     counted.close()
 
 
-async def test_only_watched_work_is_ever_stuck(lane):
+async def test_only_watched_work_sets_busy_since(lane):
     for watched in (True, False):
         gate = Gate()
         working = asyncio.ensure_future(lane.run(gate, watched=watched))
-        await wait_for(gate.begun)
+        await wait_for(gate.started)
         assert (lane.busy_since is not None) is watched
         gate.opened.set()
         await working
 
 
-async def test_a_lane_has_ten_times_the_patience_that_its_slowest_batch_needs(lane):
+async def test_a_lane_counts_as_stuck_after_ten_times_its_slowest_batch(lane):
     assert lane.stuck_after_s == 30.0
     for seconds in (4.0, 1.0):
-        lane.expect(seconds)
+        lane.set_expected_batch_s(seconds)
     assert lane.stuck_after_s == 40.0
 
 
-async def test_every_piece_of_work_is_counted_also_what_fails(busy):
+async def test_failed_work_counts_as_busy_time_too(busy):
     counted = threading.Semaphore(0)
     lane = Lane("cpu", lambda seconds: (busy.append(seconds), counted.release()))
     await lane.run(lambda: None)
     with pytest.raises(ValueError, match="of the work"):
         await lane.run(raising(ValueError("of the work")))
     for _ in range(2):
-        assert counted.acquire(timeout=PATIENCE_S)
+        assert counted.acquire(timeout=TIMEOUT_S)
     assert len(busy) == 2
     lane.close()
 
 
-async def test_closing_ends_the_thread_after_the_work_it_has():
+async def test_closing_ends_the_thread_after_all_sent_work():
     lane, gate = Lane("closing", lambda seconds: None), Gate("done")
-    thread = next(one for one in threading.enumerate() if one.name == "lane-closing")
+    thread = next(thread for thread in threading.enumerate() if thread.name == "lane-closing")
     working = [asyncio.ensure_future(lane.run(work)) for work in (gate, lambda: "too")]
-    await wait_for(gate.begun)
+    await wait_for(gate.started)
     lane.close()
     assert lane.alive
     gate.opened.set()
     assert await asyncio.gather(*working) == ["done", "too"]
-    thread.join(PATIENCE_S)
+    thread.join(TIMEOUT_S)
     assert not lane.alive
 
 
 async def test_a_lane_does_not_keep_a_process_alive(lane):
-    thread = next(one for one in threading.enumerate() if one.name == "lane-cpu")
+    thread = next(thread for thread in threading.enumerate() if thread.name == "lane-cpu")
     assert thread.daemon
 
 
-@pytest.mark.parametrize("error", [None, ValueError("nobody hears it")], ids=repr)
-def test_a_loop_that_closed_in_the_meantime_harms_nothing(error):
+@pytest.mark.parametrize("error", [None, ValueError("for a cancelled future")], ids=repr)
+def test_a_lane_continues_after_the_loop_of_its_work_has_closed(error):
     gate, counted = Gate(), threading.Event()
 
     async def make() -> Lane:
@@ -206,68 +206,68 @@ def test_a_loop_that_closed_in_the_meantime_harms_nothing(error):
         working = asyncio.ensure_future(
             lane.run(lambda: (gate(), raising(error)() if error else 0))
         )
-        await wait_for(gate.begun)
+        await wait_for(gate.started)
         working.cancel()
         return lane
 
     lane = asyncio.run(make())
     gate.opened.set()
-    assert counted.wait(PATIENCE_S)
+    assert counted.wait(TIMEOUT_S)
 
-    async def ask() -> str:
+    async def run_next() -> str:
         return await lane.run(lambda: "next")
 
-    assert asyncio.run(ask()) == "next"
+    assert asyncio.run(run_next()) == "next"
     lane.close()
 
 
-async def test_the_next_piece_is_started_before_the_first_is_waited_for(lane):
-    told, hold = [], Gate()
+async def test_the_next_work_starts_before_the_lane_waits_for_the_first(lane):
+    order, gate = [], Gate()
 
     def start(name: str) -> Callable[[], str]:
-        told.append(f"start {name}")
+        order.append(f"start {name}")
 
         def finish() -> str:
-            told.append(f"finish {name}")
+            order.append(f"finish {name}")
             return name
 
         return finish
 
-    held = asyncio.ensure_future(lane.run(hold))
-    await wait_for(hold.begun)
-    answers = [asyncio.ensure_future(lane.launch(lambda n=n: start(n))) for n in "abc"]
-    await settle()
-    hold.opened.set()
-    assert await asyncio.gather(*answers) == ["a", "b", "c"]
+    held = asyncio.ensure_future(lane.run(gate))
+    await wait_for(gate.started)
+    results = [asyncio.ensure_future(lane.launch(lambda n=n: start(n))) for n in "abc"]
+    await run_tasks()
+    gate.opened.set()
+    assert await asyncio.gather(*results) == ["a", "b", "c"]
     await held
-    assert told == ["start a", "start b", "finish a", "start c", "finish b", "finish c"]
+    assert order == ["start a", "start b", "finish a", "start c", "finish b", "finish c"]
 
 
-async def test_a_lone_piece_is_waited_for_at_once(lane):
+async def test_a_single_launched_work_is_waited_for_at_once(lane):
     assert await lane.launch(lambda: lambda: "alone") == "alone"
 
 
 @pytest.mark.parametrize("half", ["start", "finish"])
-async def test_either_half_of_a_piece_may_fail(lane, half):
+async def test_either_half_of_launched_work_may_fail(lane, half):
     fail = raising(ValueError("of the work"))
     with pytest.raises(ValueError, match="of the work"):
         await lane.launch(fail if half == "start" else lambda: fail)
     assert await lane.launch(lambda: lambda: "next") == "next"
 
 
-async def test_what_was_started_is_finished_before_the_lane_ends():
-    lane, hold = Lane("closing", lambda seconds: None), Gate()
-    held = asyncio.ensure_future(lane.run(hold))
-    await wait_for(hold.begun)
-    answer = asyncio.ensure_future(lane.launch(lambda: lambda: "finished"))
-    await settle()
+async def test_launched_work_is_finished_before_the_lane_ends():
+    lane, gate = Lane("closing", lambda seconds: None), Gate()
+    held = asyncio.ensure_future(lane.run(gate))
+    await wait_for(gate.started)
+    result = asyncio.ensure_future(lane.launch(lambda: lambda: "finished"))
+    await run_tasks()
     lane.close()
-    hold.opened.set()
-    assert await answer == "finished"
+    gate.opened.set()
+    assert await result == "finished"
     await held
 
 
-async def test_each_lane_has_torch_threads_of_its_own():
+async def test_each_lane_has_its_own_number_of_torch_threads():
     lanes = [Lane(f"of {count}", lambda seconds: None, threads=count) for count in (1, 2)]
     for _ in range(2):
         assert [await lane.run(torch.get_num_threads) for lane in lanes] == [1, 2]
@@ -276,12 +276,12 @@ async def test_each_lane_has_torch_threads_of_its_own():
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="threads have no priorities of their own")
-async def test_a_lane_on_the_cores_stands_back_behind_the_event_loop():
+async def test_a_cpu_lane_has_a_lower_priority_than_the_event_loop():
     def niceness() -> int:
         return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
 
-    polite, equal = Lane("polite", print, threads=1), Lane("equal", print)
-    assert await polite.run(niceness) > niceness()
-    assert await equal.run(niceness) == niceness()
-    polite.close()
-    equal.close()
+    cpu_lane, gpu_lane = Lane("cpu", print, threads=1), Lane("gpu", print)
+    assert await cpu_lane.run(niceness) > niceness()
+    assert await gpu_lane.run(niceness) == niceness()
+    cpu_lane.close()
+    gpu_lane.close()

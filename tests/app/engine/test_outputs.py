@@ -1,4 +1,4 @@
-"""What is computed of an answer on the device, and what becomes of it on the host."""
+"""Outputs: tensors on the device, and their form on the host."""
 
 from importlib.util import find_spec
 
@@ -13,35 +13,35 @@ from models.explain import Explanation
 PIXELS = np.zeros((2, 2, 3), np.uint8)
 
 
-def test_only_as_many_labels_as_somebody_asks_for_leave_the_device():
-    answer = reader_for([ClassifyInput(PIXELS, 1), ClassifyInput(PIXELS, 2)], torch.sigmoid)
-    results = answer.on_device(torch.tensor([[0.0, 2.0, 1.0], [3.0, 2.0, 1.0]]))
+def test_only_the_largest_top_k_of_a_batch_leaves_the_device():
+    reader = reader_for([ClassifyInput(PIXELS, 1), ClassifyInput(PIXELS, 2)], torch.sigmoid)
+    results = reader.on_device(torch.tensor([[0.0, 2.0, 1.0], [3.0, 2.0, 1.0]]))
     assert [tuple(tensor.shape) for tensor in results] == [(2, 2), (2, 2)]
-    first, second = answer.on_host(results)
+    first, second = reader.on_host(results)
     assert first == Ranking([1], pytest.approx(torch.tensor([2.0]).sigmoid().tolist()))
     assert second.indices == [0, 1]
 
 
-def test_an_embedding_is_copied_from_memory_that_is_soon_anothers():
-    answer = reader_for([EmbedInput(PIXELS)], torch.sigmoid)
+def test_an_embedding_is_a_copy_because_the_next_batch_overwrites_it():
+    reader = reader_for([EmbedInput(PIXELS)], torch.sigmoid)
     embedding = torch.ones(1, 4)
-    results = answer.on_device(embedding)
+    results = reader.on_device(embedding)
     embedding.zero_()
-    assert answer.on_host(results)[0].tolist() == [1.0] * 4
+    assert reader.on_host(results)[0].tolist() == [1.0] * 4
 
 
-def test_each_label_map_has_its_own_size():
-    answer = reader_for([SegmentInput(PIXELS, (3, 5)), SegmentInput(PIXELS, (1, 2))], torch.sigmoid)
+def test_each_label_map_has_the_size_of_its_input():
+    reader = reader_for([SegmentInput(PIXELS, (3, 5)), SegmentInput(PIXELS, (1, 2))], torch.sigmoid)
     logits = torch.zeros(2, 2, 2, 2)
     logits[1, 1] = 1.0
-    first, second = answer.on_host(answer.on_device(logits))
+    first, second = reader.on_host(reader.on_device(logits))
     assert first.tolist() == np.zeros((3, 5)).tolist()
     assert second.tolist() == [[1, 1]]
 
 
 def test_explanations_of_one_batch_may_have_different_grids():
     inputs = [ExplainInput(PIXELS, 1, "gradient"), ExplainInput(PIXELS, 2, "rollout")]
-    said = [
+    raw = [
         Explanation(
             logits=torch.tensor([[0.0, float(index)]]),
             relevance=torch.full((1, index, 2), 0.5),
@@ -50,8 +50,8 @@ def test_explanations_of_one_batch_may_have_different_grids():
         )
         for index in (1, 2)
     ]
-    answer = reader_for(inputs, torch.sigmoid)
-    first, second = answer.on_host(answer.on_device(said))
+    reader = reader_for(inputs, torch.sigmoid)
+    first, second = reader.on_host(reader.on_device(raw))
     assert (first.grid.shape, second.grid.shape) == ((1, 2), (2, 2))
     assert (first.cell, second.cell) == (8, 16)
     assert first.ranking.indices == [1]
@@ -59,5 +59,5 @@ def test_explanations_of_one_batch_may_have_different_grids():
     assert first.attention_distance == second.attention_distance == [[1.0, 2.0], [3.0]]
 
 
-def test_the_fused_label_map_is_there_where_triton_is():
+def test_there_is_a_fused_label_map_if_triton_is_installed():
     assert (fused_label_map() is None) == (find_spec("triton") is None)

@@ -1,3 +1,5 @@
+"""Settings of an engine: device, number format, checkpoint source and input size."""
+
 import pytest
 import torch
 
@@ -24,25 +26,25 @@ def test_the_bundled_checkpoints_have_the_names_of_their_folders():
     assert model_name("bundled", "segment") == "shapes-segformer"
 
 
-def test_bundled_is_the_checkpoint_that_ships_and_all_else_is_taken_as_it_is():
+def test_bundled_resolves_to_a_folder_and_other_sources_stay_unchanged():
     assert resolve_source("bundled", "classify") == checkpoint.bundled("classify")
     assert resolve_source("google/vit", "classify") == "google/vit"
 
 
-def test_a_device_that_is_not_there_is_refused():
-    with pytest.raises(ValueError, match="cuda:63 is asked for and not there"):
+def test_a_missing_device_is_an_error():
+    with pytest.raises(ValueError, match="there is no device cuda:63"):
         resolve_device("cuda:63")
 
 
-def test_an_input_size_is_the_checkpoint_s_own_unless_told():
+def test_the_input_size_is_that_of_the_checkpoint_unless_it_is_set():
     loaded = checkpoint.load(checkpoint.bundled("classify"))
     assert resolve_preprocessing(loaded, 0) is loaded.preprocessing
     assert resolve_preprocessing(loaded, 96).input_size == (96, 96)
 
 
-@pytest.mark.parametrize(("task", "least"), [("classify", 6), ("segment", 32)])
-def test_an_input_smaller_than_the_network_sees_is_refused_in_words(task, least):
+@pytest.mark.parametrize(("task", "min_side"), [("classify", 6), ("segment", 32)])
+def test_an_input_that_is_too_small_for_the_network_is_an_error(task, min_side):
     loaded = checkpoint.load(checkpoint.bundled(task))
-    with pytest.raises(CheckpointError, match=f"needs an input of {least} pixels a side"):
-        resolve_preprocessing(loaded, least - 1)
-    assert resolve_preprocessing(loaded, least).input_size == (least, least)
+    with pytest.raises(CheckpointError, match=f"an input of at least {min_side} pixels a side"):
+        resolve_preprocessing(loaded, min_side - 1)
+    assert resolve_preprocessing(loaded, min_side).input_size == (min_side, min_side)

@@ -1,4 +1,4 @@
-"""Owns a recorder for CPUs, and where the tests of the pipeline run: CUDA where there is."""
+"""A graph recorder for CPUs, and the devices of the tests: the CPU, and CUDA if there is a GPU."""
 
 from collections.abc import Callable
 
@@ -10,14 +10,14 @@ from app.engine.pipeline.streams import HostStreams, Outputs, Recorded
 
 
 class Repeating:
-    """Records by keeping the work: a replay does it again, into the memory of the first time.
+    """Records by keeping the work: a replay runs it again, and writes to the same outputs.
 
-    As with a CUDA graph, inputs are read where they lay, and outputs of one recording are spoilt
-    by whatever is replayed next.
+    As with a CUDA graph, inputs are read from the same memory, and every replay overwrites the
+    outputs of all recordings.
     """
 
     def __init__(self, refuses: Callable[[int], bool] = lambda count: False) -> None:
-        self.order: list[int] = []  # the batch sizes as they were recorded
+        self.order: list[int] = []  # recorded batch sizes
         self.replays: list[int] = []
         self._refuses = refuses
         self._all: list[Outputs] = []
@@ -32,9 +32,9 @@ class Repeating:
 
         def replay() -> None:
             self.replays.append(count)
-            for others in self._all:
-                for other in others:
-                    other.fill_(float("nan"))
+            for recorded in self._all:
+                for output in recorded:
+                    output.fill_(float("nan"))
             for output, value in zip(outputs, work(), strict=True):
                 output.copy_(value)
 
@@ -49,7 +49,7 @@ def repeating() -> type[Repeating]:
 
 @pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
 def streams(request) -> Streams:
-    """The queues of each device; those of a CPU record, too."""
+    """The streams of each device; those of the CPU record, too."""
     if request.param == "cuda":
         if not torch.cuda.is_available():
             pytest.skip("needs a CUDA device")
@@ -59,5 +59,5 @@ def streams(request) -> Streams:
 
 @pytest.fixture
 def device(streams) -> torch.device:
-    """Where those queues lead."""
+    """The device of the streams."""
     return streams.buffers(1)[1].device

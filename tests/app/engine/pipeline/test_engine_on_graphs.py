@@ -1,4 +1,4 @@
-"""The engine on recorded work, two batches open at once: the answers are those of a lone batch."""
+"""The engine with recorded work and two open batches: outputs as those of single batches."""
 
 import numpy as np
 import pytest
@@ -32,7 +32,8 @@ NETWORKS = {
 def engine(tmp_path, monkeypatch, streams, device):
     """An engine on a random network, in float32: on CUDA, or on a CPU that records."""
     monkeypatch.setattr("app.engine.engine.streams_of", lambda device: streams)
-    monkeypatch.setattr("torch.backends.cudnn.allow_tf32", False)  # its rounding hangs on the batch
+    # the rounding of TF32 depends on the batch size
+    monkeypatch.setattr("torch.backends.cudnn.allow_tf32", False)
 
     def load(name: str) -> TorchEngine:
         torch.manual_seed(0)
@@ -60,13 +61,13 @@ def random_inputs(task: str, count: int, seed: int) -> list:
 
 
 def assert_equal(found: list, expected: list) -> None:
-    for one, other in zip(found, expected, strict=True):
-        if isinstance(other, np.ndarray):
-            close = np.isclose(one, other, rtol=1e-3, atol=1e-4)
+    for output, reference in zip(found, expected, strict=True):
+        if isinstance(reference, np.ndarray):
+            close = np.isclose(output, reference, rtol=1e-3, atol=1e-4)
             assert close.mean() > 0.999
         else:
-            assert one.indices == other.indices
-            assert one.scores == pytest.approx(other.scores, abs=1e-4)
+            assert output.indices == reference.indices
+            assert output.scores == pytest.approx(reference.scores, abs=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -77,7 +78,7 @@ def assert_equal(found: list, expected: list) -> None:
         ("segformer", ["segment"]),
     ],
 )
-def test_batches_of_every_size_answer_as_without_recordings(engine, network, tasks):
+def test_batches_of_every_size_have_the_outputs_of_unrecorded_work(engine, network, tasks):
     loaded = engine(network)
     batches = [
         random_inputs(tasks[round_ % len(tasks)], count, seed=round_)
@@ -95,14 +96,14 @@ def test_batches_of_every_size_answer_as_without_recordings(engine, network, tas
         assert_equal(ours, theirs)
 
 
-def test_an_explanation_between_two_batches_disturbs_neither(engine):
+def test_an_explanation_between_two_batches_changes_neither(engine):
     loaded = engine("vit")
     first, second = (random_inputs("classify", 3, seed) for seed in (1, 2))
     expected = [loaded.run(batch).outputs for batch in (first, second)]
-    asked = [ExplainInput(one.pixels, 2, "gradient") for one in first]
-    relevances = loaded.run(asked).outputs
+    explained = [ExplainInput(image.pixels, 2, "gradient") for image in first]
+    relevances = loaded.run(explained).outputs
     loaded.warm_up(4, budget_s=60.0)
-    before, between, after = (loaded.launch(batch) for batch in (first, asked, second))
+    before, between, after = (loaded.launch(batch) for batch in (first, explained, second))
     assert_equal(before().outputs, expected[0])
     for ours, theirs in zip(between().outputs, relevances, strict=True):
         assert ours.grid == pytest.approx(theirs.grid, abs=1e-4)
@@ -113,7 +114,7 @@ def test_every_recorded_size_serves_the_batches_up_to_it(engine, streams):
     loaded = engine("vit")
     loaded.warm_up(4, budget_s=60.0)
     if not hasattr(streams.recorder, "replays"):
-        pytest.skip("CUDA tells nobody what it replays")
+        pytest.skip("a CUDA recorder keeps no list of replays")
     assert streams.recorder.order == [4, 2, 1]
     streams.recorder.replays.clear()
     for count in (1, 2, 3, 4, 5):

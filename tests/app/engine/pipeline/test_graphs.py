@@ -1,4 +1,4 @@
-"""Recorded work: which sizes, how a batch is filled up, and whose memory the outputs are."""
+"""Recorded work: batch sizes, padding of a batch, and the memory of the outputs."""
 
 import time
 
@@ -27,27 +27,28 @@ def image(device: torch.device | str = "cpu") -> torch.Tensor:
 
 @torch.inference_mode()
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 5, 8, 9])
-def test_every_batch_gives_what_the_work_gives(streams, device, count):
+def test_every_batch_has_the_outputs_of_the_work(streams, device, count):
     graphs = Graphs(work, streams.recorder)
     graphs.record(image(device), [1, 2, 4, 8])
-    for batch in (random_batch(8, device), random_batch(count, device)):  # the first leaves traces
+    # the first batch fills the memory of the recordings
+    for batch in (random_batch(8, device), random_batch(count, device)):
         outputs = [output.clone() for output in graphs(batch)]
         for found, expected in zip(outputs, work(batch), strict=True):
             assert torch.equal(found, expected)
 
 
 @torch.inference_mode()
-def test_a_batch_takes_the_next_recorded_size(repeating):
+def test_a_batch_is_padded_to_the_next_recorded_size(repeating):
     recorder = repeating()
     graphs = Graphs(work, recorder)
     graphs.record(image(), [1, 4, 8])
     for count in (1, 2, 4, 5, 8, 9):
         graphs(random_batch(count))
-    assert recorder.replays == [1, 4, 4, 8, 8]  # nine are more than was recorded
+    assert recorder.replays == [1, 4, 4, 8, 8]  # no recording has nine images
 
 
 @torch.inference_mode()
-def test_a_batch_is_not_filled_up_to_more_than_twice_its_size(repeating):
+def test_a_batch_is_not_padded_to_more_than_twice_its_size(repeating):
     recorder = repeating()
     graphs = Graphs(work, recorder)
     graphs.record(image(), [8])
@@ -67,7 +68,7 @@ def test_the_largest_size_is_recorded_first(repeating):
 
 
 @torch.inference_mode()
-def test_images_of_another_size_are_not_squeezed_into_a_recording(repeating):
+def test_images_of_another_shape_run_without_a_recording(repeating):
     recorder = repeating()
     graphs = Graphs(work, recorder)
     graphs.record(image(), [1, 2])
@@ -77,7 +78,7 @@ def test_images_of_another_size_are_not_squeezed_into_a_recording(repeating):
 
 
 @torch.inference_mode()
-def test_what_cannot_be_recorded_is_done_as_it_is(repeating, caplog):
+def test_a_size_that_cannot_be_recorded_runs_without_a_recording(repeating, caplog):
     recorder = repeating(refuses=lambda count: count > 2)
     graphs = Graphs(work, recorder)
     graphs.record(image(), [1, 2, 4])
@@ -88,16 +89,16 @@ def test_what_cannot_be_recorded_is_done_as_it_is(repeating, caplog):
 
 
 @torch.inference_mode()
-def test_no_recording_begins_when_the_time_is_over(repeating):
+def test_no_recording_starts_after_the_end(repeating):
     graphs = Graphs(work, repeating())
-    graphs.record(image(), [1, 2], ends=time.monotonic())
+    graphs.record(image(), [1, 2], end=time.monotonic())
     assert graphs.sizes == ()
     batch = random_batch(1)
     assert torch.equal(graphs(batch)[0], work(batch)[0])
 
 
 @torch.inference_mode()
-def test_without_a_recorder_the_work_is_done_as_it_is():
+def test_without_a_recorder_the_work_itself_runs():
     graphs = Graphs(work)
     graphs.record(image(), [1, 2])
     assert graphs.sizes == ()
@@ -105,14 +106,14 @@ def test_without_a_recorder_the_work_is_done_as_it_is():
     assert torch.equal(graphs(batch)[0], work(batch)[0])
 
 
-def test_a_replay_spoils_no_results_of_the_batch_before(streams, device):
+def test_a_replay_does_not_overwrite_results_of_the_batch_before(streams, device):
     graphs = Graphs(work, streams.recorder)
     graphs.record(image(device), [1, 2, 4])
     pipeline = Pipeline(streams)
     batches = [random_batch(count).numpy() for count in (3, 4, 1, 2, 4)]
     open_, found = [], []
     for batch in batches:
-        open_.append(pipeline.launch(list(batch), graphs, lambda said: [said[1].topk(1).values]))
+        open_.append(pipeline.launch(list(batch), graphs, lambda raw: [raw[1].topk(1).values]))
         if len(open_) == 2:
             found.append(open_.pop(0)().results)
     found.append(open_.pop()().results)
