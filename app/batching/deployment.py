@@ -68,9 +68,7 @@ class Deployment:
         self.status: Status = "waiting"
         self._runner = Runner(engine, scheduler, self._on_split, on_lost)
         self.batcher: Batcher[Job, Job, Lane] = Batcher(
-            lambda lane, take_jobs: self._runner.send(
-                lane, take_jobs, whole=self.lane_does_everything
-            ),
+            lambda lane, take: self._runner.send(lane, take, whole=self.lane_does_everything),
             scheduler=scheduler,
             max_batch_size=max_batch_size,
             max_queue_size=max_queue_size,
@@ -166,14 +164,7 @@ class Deployment:
             raise lost()
 
     def reserve(self, deadline: float) -> Entry[Job, Job]:
-        """Add an entry to the queue.
-
-        Args:
-            deadline: on the clock of the event loop, in seconds.
-
-        Raises:
-            Overloaded: no entry can be admitted; counted with its reason.
-        """
+        """Add an entry to the queue, as `AdmissionController.reserve`; count a refusal."""
         try:
             return self.batcher.admission.reserve(deadline)
         except Overloaded:
@@ -184,8 +175,8 @@ class Deployment:
     async def infer(self, data: bytes, context: RequestContext, operation: Operation) -> bytes:
         """Decode an image, run it in a batch, and encode the response.
 
-        On a CPU, the lane does all of it. On a GPU, image threads decode before the queue and
-        encode after the batch, so that the device never waits for them.
+        A model with narrow lanes does all of it on the lane. For other models, image threads decode
+        before the queue and encode after the batch, so that the device never waits for them.
 
         Args:
             data: an image file.
@@ -206,7 +197,7 @@ class Deployment:
         pool_s = 0.0  # seconds of image threads
         with self.reserve(context.deadline) as entry:
             if not whole:
-                pool_s += await self.run_in_pool(context, "decode", job.decode)
+                pool_s += await self._run_in_pool(context, "decode", job.decode)
             context.stage = "queue"
             shape = () if whole else job.photo.pixels.shape
             queued = time.monotonic()  # the loop's own clock may be a millisecond late
@@ -220,22 +211,16 @@ class Deployment:
                 context.stages["decode"] + context.stages["encode"]
             )
         else:
-            pool_s += await self.run_in_pool(context, "encode", job.encode)
+            pool_s += await self._run_in_pool(context, "encode", job.encode)
             self.batcher.sizer.pool_s.add(pool_s / self._image_threads)
         return job.body
 
-    async def run_in_pool(
+    async def _run_in_pool(
         self, context: RequestContext, stage: str, work: Callable[[], None]
     ) -> float:
-        """Run one stage of a job in an image thread.
+        """Run one stage of a job in an image thread, and return its seconds there.
 
-        Args:
-            context: gets the seconds of the stage, including the wait for a thread.
-            stage: its name.
-            work: the stage; it sets its own seconds in the context.
-
-        Returns:
-            The seconds of the work itself.
+        In the context, the stage includes the wait for a thread.
         """
         context.stage = stage
         start = time.monotonic()

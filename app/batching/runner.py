@@ -1,7 +1,7 @@
 """Runs the batches of one model on lanes, and isolates the image that makes a batch fail.
 
-On a CPU, a lane does all the work on an image. On a GPU it only computes, and stages a batch while
-another one is computed.
+If a model uses narrow lanes, a lane does all the work on an image. Otherwise the lane only
+computes, and on a GPU it stages a batch while another batch computes.
 """
 
 import asyncio
