@@ -12,7 +12,7 @@ from typing import Literal, TypeVar
 
 from app.batching.job import Job
 from app.batching.scheduler import DeviceScheduler
-from app.core.errors import NotReady, Overloaded
+from app.core.errors import RETRY_AFTER_FAILURE_S, NotReady, Overloaded
 from app.engine.interface import (
     BatchResult,
     DeviceLost,
@@ -22,8 +22,6 @@ from app.engine.interface import (
     OutOfMemory,
 )
 from app.engine.lanes import Lane
-
-NO_MEMORY_RETRY_S = 5.0  # others may have given some back
 
 Value = TypeVar("Value")
 Take = Callable[[], Sequence[Job]]
@@ -94,7 +92,7 @@ def run_computed(
 def no_memory() -> Overloaded:
     """What the caller is told of an image that does not fit into the device's memory by itself."""
     return Overloaded(
-        "the device has no memory for this image now", retry_after_s=NO_MEMORY_RETRY_S
+        "the device has no memory for this image now", retry_after_s=RETRY_AFTER_FAILURE_S
     )
 
 
@@ -194,7 +192,9 @@ class Runner:
 
 def lost() -> NotReady:
     """What callers are told when the device has failed."""
-    return NotReady("the device has failed; the service starts anew", retry_after_s=5.0)
+    return NotReady(
+        "the device has failed; the service starts anew", retry_after_s=RETRY_AFTER_FAILURE_S
+    )
 
 
 def _failed(error: BaseException) -> BatchResult:

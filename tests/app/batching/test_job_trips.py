@@ -54,7 +54,7 @@ def test_a_trip_begins_at_the_decoder_with_stages_of_its_own():
 def caller():
     caller = Client()
     yield caller
-    caller.left()  # whoever watched still would now cancel a test
+    caller.on_disconnect()  # whoever watched still would now cancel a test
 
 
 def wanted(work, caller, within_s=30.0):
@@ -77,7 +77,7 @@ async def test_work_is_given_up_when_the_caller_leaves(caller):
     work = Work()
     answering = wanted(work(), caller)
     await work.begun.wait()
-    caller.left()
+    caller.on_disconnect()
     with pytest.raises(ClientGone):
         await answering
     assert work.ending == "cancelled"
@@ -85,7 +85,7 @@ async def test_work_is_given_up_when_the_caller_leaves(caller):
 
 async def test_for_a_caller_that_had_left_before_no_work_is_begun(caller):
     work = Work()
-    caller.left()
+    caller.on_disconnect()
     with pytest.raises(ClientGone):
         await wanted(work(), caller)
     assert not work.begun.is_set()
@@ -108,7 +108,7 @@ async def test_a_caller_that_leaves_once_the_answer_is_there_does_not_cancel_wha
     async def and_more() -> str:
         deadline = asyncio.get_running_loop().time() + 0.01
         answer = await run_until_disconnect(deadline, caller, work())
-        caller.left()
+        caller.on_disconnect()
         await asyncio.sleep(0.02)  # the deadline passes, too
         return answer
 
@@ -120,7 +120,7 @@ async def test_who_is_cancelled_and_left_at_once_stays_cancelled(caller, cancell
     work = Work()
     answering = wanted(work(), caller)
     await work.begun.wait()
-    ways = [answering.cancel, caller.left]
+    ways = [answering.cancel, caller.on_disconnect]
     for way in ways if cancelled_first else reversed(ways):
         way()
     with pytest.raises(asyncio.CancelledError):

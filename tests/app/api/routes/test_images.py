@@ -1,4 +1,4 @@
-"""The routes, over ASGI, on a fake engine: forms, parameters, answers, errors."""
+"""POST /classify and /segment over ASGI, with a fake engine: bodies, parameters, errors."""
 
 import asyncio
 import base64
@@ -16,7 +16,7 @@ def opened(content: bytes) -> Image.Image:
     return Image.open(BytesIO(content))
 
 
-async def test_every_form_of_a_body_gets_the_same_answer(serve, picture):
+async def test_every_form_of_a_body_gets_the_same_response(serve, picture):
     data = picture("green")
     encoded = base64.b64encode(data).decode()
     async with serve() as running:
@@ -39,7 +39,7 @@ async def test_every_form_of_a_body_gets_the_same_answer(serve, picture):
         assert answer.json()["model"] == "shapes-vit"
 
 
-async def test_top_k_bounds_the_predictions(serve, picture):
+async def test_top_k_limits_the_predictions(serve, picture):
     async with serve() as running:
         default = await running.client.post("/classify", content=picture())
         two = await running.client.post("/classify?top_k=2", content=picture())
@@ -63,7 +63,7 @@ async def test_a_misspelt_parameter_is_refused(serve, picture):
     assert "top_k" in answer.json()["detail"]
 
 
-async def test_a_mask_has_the_size_of_the_image_and_carries_its_labels(serve, picture):
+async def test_a_mask_has_the_size_of_the_image_and_the_labels(serve, picture):
     async with serve() as running:
         answer = await running.client.post("/segment", content=picture("blue", (31, 17)))
     assert answer.headers["content-type"] == "image/png"
@@ -73,7 +73,7 @@ async def test_a_mask_has_the_size_of_the_image_and_carries_its_labels(serve, pi
     assert json.loads(mask.text["labels"])["3"] == "blue"
 
 
-async def test_render_chooses_the_picture(serve, picture):
+async def test_render_selects_the_kind_of_mask(serve, picture):
     async with serve() as running:
         color = await running.client.post("/segment?render=color", content=picture("blue"))
         overlay = await running.client.post("/segment?render=overlay", content=picture("blue"))
@@ -83,7 +83,7 @@ async def test_render_chooses_the_picture(serve, picture):
     assert (wrong.status_code, wrong.json()["code"]) == (422, "invalid_parameter")
 
 
-async def test_json_is_given_to_who_asks_for_it(serve, picture):
+async def test_accept_selects_json(serve, picture):
     async with serve() as running:
         answer = await running.client.post(
             "/segment", content=picture("red", (5, 4)), headers={"Accept": "application/json"}
@@ -99,7 +99,7 @@ async def test_json_is_given_to_who_asks_for_it(serve, picture):
     assert (np.asarray(opened(base64.b64decode(body["mask"]))) == 1).all()
 
 
-async def test_several_accept_lines_count_as_one(serve, picture):
+async def test_repeated_accept_headers_count_as_one(serve, picture):
     lines = [("Accept", "text/html"), ("Accept", "application/json")]
     async with serve() as running:
         answer = await running.client.post("/segment", content=picture(), headers=lines)
@@ -109,7 +109,7 @@ async def test_several_accept_lines_count_as_one(serve, picture):
 @pytest.mark.parametrize(
     ("path", "accept"), [("/segment", "text/html"), ("/classify", "image/png")]
 )
-async def test_an_accept_that_cannot_be_met_is_refused(serve, picture, path, accept):
+async def test_an_accept_without_a_possible_media_type_is_refused(serve, picture, path, accept):
     async with serve() as running:
         answer = await running.client.post(path, content=picture(), headers={"Accept": accept})
     assert (answer.status_code, answer.json()["code"]) == (406, "not_acceptable")
@@ -128,7 +128,7 @@ async def test_an_accept_that_cannot_be_met_is_refused(serve, picture, path, acc
         (422, "invalid_parameter", {"content": b"x", "headers": {"X-Request-Timeout-Ms": "0"}}),
     ],
 )
-async def test_a_bad_request_is_told_what_is_wrong(serve, status, code, request_):
+async def test_an_invalid_request_gets_the_right_problem(serve, status, code, request_):
     async with serve(max_body_bytes=1000) as running:
         answer = await running.client.post("/classify", **request_)
         series = await running.series()
@@ -141,21 +141,21 @@ async def test_a_bad_request_is_told_what_is_wrong(serve, status, code, request_
         assert f'images_total{{model="shapes-vit",outcome="{code}"}} 1.0' in series
 
 
-async def test_an_image_of_too_many_pixels_is_refused_with_the_limit(serve, picture):
+async def test_an_image_with_too_many_pixels_is_refused_with_the_limit(serve, picture):
     async with serve(max_image_pixels=100) as running:
         answer = await running.client.post("/segment", content=picture(size=(11, 10)))
     assert (answer.status_code, answer.json()["code"]) == (413, "image_too_large")
     assert answer.json()["limits"] == {"max_image_pixels": 100}
 
 
-async def test_a_task_without_a_model_says_so(serve, picture):
+async def test_a_task_without_a_model_is_refused(serve, picture):
     async with serve(segmenter="none") as running:
         answer = await running.client.post("/segment", content=picture())
         assert (answer.status_code, answer.json()["code"]) == (404, "model_not_loaded")
         assert (await running.client.get("/readyz")).status_code == 200
 
 
-async def test_a_full_queue_answers_503_with_a_time_to_retry(serve, picture):
+async def test_a_full_queue_returns_503_with_a_retry_after(serve, picture):
     async with serve(max_queue_size=1, max_batch_size=1, cores=1) as running:
         engine = running.engines["classify"]
         engine.run_gate.clear()
@@ -175,7 +175,7 @@ async def test_a_full_queue_answers_503_with_a_time_to_retry(serve, picture):
     assert 'rejections_total{model="shapes-vit",reason="queue_full"} 1.0' in series
 
 
-async def test_a_deadline_that_passes_answers_504(serve, picture):
+async def test_a_missed_deadline_returns_504(serve, picture):
     async with serve() as running:
         running.engines["classify"].run_gate.clear()
         answer = await running.client.post(
@@ -186,7 +186,7 @@ async def test_a_deadline_that_passes_answers_504(serve, picture):
     assert 'deadline_missed_total{model="shapes-vit",where="compute"} 1.0' in series
 
 
-async def test_a_batch_that_fails_answers_500_without_its_reason(serve, picture):
+async def test_a_failed_batch_returns_500_without_its_reason(serve, picture):
     async with serve() as running:
         running.engines["classify"].run_error = RuntimeError("/secret/path broke")
         answer = await running.client.post("/classify", content=picture())
@@ -197,7 +197,7 @@ async def test_a_batch_that_fails_answers_500_without_its_reason(serve, picture)
     assert again.status_code == 200
 
 
-async def test_the_answer_tells_where_its_time_went(serve, picture):
+async def test_the_response_has_a_server_timing_header(serve, picture):
     async with serve() as running:
         classified = await running.client.post("/classify", content=picture())
         segmented = await running.client.post("/segment", content=picture())
@@ -211,9 +211,9 @@ async def test_the_answer_tells_where_its_time_went(serve, picture):
 
 
 @pytest.mark.parametrize("path", ["/classify", "/segment", "/explain"])
-async def test_after_the_lame_duck_work_is_refused_before_its_body_is_read(serve, path):
+async def test_after_the_lame_duck_time_a_request_is_refused_before_its_body_is_read(serve, path):
     async def body():
-        raise AssertionError("it was read")
+        raise AssertionError("the body was read")
         yield b""
 
     async with serve(lame_duck_s=0) as running:
@@ -229,7 +229,7 @@ async def test_after_the_lame_duck_work_is_refused_before_its_body_is_read(serve
     assert f'images_total{{model="{model}",outcome="draining"}} 1.0' in series
 
 
-async def test_what_the_server_cannot_wait_for_is_told_and_counted_as_that(serve, picture):
+async def test_a_request_that_the_server_cancels_in_a_shutdown_gets_503(serve, picture):
     async with serve(lame_duck_s=0) as running:
         engine = running.engines["classify"]
         engine.run_gate.clear()
