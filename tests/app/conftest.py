@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+from fastapi import FastAPI
 from PIL import Image
 
 from app.core.settings import Settings
@@ -26,7 +27,7 @@ from app.engine.interface import (
     Ranking,
     Relevance,
 )
-from app.main import ServeOps, create_app
+from app.main import EngineFactory, ServeOps, create_app
 from app.replicas.reporter import Replica
 from models.preprocessing import Preprocessing
 
@@ -132,7 +133,7 @@ class Running:
         await self.until(has_line)
 
 
-@pytest.fixture(params=["openvino", "torch"], ids=["one lane", "a lane a core"])
+@pytest.fixture(params=["openvino", "torch"], ids=["one lane", "one lane per core"])
 def serve(request, monkeypatch) -> Callable[..., AbstractAsyncContextManager[Running]]:
     """Run an app with fake engines: `async with serve(max_queue_size=2) as running`.
 
@@ -148,6 +149,7 @@ def serve(request, monkeypatch) -> Callable[..., AbstractAsyncContextManager[Run
         cores: int = 2,
         replica: Replica | None = None,
         serve_ops: ServeOps | None = None,
+        customize: Callable[[FastAPI], object] = lambda app: None,
         **settings: object,
     ) -> AsyncIterator[Running]:
         monkeypatch.setattr("app.engine.lanes.core_count", lambda: cores)
@@ -161,6 +163,7 @@ def serve(request, monkeypatch) -> Callable[..., AbstractAsyncContextManager[Run
         app = create_app(
             Settings(**settings), factory, on_fatal, replica=replica, serve_ops=serve_ops
         )
+        customize(app)
         async with app.router.lifespan_context(app) as state:
 
             async def with_state(scope, receive, send) -> None:
@@ -179,6 +182,12 @@ def serve(request, monkeypatch) -> Callable[..., AbstractAsyncContextManager[Run
                         engine.run_gate.set()
 
     return serving
+
+
+@pytest.fixture
+def fake_engines() -> EngineFactory:
+    """A factory of fake engines, for `create_app`."""
+    return lambda source, *, task, **options: FakeEngine(task)
 
 
 @pytest.fixture

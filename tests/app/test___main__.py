@@ -1,5 +1,7 @@
 """The command line: the engine without HTTP, and error messages."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +11,7 @@ from typer.testing import CliRunner
 
 from app.__main__ import cli
 from app.cli.serve import is_loopback
+from app.core.process import START_FAILED
 from app.core.settings import Settings
 
 SAMPLES = Path(__file__).parents[1] / "samples"
@@ -142,3 +145,15 @@ def test_train_does_not_overwrite_without_the_flag(patchserve, tmp_path):
     ended = patchserve("train", "--out", tmp_path)
     assert ended.exit_code == 2
     assert "shapes-vit" in ended.stderr
+
+
+def test_on_windows_the_command_ends_with_one_line():
+    program = (
+        "import runpy, sys; sys.platform = 'win32'; sys.modules['signal'] = None;"
+        "sys.modules['resource'] = None; runpy.run_module('app', run_name='__main__')"
+    )
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert ended.returncode == START_FAILED
+    assert ended.stdout == ""
+    (line,) = ended.stderr.splitlines()
+    assert line.startswith("patchserve: Windows is not supported")

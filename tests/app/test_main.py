@@ -73,9 +73,9 @@ async def test_responses_have_the_documented_media_types_and_headers(serve):
         document = (await running.client.get("/openapi.json")).json()
         for path in ("/models", "/livez", "/readyz", "/startupz", "/metrics"):
             documented = document["paths"][path]["get"]["responses"]["200"]
-            answer = await running.client.get(path)
-            assert list(documented["content"]) == [answer.headers["content-type"].split(";")[0]]
-            assert all(name in answer.headers for name in documented["headers"])
+            response = await running.client.get(path)
+            assert list(documented["content"]) == [response.headers["content-type"].split(";")[0]]
+            assert all(name in response.headers for name in documented["headers"])
     problems = document["paths"]["/classify"]["post"]["responses"]
     late = problems["504"]["content"]["application/problem+json"]["examples"]["deadline_exceeded"]
     assert "retry_after_ms" not in late["value"]

@@ -21,11 +21,11 @@ async def test_an_image_without_a_key_is_refused_before_the_body_is_read(serve, 
         raise AssertionError("the body was read")
 
     async with serve(**ENV) as running:
-        answer = await running.client.post(path, content=endless())
+        response = await running.client.post(path, content=endless())
         series = await running.series()
-    assert (answer.status_code, answer.json()["code"]) == (401, "unauthorized")
-    assert answer.headers["content-type"] == "application/problem+json"
-    assert answer.headers["www-authenticate"] == "Bearer"
+    assert (response.status_code, response.json()["code"]) == (401, "unauthorized")
+    assert response.headers["content-type"] == "application/problem+json"
+    assert response.headers["www-authenticate"] == "Bearer"
     assert f'http_requests_total{{code="401",method="POST",route="{path}"}} 1.0' in series
 
 
@@ -45,8 +45,8 @@ async def test_probes_metrics_and_docs_need_no_key(serve, path):
 @pytest.mark.parametrize("headers", [SENT, {"X-API-Key": "another-key-of-the-tests"}])
 async def test_an_image_with_any_of_the_keys_is_classified(serve, picture, headers):
     async with serve(**ENV) as running:
-        answer = await running.client.post("/classify", content=picture(), headers=headers)
-    assert answer.status_code == 200
+        response = await running.client.post("/classify", content=picture(), headers=headers)
+    assert response.status_code == 200
 
 
 async def test_the_document_has_security_only_if_there_are_keys(serve):

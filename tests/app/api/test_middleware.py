@@ -11,17 +11,17 @@ pytestmark = pytest.mark.anyio
 
 async def test_the_clients_request_id_is_in_the_response(serve):
     async with serve() as running:
-        answer = await running.client.get("/livez", headers={"X-Request-Id": "order-66.a:b_c"})
-    assert answer.headers["x-request-id"] == "order-66.a:b_c"
+        response = await running.client.get("/livez", headers={"X-Request-Id": "order-66.a:b_c"})
+    assert response.headers["x-request-id"] == "order-66.a:b_c"
 
 
 @pytest.mark.parametrize("invalid", ["", "a b", "x" * 129, 'in"jection', "é"])
 async def test_an_invalid_request_id_is_replaced(serve, invalid):
     async with serve() as running:
-        answer = await running.client.get(
+        response = await running.client.get(
             "/livez", headers={"X-Request-Id": invalid.encode("latin-1")}
         )
-    assert answer.headers["x-request-id"] not in ("", invalid)
+    assert response.headers["x-request-id"] not in ("", invalid)
 
 
 async def test_an_unknown_path_and_a_wrong_method_are_problems(serve):
@@ -32,8 +32,8 @@ async def test_an_unknown_path_and_a_wrong_method_are_problems(serve):
     assert (missing.status_code, missing.json()["code"]) == (404, "not_found")
     assert (wrong.status_code, wrong.json()["code"]) == (405, "method_not_allowed")
     assert wrong.headers["allow"] == "POST"
-    for answer in (missing, wrong):
-        assert answer.headers["content-type"] == "application/problem+json"
+    for response in (missing, wrong):
+        assert response.headers["content-type"] == "application/problem+json"
     assert 'http_requests_total{code="404",method="GET",route="unmatched"} 1.0' in series
     assert "/nothing/here" not in series
 
@@ -51,9 +51,9 @@ async def test_a_bug_returns_500_and_logs_its_traceback_with_the_request_id(
     async with serve() as running:
         deployment = running.state["deployments"]["classify"]
         monkeypatch.setattr(type(deployment), "reason_unready", property(lambda self: 1 / 0))
-        answer = await running.client.get("/readyz", headers={"X-Request-Id": "find-me"})
-    assert (answer.status_code, answer.json()["code"]) == (500, "internal")
-    assert "division" not in answer.text
+        response = await running.client.get("/readyz", headers={"X-Request-Id": "find-me"})
+    assert (response.status_code, response.json()["code"]) == (500, "internal")
+    assert "division" not in response.text
     (record,) = [record for record in caplog.records if record.levelno == logging.ERROR]
     assert record.request_id == "find-me"
     assert record.exc_info[0] is ZeroDivisionError
@@ -86,13 +86,13 @@ async def test_a_log_line_has_route_status_stages_and_batch_size(serve, picture,
 async def test_the_log_line_of_a_failed_probe_has_the_cause(serve, caplog):
     caplog.set_level(logging.INFO, "app.access")
     async with serve(lambda engine: engine.load_gate.clear(), ready=False) as running:
-        answer = await running.client.get("/readyz", headers={"X-Request-Id": "early"})
+        response = await running.client.get("/readyz", headers={"X-Request-Id": "early"})
         for engine in running.engines.values():
             engine.load_gate.set()
         await running.until_ready()
     line = line_of(caplog, "early")
     assert line.status == 503
-    assert line.cause == "; ".join(answer.json()["reasons"]) != ""
+    assert line.cause == "; ".join(response.json()["reasons"]) != ""
 
 
 async def test_the_log_line_of_a_refusal_has_the_cause(serve, picture, caplog):
@@ -101,8 +101,8 @@ async def test_the_log_line_of_a_refusal_has_the_cause(serve, picture, caplog):
         for name, path in (("a", "/classify"), ("b", "/readyz")):
             headers = {"X-Request-Id": name}
             method = "POST" if name == "a" else "GET"
-            answer = await running.client.request(method, path, headers=headers)
-            assert answer.status_code == 503
+            response = await running.client.request(method, path, headers=headers)
+            assert response.status_code == 503
     assert line_of(caplog, "a").code == "not_ready"
     assert "shapes-vit is " in line_of(caplog, "a").cause
     assert "shapes-vit is " in line_of(caplog, "b").cause
@@ -114,9 +114,9 @@ async def test_the_log_line_of_a_missed_deadline_has_the_stage_of_the_image(serv
         engine = running.engines["classify"]
         engine.run_gate.clear()
         headers = {"X-Request-Id": "late", "X-Request-Timeout-Ms": "300"}
-        answer = await running.client.post("/classify", content=picture(), headers=headers)
+        response = await running.client.post("/classify", content=picture(), headers=headers)
         engine.run_gate.set()
-    assert answer.status_code == 504
+    assert response.status_code == 504
     line = line_of(caplog, "late")
     assert (line.code, line.place) == ("deadline_exceeded", "compute")
     assert "0.3 s" in line.cause

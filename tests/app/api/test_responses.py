@@ -36,6 +36,6 @@ def test_the_png_has_the_relevance_where_the_network_saw_it(photo):
 def test_the_json_has_the_position_of_the_grid(photo):
     body = responses.explanation_json("pets", INFO, photo, RELEVANCE, "gradient")
     assert body.box == (8.0, 0.0, 16.0, 16.0)
-    assert [one["label"] for one in body.predictions] == ["dog", "cat"]
+    assert [each["label"] for each in body.predictions] == ["dog", "cat"]
     assert body.relevance == [pytest.approx([0.1, 0.2]), pytest.approx([0.3, 0.4])]
     assert body.attention_distance == [[1.0], [2.0]]

@@ -19,10 +19,10 @@ async def test_while_models_load_only_livez_is_200(serve, picture):
         get = running.client.get
         assert (await get("/livez")).status_code == 200
         for probe in ("/startupz", "/readyz"):
-            answer = await get(probe)
-            assert answer.status_code == 503
-            assert answer.json()["status"] == "unavailable"
-            assert answer.json()["models"]["shapes-segformer"] == "waiting"
+            response = await get(probe)
+            assert response.status_code == 503
+            assert response.json()["status"] == "unavailable"
+            assert response.json()["models"]["shapes-segformer"] == "waiting"
         refused = await running.client.post("/classify", content=picture())
         assert (refused.status_code, refused.json()["code"]) == (503, "not_ready")
         assert refused.headers["retry-after"] == "1"
@@ -58,9 +58,9 @@ async def test_a_model_that_cannot_be_loaded_is_fatal_and_never_ready(serve):
 
     async with serve(break_load, errors.append, ready=False) as running:
         await running.until(lambda: has_any(errors))
-        answer = await running.client.get("/readyz")
-    assert answer.status_code == 503
-    assert "shapes-vit is failed" in answer.json()["reasons"]
+        response = await running.client.get("/readyz")
+    assert response.status_code == 503
+    assert "shapes-vit is failed" in response.json()["reasons"]
     assert [str(error) for error in errors] == ["no such checkpoint"]
 
 
@@ -71,18 +71,18 @@ async def test_a_service_with_a_dead_lane_is_neither_ready_nor_alive(serve, whic
         lane.close()
         await asyncio.to_thread(lane._thread.join, 30)
         for probe in ("/livez", "/readyz"):
-            answer = await running.client.get(probe)
-            assert answer.status_code == 503
-            assert "has ended" in answer.json()["reasons"][0]
+            response = await running.client.get(probe)
+            assert response.status_code == 503
+            assert "has ended" in response.json()["reasons"][0]
 
 
 async def test_a_service_with_a_stuck_lane_is_not_alive(serve, monkeypatch):
     async with serve() as running:
         lane = running.state["deployments"]["classify"].scheduler.wide
         monkeypatch.setattr(lane, "busy_for", lambda: 31.0)
-        answer = await running.client.get("/livez")
-    assert answer.status_code == 503
-    assert "stuck" in answer.json()["reasons"][0]
+        response = await running.client.get("/livez")
+    assert response.status_code == 503
+    assert "stuck" in response.json()["reasons"][0]
 
 
 async def test_while_the_other_model_loads_a_warm_model_is_alive_but_refuses_requests(
@@ -112,9 +112,9 @@ async def test_a_service_with_a_stopped_queue_is_neither_ready_nor_alive(serve):
         batcher = running.state["deployments"]["segment"].batcher
         await batcher.__aexit__(None, None, None)
         for probe in ("/livez", "/readyz"):
-            answer = await running.client.get(probe)
-            assert answer.status_code == 503
-            assert answer.json()["reasons"] == ["the queue of shapes-segformer has stopped"]
+            response = await running.client.get(probe)
+            assert response.status_code == 503
+            assert response.json()["reasons"] == ["the queue of shapes-segformer has stopped"]
 
 
 async def test_metrics_parse_and_have_the_right_counts(serve, picture):
@@ -145,23 +145,23 @@ async def has_any(errors: list[Exception]) -> bool:
 async def test_a_service_in_shutdown_is_alive_but_not_ready(serve, picture):
     async with serve(lame_duck_s=60) as running:
         running.state["shutdown"].begin()
-        answer = await running.client.get("/readyz")
-        assert (answer.status_code, answer.json()["reasons"]) == (503, ["draining"])
+        response = await running.client.get("/readyz")
+        assert (response.status_code, response.json()["reasons"]) == (503, ["draining"])
         for probe in ("/livez", "/startupz"):
             assert (await running.client.get(probe)).status_code == 200
         series = await running.series()
         assert "patchserve_draining 1.0" in series
         assert "patchserve_ready 0.0" in series
-        answer = await running.client.post("/classify", content=picture())
-        assert answer.status_code == 200
+        response = await running.client.post("/classify", content=picture())
+        assert response.status_code == 200
 
 
 async def test_a_service_that_cannot_continue_is_neither_ready_nor_alive(serve, picture):
     async with serve() as running:
         running.state["shutdown"].fail()
         for probe in ("/livez", "/readyz"):
-            answer = await running.client.get(probe)
-            assert answer.status_code == 503
-            assert "cannot continue" in answer.json()["reasons"][0]
+            response = await running.client.get(probe)
+            assert response.status_code == 503
+            assert "cannot continue" in response.json()["reasons"][0]
         refused = await running.client.post("/classify", content=picture())
     assert (refused.status_code, refused.json()["code"]) == (503, "not_ready")

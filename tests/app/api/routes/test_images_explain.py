@@ -37,10 +37,10 @@ async def test_output_selects_the_embedding(serve, picture):
 
 async def test_relevance_is_drawn_over_the_image_at_its_size(serve, picture):
     async with serve() as running:
-        answer = await running.client.post("/explain", content=picture("blue", (30, 20)))
+        response = await running.client.post("/explain", content=picture("blue", (30, 20)))
         tall = await running.client.post("/explain", content=rotated((30, 20)))
-    assert answer.headers["content-type"] == "image/png"
-    drawn = opened(answer.content)
+    assert response.headers["content-type"] == "image/png"
+    drawn = opened(response.content)
     assert (drawn.mode, drawn.size) == ("RGB", (30, 20))
     brightness = np.asarray(drawn).sum(2, dtype=int)
     y, x = np.unravel_index(brightness.argmax(), brightness.shape)
@@ -52,10 +52,10 @@ async def test_relevance_is_drawn_over_the_image_at_its_size(serve, picture):
 
 async def test_accept_selects_json(serve, picture):
     async with serve() as running:
-        answer = await running.client.post(
+        response = await running.client.post(
             "/explain?top_k=2&method=rollout", content=picture("blue", (30, 20)), headers=AS_JSON
         )
-    assert answer.json() == {
+    assert response.json() == {
         "model": "shapes-vit",
         "method": "rollout",
         "predictions": [
@@ -79,14 +79,14 @@ async def test_accept_selects_json(serve, picture):
 )
 async def test_an_invalid_request_is_refused(serve, picture, status, code, path, headers):
     async with serve() as running:
-        answer = await running.client.post(path, content=picture(), headers=headers)
-    assert (answer.status_code, answer.json()["code"]) == (status, code)
+        response = await running.client.post(path, content=picture(), headers=headers)
+    assert (response.status_code, response.json()["code"]) == (status, code)
 
 
 async def test_without_a_classifier_the_request_is_refused(serve, picture):
     async with serve(classifier="none") as running:
-        answer = await running.client.post("/explain", content=picture())
-    assert (answer.status_code, answer.json()["code"]) == (404, "model_not_loaded")
+        response = await running.client.post("/explain", content=picture())
+    assert (response.status_code, response.json()["code"]) == (404, "model_not_loaded")
 
 
 async def test_different_operations_do_not_share_a_batch(serve, picture):
@@ -101,16 +101,16 @@ async def test_different_operations_do_not_share_a_batch(serve, picture):
         ]
         await running.until_series('queue_depth{model="shapes-vit"} 6.0')
         engine.run_gate.set()
-        answers = [await task for task in (first, *others)]
-    assert {answer.status_code for answer in answers} == {200}
+        responses = [await task for task in (first, *others)]
+    assert {response.status_code for response in responses} == {200}
     assert sum(engine.batches) == 7
 
 
 async def test_an_explanation_is_counted_and_timed_like_other_responses(serve, picture):
     async with serve() as running:
-        answer = await running.client.post("/explain", content=picture())
+        response = await running.client.post("/explain", content=picture())
         series = await running.series()
     for stage in ("read", "decode", "queue", "stage_in", "compute", "postprocess", "encode"):
-        assert f"{stage};dur=" in answer.headers["server-timing"]
+        assert f"{stage};dur=" in response.headers["server-timing"]
     assert 'http_requests_total{code="200",method="POST",route="/explain"} 1.0' in series
     assert 'images_total{model="shapes-vit",outcome="ok"} 1.0' in series
