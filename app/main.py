@@ -1,8 +1,10 @@
-"""Owns the composition: settings become an app with its routes and what runs behind them.
+"""The composition root: makes an app from the settings and connects all layers.
 
-Knows nothing of sockets or signals; whoever serves the app does.
+An ASGI server starts the service with the factory `app.main:application`. `patchserve serve` uses
+its own server, and calls `create_app`.
 """
 
+import logging
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
@@ -10,18 +12,20 @@ from typing import Any, Literal, Protocol
 
 from fastapi import FastAPI
 
-from app.api import application
+from app.api import application as web
 from app.api.body import BytesInFlight
 from app.api.inference import Limits
 from app.batching.lifespan import ServingPlan, serve_models
+from app.core.malloc import keep_freed_memory
 from app.core.settings import Settings, listed
 from app.core.shutdown import Shutdown
 from app.core.types import Task
 from app.engine.engine import TorchEngine
 from app.engine.interface import InferenceEngine
 from app.engine.placement import model_name, resolve_device
-from app.imaging.decode import Photo, decode
+from app.imaging.decode import Photo, decode, forbid_bombs
 from app.imaging.pixel_budget import WeightedSemaphore
+from app.observability import logs
 from app.observability.metrics import Metrics
 from app.replicas.metrics import SharedMetrics
 from app.replicas.reporter import Replica, reporting
@@ -29,9 +33,29 @@ from app.replicas.reporter import Replica, reporting
 State = Mapping[str, Any]
 ServeOps = Callable[[FastAPI, State], AbstractAsyncContextManager[object]]
 
+# settings of the server of `patchserve serve`; another ASGI server has its own
+SERVER_SETTINGS = frozenset(
+    (
+        "host",
+        "port",
+        "ops_host",
+        "ops_port",
+        "workers",
+        "max_connections",
+        "max_header_bytes",
+        "header_timeout_s",
+        "upload_timeout_s",
+        "min_upload_bytes_per_s",
+        "lame_duck_s",
+        "drain_timeout_s",
+    )
+)
+
+logger = logging.getLogger(__name__)
+
 
 class EngineFactory(Protocol):
-    """Makes the engine of one model; the one seam for tests."""
+    """Makes the engine of one model; tests replace it by a fake."""
 
     def __call__(
         self,
@@ -43,8 +67,28 @@ class EngineFactory(Protocol):
         input_size: int,
         runtime: Literal["torch", "openvino", "auto"],
     ) -> InferenceEngine:
-        """An engine that has not loaded anything yet."""
+        """Make an engine that has not loaded its model yet."""
         ...
+
+
+def application() -> FastAPI:
+    """Make the app from the environment, for `uvicorn --factory app.main:application`.
+
+    Raises:
+        ValueError, OSError: a setting is unknown or invalid, or the service cannot do what it says.
+    """
+    settings = Settings.read()
+    logs.configure(settings.log_level)
+    if ignored := sorted(settings.model_fields_set & SERVER_SETTINGS):
+        logger.warning("only patchserve serve uses these settings: %s", ", ".join(ignored))
+    prepare_process(settings)
+    return create_app(settings, on_fatal=partial(logger.error, "the service cannot continue: %s"))
+
+
+def prepare_process(settings: Settings) -> None:
+    """Set what holds for the whole process: Pillow's limit on pixels, and glibc's malloc."""
+    forbid_bombs(settings.max_image_pixels)
+    keep_freed_memory()
 
 
 def create_app(
@@ -55,56 +99,58 @@ def create_app(
     shutdown: Shutdown | None = None,
     serve_ops: ServeOps | None = None,
 ) -> FastAPI:
-    """An app that serves the models of the settings.
+    """Make an app that serves the models of the settings.
 
-    The port may be opened at once: the models load in the background and /startupz tells how far.
+    The server may open its port at once: the models load in the background, and /startupz shows the
+    progress.
 
     Args:
-        settings: what the operator decided.
+        settings: of the service.
         engine_factory: makes the engine of a model.
-        on_fatal: called with why the service cannot go on, be it that a model cannot be loaded or
-            that a device is lost; by then it is neither ready nor alive, and takes no work.
-        replica: which of several the app is; None when it is the only one.
-        shutdown: how far the service is on its way out; None when nobody moves it on.
-        serve_ops: serves the probes and /metrics somewhere else; they are not in the app then.
+        on_fatal: called with the error if a model cannot be loaded or the device is lost. The
+            service is then neither ready nor alive, and refuses requests.
+        replica: the replica that this process is, if there are several.
+        shutdown: the shutdown state, if the server advances it.
+        serve_ops: serves the probes and /metrics on another port; then the app does not have them.
 
     Raises:
-        ValueError: the settings ask for a device that is not there, or for no model.
+        ValueError: the settings name a device that does not exist, or no model.
     """
     names = model_names(model_sources(settings))
-    metrics = series(names.values(), replica)
-    plan = plan_of(settings, names, engine_factory)
-    leaving = shutdown or Shutdown(settings.lame_duck_s, settings.drain_timeout_s)
+    metrics = make_metrics(names.values(), replica)
+    plan = serving_plan(settings, names, engine_factory)
+    state_of_shutdown = shutdown or Shutdown(settings.lame_duck_s, settings.drain_timeout_s)
 
     def fail(error: Exception) -> None:
-        leaving.fail()
+        state_of_shutdown.fail()
         on_fatal(error)
 
-    def lifespan(app: FastAPI) -> AbstractAsyncContextManager[Mapping[str, Any]]:
-        whole = with_limits(serve_models(plan, metrics, leaving, fail), limits_of(settings))
+    def lifespan(app: FastAPI) -> AbstractAsyncContextManager[State]:
+        models = serve_models(plan, metrics, state_of_shutdown, fail)
+        whole = with_limits(models, request_limits(settings))
         if replica is not None:
             whole = reporting(whole, replica, metrics)
         if serve_ops is None:
             return whole
-        return beside(whole, serve_ops, application.build_ops_app(metrics, leaving))
+        return with_ops(whole, serve_ops, web.build_ops_app(metrics, state_of_shutdown))
 
-    return application.build_app(
+    return web.build_app(
         lifespan,
         metrics,
-        leaving,
+        state_of_shutdown,
         keys=settings.keys,
         cors_origins=listed(settings.cors_origins),
         with_ops=serve_ops is None,
     )
 
 
-def plan_of(
+def serving_plan(
     settings: Settings, names: Mapping[Task, str], engine_factory: EngineFactory
 ) -> ServingPlan:
-    """What shall run by the settings.
+    """The device, the engines and the queue limits of the settings.
 
     Raises:
-        ValueError: the settings ask for a device that is not there, or for no model.
+        ValueError: the settings name a device that does not exist, or no model.
     """
     device = resolve_device(settings.device)
     sources = model_sources(settings)
@@ -120,13 +166,13 @@ def plan_of(
             "max_batch_size": settings.max_batch_size,
             "max_queue_size": settings.max_queue_size,
             "max_queue_delay_s": settings.max_queue_delay_ms / 1000,
-            "decode": decoder_of(settings),
+            "decode": make_decoder(settings),
         },
     )
 
 
-def limits_of(settings: Settings) -> Limits:
-    """What a request may cost by the settings."""
+def request_limits(settings: Settings) -> Limits:
+    """The limits of image requests."""
     return Limits(
         settings.max_body_bytes,
         settings.request_timeout_s,
@@ -134,8 +180,8 @@ def limits_of(settings: Settings) -> Limits:
     )
 
 
-def decoder_of(settings: Settings) -> Callable[..., Photo]:
-    """How images are decoded: `app.imaging.decode.decode`, within the limits of the settings."""
+def make_decoder(settings: Settings) -> Callable[..., Photo]:
+    """`app.imaging.decode.decode` with the formats and limits of the settings."""
     return partial(
         decode,
         formats=frozenset(listed(settings.image_formats.upper())),
@@ -149,35 +195,35 @@ def decoder_of(settings: Settings) -> Callable[..., Photo]:
 async def with_limits(
     lifespan: AbstractAsyncContextManager[State], limits: Limits
 ) -> AsyncIterator[State]:
-    """The lifespan, whose state also has the limits of a request."""
+    """Add the limits of image requests to the state of a lifespan."""
     async with lifespan as state:
         yield {**state, "limits": limits}
 
 
 @asynccontextmanager
-async def beside(
+async def with_ops(
     lifespan: AbstractAsyncContextManager[State], serve_ops: ServeOps, ops: FastAPI
 ) -> AsyncIterator[State]:
-    """A lifespan during which another app is served, with the same state."""
+    """Serve the ops app during a lifespan, with the same state."""
     async with lifespan as state, serve_ops(ops, state):
         yield state
 
 
-def series(models: Iterable[str], replica: Replica | None) -> Metrics:
-    """The series of an app with these models, summed with the other replicas' if there are any."""
+def make_metrics(models: Iterable[str], replica: Replica | None) -> Metrics:
+    """The metrics of an app with these models; with several replicas they show the sums."""
     if replica is None:
         return Metrics(models)
     return SharedMetrics(models, replica.table, replica.directory)
 
 
 def model_sources(settings: Settings) -> dict[Task, str]:
-    """Where each task's checkpoint comes from, without the tasks that have none."""
+    """The source of each task's checkpoint, without the tasks that have none."""
     sources: dict[Task, str] = {"classify": settings.classifier, "segment": settings.segmenter}
     return {task: source for task, source in sources.items() if source != "none"}
 
 
 def options(settings: Settings, task: Task, device: str) -> dict[str, Any]:
-    """How the task's engine is made; an input size of 0 is what the checkpoint says."""
+    """The arguments of the engine factory for a task."""
     sizes = {
         "classify": settings.classifier_input_size,
         "segment": settings.segmenter_input_size,
@@ -192,7 +238,7 @@ def options(settings: Settings, task: Task, device: str) -> dict[str, Any]:
 
 
 def model_names(sources: Mapping[Task, str]) -> dict[Task, str]:
-    """What each task's model is called; two checkpoints of one name get their task added."""
+    """The name of each task's model; if two names are equal, the task is appended."""
     names = {task: model_name(source, task) for task, source in sources.items()}
     if len(set(names.values())) < len(names):
         names = {task: f"{name}-{task}" for task, name in names.items()}

@@ -1,10 +1,7 @@
-"""Owns how the web application is put together: its routes, what surrounds them, its description.
+"""Builds the FastAPI app: routes, order of the middleware, API keys, and the OpenAPI document."""
 
-Knows nothing of what the routes need to answer, nor of settings.
-"""
-
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from importlib.metadata import version
 from typing import Any
 
@@ -14,7 +11,7 @@ from starlette.types import ASGIApp, Scope
 
 from app.api.cors import Cors
 from app.api.middleware import RequestMiddleware
-from app.api.openapi import component_schemas, secured
+from app.api.openapi import add_security, component_schemas
 from app.api.routes import health, images, models
 from app.api.routing import App, Dispatcher
 from app.core.api_keys import Keyring
@@ -22,7 +19,7 @@ from app.core.shutdown import Shutdown
 from app.observability.metrics import Metrics
 
 DESCRIPTION = "Labels and masks of images, from a ViT classifier and a SegFormer segmenter."
-# what orchestrators, Prometheus and browsers ask, which have no key; it tells nothing of any image
+# paths that need no API key: orchestrators, Prometheus and browsers have none
 OPEN = frozenset(
     (
         "/livez",
@@ -47,68 +44,80 @@ def build_app(
     cors_origins: Sequence[str] = (),
     with_ops: bool = True,
 ) -> FastAPI:
-    """The app of the service.
+    """Build the app of the service.
 
     Args:
-        lifespan: gives the state that the routes find in each request.
-        metrics: where answers are counted.
-        shutdown: how far the service is on its way out.
-        keys: without one of them a request is refused, unless what it asks for is `OPEN`.
-        cors_origins: of the web pages that may ask, or `*` alone.
-        with_ops: whether the probes and /metrics are among the routes.
+        lifespan: yields the state that the routes need. It becomes the state of each request, and
+            also `app.state`, for servers that do not pass the state on.
+        metrics: get one count per response.
+        shutdown: the shutdown state of the service.
+        keys: the API keys; without any, requests need no key.
+        cors_origins: origins of web pages that may send requests, or `*` alone.
+        with_ops: whether the app has the routes of the probes and /metrics.
     """
     app = App(
         title="patchserve",
         version=version("patchserve"),
         description=DESCRIPTION,
-        lifespan=lifespan,
+        lifespan=_with_app_state(lifespan),
         redoc_url=None,
         redirect_slashes=False,
     )
     _add(app, images.router, models.router, *([health.router] if with_ops else []))
     described = document(app, guarded=bool(keys))
     metrics.start_routes(described["paths"])
+    app.openapi = lambda: described  # type: ignore[method-assign]  # FastAPI's way to extend it
     stack: ASGIApp = Dispatcher(app.router, api_key_check(keys))
     cors = Cors(cors_origins) if cors_origins else None
     if cors is not None:
-        stack = cors.answering(stack)
+        stack = cors.respond_to_preflights(stack)
     stack = RequestMiddleware(stack, metrics, shutdown)
     if cors is not None:
-        stack = cors.marking(stack)  # outside the edge, whose problems are marked, too
-    app.middleware_stack = stack  # in place of Starlette's own
-    app.openapi = lambda: described  # type: ignore[method-assign]  # FastAPI's way to extend it
+        stack = cors.add_headers(stack)  # outside, so that error responses get the headers too
+    app.handler = stack
     return app
 
 
 def build_ops_app(metrics: Metrics, shutdown: Shutdown) -> FastAPI:
-    """The app of the probes and /metrics alone; whoever serves it passes the service's state."""
+    """Build the app of the probes and /metrics; its server passes the state of the service."""
     app = App(openapi_url=None, redirect_slashes=False)
     _add(app, health.router)
     metrics.start_routes(route.path for route in health.router.routes if hasattr(route, "path"))
-    app.middleware_stack = RequestMiddleware(Dispatcher(app.router), metrics, shutdown)
+    app.handler = RequestMiddleware(Dispatcher(app.router), metrics, shutdown)
     return app
 
 
 def api_key_check(keys: Sequence[str]) -> Callable[[Scope], None] | None:
-    """What refuses requests that have none of the keys; None without keys."""
+    """A function that refuses requests without one of the keys; None if there are no keys."""
     if not keys:
         return None
     keyring = Keyring(keys)
 
-    def refuse_stranger(scope: Scope) -> None:
+    def check(scope: Scope) -> None:
         if scope["path"] not in OPEN:
-            keyring.refuse_stranger(scope["headers"])
+            keyring.authenticate(scope["headers"])
 
-    return refuse_stranger
+    return check
 
 
 def document(app: FastAPI, *, guarded: bool = False) -> dict[str, Any]:
-    """The OpenAPI document, with the schemas that the operations refer to."""
+    """The OpenAPI document with all schemas; `guarded` adds the API keys."""
     described = get_openapi(
         title=app.title, version=app.version, description=app.description, routes=app.routes
     )
     described["components"] = {"schemas": component_schemas()}
-    return secured(described, OPEN) if guarded else described
+    return add_security(described, OPEN) if guarded else described
+
+
+def _with_app_state(lifespan: Lifespan) -> Lifespan:
+    @asynccontextmanager
+    async def run(app: FastAPI) -> AsyncIterator[Mapping[str, Any]]:
+        async with lifespan(app) as state:
+            for name, value in state.items():
+                app.state[name] = value
+            yield state
+
+    return run
 
 
 def _add(app: FastAPI, *routers: APIRouter) -> None:

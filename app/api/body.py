@@ -1,7 +1,4 @@
-"""Owns the way from a request body to image bytes: raw, multipart or JSON, within a byte limit.
-
-Knows nothing of what the bytes show, nor of the web framework: it gets headers and messages.
-"""
+"""Reads a request body and returns its image file: raw, multipart or JSON, within byte limits."""
 
 import asyncio
 import base64
@@ -19,6 +16,7 @@ from python_multipart.multipart import parse_options_header
 from app.api.multipart import file_part
 from app.api.schemas import ImageRequest
 from app.core.errors import (
+    RETRY_AFTER_S,
     ClientGone,
     EmptyBody,
     MalformedRequest,
@@ -28,10 +26,10 @@ from app.core.errors import (
 )
 
 NUMBER = re.compile(r"[0-9]{1,19}")
-PARSED_ON_THE_LOOP = 2**20  # bytes; up to there it takes less than 0.5 ms, a thread 0.05 ms more
-LONGEST_CONTENT_TYPE = 1024  # of 16 KiB its parser makes 15 ms
-JSON_MARKS = (b",", b":", b"[", b"{")  # there are about as many values; base64 has none of them
-MOST_JSON_MARKS = 4096  # of each; as values they take 12 times the memory of the body
+MAX_BYTES_PARSED_ON_LOOP = 2**20  # takes less than 0.5 ms; a thread would add 0.05 ms
+MAX_CONTENT_TYPE_LENGTH = 1024  # characters; parsing 16 KiB takes 15 ms
+JSON_SEPARATORS = (b",", b":", b"[", b"{")  # about one per JSON value; base64 contains none
+MAX_JSON_SEPARATORS = 4096  # of each kind; parsed values take 12 times the memory of the body
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 BASE64 = TypeAdapter(bytes, config=ConfigDict(val_json_bytes="base64"))
 
@@ -41,31 +39,32 @@ async def read_image(
     receive: Receive,
     *,
     max_bytes: int,
-    hold: Callable[[int], None],
+    reserve: Callable[[int], None],
     pool: Executor,
 ) -> bytes:
-    """Read a body of any accepted form and return the bytes of its image.
+    """Read a body in any accepted form and return the bytes of its image file.
 
     Args:
         headers: of the request, by lower-case name.
-        receive: the body as it arrives, by ASGI's messages.
-        max_bytes: of the body as sent; nothing beyond is kept.
-        hold: told how many bytes the body has, by Content-Length or so far; it may refuse them.
-        pool: where large multipart and JSON bodies are parsed.
+        receive: ASGI's function that returns the next part of the body.
+        max_bytes: limit of the body as sent.
+        reserve: called with the size of the body, in bytes: the Content-Length, then the size so
+            far. It may raise to refuse the body.
+        pool: threads that parse large multipart and JSON bodies.
 
     Raises:
-        UnsupportedImageFormat: the body is compressed as a whole.
-        PayloadTooLarge: by Content-Length, or by the bytes that came.
-        EmptyBody: no bytes at all, or an empty image.
-        MalformedRequest: broken multipart, JSON or base64, or no image in it.
-        ClientGone: the caller left before the end.
+        UnsupportedImageFormat: the body has a Content-Encoding.
+        PayloadTooLarge: the Content-Length or the received bytes exceed `max_bytes`.
+        EmptyBody: the body or the image has no bytes.
+        MalformedRequest: the multipart body, JSON or base64 is broken or has no image.
+        ClientGone: the client disconnected before the end of the body.
     """
     _refuse_encoded(headers)
-    body = await _read(headers, receive, max_bytes, hold)
+    body = await _read(headers, receive, max_bytes, reserve)
     if not body:
         raise EmptyBody("the request has no body; send an image")
     declared = headers.get("content-type", "")
-    if len(declared) > LONGEST_CONTENT_TYPE:
+    if len(declared) > MAX_CONTENT_TYPE_LENGTH:
         raise MalformedRequest("the Content-Type is too long")
     content_type = declared.partition(";")[0].strip().lower()
     if content_type == "multipart/form-data":
@@ -74,7 +73,7 @@ async def read_image(
     elif content_type == "application/json":
         image = await _parse(_from_json, body, pool)
     else:
-        image = body  # any other type, also a wrong one: the decoder looks at the bytes
+        image = body  # any other type, even a wrong one: the decoder detects the format
     if not image:
         raise EmptyBody("the image has no bytes")
     return image
@@ -92,27 +91,27 @@ def _refuse_encoded(headers: Mapping[str, str]) -> None:
 
 
 async def _read(
-    headers: Mapping[str, str], receive: Receive, max_bytes: int, hold: Callable[[int], None]
+    headers: Mapping[str, str], receive: Receive, max_bytes: int, reserve: Callable[[int], None]
 ) -> bytes:
     declared = headers.get("content-length", "")
     if NUMBER.fullmatch(declared):
         if int(declared) > max_bytes:
             raise _too_large(max_bytes)
-        hold(int(declared))
+        reserve(int(declared))
     parts: list[bytes] = []
     size, more = 0, True
     while more:
         message = await receive()
         if message["type"] == "http.disconnect":
-            raise ClientGone("the caller left while uploading")
+            raise ClientGone("the client disconnected during the upload")
         chunk, more = message.get("body", b""), message.get("more_body", False)
         size += len(chunk)
         if size > max_bytes:
             raise _too_large(max_bytes)
-        hold(size)
+        reserve(size)
         if chunk:
             parts.append(chunk)
-    return b"".join(parts)  # one part is passed on as it is
+    return b"".join(parts)  # a single part is not copied
 
 
 def _too_large(max_bytes: int) -> PayloadTooLarge:
@@ -121,56 +120,57 @@ def _too_large(max_bytes: int) -> PayloadTooLarge:
 
 
 async def _parse(parse: Callable[[bytes], bytes], body: bytes, pool: Executor) -> bytes:
-    if len(body) <= PARSED_ON_THE_LOOP:
+    if len(body) <= MAX_BYTES_PARSED_ON_LOOP:
         return parse(body)
     return await asyncio.get_running_loop().run_in_executor(pool, parse, body)
 
 
 def _from_json(body: bytes) -> bytes:
-    if any(_more_than(MOST_JSON_MARKS, mark, body) for mark in JSON_MARKS):
+    if any(_has_more_than(MAX_JSON_SEPARATORS, each, body) for each in JSON_SEPARATORS):
         raise MalformedRequest("JSON body: too many values beside the image")
     try:
         text = ImageRequest.model_validate_json(body).image
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(str(part) for part in first["loc"])
-        told = ": ".join(filter(None, ("JSON body", where, first["msg"])))
-        raise MalformedRequest(told) from None
+        detail = ": ".join(filter(None, ("JSON body", where, first["msg"])))
+        raise MalformedRequest(detail) from None
     if text[:5].lower() == "data:":
         head, comma, text = text.partition(",")
         if not comma or not head.lower().endswith(";base64"):
             raise MalformedRequest("JSON body: image: the data: URI is not base64")
     try:
         return _from_base64(text)
-    except ValueError:  # of pydantic, of base64, and of binascii
+    except ValueError:  # from pydantic, base64 or binascii
         raise MalformedRequest("JSON body: image: not valid base64") from None
 
 
-def _more_than(count: int, mark: bytes, body: bytes) -> bool:
-    """Whether the mark is there more often; to find none is 30 times as quick as to count them."""
+def _has_more_than(count: int, separator: bytes, body: bytes) -> bool:
+    """Whether a byte occurs more often; if it never does, this is 30 times faster than `count`."""
     at = -1
     for _ in range(count + 1):
-        at = body.find(mark, at + 1)
+        at = body.find(separator, at + 1)
         if at < 0:
             return False
     return True
 
 
 def _from_base64(text: str) -> bytes:
-    if "-" not in text and "_" not in text and len(text) % 4 == 0:  # it would take what we do not
+    if (
+        "-" not in text and "_" not in text and len(text) % 4 == 0
+    ):  # pydantic also accepts the URL alphabet
         with suppress(ValidationError):
-            return BASE64.validate_strings(text)  # four times as quick as the standard library
-    return base64.b64decode("".join(text.split()), validate=True)  # tools break it into lines
-
-
-RETRY_AFTER_S = 1.0  # an upload takes about that long; nobody knows better
+            return BASE64.validate_strings(text)  # four times faster than the standard library
+    return base64.b64decode("".join(text.split()), validate=True)  # some tools insert line breaks
 
 
 class BytesInFlight:
-    """What all requests together may hold; one that would hold more is refused, and none waits.
+    """The body bytes of all requests that are in memory, and their limit.
+
+    A request that would exceed the limit is refused; none waits.
 
     Args:
-        size: bytes at most.
+        size: the limit, in bytes.
     """
 
     def __init__(self, size: int) -> None:
@@ -178,39 +178,39 @@ class BytesInFlight:
         self.held = 0
 
     def reserve(self) -> "Reservation":
-        """What one request holds: nothing yet."""
+        """An empty reservation for one request."""
         return Reservation(self)
 
 
 class Reservation:
-    """The part of one request, which grows with what is known of its body, and is given back."""
+    """The bytes of one request; the end of the `with` block releases them."""
 
-    def __init__(self, quota: BytesInFlight) -> None:
+    def __init__(self, total: BytesInFlight) -> None:
         self.held = 0
-        self._quota = quota
+        self._total = total
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._quota.held -= self.held
+        self._total.held -= self.held
         self.held = 0
 
     def grow(self, size: int) -> None:
-        """Hold that many bytes, unless it is as many already.
+        """Reserve this many bytes in total, if it is more than before.
 
         Raises:
-            Overloaded: all together would hold more than they may.
+            Overloaded: all requests together would exceed the limit.
         """
         more = size - self.held
         if more <= 0:
             return
-        quota = self._quota
-        if quota.held + more > quota.size:
+        total = self._total
+        if total.held + more > total.size:
             raise Overloaded(
                 "too many bytes are being uploaded at once",
-                retry_after_s=RETRY_AFTER_S * random.uniform(1, 1.5),  # noqa: S311  # no secret
-                limits={"max_body_bytes_in_flight": quota.size},
+                retry_after_s=RETRY_AFTER_S * random.uniform(1, 1.5),  # noqa: S311  # spreads retries
+                limits={"max_body_bytes_in_flight": total.size},
             )
-        quota.held += more
+        total.held += more
         self.held = size

@@ -1,7 +1,4 @@
-"""Owns what browsers are told of the web pages that may ask: CORS, by Starlette's middleware.
-
-Knows nothing of the routes behind it.
-"""
+"""CORS: which web pages may call the service from a browser, by Starlette's middleware."""
 
 from collections.abc import Sequence
 
@@ -11,18 +8,19 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.core.errors import MalformedRequest
 
-ASKED_WITH = ("Authorization", "X-API-Key", "X-Request-Id", "X-Request-Timeout-Ms")
-TOLD = ("X-Request-Id", "Server-Timing", "Retry-After")
+REQUEST_HEADERS = ("Authorization", "X-API-Key", "X-Request-Id", "X-Request-Timeout-Ms")
+EXPOSED_HEADERS = ("X-Request-Id", "Server-Timing", "Retry-After")
 
 
 class Cors:
-    """The rules, and the two places where they are applied.
+    """The CORS rules, as two layers around and inside the request middleware.
 
-    Starlette's middleware alone would stand outside the edge, where preflights are neither counted
-    nor logged and get no request id, or inside, where problems are not marked.
+    Starlette's middleware as a single layer would not do: outside the request middleware, preflight
+    requests would get no count, log line or request id; inside, error responses would get no CORS
+    headers.
 
     Args:
-        origins: of the pages that may ask, or `*` alone.
+        origins: of the web pages that may send requests, or `*` alone.
     """
 
     def __init__(self, origins: Sequence[str]) -> None:
@@ -33,15 +31,15 @@ class Cors:
             app,
             allow_origins=self._origins,
             allow_methods=("GET", "HEAD", "POST"),
-            allow_headers=ASKED_WITH,
-            expose_headers=TOLD,
+            allow_headers=REQUEST_HEADERS,
+            expose_headers=EXPOSED_HEADERS,
         )
 
-    def answering(self, app: ASGIApp) -> ASGIApp:
-        """Around an app: answers preflights in its place; they have no key, and need none."""
+    def respond_to_preflights(self, app: ASGIApp) -> ASGIApp:
+        """Wrap an app: respond to preflight requests, which have no API key and need none."""
         rules = self._rules(app)
 
-        async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+        async def respond(scope: Scope, receive: Receive, send: Send) -> None:
             if not is_preflight(scope):
                 await app(scope, receive, send)
                 return
@@ -50,24 +48,24 @@ class Cors:
                 raise MalformedRequest(bytes(response.body).decode())
             await response(scope, receive, send)
 
-        return answer
+        return respond
 
-    def marking(self, app: ASGIApp) -> ASGIApp:
-        """Around an app: marks its answers for the pages that may read them."""
+    def add_headers(self, app: ASGIApp) -> ASGIApp:
+        """Wrap an app: add the CORS headers to its responses."""
         rules = self._rules(app)
 
-        async def mark(scope: Scope, receive: Receive, send: Send) -> None:
+        async def add(scope: Scope, receive: Receive, send: Send) -> None:
             if scope["type"] != "http" or is_preflight(scope):
                 await app(scope, receive, send)
                 return
             headers = Headers(scope=scope)
             await rules.simple_response(scope, receive, send, request_headers=headers)
 
-        return mark
+        return add
 
 
 def is_preflight(scope: Scope) -> bool:
-    """Whether a browser asks what it may ask."""
+    """Whether a request is a browser's question which requests it may send."""
     if scope["type"] != "http" or scope["method"] != "OPTIONS":
         return False
     names = {name for name, _ in scope["headers"]}

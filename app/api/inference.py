@@ -1,7 +1,4 @@
-"""Owns how every request about an image is answered: read, within its deadline, and counted.
-
-Knows nothing of what is asked; a route says what work to do.
-"""
+"""The common path of all image requests: checks, body, deadline, disconnect, metrics, response."""
 
 import asyncio
 import time
@@ -31,27 +28,38 @@ from app.core.types import Task
 from app.observability.metrics import Metrics
 
 Deployments = Mapping[Task, Deployment]
-Ask = Callable[[Deployment], Operation]
-State = MutableMapping[str, Any]  # what the lifespan gave, and what becomes of this request
+MakeOperation = Callable[[Deployment], Operation]
+State = MutableMapping[str, Any]  # the lifespan's state, and entries of this request
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What a request may cost."""
+    """Limits of image requests.
+
+    Attributes:
+        max_body_bytes: of one body.
+        request_timeout_s: from the last body byte to the response, in seconds.
+        bytes_in_flight: body bytes of all requests together.
+    """
 
     max_body_bytes: int
     request_timeout_s: float
-    quota: BytesInFlight
+    bytes_in_flight: BytesInFlight
 
 
-async def handle(request: Request, headers: Headers, task: Task, ask: Ask) -> Response:
-    """Read the image of a request, answer the question before the deadline, and count it.
+async def handle(
+    request: Request, headers: Headers, task: Task, make_operation: MakeOperation
+) -> Response:
+    """Read the image of a request, run the operation before the deadline, and count the outcome.
 
     Args:
-        request: whose body has the image.
+        request: has the image in its body.
         headers: of the request.
-        task: which model is asked.
-        ask: makes the question; it may need to know the model.
+        task: chooses the model.
+        make_operation: makes the operation for that model.
+
+    Raises:
+        ServiceError: the request was refused or has failed.
     """
     state: State = request.scope["state"]
     deployments: Deployments = state["deployments"]
@@ -62,13 +70,13 @@ async def handle(request: Request, headers: Headers, task: Task, ask: Ask) -> Re
     limits: Limits = state["limits"]
     outcome = "internal"
     try:
-        with limits.quota.reserve() as share:
-            response = await _infer(request, headers, deployment, ask, share)
+        with limits.bytes_in_flight.reserve() as reservation:
+            response = await _infer(request, headers, deployment, make_operation, reservation)
         outcome = "ok"
     except ServiceError as error:
         outcome = error.code
         raise
-    except asyncio.CancelledError:  # the server cannot wait for it; the edge says so
+    except asyncio.CancelledError:  # by the server; the request middleware responds
         shutdown: Shutdown = state["shutdown"]
         outcome = shutdown.refusal.code if shutdown.refusal else outcome
         raise
@@ -78,20 +86,24 @@ async def handle(request: Request, headers: Headers, task: Task, ask: Ask) -> Re
 
 
 async def _infer(
-    request: Request, headers: Headers, deployment: Deployment, ask: Ask, share: Reservation
+    request: Request,
+    headers: Headers,
+    deployment: Deployment,
+    make_operation: MakeOperation,
+    reservation: Reservation,
 ) -> Response:
     state: State = request.scope["state"]
     limits: Limits = state["limits"]
     metrics: Metrics = state["metrics"]
     timeout_s = params.timeout_s(headers, limits.request_timeout_s)
-    _refuse_leaving(state, deployment)
-    deployment.refuse_unready()  # before the upload, as all that can be refused by then
-    operation = ask(deployment)
+    _refuse_draining(state, deployment)
+    deployment.refuse_unready()  # before the upload, so that the client need not send the body
+    operation = make_operation(deployment)
     began = time.monotonic()
-    data = await _read(request, headers, deployment, share)
+    data = await _read(request, headers, deployment, reservation)
     stages = {"read": time.monotonic() - began}
     context = RequestContext(asyncio.get_running_loop().time() + timeout_s, stages)
-    state["context"] = context  # for the line in the log, whatever becomes of it
+    state["context"] = context  # for the log line
     try:
         client = client_of(request.scope, request.receive)
         work = deployment.infer(data, context, operation)
@@ -108,12 +120,12 @@ async def _infer(
 
 def _response(body: bytes, media_type: str, context: RequestContext) -> Response:
     response = Response(body, media_type=media_type)
-    # as an argument, headers would be gone through three times
+    # Response(headers=...) would iterate over the headers three times
     response.raw_headers.append((b"server-timing", context.server_timing().encode()))
     return response
 
 
-def _refuse_leaving(state: State, deployment: Deployment) -> None:
+def _refuse_draining(state: State, deployment: Deployment) -> None:
     shutdown: Shutdown = state["shutdown"]
     refusal = shutdown.refusal
     if refusal is not None:
@@ -123,7 +135,7 @@ def _refuse_leaving(state: State, deployment: Deployment) -> None:
 
 
 async def _read(
-    request: Request, headers: Headers, deployment: Deployment, share: Reservation
+    request: Request, headers: Headers, deployment: Deployment, reservation: Reservation
 ) -> bytes:
     state: State = request.scope["state"]
     limits: Limits = state["limits"]
@@ -134,7 +146,7 @@ async def _read(
             headers,
             request.receive,
             max_bytes=limits.max_body_bytes,
-            hold=share.grow,
+            reserve=reservation.grow,
             pool=pool,
         )
     except Overloaded:
@@ -151,40 +163,40 @@ Value = TypeVar("Value")
 async def run_until_disconnect(
     deadline: float, client: Client, work: Coroutine[Any, Any, Value]
 ) -> Value:
-    """Do the work, but give it up at its deadline, or as soon as the caller has left.
+    """Await the work, but cancel it at the deadline or when the client disconnects.
 
-    It is done in the task that asks for it, which is cancelled if need be: a task of its own would
-    cost more than what there is to do around an image.
+    The work runs in the current task. A task of its own would cost more than the other work of the
+    event loop for an image.
 
     Args:
-        deadline: on the clock of the loop, in seconds.
-        client: who waits for it.
-        work: what to do.
+        deadline: on the clock of the event loop, in seconds.
+        client: the client that waits for the result.
+        work: the coroutine.
 
     Raises:
-        ClientGone: the caller left first.
-        TimeoutError: the deadline came first.
+        ClientGone: the client disconnected first.
+        TimeoutError: the deadline passed first.
     """
     if client.gone:
         work.close()
-        raise ClientGone("the caller left")
+        raise ClientGone("the client has disconnected")
     task = asyncio.current_task()
-    assert task is not None  # noqa: S101  # a coroutine runs in one
+    assert task is not None  # noqa: S101  # a coroutine always runs in a task
     cancelled_before = task.cancelling()
     reason: type[Exception] | None = None
 
-    def give_up(why: type[Exception]) -> None:
+    def cancel(error: type[Exception]) -> None:
         nonlocal reason
         if reason is None and task.cancel():
-            reason = why
+            reason = error
 
-    timer = asyncio.get_running_loop().call_at(deadline, give_up, TimeoutError)
-    client.watch(partial(give_up, ClientGone))
+    timer = asyncio.get_running_loop().call_at(deadline, cancel, TimeoutError)
+    client.watch(partial(cancel, ClientGone))
     try:
         return await work
     except asyncio.CancelledError:
         if reason is not None and task.uncancel() <= cancelled_before:
-            raise reason("nobody waits for the answer any more") from None
+            raise reason("the work was cancelled") from None
         raise
     finally:
         timer.cancel()

@@ -1,7 +1,4 @@
-"""Owns what every answer carries: a request id, a problem body on error, a count and a log line.
-
-Knows nothing of the routes behind it.
-"""
+"""The middleware around every request: request id, problem+json errors, metrics, access log."""
 
 import asyncio
 import logging
@@ -12,7 +9,7 @@ from math import ceil
 from typing import Any
 from urllib.parse import quote
 
-from fastapi import Response
+from fastapi import Request, Response
 from pydantic_core import to_json
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -34,11 +31,18 @@ logger = logging.getLogger("app.access")
 
 REQUEST_ID = re.compile(rb"[\w.:-]{1,128}")
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"})
-UNMATCHED = "unmatched"  # the route label of every other path: a bounded set
+UNMATCHED = "unmatched"  # route label of unknown paths, so that label values stay bounded
+UNEXPECTED = "an unexpected error; the log has it under the request id"
 
 
 class RequestMiddleware:
-    """ASGI application around another; one object a request, no task, no copy of a body."""
+    """ASGI middleware; it creates one object per request, and no task or copy of a body.
+
+    Args:
+        app: the application inside.
+        metrics: get one count per response.
+        shutdown: has the error for requests that the server cancels.
+    """
 
     def __init__(self, app: ASGIApp, metrics: Metrics, shutdown: Shutdown) -> None:
         self._app = app
@@ -46,7 +50,7 @@ class RequestMiddleware:
         self._shutdown = shutdown
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request, whatever happens behind."""
+        """Handle one request; every error becomes a response."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -58,9 +62,9 @@ class RequestMiddleware:
             await self._app(scope, receive, exchange.send)
         except ClientGone:
             exchange.status = ClientGone.status
-        except asyncio.CancelledError:  # the server cannot wait for it
+        except asyncio.CancelledError:  # by the server, at the end of a shutdown
             await exchange.fail(self._shutdown.refusal or Internal("the request was cancelled"))
-        except Exception as error:  # noqa: BLE001  # every one has an answer
+        except Exception as error:  # noqa: BLE001  # every error gets a response
             await exchange.fail(error)
         finally:
             self._metrics.requests_in_flight -= 1
@@ -73,7 +77,7 @@ class RequestMiddleware:
         if not logger.isEnabledFor(logging.INFO):
             return
         milliseconds = round(seconds * 1000, 1)
-        about = {
+        fields = {
             "request_id": exchange.request_id,
             "method": method,
             "route": route,
@@ -81,16 +85,16 @@ class RequestMiddleware:
             "duration_ms": milliseconds,
             **exchange.log_fields(),
         }
-        told = (method, exchange.path, status, milliseconds)
-        logger.info("%s %s %d %s ms", *told, extra=about)
+        message = (method, exchange.path, status, milliseconds)
+        logger.info("%s %s %d %s ms", *message, extra=fields)
 
 
 class Exchange:
-    """One request and its answer, as the edge sees them."""
+    """One request and its response."""
 
     def __init__(self, scope: Scope, send: Send) -> None:
         self.began = time.monotonic()
-        self.status = ClientGone.status  # until an answer starts
+        self.status = ClientGone.status  # until a response starts
         self.request_id = request_id(scope)
         self._state = scope.setdefault("state", {})
         self._state["request_id"] = self.request_id
@@ -101,38 +105,38 @@ class Exchange:
 
     @property
     def path(self) -> str:
-        """The path in ASCII: a decoded one could forge log lines."""
+        """The path, percent-encoded: a decoded path could forge log lines."""
         return quote(self._scope["path"])
 
     @property
     def route(self) -> str:
-        """The route's template; never the raw path, which anyone can make up."""
+        """The template of the route, never the path itself: label values must stay bounded."""
         return getattr(self._scope.get("route"), "path", UNMATCHED)
 
     @property
     def method(self) -> str:
-        """The method, as a bounded set."""
+        """The method, or OTHER: label values must stay bounded."""
         method: str = self._scope["method"]
         return method if method in METHODS else "OTHER"
 
     def log_fields(self) -> dict[str, Any]:
-        """What the log tells beside the status: where the time went, and what went wrong.
+        """Fields of the log line beside the status.
 
-        `code` is the problem's; `cause` says why, where it is not the caller's doing, and `stage`
-        where the image was then.
+        `stages_ms` and `batch_size` of an image; after an error its `code`, the `cause` if the
+        client did not cause it, and as `place` the stage that the image was in.
         """
         context: RequestContext | None = self._state.get("context")
-        story = {} if context is None else context.log_fields()
+        fields = {} if context is None else context.log_fields()
         if context is not None and self.status >= ClientGone.status:
-            story["place"] = context.stage
+            fields["place"] = context.stage
         if self._code is not None:
-            story["code"] = self._code
+            fields["code"] = self._code
         if self.status >= Internal.status and "cause" in self._state:
-            story["cause"] = self._state["cause"]
-        return story
+            fields["cause"] = self._state["cause"]
+        return fields
 
     async def send(self, message: Message) -> None:
-        """Pass a message on, with the request id in its headers."""
+        """Forward a message to the server; add the request id to the headers."""
         if message["type"] == "http.response.start":
             self._started = True
             self.status = message["status"]
@@ -143,50 +147,49 @@ class Exchange:
         await self._send(message)
 
     async def fail(self, error: Exception) -> None:
-        """Answer with an error, unless an answer has begun."""
+        """Respond with an error, unless a response has started."""
         problem = self._problem(error)
         self._code = problem.code
         self._state.setdefault("cause", problem.detail)
         if not self._started:
             response = problem_response(problem, self.request_id)
-            await response(self._scope, _nothing, self.send)
+            await response(self._scope, _no_body, self.send)
 
     def _problem(self, error: Exception) -> ServiceError:
-        """What the caller is told of an error; the log is told the rest of what is a bug."""
-        told = {"request_id": self.request_id}
+        """The error for the client; a bug is logged with its traceback."""
+        fields = {"request_id": self.request_id}
         if isinstance(error, HTTPException):
-            return self._of_router(error)
+            return self._router_error(error)
         if isinstance(error, Internal):
-            logger.error("%s", error, exc_info=error.__cause__, extra=told)
+            logger.error("%s", error, exc_info=error.__cause__, extra=fields)
         elif not isinstance(error, ServiceError):
-            logger.error("unexpected error", exc_info=error, extra=told)
-            return Internal("an unexpected error; the log has it under the request id")
+            logger.error("unexpected error", exc_info=error, extra=fields)
+            return Internal(UNEXPECTED)
         return error
 
-    def _of_router(self, error: HTTPException) -> ServiceError:
-        """No such route, or no such method."""
+    def _router_error(self, error: HTTPException) -> ServiceError:
         if error.status_code == NotFound.status:
-            return NotFound(f"there is no {self.path}")
+            return NotFound(f"there is no route {self.path}")
         if error.status_code == MethodNotAllowed.status:
-            detail = f"{self.path} does not take {self.method}"
+            detail = f"{self.path} does not support {self.method}"
             return MethodNotAllowed(detail, headers=error.headers)
         return MalformedRequest(str(error.detail))
 
 
 def request_id(scope: Scope) -> str:
-    """The caller's, where it is fit to be logged, or a new one."""
+    """The client's request id if it is safe to log, otherwise a new one."""
     for name, value in scope["headers"]:
         if name == b"x-request-id" and REQUEST_ID.fullmatch(value):
             return str(value, "ascii")
     return f"{random.getrandbits(64):016x}"
 
 
-async def _nothing() -> Message:
+async def _no_body() -> Message:
     return {"type": "http.disconnect"}
 
 
 def problem_response(error: ServiceError, request_id: str) -> Response:
-    """The problem+json answer of an error."""
+    """The problem+json response of an error."""
     headers = dict(error.headers)
     if error.retry_after_s is not None:
         headers["Retry-After"] = str(ceil(round(error.retry_after_s * 1000) / 1000))
@@ -196,3 +199,12 @@ def problem_response(error: ServiceError, request_id: str) -> Response:
         headers=headers,
         media_type="application/problem+json",
     )
+
+
+def internal_error(request: Request, error: Exception) -> Response:
+    """The response if middleware that was added to the app fails outside of ours."""
+    known_id = request.scope["state"].get("request_id") or request_id(request.scope)
+    logger.error("unexpected error", exc_info=error, extra={"request_id": known_id})
+    response = problem_response(Internal(UNEXPECTED), known_id)
+    response.headers["x-request-id"] = known_id
+    return response

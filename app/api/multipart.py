@@ -1,7 +1,4 @@
-"""Owns how the file is found in a multipart/form-data body.
-
-Knows nothing of what the file is, nor how the body was sent.
-"""
+"""Finds the part named `file` in a multipart/form-data body."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
@@ -14,38 +11,42 @@ from app.core.errors import MalformedRequest
 if TYPE_CHECKING:
     from python_multipart.multipart import MultipartCallbacks
 
-LONGEST_BOUNDARY = 70  # RFC 2046, 5.1.1
-MOST_PARTS = 32  # the parser takes 8 microseconds for one: 20 MB of nothing else would be seconds
-LONGEST_HEADER = 2048  # bytes; names of files are shorter
-AS_IT_IS = frozenset({b"", b"7bit", b"8bit", b"binary"})
+MAX_BOUNDARY_BYTES = 70  # RFC 2046, 5.1.1
+MAX_PARTS = 32  # each takes 8 microseconds, so 20 MB of empty parts would take seconds
+MAX_PART_HEADER_BYTES = 2048  # file names are shorter
+UNENCODED = frozenset({b"", b"7bit", b"8bit", b"binary"})
 
 
 def file_part(body: bytes, options: Mapping[bytes, bytes]) -> bytes:
-    """The content of the part called `file`.
+    """Return the content of the part named `file`.
 
     Args:
-        body: whole.
-        options: of the Content-Type; the boundary is one of them.
+        body: the complete body.
+        options: parameters of the Content-Type header, with the boundary.
 
     Raises:
-        MalformedRequest: the body is broken, has no such part or several, or too many of any kind.
+        MalformedRequest: the body is broken, has not exactly one such part, or too many parts.
     """
     boundary = options.get(b"boundary")
     if not boundary:
-        raise MalformedRequest("multipart body: the Content-Type names no boundary")
-    if len(boundary) > LONGEST_BOUNDARY:
-        raise MalformedRequest(f"multipart body: a boundary has at most {LONGEST_BOUNDARY} bytes")
-    if body.count(b"\r\n--" + boundary) > MOST_PARTS:
-        raise MalformedRequest(f"multipart body: more than {MOST_PARTS} parts")
+        raise MalformedRequest("multipart body: the Content-Type has no boundary")
+    if len(boundary) > MAX_BOUNDARY_BYTES:
+        raise MalformedRequest(
+            f"multipart body: the boundary is longer than {MAX_BOUNDARY_BYTES} bytes"
+        )
+    if body.count(b"\r\n--" + boundary) > MAX_PARTS:
+        raise MalformedRequest(f"multipart body: more than {MAX_PARTS} parts")
     collected = _Parts()
     try:
-        parser = MultipartParser(boundary, collected.callbacks(), max_header_size=LONGEST_HEADER)
+        parser = MultipartParser(
+            boundary, collected.callbacks(), max_header_size=MAX_PART_HEADER_BYTES
+        )
         parser.write(body)
         parser.finalize()
     except FormParserError as error:
         raise MalformedRequest(f"multipart body: {error}") from None
     if not collected.ended:
-        raise MalformedRequest("multipart body: it ends before its closing boundary")
+        raise MalformedRequest("multipart body: the closing boundary is missing")
     if len(collected.files) != 1:
         count = len(collected.files)
         raise MalformedRequest(f"multipart body: {count} parts named file, 1 expected")
@@ -53,22 +54,22 @@ def file_part(body: bytes, options: Mapping[bytes, bytes]) -> bytes:
 
 
 class _Parts:
-    """Collects the parts called `file` while the multipart parser calls back."""
+    """The parts named `file`, collected by callbacks of the multipart parser."""
 
     def __init__(self) -> None:
         self.files: list[list[bytes]] = []
         self.ended = False
         self._headers: dict[bytes, bytes] = {}
         self._name = self._value = b""
-        self._wanted = False
+        self._is_file = False
 
     def callbacks(self) -> "MultipartCallbacks":
-        """What the parser shall call."""
+        """The callbacks for the parser."""
         return {
             "on_part_begin": self._begin,
-            "on_header_field": self._field,
-            "on_header_value": self._more,
-            "on_header_end": self._header_ends,
+            "on_header_field": self._header_name,
+            "on_header_value": self._header_value,
+            "on_header_end": self._header_end,
             "on_headers_finished": self._headers_end,
             "on_part_data": self._data,
             "on_end": self._end,
@@ -77,33 +78,33 @@ class _Parts:
     def _begin(self) -> None:
         self._headers = {}
 
-    def _field(self, data: bytes, start: int, end: int) -> None:
+    def _header_name(self, data: bytes, start: int, end: int) -> None:
         self._name += data[start:end]
 
-    def _more(self, data: bytes, start: int, end: int) -> None:
+    def _header_value(self, data: bytes, start: int, end: int) -> None:
         self._value += data[start:end]
 
-    def _header_ends(self) -> None:
+    def _header_end(self) -> None:
         self._headers[self._name.lower()] = self._value
         self._name = self._value = b""
 
     def _headers_end(self) -> None:
         _, options = parse_options_header(self._headers.get(b"content-disposition", b""))
-        self._wanted = options.get(b"name") == b"file"
-        if self._wanted:
-            self._refuse_wrapped()
+        self._is_file = options.get(b"name") == b"file"
+        if self._is_file:
+            self._refuse_encoded()
             self.files.append([])
 
-    def _refuse_wrapped(self) -> None:
+    def _refuse_encoded(self) -> None:
         content_type = self._headers.get(b"content-type", b"").strip().lower()
         if content_type.startswith(b"multipart/"):
             raise MalformedRequest("multipart body: the part named file is itself multipart")
         coding = self._headers.get(b"content-transfer-encoding", b"").strip().lower()
-        if coding not in AS_IT_IS:  # RFC 7578, 4.7
+        if coding not in UNENCODED:  # RFC 7578, 4.7
             raise MalformedRequest("multipart body: the part named file is encoded; send its bytes")
 
     def _data(self, data: bytes, start: int, end: int) -> None:
-        if self._wanted:
+        if self._is_file:
             self.files[-1].append(data[start:end])
 
     def _end(self) -> None:

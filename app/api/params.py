@@ -1,25 +1,26 @@
-"""Owns what a caller asks for beside the image: query parameters, and headers that matter.
-
-Knows nothing of the web framework, nor of what the values are used for.
-"""
+"""Query parameters and headers of a request: which values are valid, and what they select."""
 
 import re
 from collections.abc import Collection, Iterable, Mapping, MutableMapping
 from functools import lru_cache
 from typing import Any
 
-from app.api.schemas import LONGEST_MS
+from app.api.schemas import MAX_TIMEOUT_MS
 from app.core.errors import InvalidParameter, NotAcceptable
 
 TIMEOUT_HEADER = "x-request-timeout-ms"
 WEIGHT = re.compile(r"0(\.\d{0,3})?|1(\.0{0,3})?", re.ASCII)
 
 
-def known(items: Iterable[tuple[str, str]], names: Collection[str]) -> dict[str, str]:
-    """The query, if it has each of these names once at most; a misspelt one must not be ignored.
+def checked_query(items: Iterable[tuple[str, str]], names: Collection[str]) -> dict[str, str]:
+    """The query parameters by name; a misspelt name must not be ignored.
+
+    Args:
+        items: name and value of each parameter.
+        names: the allowed names.
 
     Raises:
-        InvalidParameter: it has another, or one twice.
+        InvalidParameter: a name is not allowed or occurs twice.
     """
     query: dict[str, str] = {}
     for name, value in items:
@@ -32,52 +33,58 @@ def known(items: Iterable[tuple[str, str]], names: Collection[str]) -> dict[str,
 
 
 def integer(name: str, value: str, low: int, high: int) -> int:
-    """A whole number from low to high.
+    """Parse an integer from `low` to `high`.
 
     Raises:
-        InvalidParameter: it is not one.
+        InvalidParameter: the value is no such integer.
     """
     if not (value.isascii() and value.isdigit() and len(value) < 10 and low <= int(value) <= high):
-        raise InvalidParameter(f"{name} is a whole number from {low} to {high}, not {value[:40]!r}")
+        raise InvalidParameter(
+            f"{name} must be an integer from {low} to {high}, not {value[:40]!r}"
+        )
     return int(value)
 
 
 def choice(name: str, value: str, values: Collection[str]) -> str:
-    """One of some words.
+    """Check that a value is one of `values`, and return it.
 
     Raises:
-        InvalidParameter: it is not one.
+        InvalidParameter: it is not.
     """
     if value not in values:
-        raise InvalidParameter(f"{name} is {_list(values)}, not {value[:40]!r}")
+        raise InvalidParameter(f"{name} must be {_list(values)}, not {value[:40]!r}")
     return value
 
 
-def timeout_s(headers: Mapping[str, str], longest_s: float) -> float:
-    """The seconds that a request may take: the server's, unless the caller asks for fewer.
+def timeout_s(headers: Mapping[str, str], max_s: float) -> float:
+    """The timeout of a request in seconds: X-Request-Timeout-Ms, but at most `max_s`.
 
     Raises:
         InvalidParameter: X-Request-Timeout-Ms is not a number of milliseconds.
     """
-    asked = headers.get(TIMEOUT_HEADER)
-    if asked is None:
-        return longest_s
-    return min(longest_s, integer("X-Request-Timeout-Ms", asked, 1, LONGEST_MS) / 1000)
+    value = headers.get(TIMEOUT_HEADER)
+    if value is None:
+        return max_s
+    return min(max_s, integer("X-Request-Timeout-Ms", value, 1, MAX_TIMEOUT_MS) / 1000)
 
 
-@lru_cache(maxsize=32)  # clients send the same few
+@lru_cache(maxsize=32)  # clients send only a few different headers
 def accept(header: str | None, *offers: str) -> str:
-    """The media type to answer with: the best of the offers by an `Accept` header, else the first.
+    """Choose the media type of the response.
+
+    Args:
+        header: the `Accept` header, or None.
+        offers: the possible media types; the first is the default.
 
     Raises:
-        NotAcceptable: the header admits none of them.
+        NotAcceptable: the header allows none of the offers.
     """
     parts = [part for part in (header or "").split(",") if part.strip()]
     ranges = dict(_media_range(part) for part in parts or ["*/*"])
     weights = [_weight(ranges, offer) for offer in offers]
     best = max(weights)
     if best <= 0:
-        raise NotAcceptable(f"the answer is {_list(offers)}")
+        raise NotAcceptable(f"the response can only be {_list(offers)}")
     return offers[weights.index(best)]
 
 
@@ -88,7 +95,7 @@ def _media_range(part: str) -> tuple[str, float]:
 
 
 def _weight(ranges: Mapping[str, float], offer: str) -> float:
-    """The weight of the most specific range that holds the offer (RFC 9110, 12.5.1)."""
+    """The weight of the most specific range that contains the offer (RFC 9110, 12.5.1)."""
     for media_range in (offer, offer.partition("/")[0] + "/*", "*/*"):
         if media_range in ranges:
             return ranges[media_range]
@@ -103,7 +110,7 @@ Headers = Mapping[str, str]
 
 
 def headers_of(scope: MutableMapping[str, Any]) -> Headers:
-    """The values by lower-case name; several lines of a name mean their list (RFC 9110, 5.3)."""
+    """The header values by lower-case name; repeated headers are joined (RFC 9110, 5.3)."""
     headers: dict[str, str] = {}
     for raw_name, raw_value in scope["headers"]:
         name, value = raw_name.decode("latin-1"), raw_value.decode("latin-1")

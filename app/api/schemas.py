@@ -1,7 +1,4 @@
-"""Owns the shapes of what is sent and answered as JSON.
-
-Knows nothing of how an answer comes about.
-"""
+"""Pydantic models of JSON requests and responses."""
 
 from typing import Annotated, Literal
 
@@ -10,20 +7,20 @@ from typing_extensions import TypedDict  # pydantic needs it before Python 3.12
 
 from app.core.types import Method, Task
 
-LONGEST_MS = 10**9 - 1  # that a caller may name as the time a request may take
+MAX_TIMEOUT_MS = 10**9 - 1  # largest value of X-Request-Timeout-Ms
 
 
 class Schema(BaseModel):
-    """Immutable, and strict about what it is given."""
+    """Base of the response models: immutable, without additional members."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class ImageRequest(BaseModel):
-    """The JSON form of a request body; members that a client adds for itself are ignored."""
+    """The JSON form of a request body; additional members are ignored."""
 
     image: str = Field(
-        description="the image file as base64, or as a data: URI in base64",
+        description="the image file as base64, or as a base64 data: URI",
         json_schema_extra={"format": "byte", "minLength": 1},
     )
 
@@ -35,7 +32,7 @@ class Prediction(TypedDict):
     label: str
     index: int
     score: Annotated[
-        float, Field(description="softmax over the labels; sigmoid where they are independent")
+        float, Field(description="softmax over the labels; sigmoid if the labels are independent")
     ]
 
 
@@ -47,29 +44,29 @@ class ClassifyResponse(Schema):
 
 
 class EmbeddingResponse(Schema):
-    """What the classifier's head reads the labels from: one vector for an image."""
+    """The embedding of an image: the vector that the classifier's head gets as input."""
 
     model: str
     embedding: list[float]
 
 
 class ExplainResponse(Schema):
-    """The labels of an image, best first, and what the best one hangs on."""
+    """The labels of an image, best first, and the relevance of its regions for the best label."""
 
     model: str
     method: Method
     predictions: list[Prediction]
     relevance: list[list[float]] = Field(
-        description="of each cell of the grid, by rows, from 0 on; the sum is 1, or 0 where "
-        "nothing was found to speak for the label"
+        description="relevance of each cell of the grid, row by row, not negative; the sum is 1, "
+        "or 0 if no region supports the label"
     )
     box: tuple[float, float, float, float] = Field(
-        description="where the grid lies in the image: x, y, width, height in pixels; it may reach "
-        "beyond"
+        description="position of the grid in the image: x, y, width, height in pixels; it may "
+        "extend beyond the image"
     )
     attention_distance: list[list[float]] = Field(
-        description="the mean attention distance of each layer and each of its heads, in pixels "
-        "of the network's input"
+        description="mean attention distance of each head of each layer, in pixels of the "
+        "network's input"
     )
 
 
@@ -84,9 +81,9 @@ class Segment(Schema):
     """One class that occurs in a mask."""
 
     label: str
-    index: int = Field(description="the value of its pixels in the mask")
-    area: int = Field(description="pixels")
-    fraction: float = Field(description="of the image")
+    index: int = Field(description="pixel value of the class in the mask")
+    area: int = Field(description="in pixels")
+    fraction: float = Field(description="area as a fraction of the image")
     bbox: tuple[int, int, int, int] = Field(description="x, y, width, height in pixels")
     rle: RunLengths
 
@@ -98,14 +95,14 @@ class SegmentResponse(Schema):
     width: int
     height: int
     segments: list[Segment]
-    mask: str = Field(description="the picture that image/png would have got, as base64")
+    mask: str = Field(description="the PNG file that a request for image/png gets, as base64")
 
 
 class BatchCost(Schema):
-    """What a batch of one size took at warm-up."""
+    """Time of a batch of one size, measured at warm-up."""
 
     lane: Literal["wide", "narrow"] = Field(
-        description="wide: alone on the whole device; narrow: on one core, the others at work too"
+        description="wide: alone on the whole device; narrow: on one core while the others work too"
     )
     batch_size: int
     seconds: float
@@ -134,18 +131,18 @@ class ModelsResponse(Schema):
 
 
 class HealthResponse(Schema):
-    """What a probe found; `reasons` is empty when all is well."""
+    """The result of a probe; `reasons` is empty if the status is ok."""
 
     status: Literal["ok", "unavailable"]
     reasons: list[str] = []
-    models: dict[str, str] = Field(default={}, description="the state of each model by name")
+    models: dict[str, str] = Field(default={}, description="state of each model by name")
     replicas: dict[str, str] | None = Field(
-        default=None, description="the state of each replica, where there are several"
+        default=None, description="state of each replica, if there are several"
     )
 
 
 class Problem(BaseModel):
-    """An RFC 9457 problem: every answer of status 400 and above."""
+    """An RFC 9457 problem: the body of every response with status 400 or above."""
 
     type: str
     title: str

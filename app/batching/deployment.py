@@ -14,7 +14,7 @@ from app.batching.request_queue import Entry
 from app.batching.runner import Cause, Runner, lost
 from app.batching.scheduler import DeviceScheduler
 from app.batching.warmup import measure
-from app.core.errors import NotReady, Overloaded
+from app.core.errors import RETRY_AFTER_S, NotReady, Overloaded
 from app.core.types import Task
 from app.engine.interface import InferenceEngine, ModelInfo
 from app.engine.lanes import Lane, reason_ended, reason_stuck
@@ -91,8 +91,8 @@ class Deployment:
         Raises:
             NotReady: it is not loaded yet.
         """
-        self.refuse_unready()
-        assert self._info is not None  # noqa: S101  # set before the status
+        if self._info is None:
+            raise NotReady(f"the model {self.name} is {self.status}", retry_after_s=RETRY_AFTER_S)
         return self._info
 
     @property
@@ -158,7 +158,7 @@ class Deployment:
         """Raise NotReady, counted, unless the model can answer."""
         if self.status != "ready":
             self._metrics.rejections.labels(self.name, "not_ready").inc()
-            raise NotReady(f"the model {self.name} is {self.status}", retry_after_s=1.0)
+            raise NotReady(f"the model {self.name} is {self.status}", retry_after_s=RETRY_AFTER_S)
         if self.scheduler.lost is not None:
             self._metrics.rejections.labels(self.name, "not_ready").inc()
             raise lost()

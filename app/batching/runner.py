@@ -12,7 +12,7 @@ from typing import Literal, TypeVar
 
 from app.batching.job import Job
 from app.batching.scheduler import DeviceScheduler
-from app.core.errors import NotReady, Overloaded
+from app.core.errors import RETRY_AFTER_FAILURE_S, NotReady, Overloaded
 from app.engine.interface import (
     BatchResult,
     DeviceLost,
@@ -22,8 +22,6 @@ from app.engine.interface import (
     OutOfMemory,
 )
 from app.engine.lanes import Lane
-
-NO_MEMORY_RETRY_S = 5.0  # until then other work may have released memory
 
 Value = TypeVar("Value")
 TakeJobs = Callable[[], Sequence[Job]]
@@ -100,7 +98,7 @@ def run_computed(
 def no_memory() -> Overloaded:
     """The error for an image that does not fit into the device's memory on its own."""
     return Overloaded(
-        "the device has no memory for this image now", retry_after_s=NO_MEMORY_RETRY_S
+        "the device has no memory for this image now", retry_after_s=RETRY_AFTER_FAILURE_S
     )
 
 
@@ -208,7 +206,9 @@ class Runner:
 
 def lost() -> NotReady:
     """The error for requests to a device that is lost."""
-    return NotReady("the device has failed; the service restarts", retry_after_s=5.0)
+    return NotReady(
+        "the device has failed; the service restarts", retry_after_s=RETRY_AFTER_FAILURE_S
+    )
 
 
 def _raise(error: BaseException) -> BatchResult:

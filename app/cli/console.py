@@ -1,7 +1,4 @@
-"""Owns how a command fails: one readable line and an exit status.
-
-Knows nothing of the commands.
-"""
+"""What all commands share: common options, one-line error messages, early exit."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +13,7 @@ from app.core.process import USAGE_ERROR
 
 @contextmanager
 def readable_errors() -> Iterator[None]:
-    """End the program with one line where a user's own input is at fault."""
+    """Exit with a one-line message if the user's input causes an error in this block."""
     try:
         yield
     except (ValueError, OSError) as error:
@@ -24,7 +21,7 @@ def readable_errors() -> Iterator[None]:
 
 
 def one_line(error: Exception) -> str:
-    """What an error says, on one line."""
+    """The message of an error on one line."""
     if isinstance(error, ValidationError):
         parts = [
             f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_url=False)
@@ -32,19 +29,19 @@ def one_line(error: Exception) -> str:
         return "; ".join(parts)
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-    if isinstance(error, MemoryError):  # which says nothing
+    if isinstance(error, MemoryError):  # its message is empty
         return "there is not enough memory"
     return " ".join(str(error).split()) or type(error).__name__
 
 
 def stop(message: str, status: int) -> NoReturn:
-    """Print a line and leave with a status."""
+    """Print a one-line message and exit with a status."""
     typer.echo(f"patchserve: {message}", err=True)
     raise typer.Exit(status)
 
 
-Images = Annotated[list[Path], typer.Argument(help="image files", metavar="IMAGE...")]
-Source = Annotated[str, typer.Option(help="`bundled`, a folder or a hub id")]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N")]
-Seed = Annotated[int, typer.Option(help="of everything random")]
-Count = Annotated[int, typer.Option(min=1, help="scenes to draw")]
+Images = Annotated[list[Path], typer.Argument(help="Image files", metavar="IMAGE")]
+Source = Annotated[str, typer.Option(help="Checkpoint: `bundled`, a folder or a hub id")]
+Device = Annotated[str, typer.Option(help="Device: auto, cpu, cuda or cuda:N")]
+Seed = Annotated[int, typer.Option(help="Seed of all random numbers")]
+Count = Annotated[int, typer.Option(min=1, help="Number of scenes to draw")]

@@ -1,7 +1,4 @@
-"""Owns `patchserve explain`: pictures of relevance, and figures of a checkpoint.
-
-Knows nothing of how either comes about.
-"""
+"""`patchserve explain`: images with the relevance of their regions, and figures of a checkpoint."""
 
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
@@ -23,7 +20,7 @@ from models import checkpoint, figures
 from models.registry import Network
 
 Figure = Literal["attention-distance", "filters", "positions", "sinusoids"]
-OF_NETWORK: Mapping[str | None, Callable[[Network, str], bytes]] = {
+NETWORK_FIGURES: Mapping[str | None, Callable[[Network, str], bytes]] = {
     "filters": figures.filters_figure,
     "positions": figures.positions_figure,
     "sinusoids": figures.sinusoids_figure,
@@ -32,60 +29,68 @@ TOP_K = 5
 
 
 def explain(
-    out: Annotated[Path, typer.Option(help="folder for what is drawn")],
+    out: Annotated[Path, typer.Option(help="Folder for the output files")],
     images: Annotated[
-        list[Path] | None, typer.Argument(help="image files", metavar="[IMAGE]...")
+        list[Path] | None, typer.Argument(help="Image files", metavar="IMAGE")
     ] = None,
     classifier: Source = "bundled",
     device: Device = "auto",
     method: Annotated[
-        Method, typer.Option(help="what speaks for the best label, or all that is heeded")
+        Method,
+        typer.Option(
+            help="gradient: relevance for the best label; rollout: attention, whatever the label"
+        ),
     ] = "gradient",
-    numbers: Annotated[bool, typer.Option("--json", help="write the numbers, too")] = False,
+    numbers: Annotated[
+        bool, typer.Option("--json", help="Also write the numbers, as JSON")
+    ] = False,
     figure: Annotated[
-        Figure | None, typer.Option(help="draw this of the checkpoint instead")
+        Figure | None, typer.Option(help="Draw this figure of the checkpoint instead")
     ] = None,
 ) -> None:
-    """Draw what the labels of images hang on, each as OUT/<name>.relevance.png.
+    """Draw the relevance of image regions for the best label.
 
-    With --figure, OUT/<figure>.png: the attention distance of the images, or what needs none.
+    Each image becomes OUT/<name>.relevance.png. With --figure, one figure is drawn as
+    OUT/<figure>.png instead: attention-distance needs images, the others only the checkpoint.
     """
     if not images and figure in (None, "attention-distance"):
-        stop("there is nothing to explain: name an image", USAGE_ERROR)
+        stop("no image is given; name at least one", USAGE_ERROR)
     with readable_errors():
         out.mkdir(parents=True, exist_ok=True)
-    if figure in OF_NETWORK:
+    if figure in NETWORK_FIGURES:
         with readable_errors():
             loaded = checkpoint.load(bundled_or("classify", classifier))
-            drawn = OF_NETWORK[figure](loaded.network, loaded.name)
+            drawn = NETWORK_FIGURES[figure](loaded.network, loaded.name)
         write(out / f"{figure}.png", drawn)
         return
-    answers = run_on(images or [], classifier, "classify", device, partial(ask, method=method))
+    results = run_on(
+        images or [], classifier, "classify", device, partial(make_input, method=method)
+    )
     name = model_name(classifier, "classify")
     if figure is not None:
-        draw_distances(answers, name, out / f"{figure}.png")
+        draw_distances(results, name, out / f"{figure}.png")
         return
-    for path, photo, info, output in answers:
+    for path, photo, info, output in results:
         relevance = cast(Relevance, output)
         write(
             out / f"{path.stem}.relevance.png",
             responses.explanation_png(info, photo, relevance, method),
         )
         if numbers:
-            told = responses.explanation_json(name, info, photo, relevance, method)
-            write(out / f"{path.stem}.relevance.json", told.model_dump_json().encode())
+            body = responses.explanation_json(name, info, photo, relevance, method)
+            write(out / f"{path.stem}.relevance.json", body.model_dump_json().encode())
 
 
-def ask(photo: Photo, info: ModelInfo, method: Method) -> ExplainInput:
-    """What to ask the engine of a photo."""
+def make_input(photo: Photo, info: ModelInfo, method: Method) -> ExplainInput:
+    """The engine's input for a photo."""
     return ExplainInput(photo.pixels, min(TOP_K, len(info.labels)), method)
 
 
 def draw_distances(
-    answers: Iterable[tuple[Path, Photo, ModelInfo, EngineOutput]], name: str, target: Path
+    results: Iterable[tuple[Path, Photo, ModelInfo, EngineOutput]], name: str, target: Path
 ) -> None:
-    """Draw the attention distance of all images together."""
-    explained = [(photo.pixels.shape, cast(Relevance, output)) for _, photo, _, output in answers]
+    """Draw the attention distance over all images."""
+    explained = [(photo.pixels.shape, cast(Relevance, output)) for _, photo, _, output in results]
     distances = [relevance.attention_distance for _, relevance in explained]
     height, width = explained[0][0][:2]
     with readable_errors():
@@ -93,7 +98,7 @@ def draw_distances(
 
 
 def write(target: Path, content: bytes) -> None:
-    """Write a file, and say so."""
+    """Write a file and print its path."""
     with readable_errors():
         target.write_bytes(content)
     typer.echo(target)

@@ -1,7 +1,4 @@
-"""Owns `patchserve classify` and `patchserve segment`.
-
-Knows nothing of HTTP; it runs the engine over files.
-"""
+"""`patchserve classify` and `patchserve segment`: run the engine on files, without HTTP."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -32,14 +29,14 @@ def classify(
     images: Images,
     classifier: Source = "bundled",
     device: Device = "auto",
-    top_k: Annotated[int, typer.Option(min=1, help="labels at most")] = 5,
+    top_k: Annotated[int, typer.Option(min=1, help="Maximum number of labels")] = 5,
 ) -> None:
     """Print the labels of images, best first."""
 
-    def ask(photo: Photo, info: ModelInfo) -> ClassifyInput:
+    def make_input(photo: Photo, info: ModelInfo) -> ClassifyInput:
         return ClassifyInput(photo.pixels, min(top_k, len(info.labels)))
 
-    for path, _, info, output in run_on(images, classifier, "classify", device, ask):
+    for path, _, info, output in run_on(images, classifier, "classify", device, make_input):
         ranking = cast(Ranking, output)
         best = zip(ranking.indices, ranking.scores, strict=True)
         typer.echo(f"{path}: " + ", ".join(f"{info.labels[i]} {score:.4f}" for i, score in best))
@@ -47,21 +44,21 @@ def classify(
 
 def segment(
     images: Images,
-    out: Annotated[Path, typer.Option(help="folder for the masks")],
+    out: Annotated[Path, typer.Option(help="Folder for the masks")],
     segmenter: Source = "bundled",
     device: Device = "auto",
     render: Annotated[str, typer.Option(help="mask, color or overlay")] = "mask",
 ) -> None:
-    """Write the masks of images, each as OUT/<name>.<render>.png."""
+    """Write the mask of each image as OUT/<name>.<render>.png."""
     if render not in masks.RENDERS:
-        stop(f"--render is one of {', '.join(masks.RENDERS)}", USAGE_ERROR)
+        stop(f"--render must be one of {', '.join(masks.RENDERS)}", USAGE_ERROR)
     with readable_errors():
         out.mkdir(parents=True, exist_ok=True)
 
-    def ask(photo: Photo, info: ModelInfo) -> SegmentInput:
+    def make_input(photo: Photo, info: ModelInfo) -> SegmentInput:
         return SegmentInput(photo.pixels, (photo.height, photo.width))
 
-    for path, photo, info, output in run_on(images, segmenter, "segment", device, ask):
+    for path, photo, info, output in run_on(images, segmenter, "segment", device, make_input):
         target = out / f"{path.stem}.{render}.png"
         target.write_bytes(masks.render(cast(LabelMap, output), info.labels, render, photo.rgb))
         typer.echo(f"{path}: {target}")
@@ -72,9 +69,13 @@ def run_on(
     source: str,
     task: Task,
     device: str,
-    ask: Callable[[Photo, ModelInfo], EngineInput],
+    make_input: Callable[[Photo, ModelInfo], EngineInput],
 ) -> Iterator[tuple[Path, Photo, ModelInfo, EngineOutput]]:
-    """Run the engine over image files; one that fails is told and the others go on."""
+    """Run the engine on image files, one after the other.
+
+    An image that fails is reported on standard error, and the others continue; the exit status is
+    then 1.
+    """
     limit = Settings.model_fields["max_image_pixels"].default
     forbid_bombs(limit)
     keep_freed_memory()
@@ -85,7 +86,7 @@ def run_on(
     for path in images:
         try:
             photo = decode(path.read_bytes(), info.preprocessing, max_pixels=limit, keep_rgb=True)
-            (output,) = engine.run([ask(photo, info)]).outputs
+            (output,) = engine.run([make_input(photo, info)]).outputs
         except (OSError, ServiceError) as error:
             reason = getattr(error, "strerror", None) or one_line(error)
             typer.echo(f"{path}: {reason}", err=True)

@@ -1,7 +1,4 @@
-"""Owns how one process serves the app, be it the only one or one of several.
-
-Knows nothing of flags, nor of the other processes.
-"""
+"""Serves the app with one process or with several, and turns the end into an exit status."""
 
 import logging
 import socket
@@ -16,7 +13,6 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from app.cli.console import one_line
-from app.core.malloc import keep_freed_memory
 from app.core.process import (
     LOAD_FAILED,
     RUN_FAILED,
@@ -24,14 +20,13 @@ from app.core.process import (
     START_FAILED,
     USAGE_ERROR,
     ExitReason,
-    allow_files,
+    catch_stop_signals,
     exit_now,
-    stopping,
+    raise_open_file_limit,
 )
 from app.core.settings import Settings
 from app.core.shutdown import Shutdown
-from app.imaging.decode import forbid_bombs
-from app.main import create_app
+from app.main import create_app, prepare_process
 from app.observability import logs
 from app.replicas.heartbeats import HeartbeatTable
 from app.replicas.metrics import count_apart, forget
@@ -47,11 +42,11 @@ from app.server.timeouts import TimeoutTimer
 
 logger = logging.getLogger(__name__)
 
-BESIDE = 512  # connections that are turned away, and files that are none
-KEEP_ALIVE_S = 75  # longer than the common load balancers', so that they close first
+EXTRA_FILES = 512  # open files beside the connections, and connections that are refused
+KEEP_ALIVE_S = 75  # longer than common load balancers' idle timeouts, so they close first
 
 
-def say_where(settings: Settings, listening: socket.socket) -> None:
+def log_address(settings: Settings, listening: socket.socket) -> None:
     """Log the address of the service."""
     logger.info("listening on http://%s:%d", settings.host, listening.getsockname()[1])
 
@@ -62,20 +57,22 @@ def run(
     replica: Replica | None = None,
     ops: socket.socket | None = None,
 ) -> ExitReason | None:
-    """Serve until told to leave; why it could not.
+    """Serve until a stop signal.
 
     Args:
-        settings: what the operator decided.
+        settings: of the service.
         listening: the socket of the service.
-        replica: which of several this process is; None when it is the only one.
-        ops: where the probes and /metrics are served, if not with the rest.
+        replica: the replica that this process is, if there are several.
+        ops: the socket of the probes and /metrics, if they have their own.
+
+    Returns:
+        Why the service could not start or continue; None after a stop signal.
 
     Raises:
-        ValueError, OSError: the settings ask for what is not there.
+        ValueError, OSError: the service cannot do what the settings say.
     """
-    forbid_bombs(settings.max_image_pixels)
-    keep_freed_memory()
-    allow_files(settings.max_connections + BESIDE)
+    prepare_process(settings)
+    raise_open_file_limit(settings.max_connections + EXTRA_FILES)
     failures: list[Exception] = []
 
     def on_fatal(error: Exception) -> None:
@@ -83,7 +80,7 @@ def run(
         server.should_exit = True
 
     shutdown = Shutdown(settings.lame_duck_s, settings.drain_timeout_s)
-    configure = partial(configured, settings)
+    configure = partial(server_config, settings)
     app = create_app(
         settings,
         on_fatal=on_fatal,
@@ -93,11 +90,11 @@ def run(
     )
     config = configure(app, lifespan="on")
     if replica is None:
-        say_where(settings, listening)
+        log_address(settings, listening)
         server = GracefulServer(config, listening, shutdown)
     else:
         server = ReplicaServer(config, listening, shutdown, replica.table, replica.index)
-    with suppress(SystemExit):  # uvicorn's way to say that it has not started
+    with suppress(SystemExit):  # uvicorn raises it if it cannot start
         server.run()
     return failure(failures, shutdown, server)
 
@@ -105,17 +102,17 @@ def run(
 def failure(
     failures: Sequence[Exception], shutdown: Shutdown, server: uvicorn.Server
 ) -> ExitReason | None:
-    """Why a server that has ended could not serve, or not go on; None if it was told to leave."""
+    """Why a server that has ended could not start or continue; None after a stop signal."""
     if failures:
-        what, status = ("go on", RUN_FAILED) if shutdown.opened else ("load", LOAD_FAILED)
+        what, status = ("continue", RUN_FAILED) if shutdown.opened else ("load", LOAD_FAILED)
         return ExitReason(f"cannot {what}: {one_line(failures[0])}", status)
     if not server.started:
         return ExitReason("the service could not start; the log says why", START_FAILED)
     return None
 
 
-def configured(settings: Settings, app: ASGIApp, **options: Any) -> uvicorn.Config:
-    """How uvicorn serves an app of ours, without a lifespan unless the options say so."""
+def server_config(settings: Settings, app: ASGIApp, **options: Any) -> uvicorn.Config:
+    """uvicorn's configuration for one of our apps; without a lifespan unless an option sets it."""
     return uvicorn.Config(
         app,
         log_config=None,
@@ -123,14 +120,14 @@ def configured(settings: Settings, app: ASGIApp, **options: Any) -> uvicorn.Conf
         server_header=False,
         http=protocol(settings),
         ws="none",
-        proxy_headers=False,  # nothing asks who calls, or over what
+        proxy_headers=False,  # the app uses neither the client's address nor the scheme
         timeout_keep_alive=KEEP_ALIVE_S,
         **{"lifespan": "off"} | options,
     )
 
 
 def protocol(settings: Settings) -> Any:
-    """What uvicorn makes of each connection; all of them have one sweep."""
+    """Makes the protocol object of each connection; all connections share one timer."""
     limits = ConnectionLimits(
         max_connections=settings.max_connections,
         max_header_bytes=settings.max_header_bytes,
@@ -141,46 +138,52 @@ def protocol(settings: Settings) -> Any:
     return partial(HttpProtocol, limits=limits, sweep=TimeoutTimer())
 
 
-MARGIN_S = 2.0  # for a busy machine to end a process
+MARGIN_S = 2.0  # for the end of a process on a busy machine
 
 
 def run_replicas(
     settings: Settings, listening: socket.socket, ops: socket.socket | None = None
 ) -> ExitReason | None:
-    """Serve with several processes on one socket until told to leave; why they could not.
+    """Serve with several processes on one socket until a stop signal.
 
-    What waits in the socket outlives any of them, for this process has it, too. When they leave it
-    lets go of it: the last of them that does closes it.
+    This process holds the socket too, so connections that wait in it survive the end of a replica.
+    At shutdown it closes the socket, and the last replica to close it ends the listening.
 
     Args:
-        settings: what the operator decided.
-        listening: the socket.
-        ops: another one of all of them, for the probes and /metrics.
+        settings: of the service.
+        listening: the socket of the service.
+        ops: the socket of the probes and /metrics, if they have their own.
+
+    Returns:
+        Why the service could not start or continue; None after a stop signal.
     """
-    say_where(settings, listening)
-    with stopping() as told, TemporaryDirectory(prefix="patchserve-") as directory:
+    log_address(settings, listening)
+    with (
+        catch_stop_signals() as stop_requested,
+        TemporaryDirectory(prefix="patchserve-") as directory,
+    ):
         table = HeartbeatTable(settings.workers)
         replicas = Supervisor(
             partial(spawn, run_replica, settings, Sockets(listening, ops), table, directory),
             table,
-            leave_s=leave_s(settings),
+            leave_s=stop_timeout_s(settings),
             on_leave=listening.close,
             on_death=partial(forget, directory=directory),
         )
         try:
-            return replicas.run(told)
-        except KeyboardInterrupt as twice:
-            raise typer.Exit(SIGNAL_BASE + twice.args[0]) from None
+            return replicas.run(stop_requested)
+        except KeyboardInterrupt as second_signal:
+            raise typer.Exit(SIGNAL_BASE + second_signal.args[0]) from None
 
 
-def leave_s(settings: Settings) -> float:
-    """Seconds that a replica may take to leave."""
+def stop_timeout_s(settings: Settings) -> float:
+    """Maximum time that a replica takes to shut down, in seconds."""
     return settings.lame_duck_s + settings.drain_timeout_s + LATEST_S + MARGIN_S
 
 
 def run_replica(settings: Settings, sockets: Sockets, replica: Replica) -> None:
-    """What the process of one replica runs; the parent reads from the table why it failed."""
-    follow_parent(replica.directory, leave_s(settings))
+    """Run the process of one replica; the parent reads the reason of a failure from the table."""
+    follow_parent(replica.directory, stop_timeout_s(settings))
     count_apart(replica.index, replica.directory)
     logs.configure(settings.log_level, replica.index)
     try:

@@ -1,7 +1,4 @@
-"""Owns `patchserve serve`.
-
-Knows nothing of the service's inside; it reads the settings and runs it.
-"""
+"""`patchserve serve`: its flags, the listening sockets, and a warning about an open port."""
 
 import inspect
 import logging
@@ -15,7 +12,7 @@ import typer
 
 from app.cli.console import readable_errors, stop
 from app.cli.run import run, run_replicas
-from app.core.process import START_FAILED, exit_now, write_out
+from app.core.process import START_FAILED, exit_now, flush_output
 from app.core.settings import Settings
 from app.observability import logs
 from app.server.accept import BACKLOG
@@ -23,24 +20,24 @@ from app.server.accept import BACKLOG
 
 @contextmanager
 def listen(host: str, port: int) -> Iterator[socket.socket]:
-    """A socket at an address; what waits in it outlives any process that has it but the last."""
+    """Open a listening socket; exit with a one-line message if that fails."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         listening = socket.create_server((host, port), family=family, backlog=BACKLOG)
     except OSError as error:
-        why, _, _ = (error.strerror or str(error)).partition(" (")  # the address, once more
+        why, _, _ = (error.strerror or str(error)).partition(" (")  # the rest repeats the address
         stop(f"cannot listen on {host}:{port}: {why.lower()}", START_FAILED)
     with listening:
         yield listening
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach an address."""
+    """Whether only this machine can connect to an address."""
     if host == "localhost":
         return True
     try:
         return ip_address(host).is_loopback
-    except ValueError:  # a name, or every address
+    except ValueError:  # a host name, or empty: all addresses
         return False
 
 
@@ -48,11 +45,13 @@ logger = logging.getLogger(__name__)
 
 
 def settings_flags(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command one flag for each setting that may be one: nothing is declared twice."""
+    """Give a command a flag for each setting, so that no setting is declared twice."""
     flags = []
     for name, field in Settings.flags().items():
-        option = typer.Option(f"--{name.replace('_', '-')}", help=field.description)
-        option.show_default = str(field.default)
+        default = f" [default: {field.default}]" if field.default != "" else ""
+        option = typer.Option(
+            f"--{name.replace('_', '-')}", help=f"{field.description}{default}", show_default=False
+        )
         annotation = Annotated[str | None, option]
         flags.append(
             inspect.Parameter(
@@ -66,7 +65,7 @@ def settings_flags(command: Callable[..., None]) -> Callable[..., None]:
 
 @settings_flags
 def serve(**flags: str | None) -> None:
-    """Serve the models over HTTP. Each flag is also a variable: PATCHSERVE_<NAME>."""
+    """Serve the models over HTTP. Each flag is also an environment variable PATCHSERVE_<NAME>."""
     with readable_errors():
         settings = Settings.read(**{k: v for k, v in flags.items() if v is not None})
     logs.configure(settings.log_level)
@@ -82,16 +81,16 @@ def serve(**flags: str | None) -> None:
             failure = run(settings, listening, ops=ops)
     if failure is None:
         exit_now(0)
-    write_out()
+    flush_output()
     typer.echo(f"patchserve: {failure.reason}", err=True)
     exit_now(failure.status)
 
 
 def warn_if_open(settings: Settings) -> None:
-    """Warn where others than this machine may use the service."""
+    """Log a warning if other machines can use the service without an API key."""
     if not settings.keys and not is_loopback(settings.host):
         logger.warning(
-            "whoever reaches %s:%d may use the service: no API keys are configured",
+            "every client that reaches %s:%d can use the service: no API keys are configured",
             settings.host,
             settings.port,
         )
@@ -99,7 +98,7 @@ def warn_if_open(settings: Settings) -> None:
 
 @contextmanager
 def ops_socket(settings: Settings) -> Iterator[socket.socket | None]:
-    """The socket of the probes and /metrics, if they have one of their own."""
+    """Open the socket of the probes and /metrics if they have their own port."""
     if settings.ops_port == 0:
         yield None
         return

@@ -1,7 +1,4 @@
-"""Owns `patchserve train`, `patchserve scenes` and `patchserve evaluate`.
-
-Knows nothing of how networks learn.
-"""
+"""`patchserve train`, `patchserve scenes` and `patchserve evaluate`."""
 
 import shlex
 from collections.abc import Iterator, Mapping
@@ -12,43 +9,58 @@ from typing import Annotated, Any
 import typer
 
 from app.cli.console import Count, Device, Seed, Source, readable_errors, stop
-from app.core.process import INTERRUPTED, USAGE_ERROR, stopping
+from app.core.process import INTERRUPTED, USAGE_ERROR, catch_stop_signals
 from app.core.types import Task
 from models import checkpoint, training
 
 
 def train(  # noqa: PLR0913 - each is a flag
     data: Annotated[
-        str | None, typer.Option(help="a folder of pictures, or `scenes`; without: the bundled two")
+        str | None,
+        typer.Option(help="Folder of images, or `scenes`; without it, train the bundled models"),
     ] = None,
     model: Annotated[
-        str | None, typer.Option(help="a network, e.g. vit-ti/16, segformer-b0")
+        str | None, typer.Option(help="Network to train, e.g. vit-ti/16 or segformer-b0")
     ] = None,
     from_: Annotated[
-        str | None, typer.Option("--from", help="a checkpoint to begin from: a folder or a hub id")
+        str | None, typer.Option("--from", help="Checkpoint to start from: a folder or a hub id")
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="folder for what comes of it")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder for the checkpoint; default: runs/<name of the data>"),
+    ] = None,
     task: Annotated[
-        Task | None, typer.Option(help="what to learn, if the data leaves it open")
+        Task | None, typer.Option(help="Task to train, if the data allows both")
     ] = None,
-    preset: Annotated[str | None, typer.Option(help="scratch, fine-tune or article")] = None,
+    preset: Annotated[
+        str | None, typer.Option(help="Training recipe: scratch, fine-tune or article")
+    ] = None,
     teacher: Annotated[
-        str | None, typer.Option(help="a checkpoint that a deit's second head learns from")
+        str | None,
+        typer.Option(help="Checkpoint of the teacher, for the distillation head of a DeiT"),
     ] = None,
     option: Annotated[
-        list[str] | None, typer.Option(help="of the network, e.g. positions=sinusoidal_2d")
+        list[str] | None,
+        typer.Option(help="Option of the network, e.g. positions=sinusoidal_2d; repeatable"),
     ] = None,
-    epochs: Annotated[int | None, typer.Option(min=1)] = None,
-    batch_size: Annotated[int | None, typer.Option(min=1)] = None,
-    learning_rate: Annotated[float | None, typer.Option(min=0.0)] = None,
-    image_size: Annotated[int | None, typer.Option(min=8, help="a side, in pixels")] = None,
-    seed: Annotated[int | None, typer.Option(min=0, help="of everything random; 1")] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Number of epochs")] = None,
+    batch_size: Annotated[int | None, typer.Option(min=1, help="Images per training step")] = None,
+    learning_rate: Annotated[float | None, typer.Option(min=0.0, help="Learning rate")] = None,
+    image_size: Annotated[
+        int | None, typer.Option(min=8, help="Side of the input, in pixels")
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="Seed of all random numbers; default: 1")
+    ] = None,
     device: Device = "auto",
-    resume: Annotated[bool, typer.Option(help="go on with an interrupted run")] = False,
-    overwrite: Annotated[bool, typer.Option(help="replace what is there")] = False,
+    resume: Annotated[bool, typer.Option(help="Continue an interrupted run")] = False,
+    overwrite: Annotated[bool, typer.Option(help="Replace existing files in the folder")] = False,
 ) -> None:
-    """Train a network on your pictures, or, without --data, the bundled checkpoints anew."""
-    said: dict[str, Any] = {
+    """Train a network on your images.
+
+    Without --data, train the bundled checkpoints again.
+    """
+    given: dict[str, Any] = {
         "data": data,
         "model": model,
         "source": from_,
@@ -62,67 +74,74 @@ def train(  # noqa: PLR0913 - each is a flag
         "image_size": image_size,
         "seed": seed,
     }
-    said = {name: value for name, value in said.items() if value is not None}
+    given = {name: value for name, value in given.items() if value is not None}
     with readable_errors():
         target = out or default_folder(data)
-        learn(said, target, device=device, resume=resume, overwrite=overwrite)
+        run_training(given, target, device=device, resume=resume, overwrite=overwrite)
 
 
-def learn(
-    said: Mapping[str, Any], target: Path, *, device: str, resume: bool, overwrite: bool
+def run_training(
+    given: Mapping[str, Any], target: Path, *, device: str, resume: bool, overwrite: bool
 ) -> None:
-    """Go on with a run, begin one, or train the bundled checkpoints, whatever was said.
+    """Continue a run, start one, or train the bundled checkpoints, depending on the flags.
+
+    Args:
+        given: the flags that were given, as arguments of a training plan.
+        target: folder of the run.
+        device: of the training.
+        resume: continue the run in the folder.
+        overwrite: replace existing files in the folder.
 
     Raises:
-        ValueError, OSError: what was said does not do.
+        ValueError, OSError: the flags do not fit together, or a file cannot be used.
     """
     if resume:
-        with watched(target) as how:
-            training.resume(target, said=said, device=device, **how)
-    elif "data" in said:
-        plan = training.Plan(**said)
-        with watched(target) as how:
-            training.fit(plan, target, overwrite=overwrite, device=device, **how)
-    elif said.keys() - {"seed"}:
-        raise ValueError("--data is missing: what to learn from")
+        with progress_shown(target) as callbacks:
+            training.resume(target, said=given, device=device, **callbacks)
+    elif "data" in given:
+        plan = training.Plan(**given)
+        with progress_shown(target) as callbacks:
+            training.fit(plan, target, overwrite=overwrite, device=device, **callbacks)
+    elif given.keys() - {"seed"}:
+        raise ValueError("--data is missing: a folder of images, or scenes")
     else:
-        training.train_all(target, seed=said.get("seed", 1), overwrite=overwrite)
+        training.train_all(target, seed=given.get("seed", 1), overwrite=overwrite)
 
 
 def default_folder(data: str | None) -> Path:
-    """The folder of a run, by what it learns from."""
+    """The folder of a run if none is given, named after the data."""
     return Path("runs") / (
         "shapes" if data is None else Path(data.partition(":")[0]).absolute().name
     )
 
 
 def pairs(options: list[str]) -> dict[str, str]:
-    """name=value texts as a table; ends the program at one that is none."""
-    if odd := [option for option in options if "=" not in option]:
-        stop(f"--option is name=value, not {odd[0]}", USAGE_ERROR)
+    """Parse texts of the form name=value; exit with a message if a text has another form."""
+    if invalid := [option for option in options if "=" not in option]:
+        stop(f"--option must be name=value, not {invalid[0]}", USAGE_ERROR)
     return dict(option.split("=", 1) for option in options)
 
 
 @contextmanager
-def watched(folder: Path) -> Iterator[dict[str, Any]]:
-    """Show a run, and let it be interrupted: then say how to go on."""
+def progress_shown(folder: Path) -> Iterator[dict[str, Any]]:
+    """Show the progress of a run; if it is interrupted, print how to continue it."""
     try:
-        with stopping() as told, training.Display() as display:
-            yield {"stop": told, "watcher": display}
+        with catch_stop_signals() as stop_requested, training.Display() as display:
+            yield {"stop": stop_requested, "watcher": display}
             display.say(f"written to {folder}")
     except training.Interrupted:
         name = shlex.quote(str(folder))
-        stop(f"interrupted; patchserve train --resume --out {name} goes on", INTERRUPTED)
+        stop(f"interrupted; continue with patchserve train --resume --out {name}", INTERRUPTED)
     except KeyboardInterrupt:
         stop("interrupted", INTERRUPTED)
 
 
 def scenes(
-    out: Annotated[Path, typer.Option(help="folder for the images and their truth")],
+    out: Annotated[Path, typer.Option(help="Folder for the images and their ground truth")],
     seed: Seed = 0,
     count: Count = 8,
 ) -> None:
-    """Draw sample scenes and write them with their truth."""
+    """Draw sample scenes and write them with their ground truth."""
     with readable_errors():
         training.write_scenes(seed, count, out)
 
@@ -132,9 +151,9 @@ def evaluate(
     segmenter: Source = "bundled",
     seed: Seed = 20_000,
     count: Count = 2_000,
-    out: Annotated[Path | None, typer.Option(help="folder for the pictures")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for figures of the results")] = None,
 ) -> None:
-    """Print the quality of two checkpoints on scenes they have not seen."""
+    """Print the quality of a classifier and a segmenter on new scenes."""
     with readable_errors():
         training.evaluate(
             bundled_or("classify", classifier),
@@ -146,5 +165,5 @@ def evaluate(
 
 
 def bundled_or(task: Task, source: str) -> str | Path:
-    """The folder of a bundled checkpoint, or the source as it is."""
+    """The folder of the bundled checkpoint for `bundled`, otherwise the source itself."""
     return checkpoint.bundled(task) if source == "bundled" else source

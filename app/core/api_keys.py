@@ -1,7 +1,4 @@
-"""Owns the API keys: which are fit to be one, where they are read, and whether a request has one.
-
-Knows nothing of routes or settings. A key is never logged, told or kept in a message.
-"""
+"""API keys: which texts are valid keys, how a file of keys is read, and the check of a request."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -11,21 +8,22 @@ from pathlib import Path
 
 from app.core.errors import Unauthorized
 
-FIT = re.compile(r"[!-+\--~]{16,512}")  # visible ASCII but the comma, which separates keys
+VALID_KEY = re.compile(r"[!-+\--~]{16,512}")  # visible ASCII except the comma, which separates keys
 CHALLENGE = {"WWW-Authenticate": "Bearer"}
 
 
-def checked(keys: Iterable[str]) -> list[str]:
-    """The keys, each once.
+def validate_keys(keys: Iterable[str]) -> list[str]:
+    """Return the keys without duplicates.
 
     Raises:
-        ValueError: there is none, or one could be guessed or not be sent in a header.
+        ValueError: there is no key, or a key is too easy to guess or does not fit into a header.
+            The message has the key's number, never the key.
     """
     found = list(dict.fromkeys(keys))
     if not found:
         raise ValueError("there is no API key")
     for number, key in enumerate(found, 1):
-        if FIT.fullmatch(key) is None:
+        if VALID_KEY.fullmatch(key) is None:
             raise ValueError(
                 f"API key {number} of {len(found)} is not 16 to 512 visible ASCII characters "
                 "without commas"
@@ -33,12 +31,14 @@ def checked(keys: Iterable[str]) -> list[str]:
     return found
 
 
-def keys_in(file: Path) -> list[str]:
-    """The keys of a file, one a line, unchecked; a line that begins with # is a comment.
+def read_keys(file: Path) -> list[str]:
+    """Read the keys of a file, one per line, without validating them.
+
+    Empty lines and lines that start with # are ignored.
 
     Raises:
-        ValueError: it has none.
-        OSError: it cannot be read.
+        ValueError: the file has no key.
+        OSError: the file cannot be read.
     """
     lines = [line.strip() for line in file.read_bytes().decode(errors="replace").splitlines()]
     keys = [line for line in lines if line and not line.startswith("#")]
@@ -48,7 +48,7 @@ def keys_in(file: Path) -> list[str]:
 
 
 class Keyring:
-    """The keys that open the service.
+    """The API keys of the service.
 
     Args:
         keys: at least one.
@@ -57,29 +57,29 @@ class Keyring:
     def __init__(self, keys: Iterable[str]) -> None:
         self._digests = [_digest(key.encode()) for key in keys]
 
-    def refuse_stranger(self, headers: Sequence[tuple[bytes, bytes]]) -> None:
-        """Refuse a request without a key of ours.
+    def authenticate(self, headers: Sequence[tuple[bytes, bytes]]) -> None:
+        """Refuse a request that has none of the keys.
 
-        How long that takes tells nothing of them: digests are compared, of equal length, and always
-        with all.
+        The time of the check reveals nothing about the keys: it compares digests of equal length,
+        and always all of them.
 
         Args:
-            headers: ASGI's, by lower-case name; `Authorization: Bearer` and `X-API-Key` count.
+            headers: of the ASGI scope; keys are read from `Authorization: Bearer` and `X-API-Key`.
 
         Raises:
-            Unauthorized: none of them has one of the keys.
+            Unauthorized: the headers contain none of the keys.
         """
-        shown = [_digest(key) for key in _shown(headers)]
-        known = 0
-        for ours in self._digests:
-            for theirs in shown:
-                known |= compare_digest(ours, theirs)
-        if not known:
+        sent = [_digest(key) for key in _sent_keys(headers)]
+        found = 0
+        for digest in self._digests:
+            for sent_digest in sent:
+                found |= compare_digest(digest, sent_digest)
+        if not found:
             detail = "send an API key of this service, as Authorization: Bearer or as X-API-Key"
             raise Unauthorized(detail, headers=CHALLENGE)
 
 
-def _shown(headers: Sequence[tuple[bytes, bytes]]) -> list[bytes]:
+def _sent_keys(headers: Sequence[tuple[bytes, bytes]]) -> list[bytes]:
     keys = []
     for name, value in headers:
         if name == b"x-api-key":

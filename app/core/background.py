@@ -1,7 +1,4 @@
-"""Owns tasks that run beside the requests: each ends with its block, and none fails in silence.
-
-Knows nothing of what they do.
-"""
+"""Background tasks: a task ends with its `async with` block, and logs its failure."""
 
 import asyncio
 import logging
@@ -14,9 +11,9 @@ logger = logging.getLogger(__name__)
 
 @asynccontextmanager
 async def background(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
-    """Let it run for as long as the block does."""
+    """Run a coroutine as a task during the block; cancel it at the end."""
     task = asyncio.create_task(work)
-    task.add_done_callback(_tell)
+    task.add_done_callback(_log_failure)
     try:
         yield
     finally:
@@ -24,8 +21,8 @@ async def background(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
         await asyncio.wait([task])
 
 
-def _tell(task: asyncio.Task[None]) -> None:
-    """Log why a task has failed: whoever holds it would hear of that at the very end only."""
+def _log_failure(task: asyncio.Task[None]) -> None:
+    """Log an exception when it happens; otherwise it would only appear at shutdown."""
     error = None if task.cancelled() else task.exception()
     if error is not None:
         logger.error("%s has failed", task.get_coro(), exc_info=error)

@@ -1,6 +1,6 @@
-"""Owns the error taxonomy: every way a request can fail, with its code, status and title.
+"""Every error that a request can get: its code, status and title.
 
-Knows nothing of the web framework; the edge turns a ServiceError into a problem+json answer.
+The request middleware turns a ServiceError into an RFC 9457 problem+json response.
 
     ServiceError
     ├── EmptyBody, MalformedRequest                    400
@@ -13,7 +13,7 @@ Knows nothing of the web framework; the edge turns a ServiceError into a problem
     ├── UnsupportedImageFormat                         415
     ├── InvalidImage, InvalidParameter                 422
     ├── HeadersTooLarge                                431
-    ├── ClientGone                                     499 (never sent, only counted)
+    ├── ClientGone                                     499 (counted, never sent)
     ├── Internal                                       500
     ├── Overloaded, NotReady, Draining                 503
     └── DeadlineExceeded                               504
@@ -22,14 +22,18 @@ Knows nothing of the web framework; the edge turns a ServiceError into a problem
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+# `retry_after_s` of 503 responses whose wait is not computed from the queue, in seconds
+RETRY_AFTER_S = 1.0  # the service starts, drains, or has too many uploads or connections
+RETRY_AFTER_FAILURE_S = 5.0  # the device is lost or out of memory: a restart or other work helps
+
 
 class ServiceError(Exception):
-    """A request that is refused or failed, with what its caller may know of the reason.
+    """A request that was refused or has failed, with the reason for the client.
 
     Args:
-        detail: one sentence for the caller; never a stack trace, never a path.
+        detail: one sentence for the client; never a stack trace or a file path.
         retry_after_s: seconds after which a retry may succeed.
-        limits: the bounds that were passed, by name.
+        limits: the exceeded limits, by name.
         headers: response headers that belong to the status.
     """
 
@@ -72,13 +76,13 @@ class ServiceError(Exception):
 
 
 class EmptyBody(ServiceError):
-    """Nothing was sent."""
+    """The request has no body, or its image has no bytes."""
 
     code, status, title = "empty_body", 400, "Empty body"
 
 
 class MalformedRequest(ServiceError):
-    """Broken HTTP, multipart, JSON or base64."""
+    """The HTTP message, multipart body, JSON or base64 is broken."""
 
     code, status, title = "malformed_request", 400, "Malformed request"
 
@@ -90,100 +94,100 @@ class Unauthorized(ServiceError):
 
 
 class NotFound(ServiceError):
-    """No such route, or no such model."""
+    """There is no such route or no such model."""
 
     code, status, title = "not_found", 404, "Not found"
 
 
 class ModelNotLoaded(ServiceError):
-    """The task has no model in this service."""
+    """This service has no model for the task."""
 
     code, status, title = "model_not_loaded", 404, "Model not loaded"
 
 
 class MethodNotAllowed(ServiceError):
-    """The route exists, the method does not."""
+    """The route exists, but not with this method."""
 
     code, status, title = "method_not_allowed", 405, "Method not allowed"
 
 
 class NotAcceptable(ServiceError):
-    """`Accept` names nothing that the route can answer with."""
+    """`Accept` allows no media type that the route can send."""
 
     code, status, title = "not_acceptable", 406, "Not acceptable"
 
 
 class UploadTooSlow(ServiceError):
-    """Headers or a body that come in too slowly."""
+    """The headers or the body arrive too slowly."""
 
     code, status, title, retryable = "upload_too_slow", 408, "Upload too slow", True
 
 
 class PayloadTooLarge(ServiceError):
-    """More body bytes than allowed."""
+    """The body has more bytes than allowed."""
 
     code, status, title = "payload_too_large", 413, "Payload too large"
 
 
 class ImageTooLarge(ServiceError):
-    """More pixels than allowed, by the image's own header."""
+    """The image has more pixels than allowed, according to its own header."""
 
     code, status, title = "image_too_large", 413, "Image too large"
 
 
 class UnsupportedImageFormat(ServiceError):
-    """The first bytes are not those of an enabled image format."""
+    """The first bytes are not those of an accepted image format."""
 
     code, status, title = "unsupported_image_format", 415, "Unsupported image format"
 
 
 class InvalidImage(ServiceError):
-    """Bytes that do not decode: truncated or corrupt."""
+    """The image cannot be decoded: it is truncated or corrupt."""
 
     code, status, title = "invalid_image", 422, "Invalid image"
 
 
 class InvalidParameter(ServiceError):
-    """A query parameter or header out of its range."""
+    """A query parameter or header has an invalid value."""
 
     code, status, title = "invalid_parameter", 422, "Invalid parameter"
 
 
 class HeadersTooLarge(ServiceError):
-    """More bytes or lines of headers than allowed."""
+    """The headers have more bytes or lines than allowed."""
 
     code, status, title = "headers_too_large", 431, "Headers too large"
 
 
 class ClientGone(ServiceError):
-    """The caller left before the answer; nobody reads this one."""
+    """The client disconnected before the response, so this error is only counted."""
 
     code, status, title = "client_gone", 499, "Client gone"
 
 
 class Internal(ServiceError):
-    """A bug; the log has the rest under the request id."""
+    """A bug; the log has the details under the request id."""
 
 
 class Overloaded(ServiceError):
-    """The queue is full, or the predicted wait passes the deadline."""
+    """The queue is full, or the predicted wait exceeds the deadline."""
 
     code, status, title, retryable = "overloaded", 503, "Overloaded", True
 
 
 class NotReady(ServiceError):
-    """Starting, or broken."""
+    """The service is starting or has failed."""
 
     code, status, title, retryable = "not_ready", 503, "Not ready", True
 
 
 class Draining(ServiceError):
-    """Leaving: what was taken is still answered, nothing else is."""
+    """The service is shutting down and accepts no new requests."""
 
     code, status, title, retryable = "draining", 503, "Draining", True
 
 
 class DeadlineExceeded(ServiceError):
-    """The request's own deadline, or the server's, has passed."""
+    """The deadline of the request has passed."""
 
     code, status, title, retryable = "deadline_exceeded", 504, "Deadline exceeded", True

@@ -1,39 +1,46 @@
-"""Owns what the C library is told about memory at start.
+"""Settings of glibc's malloc that keep freed memory in the process.
 
-Knows nothing of who allocates it. glibc hands large blocks back to the kernel when they are freed,
-and a network allocates and frees its activations layer by layer: each time the kernel maps and
-clears the same pages anew, which can take half of a SegFormer's time.
+By default, glibc returns large freed blocks to the kernel. A network allocates and frees its
+activations layer by layer, so the kernel would map and clear the same pages again for each image,
+which can take half of a SegFormer's time.
 """
 
 import ctypes
 import platform
 from functools import cache
 
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8  # malloc.h
-LARGEST_BLOCK = 2**30  # bytes; what is larger still comes from, and returns to, the kernel
-LARGE_IMAGE = 20_000_000  # pixels: more than nearly all have, and a quarter of a gigabyte to decode
-LARGEST = 2**31 - 1  # an int, of bytes free at the top of the heap before it shrinks: never
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8  # from malloc.h
+MAX_HEAP_BLOCK = 2**30  # bytes; the kernel provides larger blocks and gets them back
+LARGE_IMAGE = 20_000_000  # pixels; rare, and takes about 250 MB to decode
+NEVER_TRIM = 2**31 - 1  # bytes of free heap before it shrinks: the largest C int
 
 
 def keep_freed_memory() -> bool:
-    """Let the process keep the memory that it frees, for its next activations; whether it does.
+    """Keep freed memory in the process for the next activations.
 
-    Of glibc only: other C libraries have not these settings. All threads then share one heap, for
-    those of threads, other than the first, hold no block of 64 MB. The process stays as large as it
-    once was, but for what `release_after` hands back.
+    This needs glibc; other C libraries do not have these settings. All threads then share one heap,
+    because the heaps that glibc makes for other threads cannot hold blocks of 64 MB. The process
+    keeps its largest size, apart from what `release_after` returns.
+
+    Returns:
+        Whether the settings took effect.
     """
     if not is_glibc():
         return False
     mallopt = ctypes.CDLL(None).mallopt
-    said = ((M_ARENA_MAX, 1), (M_MMAP_THRESHOLD, LARGEST_BLOCK), (M_TRIM_THRESHOLD, LARGEST))
-    return all(mallopt(name, value) for name, value in said)
+    options = (
+        (M_ARENA_MAX, 1),
+        (M_MMAP_THRESHOLD, MAX_HEAP_BLOCK),
+        (M_TRIM_THRESHOLD, NEVER_TRIM),
+    )
+    return all(mallopt(name, value) for name, value in options)
 
 
 def release_after(pixels: int) -> None:
-    """Hand what is free back to the kernel, if that many pixels were just freed and are many.
+    """Return free memory to the kernel if an image with many pixels was just freed.
 
-    A process that once got an enormous image would else stay enormous. All that is free goes, at
-    some tenths of a second for the next batch, which is less than such an image takes.
+    Without this, one very large image would keep the process large. The next batch takes a few
+    tenths of a second longer, which is less than the large image took.
     """
     if pixels >= LARGE_IMAGE and is_glibc():
         ctypes.CDLL(None).malloc_trim(0)
@@ -41,5 +48,5 @@ def release_after(pixels: int) -> None:
 
 @cache
 def is_glibc() -> bool:
-    """Whether the C library is the one that this is about."""
+    """Whether the C library is glibc."""
     return platform.libc_ver()[0] == "glibc"

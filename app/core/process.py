@@ -1,6 +1,6 @@
-"""Owns what a signal does to a command: to one that has not begun, and to one that can stop.
+"""The process: exit statuses, stop signals, immediate exit, open-file limit, usable cores.
 
-Knows nothing of the command.
+It imports only the standard library, because `app.__main__` needs it before torch is imported.
 """
 
 import logging
@@ -16,98 +16,96 @@ from types import FrameType
 from typing import NoReturn
 
 START_FAILED, USAGE_ERROR, LOAD_FAILED = 1, 2, 3
-RUN_FAILED = 4  # of a service that has served and cannot go on: started anew, it may
-SIGNAL_BASE = 128  # and the signal's number, by the shells' convention
+RUN_FAILED = 4  # the service has served and cannot continue; a restart may help
+SIGNAL_BASE = 128  # plus the number of the signal, as shells do
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
-DRAIN_SIGNAL = signal.SIGUSR1  # from the parent of replicas: a repetition means nothing
+DRAIN_SIGNAL = signal.SIGUSR1  # from the parent to its replicas; a second one changes nothing
+INTERRUPTED = SIGNAL_BASE + signal.SIGINT
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ExitReason:
+    """Why the service could not start or continue, and the exit status for it."""
+
+    reason: str
+    status: int
 
 
 def exit_now(status: int) -> NoReturn:
-    """End the process with an exit status, whatever its threads are doing.
+    """End the process with an exit status without waiting for its threads.
 
-    An interpreter that is taken down in order ends a thread that comes back from torch in the
-    midst of C++ frames, which can abort the process, and waits for those that decode images.
+    A normal interpreter exit would wait for the image threads, and a thread that returns from torch
+    during the exit can abort the process.
     """
-    write_out()
+    flush_output()
     os._exit(status)
 
 
-def write_out() -> None:
-    """Write what has been logged and printed, so that what is printed next is the last line."""
+def flush_output() -> None:
+    """Write all log lines and printed text, so that the next printed line is the last one."""
     for handler in logging.getLogger().handlers:
         handler.flush()
     for stream in (sys.stdout, sys.stderr):
-        with suppress(ValueError, OSError):  # closed: nobody reads any more
+        with suppress(ValueError, OSError):  # the stream is closed
             stream.flush()
 
 
-INTERRUPTED = SIGNAL_BASE + signal.SIGINT
+def exit_on_signals() -> None:
+    """Exit with status 0 on the first signal, until the server installs its own handlers.
 
-
-def leave_when_told() -> None:
-    """Until somebody else hears the signals, leave at the first: nothing has begun.
-
-    Without it the process would die of them, or, being the first of a container, not even hear.
+    By default, a signal would end the process with an error status, or have no effect if the
+    process is the first one of a container.
     """
     for each in (*STOP_SIGNALS, DRAIN_SIGNAL):
         signal.signal(each, lambda number, frame: exit_now(0))
 
 
 @contextmanager
-def stopping() -> Iterator[Callable[[], bool]]:
-    """Whether SIGINT or SIGTERM has come; the second one ends the program where it is.
+def catch_stop_signals() -> Iterator[Callable[[], bool]]:
+    """Handle SIGINT and SIGTERM during the block; yield a function: whether one has arrived.
 
     Raises:
-        KeyboardInterrupt: at the second one, with its number.
+        KeyboardInterrupt: at the second signal, with its number.
     """
-    told = Event()
-    before = {each: signal.getsignal(each) for each in STOP_SIGNALS}
+    stop_requested = Event()
+    previous = {each: signal.getsignal(each) for each in STOP_SIGNALS}
 
-    def hear(number: int, frame: FrameType | None) -> None:
-        if told.is_set():
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        if stop_requested.is_set():
             raise KeyboardInterrupt(number)
-        told.set()
+        stop_requested.set()
 
     try:
-        for each in before:
-            signal.signal(each, hear)
-        yield told.is_set
+        for each in previous:
+            signal.signal(each, on_signal)
+        yield stop_requested.is_set
     finally:
-        for each, handler in before.items():
+        for each, handler in previous.items():
             signal.signal(each, handler)
 
 
-@dataclass(frozen=True)
-class ExitReason:
-    """Why the replicas could not start, and the exit status that says so."""
-
-    reason: str
-    status: int
-
-
 def usable_cores() -> set[int]:
-    """The cores that this process may use; empty where the system cannot tell."""
+    """The cores that this process may use; empty if the system cannot tell."""
     return os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()  # Linux
 
 
 def core_count() -> int:
-    """The number of cores that this process may use; all of them where the system cannot tell."""
+    """The number of cores that this process may use; all cores if the system cannot tell."""
     return len(usable_cores()) or os.cpu_count() or 1
 
 
-logger = logging.getLogger(__name__)
+def raise_open_file_limit(count: int) -> None:
+    """Raise the limit of open files of this process to `count`, or as far as the system allows.
 
-
-def allow_files(count: int) -> None:
-    """Raise the process's limit to so many open files, as far as the system lets it.
-
-    Shells and service managers give 1024 for the sake of programs that use select(2).
+    Shells and service managers set 1024 because of programs that use select(2).
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY or soft >= count:
         return
-    wanted = count if hard == resource.RLIM_INFINITY else min(count, hard)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-    if wanted < count:
-        logger.warning("only %d files may be open at once, %d are wanted", wanted, count)
+    limit = count if hard == resource.RLIM_INFINITY else min(count, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
+    if limit < count:
+        logger.warning("only %d files may be open at once, %d are needed", limit, count)

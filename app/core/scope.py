@@ -1,69 +1,64 @@
-"""Owns whether the caller of a request is still there, and who is to be told when not.
-
-Knows nothing of connections: a server says when the caller has left.
-"""
+"""What our server passes to the app in the ASGI scope: the client, and an error to respond with."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
-REFUSED = "patchserve.refused"  # in a scope: the error that the server answers it with
-
-
-CLIENT = "patchserve.client"  # in a scope: the caller, where the server tells of them
+REFUSED = "patchserve.refused"  # key in a scope: the error to respond with
+CLIENT = "patchserve.client"  # key in a scope: the `Client`; other servers do not set it
 
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 
 
 class Client:
-    """Who waits for the answer to one request.
+    """The client that waits for the response to one request.
 
     Attributes:
-        gone: whether they have left.
+        gone: whether the client has disconnected.
     """
 
     def __init__(self) -> None:
         self.gone = False
-        self._tell: Callable[[], None] | None = None
+        self._callback: Callable[[], None] | None = None
 
-    def left(self) -> None:
-        """Know that they have left; who watches is told."""
+    def on_disconnect(self) -> None:
+        """Record that the client has disconnected, and call the callback of `watch`."""
         self.gone = True
-        if self._tell is not None:
-            self._tell()
+        if self._callback is not None:
+            self._callback()
 
-    def watch(self, tell: Callable[[], None]) -> None:
-        """Have this called when they leave, until `unwatch`."""
-        self._tell = tell
+    def watch(self, callback: Callable[[], None]) -> None:
+        """Call this function when the client disconnects, until `unwatch`."""
+        self._callback = callback
 
     def unwatch(self) -> None:
-        """Tell nobody any more."""
-        self._tell = None
+        """Remove the callback."""
+        self._callback = None
 
 
 class PolledClient(Client):
-    """One whose server tells no other way than ASGI's: by what there is to receive.
+    """A client behind a server that reports a disconnect only by ASGI's `receive`.
 
     Args:
-        receive: after the last byte of the body: its next message is the disconnect.
+        receive: of the request, after the last body byte: its next message is the disconnect.
     """
 
     def __init__(self, receive: Receive) -> None:
         super().__init__()
         self._receive = receive
 
-    def watch(self, tell: Callable[[], None]) -> None:
-        """As any caller's; it takes a task."""
-        super().watch(tell)
-        self._hearing = asyncio.ensure_future(self._receive())
-        self._hearing.add_done_callback(lambda _: self.left())
+    def watch(self, callback: Callable[[], None]) -> None:
+        """Call this function when the client disconnects; a task waits for that."""
+        super().watch(callback)
+        self._receiving = asyncio.ensure_future(self._receive())
+        self._receiving.add_done_callback(lambda _: self.on_disconnect())
 
     def unwatch(self) -> None:
-        """As any caller's."""
+        """Remove the callback and cancel the task."""
         super().unwatch()
-        self._hearing.cancel()
+        self._receiving.cancel()
 
 
 def client_of(scope: MutableMapping[str, Any], receive: Receive) -> Client:
-    """Who waits for the answer to a request, by its scope or by ASGI's `receive`."""
+    """The client of a request: from the scope of our server, otherwise by ASGI's `receive`."""
     return scope.get(CLIENT) or PolledClient(receive)

@@ -17,12 +17,12 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
-from app.core.api_keys import checked, keys_in
+from app.core.api_keys import read_keys, validate_keys
+from app.core.types import IMAGE_FORMATS
 
 PREFIX = "PATCHSERVE_"
 INJECTED_NAMES = ("_SERVICE_", "_PORT_")  # parts of variable names that Kubernetes sets
 INJECTED_VALUES = ("tcp://", "udp://", "sctp://")  # how such values start
-FORMATS = ("jpeg", "png", "webp", "gif", "bmp", "tiff")
 ORIGIN = re.compile(r"\*|https?://[\w.:\[\]-]+", re.ASCII)
 
 
@@ -171,7 +171,7 @@ class Settings(BaseSettings):
         description="Maximum number of pixels of all images that are decoded at the same time",
     )
     image_formats: str = Field(
-        ",".join(FORMATS), description="Accepted image formats, comma-separated"
+        ",".join(IMAGE_FORMATS), description="Accepted image formats, comma-separated"
     )
     jpeg_decode: Literal["exact", "scaled"] = Field(
         "exact",
@@ -214,8 +214,8 @@ class Settings(BaseSettings):
     def know_formats(cls, text: str) -> str:
         """Refuse an unknown image format, and an empty list."""
         formats = listed(text.lower())
-        if not formats or not set(formats) <= set(FORMATS):
-            raise ValueError(f"must list one or more of {', '.join(FORMATS)}")
+        if not formats or not set(formats) <= set(IMAGE_FORMATS):
+            raise ValueError(f"must list one or more of {', '.join(IMAGE_FORMATS)}")
         return ",".join(formats)
 
     @field_validator("cors_origins")
@@ -234,7 +234,7 @@ class Settings(BaseSettings):
     def check_keys(cls, keys: SecretStr) -> SecretStr:
         """Refuse a key that is too short or that a header cannot carry."""
         text = keys.get_secret_value()
-        return SecretStr(",".join(checked(listed(text)))) if text else keys
+        return SecretStr(",".join(validate_keys(listed(text)))) if text else keys
 
     @field_validator("max_decoded_pixels")
     @classmethod
@@ -292,7 +292,7 @@ class Settings(BaseSettings):
         settings = cls(**flags)  # type: ignore[arg-type]  # pydantic checks the values
         if not settings.api_keys_file:
             return settings
-        keys = checked([*settings.keys, *keys_in(Path(settings.api_keys_file))])
+        keys = validate_keys([*settings.keys, *read_keys(Path(settings.api_keys_file))])
         return settings.model_copy(update={"api_keys": SecretStr(",".join(keys))})
 
 

@@ -1,4 +1,4 @@
-"""The names of tasks and methods, and the label map, as all layers know them."""
+"""Names and array types that all layers share: tasks, methods, image formats, the label map."""
 
 from typing import Literal
 
@@ -6,9 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Task = Literal["classify", "segment"]
-
-
 Method = Literal["gradient", "rollout"]  # of an explanation
+LabelMap = NDArray[np.uint8] | NDArray[np.uint16]  # (H, W), the class index of each pixel
 
-
-LabelMap = NDArray[np.uint8] | NDArray[np.uint16]
+IMAGE_FORMATS = ("jpeg", "png", "webp", "gif", "bmp", "tiff")

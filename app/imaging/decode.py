@@ -18,17 +18,19 @@ from PIL.TiffImagePlugin import IMAGELENGTH, IMAGEWIDTH, TILELENGTH, TILEWIDTH
 
 from app.core.errors import ImageTooLarge, InvalidImage, UnsupportedImageFormat
 from app.core.malloc import release_after
+from app.core.types import IMAGE_FORMATS
 from app.imaging.format_limits import refuse_excess
 from models.preprocessing import Preprocessing, Reduction, fit, reduce, to_rgb
 
-MAGIC = (
-    ("JPEG", rb"\xff\xd8\xff"),
-    ("PNG", rb"\x89PNG\r\n\x1a\n"),
-    ("WEBP", rb"RIFF....WEBP"),
-    ("GIF", rb"GIF8[79]a"),
-    ("BMP", rb"BM"),
-    ("TIFF", rb"II[*+]\x00|MM\x00[*+]"),
-)
+SIGNATURES = {
+    "jpeg": rb"\xff\xd8\xff",
+    "png": rb"\x89PNG\r\n\x1a\n",
+    "webp": rb"RIFF....WEBP",
+    "gif": rb"GIF8[79]a",
+    "bmp": rb"BM",
+    "tiff": rb"II[*+]\x00|MM\x00[*+]",
+}
+MAGIC = tuple((name.upper(), SIGNATURES[name]) for name in IMAGE_FORMATS)  # by Pillow's names
 NAMES = {"WEBP": "WebP"}  # of those that are not written as Pillow writes them
 LARGEST_PROFILE = 2**20  # bytes; Pillow unpacks no more
 LONGEST_SIDE = 2**20  # pixels: a row costs more than the one pixel that it may have

@@ -1,7 +1,4 @@
-"""Owns how log lines look: text on a terminal, one JSON object a line elsewhere.
-
-Knows nothing of what is logged.
-"""
+"""The format of log lines, text on a terminal and JSON elsewhere, and their buffered writing."""
 
 import json
 import logging
@@ -23,59 +20,59 @@ STANDARD_FIELDS = frozenset(vars(logging.makeLogRecord({}))) | {
     "asctime",
     "color_message",
 }
-LEAST = {
-    "httpx": logging.WARNING,  # the hub's client: a line a file
+MIN_LEVELS = {
+    "httpx": logging.WARNING,  # the hub's client logs a line per file
     "httpcore": logging.WARNING,
     "filelock": logging.WARNING,
-    "python_multipart": logging.ERROR,  # of a broken body its sender is told
-    "PIL": logging.CRITICAL,  # the same of a broken picture, and a line for each of its tags
+    "python_multipart": logging.ERROR,  # the response describes a broken body
+    "PIL": logging.CRITICAL,  # likewise a broken image; Pillow logs a line for each of its tags
 }
-BESIDE = ("request_id", "code", "cause", "place", "batch_size")  # in a line of text
+TEXT_FIELDS = ("request_id", "code", "cause", "place", "batch_size")  # shown in a line of text
 WORD = re.compile(r"[\w.:-]+", re.ASCII)
-TOGETHER_S = 0.1  # lines that follow each other more closely are written together
+BUFFER_S = 0.1  # lines that arrive within this time after a write are written together
 
 
 class BufferedHandler(logging.StreamHandler[TextIO]):
-    """Writes lines that come in close succession together, a tenth of a second late at most.
+    """Writes lines that arrive in quick succession together, at most a tenth of a second late.
 
-    A write lets go of the interpreter, and a loaded service waits to have it back from threads that
-    compute. A line that comes alone is written at once, and so is a warning or worse, with all
-    lines before it.
+    A write releases the interpreter lock, and under load the thread waits until compute threads
+    give it back. A single line is written at once. So is a warning or error, after all lines before
+    it.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self._lines: list[str] = []
-        self._written = -inf
+        self._written_at = -inf
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Take a line, and see that it is written in time."""
+        """Add a line to the buffer, and write the buffer now or soon."""
         try:
             self._lines.append(self.format(record) + self.terminator)
-        except Exception:  # noqa: BLE001  # what a handler does with what cannot be formatted
+        except Exception:  # noqa: BLE001  # as logging's own handlers do
             self.handleError(record)
-        waited = time.monotonic() - self._written
-        if record.levelno >= logging.WARNING or waited >= TOGETHER_S:
+        elapsed = time.monotonic() - self._written_at
+        if record.levelno >= logging.WARNING or elapsed >= BUFFER_S:
             self.flush()
         elif len(self._lines) == 1:
             self._flush_later()
 
     def flush(self) -> None:
-        """Write the lines taken so far."""
+        """Write the buffered lines."""
         self.acquire()
         try:
             text, self._lines = "".join(self._lines), []
-            self._written = time.monotonic()
-            with suppress(ValueError, OSError):  # closed: nobody reads any more
+            self._written_at = time.monotonic()
+            with suppress(ValueError, OSError):  # the stream is closed
                 self.stream.write(text)
                 self.stream.flush()
         finally:
             self.release()
 
     def _flush_later(self) -> None:
-        # a threading.Timer would wait for its thread, for ever where there is no memory to begin it
-        with suppress(RuntimeError):  # the process ends, and logging flushes what is left
-            start_new_thread(self._flush_after, (TOGETHER_S,))
+        # threading.Timer waits for its thread to start, forever if there is no memory for it
+        with suppress(RuntimeError):  # the process ends, and logging flushes the rest
+            start_new_thread(self._flush_after, (BUFFER_S,))
 
     def _flush_after(self, seconds: float) -> None:
         time.sleep(seconds)
@@ -83,9 +80,10 @@ class BufferedHandler(logging.StreamHandler[TextIO]):
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line: time, level, logger, message, and every extra field of the record."""
+    """One JSON object per line: time, level, logger, message, and the record's extra fields."""
 
     def format(self, record: logging.LogRecord) -> str:
+        """The line of a record."""
         line = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
@@ -96,48 +94,50 @@ class JsonFormatter(logging.Formatter):
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
         try:
-            return to_json(line, fallback=str).decode()  # four times as quick as the next
-        except ValueError:  # bytes or text that are no Unicode
+            return to_json(line, fallback=str).decode()  # four times faster than json.dumps
+        except ValueError:  # bytes or text that is not valid Unicode
             return json.dumps(line, default=str)
 
 
 class TextFormatter(logging.Formatter):
-    """A line of text: time, level, logger, message, and what a request's line has beside it."""
+    """A line of text: time, level, logger, message, and the main fields of a request."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  # logging's name
-        """The line without a trace."""
-        known = vars(record)
-        told = {name: known[name] for name in BESIDE if name in known} | known.get("stages_ms", {})
-        parts = [f"{name}={_word(value)}" for name, value in told.items()]
+        """The line without a traceback."""
+        values = vars(record)
+        fields = {name: values[name] for name in TEXT_FIELDS if name in values}
+        fields |= values.get("stages_ms", {})
+        parts = [f"{name}={_word(value)}" for name, value in fields.items()]
         return " ".join([super().formatMessage(record), *parts])
 
 
 def _word(value: object) -> str:
-    """A value as one word, or as a text in quotes in which nothing can end the line."""
+    """A value as one word, or quoted and escaped, so that it cannot end the line."""
     text = str(value)
     return text if WORD.fullmatch(text) else json.dumps(text)
 
 
 def configure(level: str, replica: int | None = None) -> None:
-    """Send every logger and warning of this process to standard error.
+    """Write all logs and warnings of this process to standard error.
 
     Args:
-        level: the least severe lines to log.
-        replica: which of several this process is; every line says so.
+        level: lowest level that is logged.
+        replica: number of the replica that this process is, if there are several; added to each
+            line.
     """
     handler = BufferedHandler()
-    who = "" if replica is None else f"replica {replica} "
-    text = TextFormatter(f"%(asctime)s %(levelname)-7s {who}%(name)s: %(message)s")
+    prefix = "" if replica is None else f"replica {replica} "
+    text = TextFormatter(f"%(asctime)s %(levelname)-7s {prefix}%(name)s: %(message)s")
     if replica is not None:
-        handler.addFilter(partial(_mark, replica))
+        handler.addFilter(partial(_add_replica, replica))
     handler.setFormatter(text if sys.stderr.isatty() else JsonFormatter())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
-    for name, least in LEAST.items():
-        logging.getLogger(name).setLevel(least)
+    for name, min_level in MIN_LEVELS.items():
+        logging.getLogger(name).setLevel(min_level)
     logging.captureWarnings(True)
-    warnings.filterwarnings("ignore", module=r"PIL\.")  # of metadata, in words a file can choose
+    warnings.filterwarnings("ignore", module=r"PIL\.")  # of metadata; the file controls the text
 
 
-def _mark(replica: int, record: logging.LogRecord) -> bool:
+def _add_replica(replica: int, record: logging.LogRecord) -> bool:
     record.replica = replica
     return True

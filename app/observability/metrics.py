@@ -1,7 +1,4 @@
-"""Owns every series that /metrics shows, in one registry of its own.
-
-Knows nothing of who measures; label values are a bounded set and start at 0.
-"""
+"""All Prometheus metrics of the service. Label values are bounded, and known ones start at 0."""
 
 from collections.abc import Iterable, Mapping
 from importlib.metadata import version
@@ -35,18 +32,18 @@ REASONS = ("bytes_in_flight", "queue_full", "predicted_wait", "not_ready", "drai
 SPLITS = ("error", "out_of_memory")
 PLACES = ("read", "decode", "queue", "compute", "encode")
 
-OfAll = Literal["livesum", "livemax"]
+Aggregation = Literal["livesum", "livemax"]  # of a gauge over the replicas
 
 
 class Metrics:
-    """The series of one app.
+    """The metrics of one app, in a registry of its own.
 
     Args:
-        models: the names of the models that the app will serve; their series start at 0.
+        models: names of the models that the app will serve; their series start at 0.
 
     Attributes:
-        buffer: where everything is noted that is counted for every image or batch.
-        requests_in_flight: how many requests are being answered.
+        buffer: gets the observations that are made for each image, batch or response.
+        requests_in_flight: number of requests without a complete response.
     """
 
     def __init__(self, models: Iterable[str] = ()) -> None:
@@ -61,34 +58,34 @@ class Metrics:
             self._start_at_zero(model)
 
     def start_routes(self, routes: Iterable[str]) -> None:
-        """Let the series of these routes start at 0."""
+        """Create the series of these routes, which start at 0."""
         for route in routes:
             self.http_request_duration.labels(route)
 
     def publish(self) -> None:
-        """Show what was noted so far; to be called again and again, for others may read it."""
+        """Move the buffered observations to the registry, which other replicas may read."""
         self.buffer.flush()
         self.http_requests_in_flight.set(self.requests_in_flight)
 
     def exposition(self) -> bytes:
-        """Everything, in Prometheus' text format."""
+        """All metrics in Prometheus' text format."""
         self.publish()
         return generate_latest(self.registry)
 
     def observe_stages(self, model: str, stages: Mapping[str, float]) -> None:
-        """Count the seconds that one image spent in each stage."""
+        """Record the seconds that an image spent in each stage."""
         self.buffer.record_all(stages, self.stage_duration, model)
 
     def count_request(self, route: str, method: str, status: int, seconds: float) -> None:
-        """Count one answer."""
+        """Count one response and record its seconds."""
         self.buffer.record(1, self.http_requests, route, method, str(status))
         self.buffer.record(seconds, self.http_request_duration, route)
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
         return Counter(f"patchserve_{name}", text, labels, registry=self.registry)
 
-    def _gauge(self, name: str, text: str, *labels: str, of_all: OfAll = "livemax") -> Gauge:
-        """A gauge, and what it is for several replicas: the largest of theirs, or their sum."""
+    def _gauge(self, name: str, text: str, *labels: str, of_all: Aggregation = "livemax") -> Gauge:
+        """A gauge; `of_all` is its value for several replicas: their maximum or their sum."""
         return Gauge(
             f"patchserve_{name}", text, labels, registry=self.registry, multiprocess_mode=of_all
         )
@@ -102,50 +99,57 @@ class Metrics:
 
     def _http(self) -> None:
         self.http_requests = self._counter(
-            "http_requests_total", "Answers sent", "route", "method", "code"
+            "http_requests_total", "Responses", "route", "method", "code"
         )
         self.http_request_duration = self._histogram(
-            "http_request_duration_seconds", "From the first header to the last byte", "route"
+            "http_request_duration_seconds",
+            "Time from the headers of a request to the last byte of the response",
+            "route",
         )
         self.http_requests_in_flight = self._gauge(
-            "http_requests_in_flight", "Requests that are being answered", of_all="livesum"
+            "http_requests_in_flight", "Requests without a complete response", of_all="livesum"
         )
         self.event_loop_lag = self._histogram(
-            "event_loop_lag_seconds", "How late the event loop woke a timer"
+            "event_loop_lag_seconds", "Delay of timers of the event loop"
         )
-        self.ready = self._gauge("ready", "1 when /readyz answers 200")
-        self.draining = self._gauge("draining", "1 once the service has been told to leave")
-        build = self._gauge("build_info", "Versions", "version", "torch", "python")
+        self.ready = self._gauge("ready", "1 while /readyz returns 200")
+        self.draining = self._gauge("draining", "1 once a shutdown has begun")
+        build = self._gauge(
+            "build_info", "Versions of the service, torch and Python", "version", "torch", "python"
+        )
         build.labels(version("patchserve"), version("torch"), python_version()).set(1)
 
     def _images(self) -> None:
         self.images = self._counter("images_total", "Images by outcome", "model", "outcome")
         self.image_pixels = self._histogram(
-            "image_pixels", "Pixels of the images decoded", "model", buckets=PIXELS
+            "image_pixels", "Pixels of decoded images", "model", buckets=PIXELS
         )
         self.stage_duration = self._histogram(
-            "stage_duration_seconds", "Where an image's time went", "model", "stage"
+            "stage_duration_seconds", "Time of an image in each stage", "model", "stage"
         )
         self.batch_size = self._histogram(
             "batch_size", "Images in a batch", "model", buckets=BATCH_SIZES
         )
         self.batch_duration = self._histogram(
-            "batch_duration_seconds", "A batch on the device", "model"
+            "batch_duration_seconds", "Time of a batch on the device", "model"
         )
         self.queue_depth = self._gauge(
-            "queue_depth", "Images admitted and not yet run", "model", of_all="livesum"
+            "queue_depth", "Images in the queue", "model", of_all="livesum"
         )
         self.queue_oldest_age = self._gauge(
-            "queue_oldest_age_seconds", "Age of the image that has waited longest", "model"
+            "queue_oldest_age_seconds", "Age of the oldest image in the queue", "model"
         )
         self.rejections = self._counter(
-            "rejections_total", "Requests refused on arrival", "model", "reason"
+            "rejections_total",
+            "Refused requests by reason",
+            "model",
+            "reason",
         )
         self.predicted_wait = self._gauge(
-            "predicted_wait_seconds", "The wait of an image admitted now", "model"
+            "predicted_wait_seconds", "Predicted wait of a request that is accepted now", "model"
         )
         self.cancelled = self._counter(
-            "cancelled_total", "Requests whose caller left", "model", "where"
+            "cancelled_total", "Requests whose client disconnected", "model", "where"
         )
         self.deadline_missed = self._counter(
             "deadline_missed_total", "Requests whose deadline passed", "model", "where"
@@ -153,24 +157,26 @@ class Metrics:
 
     def _device(self) -> None:
         self.device_busy = self._counter(
-            "device_busy_seconds_total", "Time the device's lane was at work", "device"
+            "device_busy_seconds_total", "Time that the device was busy", "device"
         )
         self.out_of_memory = self._counter(
-            "out_of_memory_total", "Batches that the memory had no room for"
+            "out_of_memory_total", "Batches that did not fit into the device's memory"
         )
         self.batch_splits = self._counter(
-            "batch_splits_total", "Batches cut in halves to be run again", "cause"
+            "batch_splits_total", "Batches split in halves after an error", "cause"
         )
         for cause in SPLITS:
             self.batch_splits.labels(cause)
         self.device_memory = self._gauge(
-            "device_memory_bytes", "Memory of the device", "device", "kind", of_all="livesum"
+            "device_memory_bytes", "Device memory by kind", "device", "kind", of_all="livesum"
         )
         self.model_info = self._gauge(
-            "model_info", "What is loaded", "model", "task", "device", "dtype"
+            "model_info", "Loaded models", "model", "task", "device", "dtype"
         )
-        self.model_load = self._gauge("model_load_seconds", "Reading the checkpoint", "model")
-        self.warm_up = self._gauge("warmup_seconds", "Warming up and measuring batches", "model")
+        self.model_load = self._gauge("model_load_seconds", "Time to load the checkpoint", "model")
+        self.warm_up = self._gauge(
+            "warmup_seconds", "Time to warm up and measure batch costs", "model"
+        )
 
     def _start_at_zero(self, model: str) -> None:
         for stage in STAGES:

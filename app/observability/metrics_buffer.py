@@ -1,7 +1,4 @@
-"""Owns what was counted and is not shown yet: noted at once for little, added up when it is read.
-
-Knows nothing of which series there are.
-"""
+"""A buffer of observations: cheap to append to, added to the Prometheus series later."""
 
 from bisect import bisect_left
 from collections import Counter as Counts
@@ -14,55 +11,60 @@ from typing import Any, TypeVar
 from prometheus_client import Counter, Histogram
 
 Series = Counter | Histogram
-Noted = TypeVar("Noted")
+Item = TypeVar("Item")
 
 
 class MetricsBuffer:
-    """Amounts by series and values of its labels.
+    """Observations that are not in their series yet, by series and label values.
 
-    prometheus-client takes five calls of Python for each observation, and ten where replicas share
-    files, for each of ten an image; to note one is to append to a list. One thread notes, any adds
-    up.
+    prometheus-client makes five Python calls for an observation, and ten if replicas share files,
+    and an image needs ten observations. Recording here only appends to a list. One thread records;
+    any thread may flush.
     """
 
     def __init__(self) -> None:
-        self._noted: defaultdict[tuple[Any, ...], list[float]] = defaultdict(list)
+        self._amounts: defaultdict[tuple[Any, ...], list[float]] = defaultdict(list)
         self._mappings: defaultdict[tuple[Any, ...], list[Mapping[str, float]]] = defaultdict(list)
-        self._adding = Lock()
+        self._lock = Lock()
 
     def record(self, amount: float, series: Series, *labels: str) -> None:
-        """Let a counter grow by the amount, or a histogram observe it, when `add_up` is called."""
-        self._noted[series, *labels].append(amount)
+        """Record an amount to increase a counter by, or an observation of a histogram."""
+        self._amounts[series, *labels].append(amount)
 
     def record_all(self, amounts: Mapping[str, float], series: Series, *labels: str) -> None:
-        """Note each of the amounts, whose key is the value of the last label."""
+        """Record several amounts; the key of each is the value of the last label."""
         self._mappings[series, *labels].append(amounts)
 
     def flush(self) -> None:
-        """Give the series what was noted since the last time."""
-        with self._adding:
+        """Add everything recorded since the last flush to the series."""
+        with self._lock:
             for (series, *labels), mappings in list(self._mappings.items()):
                 taken = _take(mappings)
                 for last in dict.fromkeys(chain.from_iterable(taken)):
-                    add(series.labels(*labels, last), [one[last] for one in taken if last in one])
-            for (series, *labels), noted in list(self._noted.items()):
-                amounts = _take(noted)
+                    add(
+                        series.labels(*labels, last), [each[last] for each in taken if last in each]
+                    )
+            for (series, *labels), recorded in list(self._amounts.items()):
+                amounts = _take(recorded)
                 if amounts:
                     add(series.labels(*labels) if labels else series, amounts)
 
 
-def _take(noted: list[Noted]) -> list[Noted]:
-    taken = noted[:]  # more may come, behind them
-    del noted[: len(taken)]
+def _take(items: list[Item]) -> list[Item]:
+    taken = items[:]  # the recording thread may append more meanwhile
+    del items[: len(taken)]
     return taken
 
 
 def add(series: Series, amounts: Sequence[float]) -> None:
-    """What `inc` or `observe` of each amount would do, at once."""
+    """Do the same as `inc` or `observe` with each amount, in one step.
+
+    A histogram has no public method for this; a test names the private parts that are used.
+    """
     if isinstance(series, Counter):
         series.inc(sum(amounts))
         return
     series._sum.inc(sum(amounts))
-    places = Counts(bisect_left(series._upper_bounds, amount) for amount in amounts)
-    for place, count in places.items():
-        series._buckets[place].inc(count)
+    buckets = Counts(bisect_left(series._upper_bounds, amount) for amount in amounts)
+    for bucket, count in buckets.items():
+        series._buckets[bucket].inc(count)

@@ -10,7 +10,13 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from app.core.errors import HeadersTooLarge, MalformedRequest, Overloaded, ServiceError
+from app.core.errors import (
+    RETRY_AFTER_S,
+    HeadersTooLarge,
+    MalformedRequest,
+    Overloaded,
+    ServiceError,
+)
 from app.core.scope import CLIENT, REFUSED, Client
 from app.server.limits import ConnectionLimits, Phase
 from app.server.request_cycle import DRAINED, Cycle
@@ -20,7 +26,6 @@ if TYPE_CHECKING:
     from uvicorn._types import HTTPScope
 
 MOST_UNREAD = 2**20  # unread body bytes that are kept before reading pauses
-RETRY_AFTER_S = 1.0
 UNKNOWN = b"-"  # a method or a path
 VERSIONS = frozenset({"1.0", "1.1"})
 

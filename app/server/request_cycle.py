@@ -78,7 +78,7 @@ class Cycle(RequestResponseCycle):
         """The caller has left: neither is there more of the body, nor will an answer be taken."""
         self.disconnected = True
         self.message_event.set()
-        self.client.left()
+        self.client.on_disconnect()
 
     def fail(self, body_error: ServiceError) -> None:
         """End the body with an error in place of its rest; the connection ends with the answer."""

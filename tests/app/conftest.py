@@ -1,4 +1,4 @@
-"""Owns the fake of the one seam, the engine, and an app that runs on it."""
+"""A fake engine, and an app that runs on it."""
 
 import asyncio
 import threading
@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+from fastapi import FastAPI
 from PIL import Image
 
 from app.core.settings import Settings
@@ -26,7 +27,7 @@ from app.engine.interface import (
     Ranking,
     Relevance,
 )
-from app.main import ServeOps, create_app
+from app.main import EngineFactory, ServeOps, create_app
 from app.replicas.reporter import Replica
 from models.preprocessing import Preprocessing
 
@@ -34,10 +35,10 @@ LABELS = ("black", "red", "green", "blue")
 
 
 class FakeEngine:
-    """Answers by the first pixel, behind gates that a test may close.
+    """An engine whose outputs depend on the first pixel, with gates that a test can close.
 
-    The label of an image is the channel that its first pixel has most of; a label map has that
-    label everywhere; an explanation has all relevance in the upper left or, by rollout, right.
+    The label of an image is the strongest channel of its first pixel. A label map has this label
+    everywhere. An explanation has all relevance in the upper left, or with rollout upper right.
     """
 
     def __init__(self, task: Task, runtime: str = "torch") -> None:
@@ -58,7 +59,7 @@ class FakeEngine:
         )
 
     def warm_up(self, max_batch_size: int, budget_s: float) -> dict[int, float]:
-        return {1: 0.1, max_batch_size: 0.2}  # long: no lane needs a batch at hand
+        return {1: 0.1, max_batch_size: 0.2}  # so long that no lane prefetches a batch
 
     def memory(self) -> dict[str, int]:
         return {"allocated": 42}
@@ -68,27 +69,27 @@ class FakeEngine:
         self.run_gate.wait(30)
         if self.run_error is not None:
             raise self.run_error
-        (_,) = {type(one) for one in inputs}  # a batch is of one kind
+        (_,) = {type(each) for each in inputs}  # all inputs of a batch have one type
         self.batches.append(len(inputs))
-        outputs = [self._answer(one) for one in inputs]
+        outputs = [self._output(each) for each in inputs]
         return BatchResult(outputs, {"stage_in": 0.001, "compute": 0.002, "postprocess": 0.001})
 
     def launch(self, inputs: Sequence[EngineInput]) -> Callable[[], BatchResult]:
         return partial(self.run, inputs)
 
-    def _answer(self, one: EngineInput) -> EngineOutput:
-        pixel = one.pixels[0, 0]
+    def _output(self, given: EngineInput) -> EngineOutput:
+        pixel = given.pixels[0, 0]
         best = 0 if pixel.max() == 0 else 1 + int(pixel.argmax())
-        match one:
+        match given:
             case ClassifyInput():
-                return self._rank(best, one.top_k)
+                return self._rank(best, given.top_k)
             case EmbedInput():
                 return np.float32([best, 0.5])
             case ExplainInput():
                 grid = np.zeros((2, 2), np.float32)
-                grid[0, int(one.method == "rollout")] = 1.0
-                return Relevance(self._rank(best, one.top_k), grid, 4, [[1.5, 2.5], [3.0, 4.0]])
-        return np.full(one.size, best, np.uint8)
+                grid[0, int(given.method == "rollout")] = 1.0
+                return Relevance(self._rank(best, given.top_k), grid, 4, [[1.5, 2.5], [3.0, 4.0]])
+        return np.full(given.size, best, np.uint8)
 
     def _rank(self, best: int, top_k: int) -> Ranking:
         order = [best, *(index for index in range(len(LABELS)) if index != best)]
@@ -102,7 +103,7 @@ def _open() -> threading.Event:
 
 
 class Running:
-    """An app with its lifespan entered, its client, its state, and its engines by task."""
+    """An app during its lifespan, with a client, its state, and its engines by task."""
 
     def __init__(
         self, client: httpx.AsyncClient, engines: dict[str, FakeEngine], state: dict[str, Any]
@@ -115,8 +116,8 @@ class Running:
         return (await self.client.get("/metrics")).text
 
     async def until(self, condition: Callable[[], Awaitable[bool]]) -> None:
-        """Ask again and again, and let the loop do its other work in between."""
-        while not await condition():  # noqa: ASYNC110  # what it asks has no event
+        """Poll a condition; the loop does other work in between."""
+        while not await condition():  # noqa: ASYNC110  # the condition has no event
             await asyncio.sleep(0.001)
 
     async def until_ready(self) -> None:
@@ -126,18 +127,18 @@ class Running:
         await self.until(ready)
 
     async def until_series(self, line: str) -> None:
-        async def there() -> bool:
+        async def has_line() -> bool:
             return line in await self.series()
 
-        await self.until(there)
+        await self.until(has_line)
 
 
-@pytest.fixture(params=["openvino", "torch"], ids=["one lane", "a lane a core"])
+@pytest.fixture(params=["openvino", "torch"], ids=["one lane", "one lane per core"])
 def serve(request, monkeypatch) -> Callable[..., AbstractAsyncContextManager[Running]]:
-    """Run an app on fake engines: `async with serve(max_queue_size=2) as running`.
+    """Run an app with fake engines: `async with serve(max_queue_size=2) as running`.
 
-    Once with image threads before and behind the one lane of a runtime that has threads of its own,
-    and once with lanes that do it all.
+    Each test runs twice: with one lane and image threads that decode and encode, as for a runtime
+    with threads of its own, and with one lane per core that does everything.
     """
 
     @asynccontextmanager
@@ -148,6 +149,7 @@ def serve(request, monkeypatch) -> Callable[..., AbstractAsyncContextManager[Run
         cores: int = 2,
         replica: Replica | None = None,
         serve_ops: ServeOps | None = None,
+        customize: Callable[[FastAPI], object] = lambda app: None,
         **settings: object,
     ) -> AsyncIterator[Running]:
         monkeypatch.setattr("app.engine.lanes.core_count", lambda: cores)
@@ -161,6 +163,7 @@ def serve(request, monkeypatch) -> Callable[..., AbstractAsyncContextManager[Run
         app = create_app(
             Settings(**settings), factory, on_fatal, replica=replica, serve_ops=serve_ops
         )
+        customize(app)
         async with app.router.lifespan_context(app) as state:
 
             async def with_state(scope, receive, send) -> None:
@@ -182,8 +185,14 @@ def serve(request, monkeypatch) -> Callable[..., AbstractAsyncContextManager[Run
 
 
 @pytest.fixture
+def fake_engines() -> EngineFactory:
+    """A factory of fake engines, for `create_app`."""
+    return lambda source, *, task, **options: FakeEngine(task)
+
+
+@pytest.fixture
 def picture() -> Callable[..., bytes]:
-    """A PNG of one colour."""
+    """Draw a PNG file with one colour."""
 
     def draw(colour: str = "red", size: tuple[int, int] = (12, 10)) -> bytes:
         file = BytesIO()

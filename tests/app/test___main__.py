@@ -1,5 +1,7 @@
-"""The command line: the engine without HTTP, and what a user reads when something is wrong."""
+"""The command line: the engine without HTTP, and error messages."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +11,7 @@ from typer.testing import CliRunner
 
 from app.__main__ import cli
 from app.cli.serve import is_loopback
+from app.core.process import START_FAILED
 from app.core.settings import Settings
 
 SAMPLES = Path(__file__).parents[1] / "samples"
@@ -16,7 +19,7 @@ SAMPLES = Path(__file__).parents[1] / "samples"
 
 @pytest.fixture
 def patchserve(monkeypatch):
-    """Run the command line in this process; Pillow's limit is put back after it."""
+    """Run the command line in this process; restores Pillow's limit afterwards."""
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", Image.MAX_IMAGE_PIXELS)
     runner = CliRunner()
     return lambda *words: runner.invoke(cli, [str(word) for word in words])
@@ -42,9 +45,9 @@ def test_segment_writes_a_mask_for_each_image(patchserve, truth, tmp_path):
     assert (mask == expected).mean() > 0.97
 
 
-def test_a_picture_that_fails_is_told_and_the_others_go_on(patchserve, truth, tmp_path):
+def test_an_image_that_fails_is_reported_and_the_others_continue(patchserve, truth, tmp_path):
     broken = tmp_path / "broken.png"
-    broken.write_bytes(b"nothing like a picture")
+    broken.write_bytes(b"not an image")
     missing = tmp_path / "missing.png"
     good = SAMPLES / next(iter(truth))
     ended = patchserve("classify", broken, missing, good)
@@ -55,7 +58,7 @@ def test_a_picture_that_fails_is_told_and_the_others_go_on(patchserve, truth, tm
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (["classify", "x.png", "--classifier", "/no/such/folder"], "/no/such/folder"),
         (["classify", "x.png", "--device", "cuda:63"], "cuda:63"),
@@ -63,47 +66,45 @@ def test_a_picture_that_fails_is_told_and_the_others_go_on(patchserve, truth, tm
         (["serve", "--port", "99999"], "port"),
     ],
 )
-def test_a_mistake_is_told_in_one_line(patchserve, words, said):
+def test_an_error_is_one_line(patchserve, words, message):
     ended = patchserve(*words)
     assert ended.exit_code == 2
-    assert said in ended.stderr
+    assert message in ended.stderr
     assert len(ended.stderr.strip().splitlines()) == 1
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [("# none\n", "no API key"), ("short-key\n", "API key 1"), (None, "No such")],
 )
-def test_a_file_of_keys_that_holds_none_fit_is_told_in_one_line(
-    patchserve, tmp_path, content, said
-):
+def test_an_invalid_file_of_keys_is_an_error_of_one_line(patchserve, tmp_path, content, message):
     file = tmp_path / "keys"
     if content is not None:
         file.write_text(content)
     ended = patchserve("serve", "--api-keys-file", file)
     assert ended.exit_code == 2
-    assert said in ended.stderr
+    assert message in ended.stderr
     assert "short-key" not in ended.stderr
     assert len(ended.stderr.strip().splitlines()) == 1
 
 
-def test_a_key_is_no_flag(patchserve):
+def test_there_is_no_flag_for_keys(patchserve):
     ended = patchserve("serve", "--api-keys", "a-key-of-the-tests-0")
     assert ended.exit_code == 2
     assert "No such option" in ended.stderr
 
 
 @pytest.mark.parametrize(
-    ("host", "alone"),
+    ("host", "loopback"),
     [("127.0.0.1", True), ("127.8.8.8", True), ("::1", True), ("localhost", True)]
     + [(host, False) for host in ("0.0.0.0", "::", "", "10.0.0.7", "shop.example")],  # noqa: S104
 )
-def test_who_can_reach_an_address(host, alone):
-    assert is_loopback(host) is alone
+def test_loopback_addresses(host, loopback):
+    assert is_loopback(host) is loopback
 
 
 @pytest.mark.parametrize("words", [["segment", "x.png"], ["scenes"]])
-def test_a_folder_that_cannot_be_made_is_told_in_one_line(patchserve, tmp_path, words):
+def test_a_folder_that_cannot_be_created_is_an_error_of_one_line(patchserve, tmp_path, words):
     (tmp_path / "taken").write_text("a file")
     ended = patchserve(*words, "--out", tmp_path / "taken")
     assert ended.exit_code == 2
@@ -114,7 +115,7 @@ def test_a_folder_that_cannot_be_made_is_told_in_one_line(patchserve, tmp_path, 
     "words",
     [["classify", "x.png", "--top-k", "0"], ["evaluate", "--count", "0"]],
 )
-def test_a_number_out_of_range_is_refused_by_its_flag(patchserve, words):
+def test_a_number_out_of_range_is_refused_with_its_flag(patchserve, words):
     ended = patchserve(*words)
     assert ended.exit_code == 2
     assert words[-2] in ended.stderr
@@ -126,7 +127,7 @@ def test_every_setting_is_a_flag_of_serve(patchserve):
         assert f"--{name.replace('_', '-')}" in shown
 
 
-def test_scenes_are_drawn_with_their_truth(patchserve, tmp_path):
+def test_scenes_are_written_with_their_ground_truth(patchserve, tmp_path):
     assert patchserve("scenes", "--seed", 5, "--count", 2, "--out", tmp_path).exit_code == 0
     assert {path.name for path in tmp_path.iterdir()} >= {"scene-0000.png", "scene-0001.png"}
 
@@ -139,8 +140,20 @@ def test_evaluate_prints_the_quality(patchserve, tmp_path):
         assert sheet.width > 100
 
 
-def test_train_does_not_overwrite_unasked(patchserve, tmp_path):
+def test_train_does_not_overwrite_without_the_flag(patchserve, tmp_path):
     (tmp_path / "shapes-vit").mkdir()
     ended = patchserve("train", "--out", tmp_path)
     assert ended.exit_code == 2
     assert "shapes-vit" in ended.stderr
+
+
+def test_on_windows_the_command_ends_with_one_line():
+    program = (
+        "import runpy, sys; sys.platform = 'win32'; sys.modules['signal'] = None;"
+        "sys.modules['resource'] = None; runpy.run_module('app', run_name='__main__')"
+    )
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert ended.returncode == START_FAILED
+    assert ended.stdout == ""
+    (line,) = ended.stderr.splitlines()
+    assert line.startswith("patchserve: Windows is not supported")

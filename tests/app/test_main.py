@@ -1,4 +1,4 @@
-"""The composition: which models there are, what they are called, and the OpenAPI document."""
+"""The composition root: models and their names, `create_app`, and the OpenAPI document."""
 
 import pytest
 
@@ -9,7 +9,7 @@ from app.main import create_app, model_names, options
 pytestmark = pytest.mark.anyio
 
 
-def test_two_checkpoints_of_one_name_are_told_apart_by_their_task():
+def test_two_checkpoints_with_one_name_get_their_task_appended():
     names = model_names({"classify": "me/shapes", "segment": "/data/shapes"})
     assert names == {"classify": "shapes-classify", "segment": "shapes-segment"}
 
@@ -18,7 +18,7 @@ def test_a_name_is_the_last_part_of_a_source_without_its_revision():
     assert model_names({"classify": "google/vit-base@main"}) == {"classify": "vit-base"}
 
 
-def test_a_device_that_is_not_there_is_refused_at_once():
+def test_a_missing_device_is_refused_at_once():
     with pytest.raises(ValueError, match="cuda:63"):
         create_app(Settings(device="cuda:63"))
 
@@ -28,13 +28,13 @@ def test_a_service_without_any_model_is_refused():
         create_app(Settings(classifier="none", segmenter="none"))
 
 
-def test_each_model_has_an_input_size_of_its_own():
+def test_each_model_has_its_own_input_size():
     settings = Settings(classifier_input_size=384)
     assert options(settings, "classify", "cpu")["input_size"] == 384
     assert options(settings, "segment", "cpu")["input_size"] == 0
 
 
-async def test_two_apps_in_one_process_do_not_clash(serve):
+async def test_two_apps_in_one_process_are_independent(serve):
     async with serve() as one, serve(segmenter="none") as other:
         assert len((await one.client.get("/models")).json()["models"]) == 2
         assert len((await other.client.get("/models")).json()["models"]) == 1
@@ -68,21 +68,21 @@ async def test_every_route_is_documented_with_its_errors_and_examples(serve):
     assert references(document) <= schemas
 
 
-async def test_the_document_promises_no_other_media_type_or_header_than_is_sent(serve):
+async def test_responses_have_the_documented_media_types_and_headers(serve):
     async with serve() as running:
         document = (await running.client.get("/openapi.json")).json()
         for path in ("/models", "/livez", "/readyz", "/startupz", "/metrics"):
             documented = document["paths"][path]["get"]["responses"]["200"]
-            answer = await running.client.get(path)
-            assert list(documented["content"]) == [answer.headers["content-type"].split(";")[0]]
-            assert all(name in answer.headers for name in documented["headers"])
+            response = await running.client.get(path)
+            assert list(documented["content"]) == [response.headers["content-type"].split(";")[0]]
+            assert all(name in response.headers for name in documented["headers"])
     problems = document["paths"]["/classify"]["post"]["responses"]
     late = problems["504"]["content"]["application/problem+json"]["examples"]["deadline_exceeded"]
     assert "retry_after_ms" not in late["value"]
 
 
 def references(node) -> set[str]:
-    """The names of the schemas that a document refers to."""
+    """Names of the schemas that a document refers to."""
     if isinstance(node, dict):
         own = {node["$ref"].rsplit("/", 1)[1]} if "$ref" in node else set()
         return own.union(*map(references, node.values()))

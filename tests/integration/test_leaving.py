@@ -297,7 +297,7 @@ async def test_a_service_that_cannot_go_on_ends_with_4_and_one_line(launch, conn
     assert status == 4
     assert seconds < LEAVES_WITHIN_S
     last = service.log_lines()[-1]
-    assert last == "patchserve: cannot go on: CUDA error: an illegal memory access"
+    assert last == "patchserve: cannot continue: CUDA error: an illegal memory access"
 
 
 async def test_a_replica_that_cannot_go_on_is_replaced(launch, breaking):

@@ -53,7 +53,8 @@ def test_a_folder_of_pictures_becomes_a_model_that_answers_rightly(
     process = train("--data", products, *how, "--out", out)
     said = interrupt_after(process, "epoch 2 of")
     assert process.returncode == 130
-    assert said.strip() == f"patchserve: interrupted; patchserve train --resume --out {out} goes on"
+    command = f"patchserve train --resume --out {out}"
+    assert said.strip() == f"patchserve: interrupted; continue with {command}"
     assert {path.name for path in out.iterdir()} == {"state.pt", "metrics.csv"}
 
     resumed = train("--resume", "--out", out)

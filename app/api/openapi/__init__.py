@@ -1,9 +1,6 @@
-"""Owns what /openapi.json says: bodies, parameters, answers and errors, each with an example.
+"""The OpenAPI document: bodies, parameters, responses and errors, each with an example."""
 
-Knows nothing of how a request is answered; a test holds it against the routes.
-"""
-
-from app.api.openapi.components import COMPONENTS, component_schemas, secured
+from app.api.openapi.components import COMPONENTS, add_security, component_schemas
 from app.api.openapi.images import CLASSIFY, EXPLAIN, SEGMENT
 from app.api.openapi.service import HEALTH, METRICS, MODEL, MODELS
 
@@ -16,6 +13,6 @@ __all__ = [
     "MODEL",
     "MODELS",
     "SEGMENT",
+    "add_security",
     "component_schemas",
-    "secured",
 ]

@@ -1,7 +1,4 @@
-"""Owns what the descriptions of all operations are made of: references, headers, problems.
-
-Knows nothing of any one operation.
-"""
+"""Parts of the OpenAPI document that operations share: schemas, headers, problems, API keys."""
 
 from collections.abc import Container
 from http import HTTPStatus
@@ -32,12 +29,12 @@ COMPONENTS = (
 
 
 def schema_ref(model: type[Any]) -> Document:
-    """A reference to the schema of a model in `COMPONENTS`, or of one inside them."""
+    """A reference to the schema of a model in `COMPONENTS`, or of a nested model."""
     return {"$ref": REF.format(model=model.__name__)}
 
 
 def component_schemas() -> Document:
-    """The JSON schemas that the references point to."""
+    """The JSON schemas that the references point to, by name."""
     _, definitions = models_json_schema(
         [(model, "serialization") for model in COMPONENTS], ref_template=REF
     )
@@ -45,30 +42,34 @@ def component_schemas() -> Document:
 
 
 def json_content(model: type[Any], example: Any) -> Document:
-    """A JSON body of that model."""
+    """The content of a JSON body with this model."""
     return {"application/json": {"schema": schema_ref(model), "example": example}}
 
 
 def header(text: str, example: str) -> Document:
-    """A header of an answer."""
+    """A response header."""
     return {"description": text, "schema": {"type": "string"}, "example": example}
 
 
-REQUEST_ID = header("the caller's, or a new one; it is in the log, too", EXAMPLE_ID)
+REQUEST_ID = header("the id that the client sent, or a new one; the log has it too", EXAMPLE_ID)
 SERVER_TIMING = header(
-    "milliseconds of each stage and the size of the batch",
+    "milliseconds of each stage, and the size of the batch",
     'read;dur=0.4, decode;dur=2.1, queue;dur=0.1, compute;dur=5.3, batch;desc="3"',
 )
 RETRY_AFTER = header("seconds after which a retry may succeed", "1")
 
-
-OF_ANY = (errors.MalformedRequest, errors.UploadTooSlow, errors.HeadersTooLarge, errors.Internal)
+COMMON_ERRORS = (
+    errors.MalformedRequest,
+    errors.UploadTooSlow,
+    errors.HeadersTooLarge,
+    errors.Internal,
+)
 
 
 def problems(*kinds: type[errors.ServiceError]) -> Document:
-    """The answers of these errors and of those that any request may get, with an example each."""
+    """The responses of these errors and of `COMMON_ERRORS`, each with an example."""
     by_status: dict[int, list[type[errors.ServiceError]]] = {}
-    members: tuple[type[errors.ServiceError], ...] = (*kinds, *OF_ANY)
+    members: tuple[type[errors.ServiceError], ...] = (*kinds, *COMMON_ERRORS)
     for kind in members:
         by_status.setdefault(kind.status, []).append(kind)
     return {
@@ -93,14 +94,14 @@ def _example(kind: type[errors.ServiceError]) -> Document:
 
 
 def ok(content: Document) -> Document:
-    """The answer of status 200."""
+    """A response with status 200."""
     return {"description": "OK", "headers": {"X-Request-Id": REQUEST_ID}, "content": content}
 
 
-def parameter(place: str, name: str, text: str, schema: Document, example: Any) -> Document:
-    """A parameter in the query, the path or a header."""
+def parameter(location: str, name: str, text: str, schema: Document, example: Any) -> Document:
+    """A parameter; the location is `query`, `path` or `header`."""
     return {
-        "in": place,
+        "in": location,
         "name": name,
         "description": text,
         "schema": schema,
@@ -112,17 +113,17 @@ SCHEMES = {
     "bearer": {"type": "http", "scheme": "bearer"},
     "apiKey": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
 }
-EITHER: list[Document] = [{name: []} for name in SCHEMES]
+ANY_SCHEME: list[Document] = [{name: []} for name in SCHEMES]
 
 
-def secured(document: Document, free: Container[str]) -> Document:
-    """The document of a service with API keys, which all paths but the free ones ask for."""
+def add_security(document: Document, open_paths: Container[str]) -> Document:
+    """Add the API keys to a document: all paths need one, except the open paths."""
     document["components"]["securitySchemes"] = SCHEMES
     refusal = problems(errors.Unauthorized)["401"]
-    refusal["headers"]["WWW-Authenticate"] = header("how to send one", "Bearer")
+    refusal["headers"]["WWW-Authenticate"] = header("how to send an API key", "Bearer")
     for path, operations in document["paths"].items():
-        if path not in free:
+        if path not in open_paths:
             for operation in operations.values():
-                operation["security"] = EITHER
+                operation["security"] = ANY_SCHEME
                 operation["responses"]["401"] = refusal
     return document

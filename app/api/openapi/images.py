@@ -1,7 +1,4 @@
-"""Owns the description of what is asked about an image: classify, segment, explain.
-
-Knows nothing of how it is answered; a test holds it against the routes.
-"""
+"""OpenAPI of POST /classify, /segment and /explain."""
 
 from collections.abc import Sequence
 
@@ -17,15 +14,15 @@ from app.api.openapi.components import (
     problems,
     schema_ref,
 )
-from app.api.schemas import LONGEST_MS
+from app.api.schemas import MAX_TIMEOUT_MS
 from app.core import errors
 
 BINARY = {"schema": {"type": "string", "format": "binary", "minLength": 1}}
 IMAGE_BODY = {
     "required": True,
-    "description": "One image: JPEG, PNG, WebP, GIF (its first frame), BMP or TIFF, unless the "
-    "service takes fewer. Any content type but the first two means the bytes of the file; the "
-    "format is read off the bytes.",
+    "description": "One image: JPEG, PNG, WebP, GIF (the first frame), BMP or TIFF, unless the "
+    "service accepts fewer formats. With any content type except the first two, the body is the "
+    "image file itself. The format is detected from the bytes.",
     "content": {
         "multipart/form-data": {
             "schema": {
@@ -46,16 +43,16 @@ COMMON_PARAMETERS = [
     parameter(
         "header",
         "X-Request-Id",
-        "an id to find the request by, of 1 to 128 letters, digits and _.:-; anything else is "
-        "passed over for a new one",
+        "id of the request in the log and the response: 1 to 128 letters, digits and _.:-; "
+        "any other value is replaced by a new id",
         {"type": "string"},
         EXAMPLE_ID,
     ),
     parameter(
         "header",
         "X-Request-Timeout-Ms",
-        "milliseconds from the last body byte; may only shorten the server's own",
-        {"type": "integer", "minimum": 1, "maximum": LONGEST_MS},
+        "deadline in milliseconds after the last body byte; it can only shorten the server's own",
+        {"type": "integer", "minimum": 1, "maximum": MAX_TIMEOUT_MS},
         2000,
     ),
 ]
@@ -76,20 +73,21 @@ IMAGE_ERRORS = (
 
 
 def image_operation(content: Document, parameters: Sequence[Document]) -> Document:
-    """An operation that takes an image."""
-    answer = ok(content)
-    answer["headers"] |= {"Server-Timing": SERVER_TIMING}
+    """An operation on an image; the parameters of all image operations are added."""
+    success = ok(content)
+    success["headers"] |= {"Server-Timing": SERVER_TIMING}
     return {
         "requestBody": IMAGE_BODY,
         "parameters": [*parameters, *COMMON_PARAMETERS],
-        "responses": {"200": answer} | problems(*IMAGE_ERRORS),
+        "responses": {"200": success} | problems(*IMAGE_ERRORS),
     }
 
 
 TOP_K = parameter(
     "query",
     "top_k",
-    "labels to return, at most as many as the model has; 5 if it has so many",
+    "number of labels to return, at most as many as the model has; 5 by default, or fewer if the "
+    "model has fewer",
     {"type": "integer", "minimum": 1},
     2,
 )
@@ -117,7 +115,7 @@ CLASSIFY = image_operation(
         parameter(
             "query",
             "output",
-            "labels: the best labels; embedding: the vector that the head reads them from",
+            "labels: the best labels; embedding: the input vector of the classifier's head",
             {"type": "string", "enum": ["labels", "embedding"], "default": "labels"},
             "embedding",
         ),
@@ -148,8 +146,8 @@ SEGMENT = image_operation(
         parameter(
             "query",
             "render",
-            "mask: the class index is the pixel value; color: the class's colour; overlay: that "
-            "colour laid over the photograph",
+            "mask: the pixel value is the class index; color: the colour of the class; overlay: "
+            "this colour drawn over the image",
             {"type": "string", "enum": ["mask", "color", "overlay"], "default": "mask"},
             "overlay",
         )
@@ -173,8 +171,8 @@ EXPLAIN = image_operation(
         parameter(
             "query",
             "method",
-            "gradient: what speaks for the best label; rollout: what the head heeds, whichever "
-            "label it speaks for",
+            "gradient: relevance for the best label; rollout: attention that reaches the head, "
+            "regardless of the label",
             {"type": "string", "enum": ["gradient", "rollout"], "default": "gradient"},
             "rollout",
         ),

@@ -1,7 +1,4 @@
-"""Owns the description of what is asked about the service: models, probes, metrics.
-
-Knows nothing of how it is answered; a test holds it against the routes.
-"""
+"""OpenAPI of the models, the probes and /metrics."""
 
 from app.api import schemas
 from app.api.openapi.components import Document, json_content, ok, parameter, problems
@@ -27,7 +24,7 @@ MODELS = {
 MODEL = {
     "parameters": [
         {
-            **parameter("path", "name", "of the model", {"type": "string"}, "shapes-vit"),
+            **parameter("path", "name", "name of the model", {"type": "string"}, "shapes-vit"),
             "required": True,
         }
     ],
@@ -37,12 +34,13 @@ MODEL = {
 
 
 def _probe(reason: str) -> Document:
-    well = {"status": "ok", "reasons": [], "models": {"shapes-vit": "ready"}}
-    ill = {"status": "unavailable", "reasons": [reason], "models": {"shapes-vit": "loading"}}
+    success = {"status": "ok", "reasons": [], "models": {"shapes-vit": "ready"}}
+    failure = {"status": "unavailable", "reasons": [reason], "models": {"shapes-vit": "loading"}}
     return {
         "responses": {
-            "200": ok(json_content(schemas.HealthResponse, well)),
-            "503": ok(json_content(schemas.HealthResponse, ill)) | {"description": "Not now"},
+            "200": ok(json_content(schemas.HealthResponse, success)),
+            "503": ok(json_content(schemas.HealthResponse, failure))
+            | {"description": "Unavailable"},
         }
         | problems()
     }

@@ -1,7 +1,7 @@
-"""Owns what orchestrators and Prometheus ask: /livez, /readyz, /startupz and /metrics.
+"""The probes /livez, /readyz and /startupz, and /metrics.
 
-Knows nothing of the queue's content; a probe never waits behind an image. Where there are several
-replicas, any of them answers for all, from the table of their heartbeats.
+A probe never waits for an image. With several replicas, each replica answers for all of them, from
+the table of heartbeats.
 """
 
 import asyncio
@@ -23,32 +23,32 @@ EXPOSITION = "text/plain; version=0.0.4; charset=utf-8"
 
 
 class ReplicaStatus(Protocol):
-    """The index and the state of one replica."""
+    """Index and state of one replica."""
 
     @property
     def index(self) -> int:
-        """Its number, from 0."""
+        """The number of the replica, from 0."""
         ...
 
     @property
     def state(self) -> str:
-        """`ready`, or why it is not."""
+        """`ready`, or why the replica is not ready."""
         ...
 
 
 class Replicas(Protocol):
-    """What the probes ask of all replicas; times are seconds of the monotonic clock."""
+    """The table of replicas, as the probes need it; `now` is monotonic time in seconds."""
 
     def reasons_dead(self, now: float) -> list[str]:
-        """Why only a restart of all replicas can help; empty while one is alive."""
+        """Why only a restart of all replicas can help; empty while a replica is alive."""
         ...
 
     def reasons_unready(self, now: float) -> list[str]:
-        """Why no replica can answer; empty while one can."""
+        """Why no replica is ready; empty while a replica is ready."""
         ...
 
     def reasons_unstarted(self, now: float) -> list[str]:
-        """Why no replica has been ready yet; empty once one was."""
+        """Why no replica has been ready yet; empty once a replica was."""
         ...
 
     def statuses(self, now: float) -> Sequence[ReplicaStatus]:
@@ -59,37 +59,39 @@ class Replicas(Protocol):
 @router.head("/livez", include_in_schema=False)
 @router.get("/livez", openapi_extra=HEALTH["livez"], response_class=Response)
 async def livez(request: Request) -> Response:
-    """200 while the event loop answers and no device thread is dead or stuck.
+    """200 while the event loop responds and no device thread is dead or stuck.
 
-    Of several replicas: while their parent lives, which restarts those that are, and not all are.
+    With several replicas: while a replica is alive, and so is the parent that restarts the others.
     """
     shutdown: Shutdown = request.state.shutdown
     dead = [shutdown.reason_dead, *(d.reason_dead for d in request.state.deployments.values())]
-    return _answer(request, dead, lambda replicas, now: replicas.reasons_dead(now))
+    return _response(request, dead, lambda replicas, now: replicas.reasons_dead(now))
 
 
 @router.head("/readyz", include_in_schema=False)
 @router.get("/readyz", openapi_extra=HEALTH["readyz"], response_class=Response)
 async def readyz(request: Request) -> Response:
-    """200 while every model can answer and nothing leaves; of several replicas, while one can."""
-    return _answer(request, _unready(request), lambda replicas, now: replicas.reasons_unready(now))
+    """200 while all models are ready and no shutdown has begun, in at least one replica."""
+    return _response(
+        request, _unready(request), lambda replicas, now: replicas.reasons_unready(now)
+    )
 
 
 @router.head("/startupz", include_in_schema=False)
 @router.get("/startupz", openapi_extra=HEALTH["startupz"], response_class=Response)
 async def startupz(request: Request) -> Response:
-    """200 once every model has been loaded and warmed up; of several replicas, those of one."""
+    """200 once all models are loaded and warmed up, in at least one replica."""
     deployments = request.state.deployments
     starting = [
         f"{d.name} is {d.status}" if d.status != "ready" else None for d in deployments.values()
     ]
-    return _answer(request, starting, lambda replicas, now: replicas.reasons_unstarted(now))
+    return _response(request, starting, lambda replicas, now: replicas.reasons_unstarted(now))
 
 
 @router.head("/metrics", include_in_schema=False)
 @router.get("/metrics", openapi_extra=METRICS, response_class=Response)
 async def metrics(request: Request) -> Response:
-    """Every series, in Prometheus' text format."""
+    """All metrics in Prometheus' text format."""
     series: Metrics = request.state.metrics
     deployments: Mapping[str, Deployment] = request.state.deployments
     shutdown: Shutdown = request.state.shutdown
@@ -97,7 +99,7 @@ async def metrics(request: Request) -> Response:
     series.draining.set(shutdown.begun)
     for deployment in deployments.values():
         deployment.refresh()
-    text = await asyncio.to_thread(series.exposition)  # of many replicas it takes a while
+    text = await asyncio.to_thread(series.exposition)  # takes a while with many replicas
     return Response(text, media_type=EXPOSITION)
 
 
@@ -107,18 +109,18 @@ def _unready(request: Request) -> list[str | None]:
     return [shutdown.reason_unready, *(d.reason_unready for d in deployments.values())]
 
 
-def _answer(
+def _response(
     request: Request,
-    found: list[str | None],
-    of_all: Callable[[Replicas, float], list[str]],
+    own_reasons: list[str | None],
+    reasons_of_all: Callable[[Replicas, float], list[str]],
 ) -> Response:
     deployments: Mapping[str, Deployment] = request.state.deployments
     table: Replicas | None = getattr(request.state, "replicas", None)
-    reasons = [reason for reason in found if reason is not None]
+    reasons = [reason for reason in own_reasons if reason is not None]
     replicas = None
     if table is not None:
         now = time.monotonic()
-        reasons = of_all(table, now)
+        reasons = reasons_of_all(table, now)
         replicas = {str(each.index): each.state for each in table.statuses(now)}
     if reasons:
         request.scope["state"]["cause"] = "; ".join(reasons)

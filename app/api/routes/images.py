@@ -1,7 +1,4 @@
-"""Owns POST /classify, POST /segment and POST /explain: what each may be asked, and answers.
-
-Knows nothing of batches or devices; a deployment does the work.
-"""
+"""POST /classify, /segment and /explain: their parameters, and the operation of each."""
 
 from collections.abc import Collection, Mapping
 from functools import partial
@@ -45,15 +42,15 @@ async def classify(request: Request) -> Response:
     params.accept(headers.get("accept"), JSON)
     query = _query(request, ["top_k", "output"])
     output = params.choice("output", query.get("output", "labels"), ["labels", "embedding"])
-    ask = _embedding if output == "embedding" else partial(_labels, query)
-    return await handle(request, headers, "classify", ask)
+    make_operation = _embedding if output == "embedding" else partial(_labels, query)
+    return await handle(request, headers, "classify", make_operation)
 
 
 def _query(request: Request, names: Collection[str]) -> Query:
-    """The query parameters; most requests have none."""
-    if not request.scope["query_string"]:
+    """The query parameters."""
+    if not request.scope["query_string"]:  # most requests
         return {}
-    return params.known(request.query_params.multi_items(), names)
+    return params.checked_query(request.query_params.multi_items(), names)
 
 
 def _labels(query: Query, deployment: Deployment) -> Operation:
@@ -62,7 +59,7 @@ def _labels(query: Query, deployment: Deployment) -> Operation:
     def encode(photo: Photo, output: EngineOutput) -> bytes:
         predictions = responses.predictions(deployment.info, cast(Ranking, output))
         body = {"model": deployment.name, "predictions": predictions}  # a ClassifyResponse
-        return to_json(body)  # to have it validated would take three times as long
+        return to_json(body)  # validation by pydantic would take three times as long
 
     return Operation(ClassifyInput, lambda photo: ClassifyInput(photo.pixels, top_k), encode, JSON)
 
@@ -78,20 +75,20 @@ def _embedding(deployment: Deployment) -> Operation:
 
 def _top_k(deployment: Deployment, query: Query) -> int:
     count = len(deployment.info.labels)
-    asked = query.get("top_k", str(min(DEFAULT_TOP_K, count)))
-    return params.integer("top_k", asked, 1, count)
+    value = query.get("top_k", str(min(DEFAULT_TOP_K, count)))
+    return params.integer("top_k", value, 1, count)
 
 
 @router.post("/explain", openapi_extra=openapi.EXPLAIN, response_class=Response)
 async def explain(request: Request) -> Response:
-    """What the classifier's best label hangs on: a picture over the image, or the numbers."""
+    """The relevance of each image region for the best label: drawn over the image, or as JSON."""
     headers = headers_of(request.scope)
     media_type = params.accept(headers.get("accept"), PNG, JSON)
     query = _query(request, ["top_k", "method"])
-    known = get_args(Method)
-    method = params.choice("method", query.get("method", known[0]), known)
-    ask = partial(_relevance, query, cast(Method, method), media_type)
-    return await handle(request, headers, "classify", ask)
+    methods = get_args(Method)
+    method = params.choice("method", query.get("method", methods[0]), methods)
+    make_operation = partial(_relevance, query, cast(Method, method), media_type)
+    return await handle(request, headers, "classify", make_operation)
 
 
 def _relevance(query: Query, method: Method, media_type: str, deployment: Deployment) -> Operation:
@@ -119,16 +116,16 @@ async def segment(request: Request) -> Response:
     headers = headers_of(request.scope)
     media_type = params.accept(headers.get("accept"), PNG, JSON)
     query = _query(request, ["render"])
-    how = params.choice("render", query.get("render", "mask"), masks.RENDERS)
-    return await handle(request, headers, "segment", partial(_mask, how, media_type))
+    render = params.choice("render", query.get("render", "mask"), masks.RENDERS)
+    return await handle(request, headers, "segment", partial(_mask, render, media_type))
 
 
-def _mask(how: str, media_type: str, deployment: Deployment) -> Operation:
+def _mask(render: str, media_type: str, deployment: Deployment) -> Operation:
     encode = responses.mask_png if media_type == PNG else responses.mask_json
     return Operation(
         SegmentInput,
         lambda photo: SegmentInput(photo.pixels, (photo.height, photo.width)),
-        partial(encode, deployment, how),
+        partial(encode, deployment, render),
         media_type,
-        keep_rgb=how == "overlay",
+        keep_rgb=render == "overlay",
     )

@@ -1,7 +1,4 @@
-"""Owns GET /models: what is loaded, and what is known of it.
-
-Knows nothing of how a model answers.
-"""
+"""GET /models and GET /models/{name}: the loaded models and their properties."""
 
 from typing import Literal
 
@@ -39,14 +36,14 @@ async def model(request: Request) -> Response:
 
 
 def describe(deployment: Deployment) -> ModelResponse:
-    """What is known of a model: its name, task and status until it is loaded."""
+    """The description of a model; until the model is ready, only its name, task and status."""
     known = ModelResponse(name=deployment.name, task=deployment.task, status=deployment.status)
     if deployment.status != "ready":
         return known
     info = deployment.info
     size = info.preprocessing.input_size
-    sizing = deployment.batcher.sizer
-    costs = sizing.costs
+    sizer = deployment.batcher.sizer
+    costs = sizer.costs
     tables: tuple[tuple[Literal["wide", "narrow"], Table], ...] = (
         ("wide", costs.wide),
         ("narrow", costs.narrow),
@@ -59,7 +56,7 @@ def describe(deployment: Deployment) -> ModelResponse:
             "dtype": info.dtype,
             "runtime": info.runtime,
             "parameters": info.parameters,
-            "max_batch_size": sizing.largest,
+            "max_batch_size": sizer.largest,
             "batch_costs": [
                 BatchCost(lane=lane, batch_size=size, seconds=seconds)
                 for lane, table in tables

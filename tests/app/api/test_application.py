@@ -1,4 +1,4 @@
-"""The web application: who needs a key, what is where, and what the document says of it."""
+"""The app: which routes need an API key, and what the OpenAPI document says about it."""
 
 from contextlib import asynccontextmanager
 
@@ -15,41 +15,41 @@ SENT = {"Authorization": f"Bearer {KEY}"}
 
 
 @pytest.mark.parametrize("path", ["/classify", "/segment", "/explain"])
-async def test_without_a_key_an_image_is_refused_before_it_is_read(serve, path):
+async def test_an_image_without_a_key_is_refused_before_the_body_is_read(serve, path):
     async def endless():
         yield b"x"
         raise AssertionError("the body was read")
 
     async with serve(**ENV) as running:
-        answer = await running.client.post(path, content=endless())
+        response = await running.client.post(path, content=endless())
         series = await running.series()
-    assert (answer.status_code, answer.json()["code"]) == (401, "unauthorized")
-    assert answer.headers["content-type"] == "application/problem+json"
-    assert answer.headers["www-authenticate"] == "Bearer"
+    assert (response.status_code, response.json()["code"]) == (401, "unauthorized")
+    assert response.headers["content-type"] == "application/problem+json"
+    assert response.headers["www-authenticate"] == "Bearer"
     assert f'http_requests_total{{code="401",method="POST",route="{path}"}} 1.0' in series
 
 
 @pytest.mark.parametrize("path", ["/models", "/models/shapes-vit", "/nothing", "/livez/", "/"])
-async def test_all_else_is_refused_too_even_what_is_not_there(serve, path):
+async def test_other_and_unknown_paths_without_a_key_are_refused(serve, path):
     async with serve(**ENV) as running:
         assert (await running.client.get(path)).status_code == 401
         assert (await running.client.get(path, headers=SENT)).status_code in (200, 404)
 
 
 @pytest.mark.parametrize("path", sorted(OPEN))
-async def test_what_probes_and_browsers_ask_needs_none(serve, path):
+async def test_probes_metrics_and_docs_need_no_key(serve, path):
     async with serve(**ENV) as running:
         assert (await running.client.get(path)).status_code == 200
 
 
 @pytest.mark.parametrize("headers", [SENT, {"X-API-Key": "another-key-of-the-tests"}])
-async def test_with_any_key_an_image_is_answered(serve, picture, headers):
+async def test_an_image_with_any_of_the_keys_is_classified(serve, picture, headers):
     async with serve(**ENV) as running:
-        answer = await running.client.post("/classify", content=picture(), headers=headers)
-    assert answer.status_code == 200
+        response = await running.client.post("/classify", content=picture(), headers=headers)
+    assert response.status_code == 200
 
 
-async def test_the_document_tells_of_keys_only_where_there_are_some(serve):
+async def test_the_document_has_security_only_if_there_are_keys(serve):
     async with serve() as running:
         plain = (await running.client.get("/openapi.json")).json()
     async with serve(**ENV) as running:
@@ -65,7 +65,7 @@ async def test_the_document_tells_of_keys_only_where_there_are_some(serve):
             assert ("security" in operation) is (path not in OPEN)
 
 
-async def test_the_probes_can_be_served_somewhere_else_with_the_same_state(serve, picture):
+async def test_the_ops_app_has_the_probes_and_the_same_state(serve, picture):
     served = {}
 
     @asynccontextmanager
@@ -102,6 +102,6 @@ async def test_the_probes_can_be_served_somewhere_else_with_the_same_state(serve
     assert "/livez" not in document["paths"]
 
 
-def test_whatever_is_open_is_a_route():
+def test_every_open_path_is_a_route():
     app = application.build_app(None, application.Metrics(), application.Shutdown(0, 0))
     assert {route.path for route in app.routes} >= OPEN

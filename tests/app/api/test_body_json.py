@@ -1,4 +1,4 @@
-"""JSON bodies: base64 and data: URIs, and everything that can be wrong with them."""
+"""JSON bodies: base64 and data: URIs, and invalid bodies."""
 
 import base64
 import json
@@ -34,7 +34,7 @@ async def read(content_type: str, body: bytes) -> bytes:
             arriving(body),
             max_bytes=10**6,
             pool=pool,
-            hold=BytesInFlight(10**9).reserve().grow,
+            reserve=BytesInFlight(10**9).reserve().grow,
         )
 
 
@@ -45,7 +45,7 @@ def json_of(image: str) -> bytes:
 @pytest.mark.parametrize(
     "content_type", ["application/json", "Application/JSON", "application/json; charset=utf-8"]
 )
-async def test_json_carries_base64(content_type):
+async def test_json_may_contain_base64(content_type):
     assert await read(content_type, json_of(BASE64)) == IMAGE
 
 
@@ -62,11 +62,11 @@ async def test_json_carries_base64(content_type):
     ],
     ids=["data", "no type", "parameters", "case", "margins", "lines", "data and lines"],
 )
-async def test_json_base64_in_all_the_ways_it_is_written(image):
+async def test_all_common_forms_of_base64_are_accepted(image):
     assert await read(JSON, json_of(image)) == IMAGE
 
 
-async def test_json_members_that_a_client_adds_are_ignored():
+async def test_additional_members_are_ignored():
     body = b'{"id": 7, "image": "%s", "more": [{}]}' % BASE64.encode()
     assert await read(JSON, body) == IMAGE
 
@@ -102,12 +102,12 @@ async def test_json_members_that_a_client_adds_are_ignored():
     ],
     ids=lambda value: repr(value[:30]),
 )
-async def test_json_that_carries_no_image_is_malformed(body, why):
+async def test_json_without_an_image_is_malformed(body, why):
     with pytest.raises(MalformedRequest, match=why):
         await read(JSON, body)
 
 
-async def test_base64_is_what_the_standard_library_takes_for_it():
+async def test_base64_is_valid_if_the_standard_library_accepts_it():
     rng = np.random.default_rng(2)
     for _ in range(500):
         text = "".join(rng.choice(list("AZaz09+/-_= \n"), rng.integers(1, 10)))
@@ -124,7 +124,7 @@ async def test_base64_is_what_the_standard_library_takes_for_it():
         assert found == expected, text
 
 
-async def test_bits_that_nothing_is_encoded_in_may_be_anything():
+async def test_unused_bits_of_base64_are_ignored():
     assert await read(JSON, json_of("aGk=")) == await read(JSON, json_of("aGl=")) == b"hi"
 
 
@@ -134,11 +134,11 @@ async def test_an_image_without_bytes_is_empty(image):
         await read(JSON, json_of(image))
 
 
-async def test_a_name_that_comes_twice_counts_as_the_last():
+async def test_the_last_of_duplicate_members_counts():
     assert await read(JSON, b'{"image": "aa", "image": "%s"}' % BASE64.encode()) == IMAGE
 
 
-async def test_no_bytes_however_broken_raise_anything_else():
+async def test_random_corruption_raises_no_other_error():
     rng = np.random.default_rng(1)
     whole = np.frombuffer(json_of("data:image/png;base64,aGk="), np.uint8)
     for _ in range(300):

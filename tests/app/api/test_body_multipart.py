@@ -1,4 +1,4 @@
-"""Multipart bodies: the part called `file`, and everything that can be wrong around it."""
+"""Multipart bodies: the part named `file`, and invalid bodies."""
 
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -12,7 +12,9 @@ from app.core.errors import EmptyBody, MalformedRequest
 
 pytestmark = pytest.mark.anyio
 
-IMAGE = bytes(range(256)) + b"\r\n--x\r\n--y--\r\n"  # any bytes, also what looks like a boundary
+IMAGE = (
+    bytes(range(256)) + b"\r\n--x\r\n--y--\r\n"
+)  # any bytes, including some that look like a boundary
 MULTIPART = "multipart/form-data; boundary=frontier"
 
 
@@ -31,7 +33,7 @@ async def read(content_type: str, body: bytes) -> bytes:
             arriving(body),
             max_bytes=10**6,
             pool=pool,
-            hold=BytesInFlight(10**9).reserve().grow,
+            reserve=BytesInFlight(10**9).reserve().grow,
         )
 
 
@@ -58,7 +60,7 @@ def multipart(*parts: bytes, boundary: str = "frontier") -> bytes:
         ("multipart/form-data;boundary=----WebKitFormBoundary7MA", "----WebKitFormBoundary7MA"),
     ],
 )
-async def test_multipart_by_whatever_boundary(content_type, boundary):
+async def test_every_valid_boundary_is_accepted(content_type, boundary):
     assert await read(content_type, multipart(part(), boundary=boundary)) == IMAGE
 
 
@@ -87,7 +89,7 @@ async def test_multipart_by_whatever_boundary(content_type, boundary):
         "no last line end",
     ],
 )
-async def test_the_part_called_file_counts_and_others_do_not_matter(body):
+async def test_the_part_named_file_is_used_and_others_are_ignored(body):
     assert await read(MULTIPART, body) == IMAGE
 
 
@@ -109,7 +111,7 @@ async def test_truncated_multipart_is_malformed(cut):
         (MULTIPART, multipart(part()).replace(b"\r\n", b"\n"), "multipart body"),
         ("multipart/form-data", multipart(part()), "no boundary"),
         ("multipart/form-data; boundary=", multipart(part()), "no boundary"),
-        ("multipart/form-data; boundary=" + "b" * 71, multipart(part()), "at most 70 bytes"),
+        ("multipart/form-data; boundary=" + "b" * 71, multipart(part()), "longer than 70 bytes"),
         (MULTIPART, multipart(*[part(b"", name="a")] * 33), "more than 32 parts"),
         (MULTIPART, multipart(part(b"\r\n--frontierx" * 33)), "more than 32 parts"),
         (MULTIPART, multipart(b"A: b\r\n" * 9 + part()), "header count"),
@@ -122,7 +124,7 @@ async def test_truncated_multipart_is_malformed(cut):
         ),
     ],
 )
-async def test_multipart_that_has_no_one_file_is_malformed(content_type, body, why):
+async def test_multipart_without_exactly_one_file_is_malformed(content_type, body, why):
     with pytest.raises(MalformedRequest, match=why):
         await read(content_type, body)
 
@@ -132,7 +134,7 @@ async def test_a_file_without_bytes_is_empty():
         await read(MULTIPART, multipart(part(b"")))
 
 
-async def test_no_bytes_however_broken_raise_anything_else():
+async def test_random_corruption_raises_no_other_error():
     rng = np.random.default_rng(1)
     whole = np.frombuffer(multipart(part(b"image"), part(name="b")), np.uint8)
     for _ in range(300):

@@ -1,4 +1,4 @@
-"""CORS: off unless configured; then on every answer, problems and refusals included."""
+"""CORS: off by default; otherwise on every response, including errors."""
 
 import pytest
 
@@ -12,62 +12,62 @@ PREFLIGHT = ORIGIN | {
 KEYS = {"api_keys": "a-key-of-the-tests-0"}
 
 
-async def test_without_origins_nothing_is_allowed(serve, picture):
+async def test_without_origins_no_cors_header_is_sent(serve, picture):
     async with serve() as running:
-        answer = await running.client.post("/classify", content=picture(), headers=ORIGIN)
-        asked = await running.client.options("/classify", headers=PREFLIGHT)
-    assert asked.status_code == 405
-    for each in (answer, asked):
+        response = await running.client.post("/classify", content=picture(), headers=ORIGIN)
+        preflight = await running.client.options("/classify", headers=PREFLIGHT)
+    assert preflight.status_code == 405
+    for each in (response, preflight):
         assert not [name for name in each.headers if name.startswith("access-control")]
 
 
 @pytest.mark.parametrize("allowed", [PAGE, f"http://localhost:3000, {PAGE}", "*"])
-async def test_an_allowed_page_may_read_every_answer(serve, picture, allowed):
+async def test_an_allowed_page_can_read_every_response(serve, picture, allowed):
     async with serve(cors_origins=allowed) as running:
-        answers = [
+        responses = [
             await running.client.post("/classify", content=picture(), headers=ORIGIN),
             await running.client.post("/classify", content=b"", headers=ORIGIN),
             await running.client.get("/nothing", headers=ORIGIN),
         ]
-    assert [answer.status_code for answer in answers] == [200, 400, 404]
-    for answer in answers:
-        assert answer.headers["access-control-allow-origin"] == ("*" if allowed == "*" else PAGE)
-        assert "X-Request-Id" in answer.headers["access-control-expose-headers"]
-        assert "x-request-id" in answer.headers
+    assert [response.status_code for response in responses] == [200, 400, 404]
+    for response in responses:
+        assert response.headers["access-control-allow-origin"] == ("*" if allowed == "*" else PAGE)
+        assert "X-Request-Id" in response.headers["access-control-expose-headers"]
+        assert "x-request-id" in response.headers
 
 
-async def test_a_refusal_for_want_of_a_key_can_be_read_and_a_preflight_needs_none(serve):
+async def test_a_401_can_be_read_and_a_preflight_needs_no_key(serve):
     async with serve(cors_origins=PAGE, **KEYS) as running:
         refused = await running.client.post("/classify", headers=ORIGIN)
-        asked = await running.client.options("/classify", headers=PREFLIGHT)
+        preflight = await running.client.options("/classify", headers=PREFLIGHT)
         series = await running.series()
     assert (refused.status_code, refused.json()["code"]) == (401, "unauthorized")
     assert refused.headers["access-control-allow-origin"] == PAGE
-    assert asked.status_code == 200
-    assert asked.headers["access-control-allow-origin"] == PAGE
-    assert "Authorization" in asked.headers["access-control-allow-headers"]
-    assert "x-request-id" in asked.headers
+    assert preflight.status_code == 200
+    assert preflight.headers["access-control-allow-origin"] == PAGE
+    assert "Authorization" in preflight.headers["access-control-allow-headers"]
+    assert "x-request-id" in preflight.headers
     assert 'http_requests_total{code="200",method="OPTIONS",route="unmatched"} 1.0' in series
 
 
 @pytest.mark.parametrize(
-    "asked", [{"Origin": "https://evil.example"}, {"Access-Control-Request-Method": "DELETE"}]
+    "headers", [{"Origin": "https://evil.example"}, {"Access-Control-Request-Method": "DELETE"}]
 )
-async def test_what_is_not_allowed_is_a_problem(serve, asked):
+async def test_a_preflight_that_is_not_allowed_is_refused(serve, headers):
     async with serve(cors_origins=PAGE) as running:
-        answer = await running.client.options("/classify", headers=PREFLIGHT | asked)
-    assert (answer.status_code, answer.json()["code"]) == (400, "malformed_request")
-    assert "access-control-allow-origin" not in answer.headers
+        response = await running.client.options("/classify", headers=PREFLIGHT | headers)
+    assert (response.status_code, response.json()["code"]) == (400, "malformed_request")
+    assert "access-control-allow-origin" not in response.headers
 
 
-async def test_another_page_is_answered_without_leave_to_read_it(serve):
+async def test_another_page_gets_a_response_without_cors_headers(serve):
     async with serve(cors_origins=PAGE) as running:
-        answer = await running.client.get("/models", headers={"Origin": "https://evil.example"})
-    assert answer.status_code == 200
-    assert "access-control-allow-origin" not in answer.headers
-    assert answer.headers["vary"] == "Origin"
+        response = await running.client.get("/models", headers={"Origin": "https://evil.example"})
+    assert response.status_code == 200
+    assert "access-control-allow-origin" not in response.headers
+    assert response.headers["vary"] == "Origin"
 
 
-async def test_options_without_an_origin_are_no_preflight(serve):
+async def test_options_without_an_origin_is_no_preflight(serve):
     async with serve(cors_origins=PAGE) as running:
         assert (await running.client.options("/classify")).status_code == 405

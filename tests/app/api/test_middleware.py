@@ -1,4 +1,4 @@
-"""What every answer carries, whatever happened."""
+"""What every response has: request id, problem+json on errors, a log line and a count."""
 
 import asyncio
 import logging
@@ -9,19 +9,19 @@ import pytest
 pytestmark = pytest.mark.anyio
 
 
-async def test_the_callers_request_id_comes_back(serve):
+async def test_the_clients_request_id_is_in_the_response(serve):
     async with serve() as running:
-        answer = await running.client.get("/livez", headers={"X-Request-Id": "order-66.a:b_c"})
-    assert answer.headers["x-request-id"] == "order-66.a:b_c"
+        response = await running.client.get("/livez", headers={"X-Request-Id": "order-66.a:b_c"})
+    assert response.headers["x-request-id"] == "order-66.a:b_c"
 
 
-@pytest.mark.parametrize("unfit", ["", "a b", "x" * 129, 'in"jection', "é"])
-async def test_an_unfit_request_id_is_replaced(serve, unfit):
+@pytest.mark.parametrize("invalid", ["", "a b", "x" * 129, 'in"jection', "é"])
+async def test_an_invalid_request_id_is_replaced(serve, invalid):
     async with serve() as running:
-        answer = await running.client.get(
-            "/livez", headers={"X-Request-Id": unfit.encode("latin-1")}
+        response = await running.client.get(
+            "/livez", headers={"X-Request-Id": invalid.encode("latin-1")}
         )
-    assert answer.headers["x-request-id"] not in ("", unfit)
+    assert response.headers["x-request-id"] not in ("", invalid)
 
 
 async def test_an_unknown_path_and_a_wrong_method_are_problems(serve):
@@ -32,8 +32,8 @@ async def test_an_unknown_path_and_a_wrong_method_are_problems(serve):
     assert (missing.status_code, missing.json()["code"]) == (404, "not_found")
     assert (wrong.status_code, wrong.json()["code"]) == (405, "method_not_allowed")
     assert wrong.headers["allow"] == "POST"
-    for answer in (missing, wrong):
-        assert answer.headers["content-type"] == "application/problem+json"
+    for response in (missing, wrong):
+        assert response.headers["content-type"] == "application/problem+json"
     assert 'http_requests_total{code="404",method="GET",route="unmatched"} 1.0' in series
     assert "/nothing/here" not in series
 
@@ -45,28 +45,28 @@ async def test_a_path_cannot_forge_log_lines(serve, caplog):
     assert "/x%0AERROR%20forged%1B%5B31m 404" in caplog.text
 
 
-async def test_a_bug_answers_500_and_logs_its_trace_under_the_request_id(
+async def test_a_bug_returns_500_and_logs_its_traceback_with_the_request_id(
     serve, monkeypatch, caplog
 ):
     async with serve() as running:
         deployment = running.state["deployments"]["classify"]
         monkeypatch.setattr(type(deployment), "reason_unready", property(lambda self: 1 / 0))
-        answer = await running.client.get("/readyz", headers={"X-Request-Id": "find-me"})
-    assert (answer.status_code, answer.json()["code"]) == (500, "internal")
-    assert "division" not in answer.text
+        response = await running.client.get("/readyz", headers={"X-Request-Id": "find-me"})
+    assert (response.status_code, response.json()["code"]) == (500, "internal")
+    assert "division" not in response.text
     (record,) = [record for record in caplog.records if record.levelno == logging.ERROR]
     assert record.request_id == "find-me"
     assert record.exc_info[0] is ZeroDivisionError
 
 
 def line_of(caplog, request_id: str):
-    """The one line of a request."""
+    """The log line of a request."""
     records = [r for r in caplog.records if r.name == "app.access" and r.levelno == logging.INFO]
     (record,) = [r for r in records if r.request_id == request_id]
     return record
 
 
-async def test_a_requests_line_tells_its_route_status_stages_and_batch(serve, picture, caplog):
+async def test_a_log_line_has_route_status_stages_and_batch_size(serve, picture, caplog):
     caplog.set_level(logging.INFO, "app.access")
     async with serve() as running:
         await running.client.post("/classify", content=picture(), headers={"X-Request-Id": "a"})
@@ -83,57 +83,57 @@ async def test_a_requests_line_tells_its_route_status_stages_and_batch(serve, pi
     assert not hasattr(other, "stages_ms")
 
 
-async def test_the_line_of_a_probe_tells_why_it_is_not_200(serve, caplog):
+async def test_the_log_line_of_a_failed_probe_has_the_cause(serve, caplog):
     caplog.set_level(logging.INFO, "app.access")
     async with serve(lambda engine: engine.load_gate.clear(), ready=False) as running:
-        answer = await running.client.get("/readyz", headers={"X-Request-Id": "early"})
+        response = await running.client.get("/readyz", headers={"X-Request-Id": "early"})
         for engine in running.engines.values():
             engine.load_gate.set()
         await running.until_ready()
     line = line_of(caplog, "early")
     assert line.status == 503
-    assert line.cause == "; ".join(answer.json()["reasons"]) != ""
+    assert line.cause == "; ".join(response.json()["reasons"]) != ""
 
 
-async def test_the_cause_of_a_refusal_is_in_its_line(serve, picture, caplog):
+async def test_the_log_line_of_a_refusal_has_the_cause(serve, picture, caplog):
     caplog.set_level(logging.INFO, "app.access")
     async with serve(ready=False, prepare=lambda engine: engine.load_gate.clear()) as running:
         for name, path in (("a", "/classify"), ("b", "/readyz")):
             headers = {"X-Request-Id": name}
             method = "POST" if name == "a" else "GET"
-            answer = await running.client.request(method, path, headers=headers)
-            assert answer.status_code == 503
+            response = await running.client.request(method, path, headers=headers)
+            assert response.status_code == 503
     assert line_of(caplog, "a").code == "not_ready"
     assert "shapes-vit is " in line_of(caplog, "a").cause
     assert "shapes-vit is " in line_of(caplog, "b").cause
 
 
-async def test_the_line_of_a_missed_deadline_tells_where_the_image_was(serve, picture, caplog):
+async def test_the_log_line_of_a_missed_deadline_has_the_stage_of_the_image(serve, picture, caplog):
     caplog.set_level(logging.INFO, "app.access")
     async with serve() as running:
         engine = running.engines["classify"]
         engine.run_gate.clear()
         headers = {"X-Request-Id": "late", "X-Request-Timeout-Ms": "300"}
-        answer = await running.client.post("/classify", content=picture(), headers=headers)
+        response = await running.client.post("/classify", content=picture(), headers=headers)
         engine.run_gate.set()
-    assert answer.status_code == 504
+    assert response.status_code == 504
     line = line_of(caplog, "late")
-    assert (line.code, line.stage) == ("deadline_exceeded", "compute")
+    assert (line.code, line.place) == ("deadline_exceeded", "compute")
     assert "0.3 s" in line.cause
     assert line.stages_ms["decode"] >= 0
 
 
-async def test_a_caller_that_leaves_is_counted_and_frees_its_place(serve, picture):
+async def test_a_client_that_disconnects_is_counted_and_leaves_the_queue(serve, picture):
     async with serve(cores=1) as running:
         engine = running.engines["classify"]
         engine.run_gate.clear()
         first = asyncio.create_task(running.client.post("/classify", content=picture()))
         await asyncio.to_thread(engine.entered.wait, 30)
         gone = asyncio.Event()
-        leaving = asyncio.create_task(post_and_leave(running, picture(), gone))
+        disconnecting = asyncio.create_task(post_and_disconnect(running, picture(), gone))
         await running.until_series('queue_depth{model="shapes-vit"} 1.0')
         gone.set()
-        await leaving
+        await disconnecting
         series = await running.series()
         engine.run_gate.set()
         assert (await first).status_code == 200
@@ -143,17 +143,17 @@ async def test_a_caller_that_leaves_is_counted_and_frees_its_place(serve, pictur
     assert engine.batches == [1]
 
 
-async def test_a_caller_that_leaves_while_uploading_is_counted(serve):
+async def test_a_client_that_disconnects_during_the_upload_is_counted(serve):
     async with serve() as running:
         gone = asyncio.Event()
         gone.set()
-        await post_and_leave(running, b"half an", gone, more_body=True)
+        await post_and_disconnect(running, b"half an", gone, more_body=True)
         series = await running.series()
     assert 'images_total{model="shapes-vit",outcome="client_gone"} 1.0' in series
 
 
-async def post_and_leave(running, body: bytes, gone: asyncio.Event, more_body=False) -> None:
-    """Send a request straight to the app, and disconnect when `gone` is set."""
+async def post_and_disconnect(running, body: bytes, gone: asyncio.Event, more_body=False) -> None:
+    """Send a request directly to the app, and disconnect when `gone` is set."""
     messages = [{"type": "http.request", "body": body, "more_body": more_body}]
 
     async def receive():
@@ -163,7 +163,7 @@ async def post_and_leave(running, body: bytes, gone: asyncio.Event, more_body=Fa
         return {"type": "http.disconnect"}
 
     async def send(message):
-        raise AssertionError("nobody is there to answer")
+        raise AssertionError("a response after the disconnect")
 
     scope = {
         "type": "http",

@@ -1,4 +1,4 @@
-"""Query parameters and headers: what is taken, what is refused, and in which words."""
+"""Query parameters and headers: valid values, invalid values, and the error messages."""
 
 import pytest
 
@@ -8,35 +8,35 @@ from app.core.errors import InvalidParameter, NotAcceptable
 PNG, JSON = "image/png", "application/json"
 
 
-def test_known_parameters_pass():
-    assert params.known([("top_k", "3")], ["top_k"]) == {"top_k": "3"}
-    assert params.known([], ["top_k"]) == {}
+def test_allowed_parameters_are_accepted():
+    assert params.checked_query([("top_k", "3")], ["top_k"]) == {"top_k": "3"}
+    assert params.checked_query([], ["top_k"]) == {}
 
 
 @pytest.mark.parametrize("name", ["topk", "TOP_K", "", "render"])
-def test_a_misspelt_parameter_is_refused_with_the_right_names(name):
+def test_a_misspelt_parameter_is_refused_with_the_allowed_names(name):
     with pytest.raises(InvalidParameter, match="there is top_k or zoom"):
-        params.known([("zoom", "1"), (name, "3")], ["zoom", "top_k"])
+        params.checked_query([("zoom", "1"), (name, "3")], ["zoom", "top_k"])
 
 
 def test_a_parameter_given_twice_is_refused_rather_than_guessed():
     with pytest.raises(InvalidParameter, match="top_k is given more than once"):
-        params.known([("top_k", "3"), ("top_k", "4")], ["top_k"])
+        params.checked_query([("top_k", "3"), ("top_k", "4")], ["top_k"])
 
 
-def test_where_there_are_no_parameters_none_is_taken():
+def test_without_allowed_parameters_every_parameter_is_refused():
     with pytest.raises(InvalidParameter, match="there is none"):
-        params.known([("a", "b")], [])
+        params.checked_query([("a", "b")], [])
 
 
-def test_a_name_is_not_quoted_at_length():
+def test_a_long_name_is_shortened_in_the_message():
     with pytest.raises(InvalidParameter) as refused:
-        params.known([("x" * 5000, "1")], ["top_k"])
+        params.checked_query([("x" * 5000, "1")], ["top_k"])
     assert len(refused.value.detail) < 100
 
 
 @pytest.mark.parametrize(("value", "number"), [("1", 1), ("10", 10), ("007", 7)])
-def test_whole_numbers_in_their_range(value, number):
+def test_integers_in_the_range_are_accepted(value, number):
     assert params.integer("top_k", value, 1, 10) == number
 
 
@@ -60,19 +60,19 @@ def test_whole_numbers_in_their_range(value, number):
         "9" * 5000,
     ],
 )
-def test_anything_else_is_no_whole_number(value):
-    with pytest.raises(InvalidParameter, match="top_k is a whole number from 1 to 10") as refused:
+def test_other_texts_are_refused(value):
+    with pytest.raises(InvalidParameter, match="top_k must be an integer from 1 to 10") as refused:
         params.integer("top_k", value, 1, 10)
     assert len(refused.value.detail) < 100
 
 
-def test_one_of_some_words():
+def test_an_allowed_word_is_accepted():
     assert params.choice("render", "mask", ("mask", "color")) == "mask"
 
 
 @pytest.mark.parametrize("value", ["", "Mask", "masks", "x" * 5000])
-def test_any_other_word_is_refused_with_the_right_ones(value):
-    with pytest.raises(InvalidParameter, match="render is color or mask, not") as refused:
+def test_another_word_is_refused_with_the_allowed_ones(value):
+    with pytest.raises(InvalidParameter, match="render must be color or mask, not") as refused:
         params.choice("render", value, ("mask", "color"))
     assert len(refused.value.detail) < 100
 
@@ -87,12 +87,12 @@ def test_any_other_word_is_refused_with_the_right_ones(value):
         ({"x-request-timeout-ms": "999999999"}, 30),
     ],
 )
-def test_a_caller_may_ask_for_less_time_but_not_for_more(headers, seconds):
+def test_a_client_can_only_shorten_the_timeout(headers, seconds):
     assert params.timeout_s(headers, 30.0) == seconds
 
 
 @pytest.mark.parametrize("value", ["", "0", "-5", "1.5", "soon", "1000000000"])
-def test_a_timeout_that_is_no_number_of_milliseconds_is_refused(value):
+def test_an_invalid_timeout_is_refused(value):
     with pytest.raises(InvalidParameter, match="X-Request-Timeout-Ms"):
         params.timeout_s({"x-request-timeout-ms": value}, 30.0)
 
@@ -129,7 +129,7 @@ def test_a_timeout_that_is_no_number_of_milliseconds_is_refused(value):
         ("image/png;q=, application/json;q=0.1", JSON),
     ],
 )
-def test_the_answer_is_what_the_caller_likes_best(header, chosen):
+def test_the_offer_with_the_highest_weight_is_chosen(header, chosen):
     assert params.accept(header, PNG, JSON) == chosen
 
 
@@ -150,6 +150,6 @@ def test_the_answer_is_what_the_caller_likes_best(header, chosen):
         "image/png/png",
     ],
 )
-def test_where_nothing_fits_the_caller_is_told_what_there_is(header):
+def test_if_no_offer_is_allowed_the_message_lists_the_offers(header):
     with pytest.raises(NotAcceptable, match="application/json or image/png"):
         params.accept(header, PNG, JSON)

@@ -1,4 +1,4 @@
-"""The headers of a request, by name."""
+"""The headers of a request as a mapping."""
 
 from app.api.params import headers_of
 
@@ -8,12 +8,12 @@ def test_a_header_is_found_by_its_name():
     assert headers == {"content-type": "image/png", "accept": "*/*"}
 
 
-def test_several_lines_of_a_name_are_one_list():
+def test_repeated_headers_are_joined():
     lines = [(b"accept", b"image/png"), (b"host", b"here"), (b"accept", b"application/json")]
     assert headers_of({"headers": lines})["accept"] == "image/png, application/json"
 
 
-def test_any_byte_may_come():
+def test_every_byte_is_allowed_in_a_value():
     assert headers_of({"headers": [(b"x", bytes(range(256)))]})["x"] == bytes(range(256)).decode(
         "latin-1"
     )

@@ -1,3 +1,5 @@
+"""Explanations as PNG and JSON."""
+
 from io import BytesIO
 
 import numpy as np
@@ -18,12 +20,12 @@ RELEVANCE = Relevance(
 
 @pytest.fixture
 def photo():
-    """An image of 32 x 16, of whose middle half the network sees 8 x 8 pixels."""
+    """An image of 32 x 16 pixels; the network gets its middle half as 8 x 8 pixels."""
     rgb = Image.new("RGB", (32, 16), "white")
     return Photo(np.zeros((8, 8, 3), np.uint8), 32, 16, rgb)
 
 
-def test_the_picture_has_the_relevance_where_the_network_saw_it(photo):
+def test_the_png_has_the_relevance_where_the_network_saw_it(photo):
     picture = Image.open(BytesIO(responses.explanation_png(INFO, photo, RELEVANCE, "rollout")))
     assert picture.text == {"label": "dog", "score": "0.7500", "method": "rollout"}
     brightness = np.asarray(picture).sum(2, dtype=int)
@@ -31,9 +33,9 @@ def test_the_picture_has_the_relevance_where_the_network_saw_it(photo):
     assert brightness[12, 20] == brightness.max()
 
 
-def test_the_numbers_say_where_the_grid_lies(photo):
-    told = responses.explanation_json("pets", INFO, photo, RELEVANCE, "gradient")
-    assert told.box == (8.0, 0.0, 16.0, 16.0)
-    assert [one["label"] for one in told.predictions] == ["dog", "cat"]
-    assert told.relevance == [pytest.approx([0.1, 0.2]), pytest.approx([0.3, 0.4])]
-    assert told.attention_distance == [[1.0], [2.0]]
+def test_the_json_has_the_position_of_the_grid(photo):
+    body = responses.explanation_json("pets", INFO, photo, RELEVANCE, "gradient")
+    assert body.box == (8.0, 0.0, 16.0, 16.0)
+    assert [each["label"] for each in body.predictions] == ["dog", "cat"]
+    assert body.relevance == [pytest.approx([0.1, 0.2]), pytest.approx([0.3, 0.4])]
+    assert body.attention_distance == [[1.0], [2.0]]

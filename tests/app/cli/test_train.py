@@ -1,4 +1,4 @@
-"""`patchserve train` on data of one's own: its flags, and what is told of mistakes."""
+"""`patchserve train` on a folder of images: its flags and error messages."""
 
 import os
 import signal
@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from app.__main__ import cli
 from app.cli import train
-from app.core.process import stopping
+from app.core.process import catch_stop_signals
 from models import checkpoint
 
 TINY = ["--model", "vit-ti/8", "--image-size", "16", "--epochs", "2", "--batch-size", "4"]
@@ -31,16 +31,14 @@ def products(labelled_folder, tmp_path) -> Path:
     return labelled_folder(tmp_path / "products", 6)
 
 
-def test_a_folder_of_pictures_becomes_a_checkpoint(patchserve, products, tmp_path):
+def test_a_folder_of_images_becomes_a_checkpoint(patchserve, products, tmp_path):
     ended = patchserve("train", "--data", products, *TINY, "--out", tmp_path / "out")
     assert ended.exit_code == 0, ended.output
     assert "epoch 2 of 2: loss" in ended.output
     assert checkpoint.load(tmp_path / "out").labels == ("cross", "disc", "stripes")
 
 
-def test_the_folder_is_called_after_the_data_unless_said(
-    products, monkeypatch, tmp_path, patchserve
-):
+def test_the_default_folder_is_named_after_the_data(products, monkeypatch, tmp_path, patchserve):
     monkeypatch.chdir(tmp_path)
     assert patchserve("train", "--data", "products", *TINY).exit_code == 0
     assert (tmp_path / "runs/products/config.json").is_file()
@@ -49,7 +47,7 @@ def test_the_folder_is_called_after_the_data_unless_said(
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (["--model", "vit-ti/16"], "--data is missing"),
         (["--data", "scenes"], "say --from CHECKPOINT"),
@@ -60,14 +58,16 @@ def test_the_folder_is_called_after_the_data_unless_said(
         (["--resume", "--out", "no/such"], "no interrupted run"),
     ],
 )
-def test_a_mistake_is_told_in_one_line(patchserve, words, said):
+def test_an_error_is_one_line(patchserve, words, message):
     ended = patchserve("train", *words)
     assert ended.exit_code == 2
-    assert said in ended.stderr
+    assert message in ended.stderr
     assert len(ended.stderr.strip().splitlines()) == 1
 
 
-def test_an_interrupted_run_says_how_to_go_on_and_does(patchserve, products, monkeypatch, tmp_path):
+def test_an_interrupted_run_says_how_to_continue_and_continues(
+    patchserve, products, monkeypatch, tmp_path
+):
     out = tmp_path / "out"
     with monkeypatch.context() as patched:
         patched.setattr(
@@ -75,7 +75,7 @@ def test_an_interrupted_run_says_how_to_go_on_and_does(patchserve, products, mon
         )
         ended = patchserve("train", "--data", products, *TINY, "--out", out)
     assert ended.exit_code == 130
-    assert f"patchserve train --resume --out {out} goes on" in ended.stderr
+    assert f"continue with patchserve train --resume --out {out}" in ended.stderr
     refused = patchserve("train", "--resume", "--out", out, "--epochs", 9)
     assert (refused.exit_code, "cannot change" in refused.stderr) == (2, True)
     ended = patchserve("train", "--resume", "--out", out, *TINY)
@@ -83,7 +83,9 @@ def test_an_interrupted_run_says_how_to_go_on_and_does(patchserve, products, mon
     assert checkpoint.load(out).task == "classify"
 
 
-def test_an_interruption_before_the_first_step_is_told(patchserve, products, monkeypatch, tmp_path):
+def test_an_interruption_before_the_first_step_is_reported(
+    patchserve, products, monkeypatch, tmp_path
+):
     def interrupt(*words):
         os.kill(os.getpid(), signal.SIGINT)
 
@@ -94,12 +96,12 @@ def test_an_interruption_before_the_first_step_is_told(patchserve, products, mon
     assert not (tmp_path / "out").exists()
 
 
-def test_the_second_signal_does_not_wait():
+def test_the_second_signal_raises():
     before = signal.getsignal(signal.SIGTERM)
-    with stopping() as told:
-        assert not told()
+    with catch_stop_signals() as stop_requested:
+        assert not stop_requested()
         os.kill(os.getpid(), signal.SIGTERM)
-        assert told()
+        assert stop_requested()
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGINT)
     assert signal.getsignal(signal.SIGTERM) is before

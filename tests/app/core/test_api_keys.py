@@ -1,45 +1,45 @@
-"""API keys: which are taken, where they are read, and who has one."""
+"""API keys: valid keys, files of keys, and the check of a request."""
 
 import pytest
 
 from app.core import api_keys
-from app.core.api_keys import Keyring, checked, keys_in
+from app.core.api_keys import Keyring, read_keys, validate_keys
 from app.core.errors import Unauthorized
 
 FIRST, SECOND = "correct-horse-battery", "staple-0123456789=="
 
 
-def test_keys_of_sixteen_visible_characters_are_taken_once():
-    assert checked(["x" * 16, FIRST, "x" * 16]) == ["x" * 16, FIRST]
+def test_valid_keys_are_returned_without_duplicates():
+    assert validate_keys(["x" * 16, FIRST, "x" * 16]) == ["x" * 16, FIRST]
 
 
 @pytest.mark.parametrize(
     "bad",
     ["short", "x" * 15, "x" * 513, "with space in the key", "with,comma-in-the-key", "ü" * 20],
 )
-def test_an_unfit_key_is_refused_by_its_number_and_not_shown(bad):
+def test_an_invalid_key_is_named_by_its_number_and_not_shown(bad):
     with pytest.raises(ValueError, match="API key 2 of 2") as refused:
-        checked([FIRST, bad])
+        validate_keys([FIRST, bad])
     assert bad not in str(refused.value)
 
 
 def test_no_key_at_all_is_refused():
     with pytest.raises(ValueError, match="no API key"):
-        checked([])
+        validate_keys([])
 
 
-def test_a_file_has_a_key_a_line_and_comments(tmp_path):
+def test_a_file_has_one_key_per_line_and_comments(tmp_path):
     file = tmp_path / "keys"
     file.write_bytes(f"# of the shop\r\n{FIRST}\r\n\r\n  {SECOND}  \n".encode())
-    assert keys_in(file) == [FIRST, SECOND]
+    assert read_keys(file) == [FIRST, SECOND]
 
 
 @pytest.mark.parametrize("content", [b"", b"\n\n", b"# nothing yet\n"])
-def test_a_file_without_a_key_is_refused_by_its_name(tmp_path, content):
+def test_a_file_without_a_key_is_refused_with_its_name(tmp_path, content):
     file = tmp_path / "keys"
     file.write_bytes(content)
     with pytest.raises(ValueError, match=str(file)):
-        keys_in(file)
+        read_keys(file)
 
 
 @pytest.mark.parametrize(
@@ -50,13 +50,13 @@ def test_a_file_without_a_key_is_refused_by_its_name(tmp_path, content):
         [(b"x-api-key", SECOND.encode())],
         [(b"authorization", b"Basic dTpw"), (b"x-api-key", FIRST.encode())],
         [
-            (b"x-api-key", b"another-key-of-someone"),
+            (b"x-api-key", b"a-key-of-another-service"),
             (b"authorization", b"Bearer " + FIRST.encode()),
         ],
     ],
 )
-def test_any_of_the_keys_opens_in_either_header(headers):
-    Keyring([FIRST, SECOND]).refuse_stranger(headers)
+def test_any_of_the_keys_is_accepted_in_either_header(headers):
+    Keyring([FIRST, SECOND]).authenticate(headers)
 
 
 @pytest.mark.parametrize(
@@ -75,23 +75,23 @@ def test_any_of_the_keys_opens_in_either_header(headers):
         [(b"x-api-key", f"{FIRST},{SECOND}".encode())],
     ],
 )
-def test_a_stranger_is_refused_and_told_how_to_ask(headers):
+def test_other_requests_are_refused_with_a_challenge(headers):
     with pytest.raises(Unauthorized) as refused:
-        Keyring([FIRST, SECOND]).refuse_stranger(headers)
+        Keyring([FIRST, SECOND]).authenticate(headers)
     assert refused.value.headers == {"WWW-Authenticate": "Bearer"}
 
 
 @pytest.mark.parametrize("shown", [FIRST, SECOND, "neither-of-the-two"])
-def test_every_key_is_compared_whichever_fits(monkeypatch, shown):
+def test_every_key_is_compared_whichever_matches(monkeypatch, shown):
     compared = []
 
-    def compare(ours, theirs):
-        compared.append(len(ours) == len(theirs))
-        return ours == theirs
+    def compare(first, second):
+        compared.append(len(first) == len(second))
+        return first == second
 
     monkeypatch.setattr(api_keys, "compare_digest", compare)
     try:
-        Keyring([FIRST, SECOND]).refuse_stranger([(b"x-api-key", shown.encode())])
+        Keyring([FIRST, SECOND]).authenticate([(b"x-api-key", shown.encode())])
     except Unauthorized:
         assert shown not in (FIRST, SECOND)
     assert compared == [True, True]

@@ -1,4 +1,4 @@
-"""Tasks beside the requests: they end with their block, and none fails in silence."""
+"""Background tasks: they end with their block and log their failure."""
 
 import asyncio
 import logging
@@ -10,7 +10,7 @@ from app.core.background import background
 pytestmark = pytest.mark.anyio
 
 
-async def test_it_runs_for_as_long_as_the_block(caplog):
+async def test_a_task_ends_with_the_block(caplog):
     began, ended = asyncio.Event(), asyncio.Event()
 
     async def work():
@@ -27,12 +27,12 @@ async def test_it_runs_for_as_long_as_the_block(caplog):
     assert not caplog.records
 
 
-async def test_one_that_fails_is_told_once_and_at_once(caplog):
+async def test_a_failure_is_logged_once_and_at_once(caplog):
     async def work():
         raise ZeroDivisionError
 
     async with background(work()):
-        while not caplog.records:  # noqa: ASYNC110  # a record is no event
+        while not caplog.records:  # noqa: ASYNC110  # a log record has no event
             await asyncio.sleep(0)
     (record,) = caplog.records
     assert record.levelno == logging.ERROR

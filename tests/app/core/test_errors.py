@@ -1,4 +1,4 @@
-"""The taxonomy: a walk over every error there is."""
+"""The errors: every subclass of ServiceError against the contract."""
 
 import json
 from collections.abc import Iterator
@@ -54,7 +54,7 @@ def test_codes_and_titles_are_unique():
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_error_explains_itself(kind):
+def test_every_error_is_documented(kind):
     assert kind.__doc__
     assert kind.__doc__ != kind.__base__.__doc__
     assert kind.title[0].isupper()
@@ -64,12 +64,12 @@ def test_every_error_explains_itself(kind):
 
 
 @pytest.mark.parametrize("code", CONTRACT)
-def test_every_status_that_is_sent_has_a_phrase(code):
+def test_every_status_has_a_phrase(code):
     assert HTTPStatus(CONTRACT[code]).phrase
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_only_what_may_pass_is_retryable(kind):
+def test_only_temporary_errors_are_retryable(kind):
     assert kind.retryable == (kind.code in RETRYABLE)
 
 
@@ -89,7 +89,7 @@ def test_every_problem_has_the_members_of_the_schema(kind):
     Problem.model_validate(problem, extra="forbid")
 
 
-def test_a_problem_tells_when_to_retry_and_which_limit_was_passed():
+def test_a_problem_has_the_retry_time_and_the_exceeded_limit():
     error = errors.Overloaded("full", retry_after_s=0.2504, limits={"max_queue_size": 3})
     problem = error.problem("id-1")
     assert problem["retry_after_ms"] == 250
@@ -97,7 +97,7 @@ def test_a_problem_tells_when_to_retry_and_which_limit_was_passed():
     Problem.model_validate_json(json.dumps(problem), extra="forbid")
 
 
-def test_an_error_says_its_detail_and_owns_its_headers():
+def test_an_error_has_its_detail_and_a_copy_of_the_headers():
     given = {"Allow": "GET"}
     error = errors.MethodNotAllowed("not so", headers=given)
     given["Allow"] = "nothing"

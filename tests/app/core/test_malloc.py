@@ -1,3 +1,5 @@
+"""Settings of glibc's malloc, measured in processes of their own."""
+
 import ctypes
 import platform
 import subprocess
@@ -18,7 +20,7 @@ def faults(blocks):
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
 def run():
-    faults(16)  # the heap takes some to settle
+    faults(16)  # until the heap has its size
     print(faults(4))
 
 {first}
@@ -30,20 +32,20 @@ thread.join()
 
 
 def page_faults(first):
-    """Those of the main thread, and those of another."""
+    """Page faults of the main thread, and of another thread."""
     code = FAULTS.format(first=first)
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     return [int(line) for line in run.stdout.split()]
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="a setting of glibc")
-def test_every_thread_gets_large_blocks_that_were_freed_without_page_faults():
+def test_freed_large_blocks_are_reused_without_page_faults():
     assert max(page_faults("keep_freed_memory()")) < min(page_faults("")) / 10
 
 
-def test_another_c_library_is_left_alone(monkeypatch):
+def test_another_c_library_is_not_changed(monkeypatch):
     monkeypatch.setattr(malloc, "is_glibc", lambda: False)
-    monkeypatch.setattr(ctypes, "CDLL", lambda name: pytest.fail("asked"))
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: pytest.fail("called"))
     assert not malloc.keep_freed_memory()
     malloc.release_after(malloc.LARGE_IMAGE)
 
@@ -68,7 +70,7 @@ print(kept - before, after_small - before, resident_mb() - before)
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="a setting of glibc")
-def test_what_a_large_image_needed_goes_back_and_what_a_small_one_did_stays():
+def test_memory_is_returned_after_a_large_image_and_kept_after_a_small_one():
     run = subprocess.run([sys.executable, "-c", LARGE], capture_output=True, text=True, check=True)
     kept, after_small, after_large = map(float, run.stdout.split())
     assert kept > 200

@@ -1,11 +1,11 @@
-"""The end of a process: at once, whatever its threads do, with all that it had to say."""
+"""Immediate exit: with running threads, and after all output is written."""
 
 import subprocess
 import sys
 
 PROGRAM = """
 import logging, threading, torch
-from app.core.process import end
+from app.core.process import exit_now
 from app.observability.logs import configure
 
 configure("info")
@@ -23,11 +23,11 @@ began.wait()
 print("printed", end="")
 for number in range(3):
     logging.getLogger("app").info("line %d", number)
-end(7)
+exit_now(7)
 """
 
 
-def test_a_process_whose_threads_compute_ends_with_its_status_and_its_last_lines():
+def test_a_process_with_busy_threads_exits_with_its_status_and_all_lines():
     ended = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True)
     assert ended.returncode == 7
     assert ended.stdout == "printed"

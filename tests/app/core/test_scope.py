@@ -1,4 +1,4 @@
-"""Who waits for an answer, and who is told that they have left."""
+"""The client of a request, and the callback when it disconnects."""
 
 import asyncio
 
@@ -10,7 +10,7 @@ pytestmark = pytest.mark.anyio
 
 
 class Connection:
-    """ASGI's receive after the body: nothing comes until the caller leaves."""
+    """ASGI's receive after the body: it returns when the client disconnects."""
 
     def __init__(self) -> None:
         self.gone = asyncio.Event()
@@ -30,40 +30,40 @@ async def turns(count: int) -> None:
         await asyncio.sleep(0)
 
 
-def test_who_watches_is_told_until_they_cease():
-    client, told = Client(), []
-    client.watch(lambda: told.append("first"))
+def test_the_callback_is_called_until_it_is_removed():
+    client, calls = Client(), []
+    client.watch(lambda: calls.append("first"))
     client.unwatch()
-    client.left()
-    assert (client.gone, told) == (True, [])
-    client.watch(lambda: told.append("second"))
-    client.left()
-    assert told == ["second"]
+    client.on_disconnect()
+    assert (client.gone, calls) == (True, [])
+    client.watch(lambda: calls.append("second"))
+    client.on_disconnect()
+    assert calls == ["second"]
 
 
-async def test_a_server_that_tells_nothing_is_listened_to():
-    connection, told = Connection(), asyncio.Event()
+async def test_with_other_servers_receive_reports_the_disconnect():
+    connection, called = Connection(), asyncio.Event()
     client = client_of({}, connection.receive)
-    client.watch(told.set)
+    client.watch(called.set)
     await turns(2)
-    assert not told.is_set()
+    assert not called.is_set()
     connection.gone.set()
-    await told.wait()
+    await called.wait()
     assert client.gone
     client.unwatch()
 
 
-async def test_nobody_listens_once_nobody_watches():
-    connection, told = Connection(), []
+async def test_unwatch_ends_the_call_of_receive():
+    connection, calls = Connection(), []
     client = PolledClient(connection.receive)
-    client.watch(lambda: told.append("gone"))
+    client.watch(lambda: calls.append("gone"))
     await turns(2)
     assert connection.listeners == 1
     client.unwatch()
     await turns(3)
-    assert (connection.listeners, told) == (0, [])
+    assert (connection.listeners, calls) == (0, [])
 
 
-async def test_a_server_that_tells_is_asked():
+async def test_our_server_provides_the_client():
     known = Client()
     assert client_of({CLIENT: known}, Connection().receive) is known

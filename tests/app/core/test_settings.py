@@ -1,4 +1,4 @@
-"""Where settings come from, their bounds, and what else carries their prefix."""
+"""Settings: sources, bounds, and other variables with the same prefix."""
 
 import pickle
 import re
@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from app.core.settings import PREFIX, Settings
 
-KUBERNETES = {  # what it sets for Services called patchserve and patchserve-gpu
+KUBERNETES = {  # variables that it sets for Services named patchserve and patchserve-gpu
     "PATCHSERVE_SERVICE_HOST": "10.0.0.1",
     "PATCHSERVE_SERVICE_PORT": "8000",
     "PATCHSERVE_SERVICE_PORT_HTTP": "8000",
@@ -29,7 +29,7 @@ def _clean_environment(monkeypatch):
         monkeypatch.delenv(PREFIX + name.upper(), raising=False)
 
 
-def test_the_defaults_suit_a_laptop():
+def test_the_defaults_are_for_one_machine():
     settings = Settings.read()
     assert (settings.classifier, settings.segmenter) == ("bundled", "bundled")
     assert (settings.host, settings.port) == ("127.0.0.1", 8000)
@@ -42,7 +42,7 @@ def test_every_setting_is_described():
     assert all(field.description for field in Settings.model_fields.values())
 
 
-def test_a_variable_sets_and_a_flag_sets_over_it(monkeypatch):
+def test_a_flag_wins_over_a_variable(monkeypatch):
     monkeypatch.setenv("PATCHSERVE_MAX_QUEUE_SIZE", "12")
     monkeypatch.setenv("PATCHSERVE_HOST", "0.0.0.0")  # noqa: S104  # the value is not used
     assert Settings.read().max_queue_size == 12
@@ -50,13 +50,13 @@ def test_a_variable_sets_and_a_flag_sets_over_it(monkeypatch):
     assert Settings.read(max_queue_size="13").host == "0.0.0.0"  # noqa: S104  # likewise
 
 
-def test_flags_come_as_text():
+def test_flags_are_texts():
     settings = Settings.read(request_timeout_s="2.5", device="cuda:1", port="0", segmenter="none")
     assert (settings.request_timeout_s, settings.device) == (2.5, "cuda:1")
     assert (settings.port, settings.segmenter) == (0, "none")
 
 
-def test_settings_do_not_change():
+def test_settings_are_immutable():
     with pytest.raises(ValidationError, match="frozen"):
         Settings.read().port = 1
 
@@ -89,14 +89,14 @@ def test_numbers_have_bounds(name, low, high):
 
 
 @pytest.mark.parametrize("name", ["max_batch_size", "port"])
-def test_a_variable_out_of_bounds_is_refused_by_its_name(monkeypatch, name):
+def test_a_variable_out_of_bounds_is_refused_with_its_name(monkeypatch, name):
     monkeypatch.setenv(PREFIX + name.upper(), "-1")
     with pytest.raises(ValueError, match=name):
         Settings.read()
 
 
 @pytest.mark.parametrize("device", ["gpu", "cuda:", "cuda:-1", "cuda:0 ", "CPU", "mps", ""])
-def test_devices_are_auto_cpu_and_cuda(device):
+def test_only_auto_cpu_and_cuda_are_devices(device):
     assert Settings.read(device="cuda").device == "cuda"
     with pytest.raises(ValueError, match="device"):
         Settings.read(device=device)
@@ -110,13 +110,13 @@ def test_devices_are_auto_cpu_and_cuda(device):
         ("log_level", "debug", "verbose"),
     ],
 )
-def test_words_are_of_a_list(name, good, bad):
+def test_only_listed_words_are_accepted(name, good, bad):
     assert getattr(Settings.read(**{name: good}), name) == good
     with pytest.raises(ValueError, match=name):
         Settings.read(**{name: bad})
 
 
-def test_what_may_be_decoded_at_once_holds_the_largest_image():
+def test_the_decoding_limit_must_allow_the_largest_image():
     both = {"max_image_pixels": "300000000", "max_decoded_pixels": "300000000"}
     assert Settings.read(**both).max_decoded_pixels == 300_000_000
     message = "max_decoded_pixels\n.*must be at least max_image_pixels, which is 300000000"
@@ -124,7 +124,7 @@ def test_what_may_be_decoded_at_once_holds_the_largest_image():
         Settings.read(max_image_pixels="300000000")
 
 
-def test_what_may_be_uploaded_at_once_holds_the_largest_body():
+def test_the_upload_limit_must_allow_the_largest_body():
     both = {"max_body_bytes": "300000000", "max_body_bytes_in_flight": "300000000"}
     assert Settings.read(**both).max_body_bytes_in_flight == 300_000_000
     message = "max_body_bytes_in_flight\n.*must be at least max_body_bytes, which is 300000000"
@@ -161,7 +161,7 @@ def test_lists_are_separated_by_commas(name, text, kept):
         ("cors_origins", "null"),
     ],
 )
-def test_lists_of_what_is_unknown_are_refused(name, text):
+def test_lists_with_unknown_words_are_refused(name, text):
     with pytest.raises(ValueError, match=name):
         Settings.read(**{name: text})
 
@@ -169,7 +169,7 @@ def test_lists_of_what_is_unknown_are_refused(name, text):
 KEY = "a-key-of-the-tests-0"
 
 
-def test_keys_come_from_the_environment_and_a_file(monkeypatch, tmp_path):
+def test_keys_are_read_from_the_environment_and_a_file(monkeypatch, tmp_path):
     (tmp_path / "keys").write_text(f"# ours\n{KEY}\nof-the-file-alone-1\n")
     monkeypatch.setenv("PATCHSERVE_API_KEYS", f"of-the-environment-2, {KEY}")
     settings = Settings.read(api_keys_file=str(tmp_path / "keys"))
@@ -179,13 +179,13 @@ def test_keys_come_from_the_environment_and_a_file(monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize("text", ["", None])
-def test_without_keys_there_are_none(monkeypatch, text):
+def test_without_keys_the_list_is_empty(monkeypatch, text):
     if text is not None:
         monkeypatch.setenv("PATCHSERVE_API_KEYS", text)
     assert Settings.read().keys == ()
 
 
-def test_a_key_is_shown_by_nothing(monkeypatch):
+def test_a_key_is_never_shown(monkeypatch):
     monkeypatch.setenv("PATCHSERVE_API_KEYS", KEY)
     settings = Settings.read()
     assert (
@@ -197,7 +197,7 @@ def test_a_key_is_shown_by_nothing(monkeypatch):
     assert "a-bad-one" not in str(refused.value)
 
 
-def test_a_secret_is_no_flag():
+def test_a_secret_has_no_flag():
     assert "api_keys" not in Settings.flags()
     assert "api_keys_file" in Settings.flags()
 
@@ -215,7 +215,7 @@ def test_unknown_flags_are_refused_and_named():
         Settings.read(prot="8000")
 
 
-def test_what_kubernetes_injects_for_a_service_of_our_name_is_not_ours(monkeypatch):
+def test_variables_that_kubernetes_injects_are_ignored(monkeypatch):
     for name, value in KUBERNETES.items():
         monkeypatch.setenv(name, value)
     assert Settings.read() == Settings()
@@ -223,20 +223,20 @@ def test_what_kubernetes_injects_for_a_service_of_our_name_is_not_ours(monkeypat
     assert Settings.read(port="9000").port == 9000
 
 
-def test_our_own_variables_count_beside_those_of_kubernetes(monkeypatch):
+def test_our_own_variables_count_beside_injected_ones(monkeypatch):
     for name, value in (KUBERNETES | {"PATCHSERVE_PORT": "9000"}).items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("PATCHSERVE_MAX_QUEUE_SIZE", "12")
     assert (Settings.read().port, Settings.read().max_queue_size) == (9000, 12)
 
 
-def test_other_programs_variables_do_not_matter(monkeypatch):
+def test_variables_of_other_programs_are_ignored(monkeypatch):
     monkeypatch.setenv("MY_PATCHSERVE_PROT", "1")
     monkeypatch.setenv("PORT", "1")
     assert Settings.read().port == 8000
 
 
-def test_a_file_called_dot_env_is_not_read(monkeypatch, tmp_path):
+def test_a_dot_env_file_is_not_read(monkeypatch, tmp_path):
     (tmp_path / ".env").write_text("PATCHSERVE_PORT=1\n")
     monkeypatch.chdir(tmp_path)
     assert Settings.read().port == 8000

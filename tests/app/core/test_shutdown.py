@@ -1,4 +1,4 @@
-"""How far a service is on its way out, by a clock that a test moves."""
+"""The state of a shutdown, with a clock that the test advances."""
 
 import pytest
 
@@ -23,13 +23,13 @@ def shutdown(clock):
     return Shutdown(5.0, 12.0, clock)
 
 
-def test_before_anybody_has_told_it_a_service_takes_work(shutdown, clock):
+def test_before_begin_requests_are_accepted(shutdown, clock):
     clock.now += 1e6
     assert not any((shutdown.begun, shutdown.refusing, shutdown.overdue))
     assert shutdown.reason_unready is shutdown.reason_dead is shutdown.refusal is None
 
 
-def test_a_lame_duck_is_unready_alive_and_takes_work(shutdown, clock):
+def test_a_lame_duck_is_unready_and_alive_and_accepts_requests(shutdown, clock):
     shutdown.begin()
     clock.now += 4.9
     assert shutdown.begun
@@ -37,7 +37,7 @@ def test_a_lame_duck_is_unready_alive_and_takes_work(shutdown, clock):
     assert shutdown.refusal is None
 
 
-def test_then_it_refuses_and_at_last_it_waits_no_longer(shutdown, clock):
+def test_after_the_lame_duck_time_requests_are_refused_until_overdue(shutdown, clock):
     shutdown.begin()
     clock.now += 5
     assert isinstance(shutdown.refusal, Draining)
@@ -48,7 +48,7 @@ def test_then_it_refuses_and_at_last_it_waits_no_longer(shutdown, clock):
     assert shutdown.overdue
 
 
-def test_being_told_once_more_gives_no_more_time(shutdown, clock):
+def test_a_second_begin_gives_no_more_time(shutdown, clock):
     shutdown.begin()
     clock.now += 4
     shutdown.begin()
@@ -56,7 +56,7 @@ def test_being_told_once_more_gives_no_more_time(shutdown, clock):
     assert shutdown.refusing
 
 
-def test_one_that_cannot_go_on_is_dead_and_refuses_at_once(shutdown):
+def test_a_failed_service_is_dead_and_refuses_at_once(shutdown):
     shutdown.fail()
     assert shutdown.reason_unready == shutdown.reason_dead is not None
     assert isinstance(shutdown.refusal, NotReady)

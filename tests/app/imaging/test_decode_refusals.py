@@ -10,9 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFile
 
-from app.core import settings
 from app.core.errors import ImageTooLarge, InvalidImage, UnsupportedImageFormat
-from app.imaging.decode import FORMATS, decode, forbid_bombs, sniff
+from app.imaging.decode import decode, forbid_bombs, sniff
 from models.preprocessing import Preprocessing
 
 AS_IT_IS = Preprocessing(size=None)
@@ -100,10 +99,6 @@ def test_only_the_plugin_of_the_format_is_asked(kind, monkeypatch):
     )
     decode(picture(kind), AS_IT_IS, max_pixels=10**6)
     assert asked == [(kind,)]
-
-
-def test_the_formats_of_the_settings_are_those_that_can_be_decoded():
-    assert {name.upper() for name in settings.FORMATS} == FORMATS
 
 
 def test_truncated_files_are_never_padded():

@@ -1,4 +1,4 @@
-"""Log lines: JSON where nobody looks, text on a terminal, and what is not worth one."""
+"""Log lines: JSON, text on a terminal, levels, and buffered writing."""
 
 import io
 import json
@@ -15,7 +15,7 @@ from app.observability import logs
 
 
 class Stream(io.StringIO):
-    """Standard error, perhaps a terminal."""
+    """Standard error, as a terminal or not."""
 
     def __init__(self, is_terminal: bool) -> None:
         super().__init__()
@@ -29,19 +29,19 @@ class Stream(io.StringIO):
 def _restored() -> Iterator[None]:
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
-    levels = {name: logging.getLogger(name).level for name in logs.LEAST}
+    levels = {name: logging.getLogger(name).level for name in logs.MIN_LEVELS}
     with warnings.catch_warnings():
         yield
         logging.captureWarnings(False)
     root.handlers[:] = handlers
     root.setLevel(level)
-    for name, least in levels.items():
-        logging.getLogger(name).setLevel(least)
+    for name, min_level in levels.items():
+        logging.getLogger(name).setLevel(min_level)
 
 
 @pytest.fixture
 def configured(monkeypatch):
-    """Configure the logs and return what they write to."""
+    """Configure the logs and return their stream."""
 
     def configure(level: str = "info", is_terminal: bool = False) -> Stream:
         stream = Stream(is_terminal)
@@ -56,7 +56,7 @@ def lines(stream: Stream) -> list[dict]:
     return [json.loads(line) for line in stream.getvalue().splitlines()]
 
 
-def test_a_line_is_a_json_object_with_every_extra_field(configured):
+def test_a_line_is_a_json_object_with_all_extra_fields(configured):
     stream = configured()
     logging.getLogger("app.test").info("%d of %s", 3, "four", extra={"request_id": "id-1"})
     (line,) = lines(stream)
@@ -69,14 +69,14 @@ def test_a_line_is_a_json_object_with_every_extra_field(configured):
     }
 
 
-def test_what_json_does_not_know_is_written_as_text(configured):
+def test_values_that_json_does_not_have_are_written_as_text(configured):
     stream = configured()
     logging.getLogger("app.test").info("with", extra={"error": ValueError("a"), "parts": {1}})
     assert lines(stream)[0]["error"] == "a"
     assert lines(stream)[0]["parts"] == [1]
 
 
-def test_what_is_no_unicode_is_written_all_the_same(configured):
+def test_invalid_unicode_is_written(configured):
     stream = configured()
     logging.getLogger("app.test").info("\udcff", extra={"data": b"\xff"})
     assert lines(stream)[0]["message"] == "\udcff"
@@ -90,7 +90,7 @@ def test_a_message_of_several_lines_is_one_line(configured):
     assert lines(stream)[0]["message"] == 'first\nsecond {"level": "error"} ü'
 
 
-def test_an_exception_is_a_field_of_its_line(configured):
+def test_an_exception_is_a_field(configured):
     stream = configured()
     try:
         raise ValueError("the reason")
@@ -108,18 +108,22 @@ def test_on_a_terminal_lines_are_text(configured):
     assert stream.getvalue().endswith("WARNING app.test: hot\n")
 
 
-def test_on_a_terminal_a_requests_line_tells_its_story(configured):
+def test_on_a_terminal_the_line_of_a_request_has_its_main_fields(configured):
     stream = configured(is_terminal=True)
-    story = {"code": "overloaded", "cause": 'full\n"up"', "stages_ms": {"read": 0.4, "decode": 2.1}}
-    about = {"request_id": "id-1", "route": "/classify", "batch_size": 0, **story}
-    logging.getLogger("app.test").info("POST /classify 503 2.6 ms", extra=about)
-    told = (
+    fields = {
+        "code": "overloaded",
+        "cause": 'full\n"up"',
+        "stages_ms": {"read": 0.4, "decode": 2.1},
+    }
+    extra = {"request_id": "id-1", "route": "/classify", "batch_size": 0, **fields}
+    logging.getLogger("app.test").info("POST /classify 503 2.6 ms", extra=extra)
+    expected = (
         'request_id=id-1 code=overloaded cause="full\\n\\"up\\"" batch_size=0 read=0.4 decode=2.1'
     )
-    assert stream.getvalue().endswith(f"app.test: POST /classify 503 2.6 ms {told}\n")
+    assert stream.getvalue().endswith(f"app.test: POST /classify 503 2.6 ms {expected}\n")
 
 
-def test_on_a_terminal_a_trace_follows_its_line(configured):
+def test_on_a_terminal_a_traceback_follows_its_line(configured):
     stream = configured(is_terminal=True)
     try:
         raise ValueError("the reason")
@@ -140,7 +144,7 @@ def test_the_level_decides_what_is_written(configured, level, seen):
     assert len(lines(stream)) == seen
 
 
-def test_libraries_that_talk_much_are_heard_less(configured):
+def test_verbose_libraries_have_higher_levels(configured):
     stream = configured("debug")
     for name in ("httpx", "httpcore.http11", "filelock"):
         logging.getLogger(name).info("GET https://example.org")
@@ -152,7 +156,7 @@ def test_libraries_that_talk_much_are_heard_less(configured):
 
 @pytest.fixture
 def later(monkeypatch):
-    """The threads that were started, as seconds; they do nothing."""
+    """The delays of the threads that were started; the threads do nothing."""
     started = []
 
     def start(function, arguments):
@@ -162,31 +166,31 @@ def later(monkeypatch):
     return started
 
 
-def test_a_line_that_comes_alone_is_written_at_once(configured, later, monkeypatch):
+def test_a_single_line_is_written_at_once(configured, later, monkeypatch):
     now = 100.0
     monkeypatch.setattr(logs.time, "monotonic", lambda: now)
     stream = configured()
     for count in (1, 2, 3):
         logging.getLogger("app.test").info("alone")
         assert len(lines(stream)) == count
-        now += 2 * logs.TOGETHER_S
+        now += 2 * logs.BUFFER_S
     assert later == []
 
 
-def test_lines_in_close_succession_are_written_together(configured, later, monkeypatch):
+def test_lines_in_quick_succession_are_written_together(configured, later, monkeypatch):
     monkeypatch.setattr(logs.time, "monotonic", lambda: 100.0)
     stream = configured()
     for number in range(5):
         logging.getLogger("app.test").info("line %d", number)
     assert len(lines(stream)) == 1
-    assert later == [logs.TOGETHER_S]
+    assert later == [logs.BUFFER_S]
     logging.getLogger().handlers[0].flush()
     assert [line["message"] for line in lines(stream)] == [f"line {n}" for n in range(5)]
     logging.getLogger("app.test").info("the next")
     assert len(later) == 2
 
 
-def test_a_warning_is_written_at_once_behind_what_came_before(configured, later, monkeypatch):
+def test_a_warning_is_written_at_once_after_the_lines_before_it(configured, later, monkeypatch):
     monkeypatch.setattr(logs.time, "monotonic", lambda: 100.0)
     stream = configured()
     for number in range(3):
@@ -195,7 +199,7 @@ def test_a_warning_is_written_at_once_behind_what_came_before(configured, later,
     assert [line["message"] for line in lines(stream)] == ["line 0", "line 1", "line 2", "hot"]
 
 
-def test_what_is_left_is_written_at_the_end(configured, later, monkeypatch):
+def test_buffered_lines_are_written_at_exit(configured, later, monkeypatch):
     monkeypatch.setattr(logs.time, "monotonic", lambda: 100.0)
     stream = configured()
     logging.getLogger("app.test").info("first")
@@ -204,8 +208,8 @@ def test_what_is_left_is_written_at_the_end(configured, later, monkeypatch):
     assert [line["message"] for line in lines(stream)] == ["first", "last"]
 
 
-def test_a_thread_writes_the_rest_by_itself(configured, monkeypatch):
-    monkeypatch.setattr(logs, "TOGETHER_S", 0.01)
+def test_a_thread_writes_the_buffered_lines(configured, monkeypatch):
+    monkeypatch.setattr(logs, "BUFFER_S", 0.01)
     stream = configured()
     written = threading.Event()
     monkeypatch.setattr(stream, "flush", lambda: len(lines(stream)) > 1 and written.set())
@@ -214,7 +218,7 @@ def test_a_thread_writes_the_rest_by_itself(configured, monkeypatch):
     assert written.wait(30)
 
 
-def test_without_threads_left_lines_wait_for_the_end(configured, monkeypatch):
+def test_if_no_thread_can_start_lines_stay_buffered(configured, monkeypatch):
     def refuse(function, arguments):
         raise RuntimeError("can't create new thread at interpreter shutdown")
 
@@ -227,7 +231,7 @@ def test_without_threads_left_lines_wait_for_the_end(configured, monkeypatch):
     assert len(lines(stream)) == 2
 
 
-def test_a_line_that_cannot_be_formatted_does_not_stop_the_rest(configured, monkeypatch):
+def test_a_line_that_cannot_be_formatted_does_not_affect_others(configured, monkeypatch):
     monkeypatch.setattr(logging, "raiseExceptions", False)
     stream = configured()
     logging.getLogger("app.test").info("%d", "no number")
@@ -235,13 +239,13 @@ def test_a_line_that_cannot_be_formatted_does_not_stop_the_rest(configured, monk
     assert [line["message"] for line in lines(stream)] == ["after"]
 
 
-def test_a_stream_that_nobody_reads_does_no_harm(configured):
+def test_a_closed_stream_is_ignored(configured):
     stream = configured()
     stream.close()
-    logging.getLogger("app.test").warning("into the void")
+    logging.getLogger("app.test").warning("not written")
 
 
-def test_configuring_again_replaces_the_first(configured):
+def test_a_second_configuration_replaces_the_first(configured):
     first, second = configured(), configured()
     logging.getLogger("app.test").info("once")
     assert first.getvalue() == ""
@@ -251,13 +255,13 @@ def test_configuring_again_replaces_the_first(configured):
 def test_warnings_become_log_lines(configured):
     stream = configured()
     warnings.simplefilter("always")
-    warnings.warn("old ways", DeprecationWarning, stacklevel=1)
+    warnings.warn("deprecated call", DeprecationWarning, stacklevel=1)
     (line,) = lines(stream)
     assert (line["level"], line["logger"]) == ("warning", "py.warnings")
-    assert "old ways" in line["message"]
+    assert "deprecated call" in line["message"]
 
 
-def test_what_pillow_warns_of_is_not_worth_a_line(configured):
+def test_warnings_of_pillow_are_not_logged(configured):
     stream = configured()
     warnings.warn_explicit("Corrupt EXIF data", UserWarning, "a.py", 1, "PIL.TiffImagePlugin")
     assert stream.getvalue() == ""

@@ -1,4 +1,4 @@
-"""The exposition: which series there are, from which value on, and that Prometheus can read it."""
+"""The exposition: its metrics, labels and initial values, and that Prometheus can parse it."""
 
 from itertools import pairwise
 
@@ -45,7 +45,7 @@ LABELS = {  # of every series that the service exposes, by name and type
     ("event_loop_lag_seconds", "histogram"): set(),
     ("build_info", "gauge"): {"version", "torch", "python"},
 }
-ELSEWHERE = {  # no model was reached yet
+WITHOUT_MODEL = {  # errors before a model is selected
     HeadersTooLarge,
     MethodNotAllowed,
     ModelNotLoaded,
@@ -56,14 +56,14 @@ ELSEWHERE = {  # no model was reached yet
 
 
 def families(metrics: Metrics) -> dict[str, Metric]:
-    """By full name, as in the exposition, without the times of creation that the client adds."""
+    """The metrics by full name, as in the exposition, without the *_created series."""
     read = text_string_to_metric_families(metrics.exposition().decode())
     named = {f"{one.name}_total" if one.type == "counter" else one.name: one for one in read}
     return {name: one for name, one in named.items() if not name.endswith("_created")}
 
 
 def values(metrics: Metrics, name: str) -> dict[tuple[str, ...], float]:
-    """The value, or the count of a histogram, of every series of a name by its labels' values."""
+    """The value of each series of a metric, or the count of a histogram, by label values."""
     family = families(metrics)[f"patchserve_{name}"]
     wanted = f"patchserve_{name}" + ("_count" if family.type == "histogram" else "")
     return {
@@ -99,7 +99,7 @@ def test_every_series_has_the_labels_of_the_contract(metrics, name, kind):
         assert set(sample.labels) - {"le"} == LABELS[name, kind]
 
 
-def test_the_process_itself_is_measured(metrics):
+def test_the_process_has_metrics(metrics):
     assert families(metrics)["process_resident_memory_bytes"].samples[0].value > 0
 
 
@@ -113,7 +113,7 @@ def test_the_process_itself_is_measured(metrics):
         ("deadline_missed_total", PLACES),
     ],
 )
-def test_every_series_that_can_be_foreseen_starts_at_zero(metrics, name, second):
+def test_all_known_label_values_start_at_zero(metrics, name, second):
     expected = {(model, label): 0.0 for model in MODELS for label in second}
     assert values(metrics, name) == expected
 
@@ -131,11 +131,11 @@ def test_every_series_that_can_be_foreseen_starts_at_zero(metrics, name, second)
         "warmup_seconds",
     ],
 )
-def test_every_model_starts_at_zero(metrics, name):
+def test_the_series_of_every_model_start_at_zero(metrics, name):
     assert values(metrics, name) == {(model,): 0.0 for model in MODELS}
 
 
-def test_what_has_no_labels_starts_at_zero(metrics):
+def test_metrics_without_labels_start_at_zero(metrics):
     for name in ("http_requests_in_flight", "ready", "event_loop_lag_seconds"):
         assert values(metrics, name) == {(): 0.0}
 
@@ -144,12 +144,12 @@ def test_without_models_there_are_no_series_of_models():
     assert values(Metrics(), "images_total") == {}
 
 
-def test_every_error_on_an_images_way_is_an_outcome_and_nothing_else_is():
-    codes = {kind.code for kind in ServiceError.__subclasses__() if kind not in ELSEWHERE}
+def test_the_outcomes_are_the_errors_of_image_requests():
+    codes = {kind.code for kind in ServiceError.__subclasses__() if kind not in WITHOUT_MODEL}
     assert set(OUTCOMES) == codes | {"ok"}
 
 
-def test_two_apps_in_one_process_count_apart(metrics):
+def test_two_apps_in_one_process_count_separately(metrics):
     other = Metrics(MODELS)
     metrics.images.labels(MODELS[0], "ok").inc(3)
     assert values(metrics, "images_total")[MODELS[0], "ok"] == 3
@@ -166,12 +166,12 @@ def test_the_stages_of_an_image_are_counted_once_each(metrics):
     assert total in text
 
 
-def test_an_answer_is_counted_by_route_method_and_status(metrics):
+def test_a_response_is_counted_by_route_method_and_status(metrics):
     for seconds in (0.25, 0.5):
         metrics.count_request("/classify", "POST", 200, seconds)
     metrics.count_request("/classify", "POST", 503, 0.25)
     assert values(metrics, "http_requests_total") == {
-        ("200", "POST", "/classify"): 2.0,  # the labels come in alphabetical order
+        ("200", "POST", "/classify"): 2.0,  # labels are in alphabetical order
         ("503", "POST", "/classify"): 1.0,
     }
     assert values(metrics, "http_request_duration_seconds") == {("/classify",): 3.0}
@@ -179,7 +179,7 @@ def test_an_answer_is_counted_by_route_method_and_status(metrics):
     assert total in metrics.exposition().decode()
 
 
-def test_who_reads_the_series_elsewhere_finds_what_was_published(metrics):
+def test_publish_moves_observations_to_the_registry(metrics):
     value = metrics.registry.get_sample_value
     labels = {"route": "/classify", "method": "POST", "code": "200"}
     metrics.requests_in_flight = 2
@@ -196,11 +196,11 @@ def test_latencies_are_resolved_from_half_a_millisecond_to_ten_seconds():
     assert 1.2 < min(steps) <= max(steps) < 1.7
 
 
-def test_names_of_models_may_hold_anything():
+def test_model_names_may_have_any_character():
     odd = 'my "model"\n\\ü'
     assert (odd, "ok") in values(Metrics([odd]), "images_total")
 
 
-def test_the_versions_are_told(metrics):
+def test_the_build_info_has_all_versions(metrics):
     (labels,) = values(metrics, "build_info")
     assert all(labels)

@@ -1,4 +1,4 @@
-"""The probes and /metrics: they tell the truth, and never wait behind an image."""
+"""The probes and /metrics: they report the real state, and never wait for an image."""
 
 import asyncio
 
@@ -8,21 +8,21 @@ from prometheus_client.parser import text_string_to_metric_families
 pytestmark = pytest.mark.anyio
 
 
-async def test_a_probe_may_ask_for_the_head_only(serve):
+async def test_probes_support_head(serve):
     async with serve() as running:
         for probe in ("/livez", "/readyz", "/startupz", "/metrics"):
             assert (await running.client.head(probe)).status_code == 200
 
 
-async def test_before_the_models_are_warm_only_livez_is_200(serve, picture):
+async def test_while_models_load_only_livez_is_200(serve, picture):
     async with serve(lambda engine: engine.load_gate.clear(), ready=False) as running:
         get = running.client.get
         assert (await get("/livez")).status_code == 200
         for probe in ("/startupz", "/readyz"):
-            answer = await get(probe)
-            assert answer.status_code == 503
-            assert answer.json()["status"] == "unavailable"
-            assert answer.json()["models"]["shapes-segformer"] == "waiting"
+            response = await get(probe)
+            assert response.status_code == 503
+            assert response.json()["status"] == "unavailable"
+            assert response.json()["models"]["shapes-segformer"] == "waiting"
         refused = await running.client.post("/classify", content=picture())
         assert (refused.status_code, refused.json()["code"]) == (503, "not_ready")
         assert refused.headers["retry-after"] == "1"
@@ -38,7 +38,7 @@ async def test_before_the_models_are_warm_only_livez_is_200(serve, picture):
         }
 
 
-async def test_probes_answer_while_the_device_is_busy(serve, picture):
+async def test_probes_respond_while_the_device_is_busy(serve, picture):
     async with serve() as running:
         engine = running.engines["classify"]
         engine.run_gate.clear()
@@ -53,39 +53,41 @@ async def test_probes_answer_while_the_device_is_busy(serve, picture):
 async def test_a_model_that_cannot_be_loaded_is_fatal_and_never_ready(serve):
     errors = []
 
-    def breaks(engine):
+    def break_load(engine):
         engine.load_error = ValueError("no such checkpoint")
 
-    async with serve(breaks, errors.append, ready=False) as running:
+    async with serve(break_load, errors.append, ready=False) as running:
         await running.until(lambda: has_any(errors))
-        answer = await running.client.get("/readyz")
-    assert answer.status_code == 503
-    assert "shapes-vit is failed" in answer.json()["reasons"]
+        response = await running.client.get("/readyz")
+    assert response.status_code == 503
+    assert "shapes-vit is failed" in response.json()["reasons"]
     assert [str(error) for error in errors] == ["no such checkpoint"]
 
 
 @pytest.mark.parametrize("which", [0, -1], ids=["the first lane", "the last lane"])
-async def test_a_dead_lane_is_neither_ready_nor_alive(serve, which):
+async def test_a_service_with_a_dead_lane_is_neither_ready_nor_alive(serve, which):
     async with serve() as running:
         lane = running.state["deployments"]["classify"].scheduler.lanes[which]
         lane.close()
         await asyncio.to_thread(lane._thread.join, 30)
         for probe in ("/livez", "/readyz"):
-            answer = await running.client.get(probe)
-            assert answer.status_code == 503
-            assert "has ended" in answer.json()["reasons"][0]
+            response = await running.client.get(probe)
+            assert response.status_code == 503
+            assert "has ended" in response.json()["reasons"][0]
 
 
-async def test_a_stuck_lane_is_not_alive(serve, monkeypatch):
+async def test_a_service_with_a_stuck_lane_is_not_alive(serve, monkeypatch):
     async with serve() as running:
         lane = running.state["deployments"]["classify"].scheduler.wide
         monkeypatch.setattr(lane, "busy_for", lambda: 31.0)
-        answer = await running.client.get("/livez")
-    assert answer.status_code == 503
-    assert "stuck" in answer.json()["reasons"][0]
+        response = await running.client.get("/livez")
+    assert response.status_code == 503
+    assert "stuck" in response.json()["reasons"][0]
 
 
-async def test_a_lane_that_still_loads_the_other_model_is_alive_and_takes_no_work(serve, picture):
+async def test_while_the_other_model_loads_a_warm_model_is_alive_but_refuses_requests(
+    serve, picture
+):
     def hold_the_segmenter(engine):
         if engine.task == "segment":
             engine.load_gate.clear()
@@ -105,17 +107,17 @@ async def test_a_lane_that_still_loads_the_other_model_is_alive_and_takes_no_wor
         assert (early.status_code, early.json()["code"]) == (503, "not_ready")
 
 
-async def test_a_queue_that_has_stopped_is_neither_ready_nor_alive(serve):
+async def test_a_service_with_a_stopped_queue_is_neither_ready_nor_alive(serve):
     async with serve() as running:
         batcher = running.state["deployments"]["segment"].batcher
         await batcher.__aexit__(None, None, None)
         for probe in ("/livez", "/readyz"):
-            answer = await running.client.get(probe)
-            assert answer.status_code == 503
-            assert answer.json()["reasons"] == ["the queue of shapes-segformer has stopped"]
+            response = await running.client.get(probe)
+            assert response.status_code == 503
+            assert response.json()["reasons"] == ["the queue of shapes-segformer has stopped"]
 
 
-async def test_metrics_parse_and_count_what_happened(serve, picture):
+async def test_metrics_parse_and_have_the_right_counts(serve, picture):
     async with serve() as running:
         for colour in ("red", "green", "blue"):
             await running.client.post("/classify", content=picture(colour))
@@ -140,26 +142,26 @@ async def has_any(errors: list[Exception]) -> bool:
     return bool(errors)
 
 
-async def test_a_service_that_leaves_is_not_ready_but_alive(serve, picture):
+async def test_a_service_in_shutdown_is_alive_but_not_ready(serve, picture):
     async with serve(lame_duck_s=60) as running:
         running.state["shutdown"].begin()
-        answer = await running.client.get("/readyz")
-        assert (answer.status_code, answer.json()["reasons"]) == (503, ["draining"])
+        response = await running.client.get("/readyz")
+        assert (response.status_code, response.json()["reasons"]) == (503, ["draining"])
         for probe in ("/livez", "/startupz"):
             assert (await running.client.get(probe)).status_code == 200
         series = await running.series()
         assert "patchserve_draining 1.0" in series
         assert "patchserve_ready 0.0" in series
-        answer = await running.client.post("/classify", content=picture())
-        assert answer.status_code == 200
+        response = await running.client.post("/classify", content=picture())
+        assert response.status_code == 200
 
 
-async def test_a_service_that_cannot_go_on_is_neither_ready_nor_alive(serve, picture):
+async def test_a_service_that_cannot_continue_is_neither_ready_nor_alive(serve, picture):
     async with serve() as running:
         running.state["shutdown"].fail()
         for probe in ("/livez", "/readyz"):
-            answer = await running.client.get(probe)
-            assert answer.status_code == 503
-            assert "cannot go on" in answer.json()["reasons"][0]
+            response = await running.client.get(probe)
+            assert response.status_code == 503
+            assert "cannot continue" in response.json()["reasons"][0]
         refused = await running.client.post("/classify", content=picture())
     assert (refused.status_code, refused.json()["code"]) == (503, "not_ready")

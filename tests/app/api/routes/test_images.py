@@ -1,4 +1,4 @@
-"""The routes, over ASGI, on a fake engine: forms, parameters, answers, errors."""
+"""POST /classify and /segment over ASGI, with a fake engine: bodies, parameters, errors."""
 
 import asyncio
 import base64
@@ -16,12 +16,12 @@ def opened(content: bytes) -> Image.Image:
     return Image.open(BytesIO(content))
 
 
-async def test_every_form_of_a_body_gets_the_same_answer(serve, picture):
+async def test_every_form_of_a_body_gets_the_same_response(serve, picture):
     data = picture("green")
     encoded = base64.b64encode(data).decode()
     async with serve() as running:
         post = running.client.post
-        answers = [
+        responses = [
             await post("/classify", content=data),
             await post("/classify", content=data, headers={"Content-Type": "image/png"}),
             await post(
@@ -33,13 +33,13 @@ async def test_every_form_of_a_body_gets_the_same_answer(serve, picture):
             await post("/classify", json={"image": encoded}),
             await post("/classify", json={"image": f"data:image/png;base64,{encoded}"}),
         ]
-    for answer in answers:
-        assert answer.status_code == 200
-        assert answer.json()["predictions"][0] == {"label": "green", "index": 2, "score": 0.7}
-        assert answer.json()["model"] == "shapes-vit"
+    for response in responses:
+        assert response.status_code == 200
+        assert response.json()["predictions"][0] == {"label": "green", "index": 2, "score": 0.7}
+        assert response.json()["model"] == "shapes-vit"
 
 
-async def test_top_k_bounds_the_predictions(serve, picture):
+async def test_top_k_limits_the_predictions(serve, picture):
     async with serve() as running:
         default = await running.client.post("/classify", content=picture())
         two = await running.client.post("/classify?top_k=2", content=picture())
@@ -50,30 +50,32 @@ async def test_top_k_bounds_the_predictions(serve, picture):
 @pytest.mark.parametrize("value", ["0", "5", "-1", "x", "", "1.5", "9" * 30, "²"])
 async def test_a_top_k_out_of_range_is_refused(serve, picture, value):
     async with serve() as running:
-        answer = await running.client.post("/classify", params={"top_k": value}, content=picture())
-    assert answer.status_code == 422
-    assert answer.json()["code"] == "invalid_parameter"
-    assert "1 to 4" in answer.json()["detail"]
+        response = await running.client.post(
+            "/classify", params={"top_k": value}, content=picture()
+        )
+    assert response.status_code == 422
+    assert response.json()["code"] == "invalid_parameter"
+    assert "1 to 4" in response.json()["detail"]
 
 
 async def test_a_misspelt_parameter_is_refused(serve, picture):
     async with serve() as running:
-        answer = await running.client.post("/classify?topk=2", content=picture())
-    assert answer.status_code == 422
-    assert "top_k" in answer.json()["detail"]
+        response = await running.client.post("/classify?topk=2", content=picture())
+    assert response.status_code == 422
+    assert "top_k" in response.json()["detail"]
 
 
-async def test_a_mask_has_the_size_of_the_image_and_carries_its_labels(serve, picture):
+async def test_a_mask_has_the_size_of_the_image_and_the_labels(serve, picture):
     async with serve() as running:
-        answer = await running.client.post("/segment", content=picture("blue", (31, 17)))
-    assert answer.headers["content-type"] == "image/png"
-    mask = opened(answer.content)
+        response = await running.client.post("/segment", content=picture("blue", (31, 17)))
+    assert response.headers["content-type"] == "image/png"
+    mask = opened(response.content)
     assert (mask.mode, mask.size) == ("P", (31, 17))
     assert (np.asarray(mask) == 3).all()
     assert json.loads(mask.text["labels"])["3"] == "blue"
 
 
-async def test_render_chooses_the_picture(serve, picture):
+async def test_render_selects_the_kind_of_mask(serve, picture):
     async with serve() as running:
         color = await running.client.post("/segment?render=color", content=picture("blue"))
         overlay = await running.client.post("/segment?render=overlay", content=picture("blue"))
@@ -83,12 +85,12 @@ async def test_render_chooses_the_picture(serve, picture):
     assert (wrong.status_code, wrong.json()["code"]) == (422, "invalid_parameter")
 
 
-async def test_json_is_given_to_who_asks_for_it(serve, picture):
+async def test_accept_selects_json(serve, picture):
     async with serve() as running:
-        answer = await running.client.post(
+        response = await running.client.post(
             "/segment", content=picture("red", (5, 4)), headers={"Accept": "application/json"}
         )
-    body = answer.json()
+    body = response.json()
     assert (body["width"], body["height"]) == (5, 4)
     (found,) = body["segments"]
     assert found["label"] == "red"
@@ -99,20 +101,20 @@ async def test_json_is_given_to_who_asks_for_it(serve, picture):
     assert (np.asarray(opened(base64.b64decode(body["mask"]))) == 1).all()
 
 
-async def test_several_accept_lines_count_as_one(serve, picture):
+async def test_repeated_accept_headers_count_as_one(serve, picture):
     lines = [("Accept", "text/html"), ("Accept", "application/json")]
     async with serve() as running:
-        answer = await running.client.post("/segment", content=picture(), headers=lines)
-    assert answer.headers["content-type"] == "application/json"
+        response = await running.client.post("/segment", content=picture(), headers=lines)
+    assert response.headers["content-type"] == "application/json"
 
 
 @pytest.mark.parametrize(
     ("path", "accept"), [("/segment", "text/html"), ("/classify", "image/png")]
 )
-async def test_an_accept_that_cannot_be_met_is_refused(serve, picture, path, accept):
+async def test_an_accept_without_a_possible_media_type_is_refused(serve, picture, path, accept):
     async with serve() as running:
-        answer = await running.client.post(path, content=picture(), headers={"Accept": accept})
-    assert (answer.status_code, answer.json()["code"]) == (406, "not_acceptable")
+        response = await running.client.post(path, content=picture(), headers={"Accept": accept})
+    assert (response.status_code, response.json()["code"]) == (406, "not_acceptable")
 
 
 @pytest.mark.parametrize(
@@ -128,34 +130,34 @@ async def test_an_accept_that_cannot_be_met_is_refused(serve, picture, path, acc
         (422, "invalid_parameter", {"content": b"x", "headers": {"X-Request-Timeout-Ms": "0"}}),
     ],
 )
-async def test_a_bad_request_is_told_what_is_wrong(serve, status, code, request_):
+async def test_an_invalid_request_gets_the_right_problem(serve, status, code, request_):
     async with serve(max_body_bytes=1000) as running:
-        answer = await running.client.post("/classify", **request_)
+        response = await running.client.post("/classify", **request_)
         series = await running.series()
-    problem = answer.json()
-    assert answer.headers["content-type"] == "application/problem+json"
-    assert (answer.status_code, problem["status"], problem["code"]) == (status, status, code)
-    assert problem["request_id"] == answer.headers["x-request-id"]
+    problem = response.json()
+    assert response.headers["content-type"] == "application/problem+json"
+    assert (response.status_code, problem["status"], problem["code"]) == (status, status, code)
+    assert problem["request_id"] == response.headers["x-request-id"]
     assert problem["type"].endswith(code)
     if code != "invalid_parameter":
         assert f'images_total{{model="shapes-vit",outcome="{code}"}} 1.0' in series
 
 
-async def test_an_image_of_too_many_pixels_is_refused_with_the_limit(serve, picture):
+async def test_an_image_with_too_many_pixels_is_refused_with_the_limit(serve, picture):
     async with serve(max_image_pixels=100) as running:
-        answer = await running.client.post("/segment", content=picture(size=(11, 10)))
-    assert (answer.status_code, answer.json()["code"]) == (413, "image_too_large")
-    assert answer.json()["limits"] == {"max_image_pixels": 100}
+        response = await running.client.post("/segment", content=picture(size=(11, 10)))
+    assert (response.status_code, response.json()["code"]) == (413, "image_too_large")
+    assert response.json()["limits"] == {"max_image_pixels": 100}
 
 
-async def test_a_task_without_a_model_says_so(serve, picture):
+async def test_a_task_without_a_model_is_refused(serve, picture):
     async with serve(segmenter="none") as running:
-        answer = await running.client.post("/segment", content=picture())
-        assert (answer.status_code, answer.json()["code"]) == (404, "model_not_loaded")
+        response = await running.client.post("/segment", content=picture())
+        assert (response.status_code, response.json()["code"]) == (404, "model_not_loaded")
         assert (await running.client.get("/readyz")).status_code == 200
 
 
-async def test_a_full_queue_answers_503_with_a_time_to_retry(serve, picture):
+async def test_a_full_queue_returns_503_with_a_retry_after(serve, picture):
     async with serve(max_queue_size=1, max_batch_size=1, cores=1) as running:
         engine = running.engines["classify"]
         engine.run_gate.clear()
@@ -175,29 +177,29 @@ async def test_a_full_queue_answers_503_with_a_time_to_retry(serve, picture):
     assert 'rejections_total{model="shapes-vit",reason="queue_full"} 1.0' in series
 
 
-async def test_a_deadline_that_passes_answers_504(serve, picture):
+async def test_a_missed_deadline_returns_504(serve, picture):
     async with serve() as running:
         running.engines["classify"].run_gate.clear()
-        answer = await running.client.post(
+        response = await running.client.post(
             "/classify", content=picture(), headers={"X-Request-Timeout-Ms": "50"}
         )
         series = await running.series()
-    assert (answer.status_code, answer.json()["code"]) == (504, "deadline_exceeded")
+    assert (response.status_code, response.json()["code"]) == (504, "deadline_exceeded")
     assert 'deadline_missed_total{model="shapes-vit",where="compute"} 1.0' in series
 
 
-async def test_a_batch_that_fails_answers_500_without_its_reason(serve, picture):
+async def test_a_failed_batch_returns_500_without_its_reason(serve, picture):
     async with serve() as running:
         running.engines["classify"].run_error = RuntimeError("/secret/path broke")
-        answer = await running.client.post("/classify", content=picture())
+        response = await running.client.post("/classify", content=picture())
         running.engines["classify"].run_error = None
         again = await running.client.post("/classify", content=picture())
-    assert (answer.status_code, answer.json()["code"]) == (500, "internal")
-    assert "secret" not in answer.text
+    assert (response.status_code, response.json()["code"]) == (500, "internal")
+    assert "secret" not in response.text
     assert again.status_code == 200
 
 
-async def test_the_answer_tells_where_its_time_went(serve, picture):
+async def test_the_response_has_a_server_timing_header(serve, picture):
     async with serve() as running:
         classified = await running.client.post("/classify", content=picture())
         segmented = await running.client.post("/segment", content=picture())
@@ -211,25 +213,25 @@ async def test_the_answer_tells_where_its_time_went(serve, picture):
 
 
 @pytest.mark.parametrize("path", ["/classify", "/segment", "/explain"])
-async def test_after_the_lame_duck_work_is_refused_before_its_body_is_read(serve, path):
+async def test_after_the_lame_duck_time_a_request_is_refused_before_its_body_is_read(serve, path):
     async def body():
-        raise AssertionError("it was read")
+        raise AssertionError("the body was read")
         yield b""
 
     async with serve(lame_duck_s=0) as running:
         running.state["shutdown"].begin()
-        answer = await running.client.post(path, content=body())
+        response = await running.client.post(path, content=body())
         series = await running.series()
-    assert answer.status_code == 503
-    problem = answer.json()
+    assert response.status_code == 503
+    problem = response.json()
     assert (problem["code"], problem["retryable"]) == ("draining", True)
-    assert answer.headers["retry-after"] == "1"
+    assert response.headers["retry-after"] == "1"
     model = "shapes-segformer" if path == "/segment" else "shapes-vit"
     assert f'rejections_total{{model="{model}",reason="draining"}} 1.0' in series
     assert f'images_total{{model="{model}",outcome="draining"}} 1.0' in series
 
 
-async def test_what_the_server_cannot_wait_for_is_told_and_counted_as_that(serve, picture):
+async def test_a_request_that_the_server_cancels_in_a_shutdown_gets_503(serve, picture):
     async with serve(lame_duck_s=0) as running:
         engine = running.engines["classify"]
         engine.run_gate.clear()
@@ -237,7 +239,7 @@ async def test_what_the_server_cannot_wait_for_is_told_and_counted_as_that(serve
         await asyncio.to_thread(engine.entered.wait, 30)
         running.state["shutdown"].begin()
         answering.cancel()
-        answer = await answering
-        assert (answer.status_code, answer.json()["code"]) == (503, "draining")
+        response = await answering
+        assert (response.status_code, response.json()["code"]) == (503, "draining")
         assert 'outcome="draining"} 1.0' in await running.series()
         engine.run_gate.set()

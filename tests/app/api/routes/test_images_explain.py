@@ -1,4 +1,4 @@
-"""POST /explain and the embedding of POST /classify, over ASGI, on a fake engine."""
+"""POST /explain and the embedding of POST /classify, over ASGI, with a fake engine."""
 
 import asyncio
 from io import BytesIO
@@ -15,8 +15,8 @@ def opened(content: bytes) -> Image.Image:
     return Image.open(BytesIO(content))
 
 
-def turned(size: tuple[int, int]) -> bytes:
-    """A JPEG that its EXIF orientation turns upright by a quarter."""
+def rotated(size: tuple[int, int]) -> bytes:
+    """A JPEG whose EXIF orientation is a rotation by 90 degrees."""
     file = BytesIO()
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -24,7 +24,7 @@ def turned(size: tuple[int, int]) -> bytes:
     return file.getvalue()
 
 
-async def test_an_embedding_is_given_to_who_asks_for_it(serve, picture):
+async def test_output_selects_the_embedding(serve, picture):
     async with serve() as running:
         post = running.client.post
         embedding = await post("/classify?output=embedding", content=picture("green"))
@@ -37,25 +37,25 @@ async def test_an_embedding_is_given_to_who_asks_for_it(serve, picture):
 
 async def test_relevance_is_drawn_over_the_image_at_its_size(serve, picture):
     async with serve() as running:
-        answer = await running.client.post("/explain", content=picture("blue", (30, 20)))
-        tall = await running.client.post("/explain", content=turned((30, 20)))
-    assert answer.headers["content-type"] == "image/png"
-    drawn = opened(answer.content)
+        response = await running.client.post("/explain", content=picture("blue", (30, 20)))
+        tall = await running.client.post("/explain", content=rotated((30, 20)))
+    assert response.headers["content-type"] == "image/png"
+    drawn = opened(response.content)
     assert (drawn.mode, drawn.size) == ("RGB", (30, 20))
     brightness = np.asarray(drawn).sum(2, dtype=int)
     y, x = np.unravel_index(brightness.argmax(), brightness.shape)
-    assert y < 10  # where the fake engine has it: upper left
+    assert y < 10  # the fake engine puts it in the upper left
     assert x < 15
     assert drawn.text == {"label": "blue", "score": "0.7000", "method": "gradient"}
     assert opened(tall.content).size == (20, 30)
 
 
-async def test_the_numbers_are_given_as_json(serve, picture):
+async def test_accept_selects_json(serve, picture):
     async with serve() as running:
-        answer = await running.client.post(
+        response = await running.client.post(
             "/explain?top_k=2&method=rollout", content=picture("blue", (30, 20)), headers=AS_JSON
         )
-    assert answer.json() == {
+    assert response.json() == {
         "model": "shapes-vit",
         "method": "rollout",
         "predictions": [
@@ -77,19 +77,19 @@ async def test_the_numbers_are_given_as_json(serve, picture):
         (422, "invalid_parameter", "/explain?render=mask", {}),
     ],
 )
-async def test_what_cannot_be_explained_is_refused(serve, picture, status, code, path, headers):
+async def test_an_invalid_request_is_refused(serve, picture, status, code, path, headers):
     async with serve() as running:
-        answer = await running.client.post(path, content=picture(), headers=headers)
-    assert (answer.status_code, answer.json()["code"]) == (status, code)
+        response = await running.client.post(path, content=picture(), headers=headers)
+    assert (response.status_code, response.json()["code"]) == (status, code)
 
 
-async def test_without_a_classifier_there_is_nothing_to_explain(serve, picture):
+async def test_without_a_classifier_the_request_is_refused(serve, picture):
     async with serve(classifier="none") as running:
-        answer = await running.client.post("/explain", content=picture())
-    assert (answer.status_code, answer.json()["code"]) == (404, "model_not_loaded")
+        response = await running.client.post("/explain", content=picture())
+    assert (response.status_code, response.json()["code"]) == (404, "model_not_loaded")
 
 
-async def test_kinds_of_questions_do_not_share_a_batch(serve, picture):
+async def test_different_operations_do_not_share_a_batch(serve, picture):
     async with serve(max_batch_size=8, cores=1) as running:
         engine = running.engines["classify"]
         engine.run_gate.clear()
@@ -101,16 +101,16 @@ async def test_kinds_of_questions_do_not_share_a_batch(serve, picture):
         ]
         await running.until_series('queue_depth{model="shapes-vit"} 6.0')
         engine.run_gate.set()
-        answers = [await task for task in (first, *others)]
-    assert {answer.status_code for answer in answers} == {200}
+        responses = [await task for task in (first, *others)]
+    assert {response.status_code for response in responses} == {200}
     assert sum(engine.batches) == 7
 
 
-async def test_an_explanation_is_counted_and_timed_like_any_answer(serve, picture):
+async def test_an_explanation_is_counted_and_timed_like_other_responses(serve, picture):
     async with serve() as running:
-        answer = await running.client.post("/explain", content=picture())
+        response = await running.client.post("/explain", content=picture())
         series = await running.series()
     for stage in ("read", "decode", "queue", "stage_in", "compute", "postprocess", "encode"):
-        assert f"{stage};dur=" in answer.headers["server-timing"]
+        assert f"{stage};dur=" in response.headers["server-timing"]
     assert 'http_requests_total{code="200",method="POST",route="/explain"} 1.0' in series
     assert 'images_total{model="shapes-vit",outcome="ok"} 1.0' in series

@@ -1,4 +1,4 @@
-"""GET /models, over ASGI, on a fake engine."""
+"""GET /models and GET /models/{name}, over ASGI, with a fake engine."""
 
 import pytest
 
