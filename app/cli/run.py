@@ -34,7 +34,7 @@ from app.imaging.decode import forbid_bombs
 from app.main import create_app
 from app.observability import logs
 from app.replicas.heartbeats import HeartbeatTable
-from app.replicas.metrics import count_apart, forget
+from app.replicas.metrics import remove_gauges, use_replica_files
 from app.replicas.reporter import Replica
 from app.replicas.server import ReplicaServer
 from app.replicas.spawn import Sockets, follow_parent, spawn
@@ -42,7 +42,7 @@ from app.replicas.supervisor import Supervisor
 from app.server.limits import ConnectionLimits
 from app.server.ops import serving
 from app.server.protocol import HttpProtocol
-from app.server.server import LATEST_S, GracefulServer
+from app.server.server import MAX_OVERHEAD_S, GracefulServer
 from app.server.timeouts import TimeoutTimer
 
 logger = logging.getLogger(__name__)
@@ -130,7 +130,7 @@ def configured(settings: Settings, app: ASGIApp, **options: Any) -> uvicorn.Conf
 
 
 def protocol(settings: Settings) -> Any:
-    """What uvicorn makes of each connection; all of them have one sweep."""
+    """What uvicorn makes of each connection; all of them share one timer."""
     limits = ConnectionLimits(
         max_connections=settings.max_connections,
         max_header_bytes=settings.max_header_bytes,
@@ -138,7 +138,7 @@ def protocol(settings: Settings) -> Any:
         upload_timeout_s=settings.upload_timeout_s,
         min_upload_bytes_per_s=settings.min_upload_bytes_per_s,
     )
-    return partial(HttpProtocol, limits=limits, sweep=TimeoutTimer())
+    return partial(HttpProtocol, limits=limits, timer=TimeoutTimer())
 
 
 MARGIN_S = 2.0  # for a busy machine to end a process
@@ -163,9 +163,9 @@ def run_replicas(
         replicas = Supervisor(
             partial(spawn, run_replica, settings, Sockets(listening, ops), table, directory),
             table,
-            leave_s=leave_s(settings),
-            on_leave=listening.close,
-            on_death=partial(forget, directory=directory),
+            stop_timeout_s=leave_s(settings),
+            on_stop=listening.close,
+            on_exit=partial(remove_gauges, directory=directory),
         )
         try:
             return replicas.run(told)
@@ -175,13 +175,13 @@ def run_replicas(
 
 def leave_s(settings: Settings) -> float:
     """Seconds that a replica may take to leave."""
-    return settings.lame_duck_s + settings.drain_timeout_s + LATEST_S + MARGIN_S
+    return settings.lame_duck_s + settings.drain_timeout_s + MAX_OVERHEAD_S + MARGIN_S
 
 
 def run_replica(settings: Settings, sockets: Sockets, replica: Replica) -> None:
     """What the process of one replica runs; the parent reads from the table why it failed."""
     follow_parent(replica.directory, leave_s(settings))
-    count_apart(replica.index, replica.directory)
+    use_replica_files(replica.index, replica.directory)
     logs.configure(settings.log_level, replica.index)
     try:
         failure = run(settings, sockets.service, replica, sockets.ops)

@@ -1,4 +1,4 @@
-"""The one timer of all connections."""
+"""The timer of all connections."""
 
 import asyncio
 import time
@@ -10,63 +10,67 @@ from app.server.timeouts import TimeoutTimer
 pytestmark = pytest.mark.anyio
 
 
-class Looked:
-    """Keeps the times of the looks at it, and opens a gate after some."""
+class Connection:
+    """Records its checks, and sets an event after `count` of them."""
 
-    def __init__(self, enough):
+    def __init__(self, count):
         self.times = []
-        self.passed = []
-        self.gate = asyncio.Event()
-        self._enough = enough
+        self.elapsed_s = []
+        self.checked = asyncio.Event()
+        self._count = count
 
-    def look(self, now, passed):
+    def check_timeouts(self, now, elapsed_s):
         self.times.append(now)
-        self.passed.append(passed)
-        if len(self.times) == self._enough:
-            self.gate.set()
+        self.elapsed_s.append(elapsed_s)
+        if len(self.times) == self._count:
+            self.checked.set()
 
 
-async def test_everything_that_was_added_is_looked_at_again_and_again():
-    sweep, some = TimeoutTimer(0.001), [Looked(3), Looked(3)]
-    for one in some:
-        sweep.add(one)
-    for one in some:
-        await one.gate.wait()
-        sweep.discard(one)
-    assert some[0].times[:3] == some[1].times[:3] == sorted(set(some[0].times))[:3]
+async def test_added_connections_are_checked_again_and_again():
+    timer, connections = TimeoutTimer(0.001), [Connection(3), Connection(3)]
+    for connection in connections:
+        timer.add(connection)
+    for connection in connections:
+        await connection.checked.wait()
+        timer.discard(connection)
+    assert (
+        connections[0].times[:3]
+        == connections[1].times[:3]
+        == sorted(set(connections[0].times))[:3]
+    )
 
 
-async def test_what_was_discarded_is_not_looked_at_and_nothing_runs_for_nothing():
-    sweep, first, second = TimeoutTimer(0.001), Looked(1), Looked(1)
-    sweep.add(first)
-    await first.gate.wait()
-    sweep.discard(first)
+async def test_discarded_connections_are_not_checked_and_without_any_the_timer_stops():
+    timer, first, second = TimeoutTimer(0.001), Connection(1), Connection(1)
+    timer.add(first)
+    await first.checked.wait()
+    timer.discard(first)
     await asyncio.sleep(0.005)
     assert len(first.times) == 1
-    assert sweep._timer is None
-    sweep.add(second)  # and it begins again
-    await second.gate.wait()
+    assert timer._timer is None
+    timer.add(second)  # the timer starts again
+    await second.checked.wait()
     assert len(first.times) == 1
 
 
-async def test_what_is_looked_at_may_go_meanwhile():
-    sweep = TimeoutTimer(0.001)
+async def test_a_connection_may_be_discarded_by_its_own_check():
+    timer = TimeoutTimer(0.001)
 
-    class Leaving(Looked):
-        def look(self, now, passed):
-            super().look(now, passed)
-            sweep.discard(self)
+    class Closing(Connection):
+        def check_timeouts(self, now, elapsed_s):
+            super().check_timeouts(now, elapsed_s)
+            timer.discard(self)
 
-    some = [Leaving(1) for _ in range(5)]
-    for one in some:
-        sweep.add(one)
-    await asyncio.gather(*(one.gate.wait() for one in some))
-    assert sweep._timer is None
+    connections = [Closing(1) for _ in range(5)]
+    for connection in connections:
+        timer.add(connection)
+    await asyncio.gather(*(connection.checked.wait() for connection in connections))
+    assert timer._timer is None
 
 
-async def test_the_time_that_the_loop_was_late_by_does_not_count():
-    sweep, one = TimeoutTimer(0.01), Looked(2)
-    sweep.add(one)
-    time.sleep(0.2)  # noqa: ASYNC251  # the loop is stuck
-    await one.gate.wait()
-    assert one.passed[0] == pytest.approx(0.02)
+async def test_a_delay_of_the_event_loop_does_not_count():
+    timer, connection = TimeoutTimer(0.01), Connection(2)
+    timer.add(connection)
+    time.sleep(0.2)  # noqa: ASYNC251  # blocks the event loop
+    await connection.checked.wait()
+    assert connection.elapsed_s[0] == pytest.approx(0.02)
