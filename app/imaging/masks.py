@@ -22,7 +22,7 @@ COMPRESSION = {"compress_level": 1, "compress_type": zlib.Z_RLE}
 def palette(count: int) -> NDArray[np.uint8]:
     """PASCAL VOC's colours of `count` classes, uint8 (count, 3); class 0 is black.
 
-    The bits of the class index go to red, green and blue in turn, to the highest bit of each first.
+    The bits of the class index go to red, green and blue in turn, from the highest bit of each on.
     """
     index = np.arange(count)[:, None]
     bit = np.arange(8)

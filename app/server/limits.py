@@ -19,7 +19,7 @@ class ConnectionLimits:
         min_upload_bytes_per_s: lowest average rate of a body.
         grace_s: age of a body from which on its rate is checked.
         send_timeout_s: time in which the client must receive some more of a response.
-        linger_s: time that is left to a client that is still sending to read its last response.
+        linger_s: time for a client that is still sending to read its last response.
     """
 
     max_connections: int = 2048

@@ -110,10 +110,10 @@ class HttpProtocol(HttpToolsProtocol):
                 data = self._head_without_upgrade() + data[upgrade.args[0] :]
 
     def _head_without_upgrade(self) -> bytes:
-        """The request line and headers again, without `Upgrade`, which HTTP allows to ignore.
+        """The request line and headers without `Upgrade`, which a server may ignore.
 
-        The parser takes the bytes after an `Upgrade` for another protocol's. A new parser reads the
-        request again.
+        The parser expects another protocol after an `Upgrade`, so a new parser reads the request
+        again.
         """
         method, version = self.parser.get_method(), self.parser.get_http_version().encode()
         lines = [b"%b %b HTTP/%b" % (method, self.url, version)]
@@ -143,7 +143,9 @@ class HttpProtocol(HttpToolsProtocol):
         if name == b"expect":
             self.expect_100_continue = value.lower() == b"100-continue"
         elif name == b"transfer-encoding" and value.lower() != b"chunked":
-            raise self._stop_parsing(MalformedRequest("the Transfer-Encoding is not chunked"))
+            raise self._stop_parsing(
+                MalformedRequest("the only supported Transfer-Encoding is chunked")
+            )
 
     def _count_header_bytes(self, size: int) -> None:
         self._header_bytes += size

@@ -100,7 +100,7 @@ class GracefulServer(uvicorn.Server):
         self._apply_state()
         logger.info(
             "shutdown requested: requests are accepted for %g s more, "
-            "then those in flight are finished within %g s",
+            "then requests in flight have %g s to finish",
             self._shutdown.lame_duck_s,
             self._shutdown.timeout_s,
         )

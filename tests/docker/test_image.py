@@ -96,7 +96,7 @@ def test_the_health_check_has_the_default_ports_of_the_service():
     assert {name: fields[name].default for name in healthcheck.DEFAULTS} == healthcheck.DEFAULTS
 
 
-def test_what_the_image_copies_is_sent_to_the_build():
+def test_copied_files_are_in_the_build_context():
     sent = set(re.findall(r"^!(\S+)$", (ROOT / ".dockerignore").read_text(), re.MULTILINE))
     copies = re.findall(r"^COPY (?!--from)(.+)$", INSTRUCTIONS, re.MULTILINE)
     copied = {source for line in copies for source in shlex.split(line)[:-1]}

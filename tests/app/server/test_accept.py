@@ -102,18 +102,18 @@ class Exhausted:
     """A listening socket whose first accepts fail."""
 
     def __init__(self, listener, failures):
-        self._listening, self._failures = listener, failures
+        self._listener, self._failures = listener, failures
 
     def accept(self):
         if self._failures:
             raise OSError(self._failures.pop(), "failed")
-        return self._listening.accept()
+        return self._listener.accept()
 
     def setblocking(self, flag):
-        self._listening.setblocking(flag)
+        self._listener.setblocking(flag)
 
     def fileno(self):
-        return self._listening.fileno()
+        return self._listener.fileno()
 
 
 @pytest.mark.parametrize(
