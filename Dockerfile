@@ -1,8 +1,7 @@
 # syntax=docker/dockerfile:1
 
-# TORCH_INDEX_URL decides which torch goes in. Empty, it comes from pip's own index, whose Linux build
-# brings CUDA along and runs on a CPU as well. The address of an index of CPU builds leaves those
-# gigabytes out:
+# TORCH_INDEX_URL selects the build of torch. Without it, torch comes from pip's own index: the CUDA
+# build, which also runs on a CPU. An index of CPU builds makes the image several gigabytes smaller:
 #   docker build --build-arg TORCH_INDEX_URL=<index of torch's CPU builds> .
 ARG PYTHON_VERSION=3.11
 ARG DEBIAN=bookworm
@@ -13,7 +12,7 @@ WORKDIR /src
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1
 RUN python -m venv --without-pip /opt/patchserve
 COPY pyproject.toml constraints.txt ./
-# torch alone, then what it and the service ask for: only torch itself is taken from its own index
+# first torch alone, so that only torch comes from its index, then all other requirements
 RUN --mount=type=cache,target=/root/.cache/pip \
     pip --python /opt/patchserve install --constraint constraints.txt --no-deps \
         ${TORCH_INDEX_URL:+--index-url "$TORCH_INDEX_URL"} torch \
@@ -33,8 +32,9 @@ RUN groupadd --gid 10001 patchserve \
     && useradd --uid 10001 --gid 10001 --create-home patchserve \
     && install --directory --owner patchserve --group patchserve /cache
 COPY --from=build /opt/patchserve /opt/patchserve
-# all that is written is in /cache (checkpoints from the hub, converted networks, compiled kernels) and
-# /tmp (what replicas count): the rest may be read-only
+COPY docker/healthcheck.py /opt/patchserve/
+# the service writes only to /cache (checkpoints from the hub, converted networks, compiled kernels)
+# and /tmp (metrics of several replicas): the root file system may be read-only
 ENV PATH=/opt/patchserve/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
@@ -43,12 +43,12 @@ ENV PATH=/opt/patchserve/bin:$PATH \
     TRITON_CACHE_DIR=/cache/triton \
     PATCHSERVE_HOST=0.0.0.0
 VOLUME /cache
-# by number, so that an orchestrator can tell it is not root
+# a number, so that an orchestrator can check that it is not root
 USER 10001:10001
 WORKDIR /home/patchserve
 EXPOSE 8000
-# not urllib: a proxy of the environment must not stand between the probe and the service
+# process 1 has the flags of the service: `docker run ... serve --port 9000`
 HEALTHCHECK --interval=10s --timeout=3s --start-period=30s --retries=3 \
-    CMD ["python", "-c", "import http.client as h, os, sys; c = h.HTTPConnection('127.0.0.1', int(os.environ.get('PATCHSERVE_OPS_PORT') or 0) or int(os.environ.get('PATCHSERVE_PORT', 8000)), timeout=2); c.request('GET', '/livez'); sys.exit(c.getresponse().status != 200)"]
+    CMD ["python", "/opt/patchserve/healthcheck.py", "/proc/1/cmdline"]
 ENTRYPOINT ["patchserve"]
 CMD ["serve"]

@@ -29,7 +29,7 @@ from app.core.shutdown import Shutdown
 from app.main import create_app, prepare_process
 from app.observability import logs
 from app.replicas.heartbeats import HeartbeatTable
-from app.replicas.metrics import count_apart, forget
+from app.replicas.metrics import remove_gauges, use_replica_files
 from app.replicas.reporter import Replica
 from app.replicas.server import ReplicaServer
 from app.replicas.spawn import Sockets, follow_parent, spawn
@@ -37,7 +37,7 @@ from app.replicas.supervisor import Supervisor
 from app.server.limits import ConnectionLimits
 from app.server.ops import serving
 from app.server.protocol import HttpProtocol
-from app.server.server import LATEST_S, GracefulServer
+from app.server.server import MAX_OVERHEAD_S, GracefulServer
 from app.server.timeouts import TimeoutTimer
 
 logger = logging.getLogger(__name__)
@@ -135,7 +135,7 @@ def protocol(settings: Settings) -> Any:
         upload_timeout_s=settings.upload_timeout_s,
         min_upload_bytes_per_s=settings.min_upload_bytes_per_s,
     )
-    return partial(HttpProtocol, limits=limits, sweep=TimeoutTimer())
+    return partial(HttpProtocol, limits=limits, timer=TimeoutTimer())
 
 
 MARGIN_S = 2.0  # for the end of a process on a busy machine
@@ -166,9 +166,9 @@ def run_replicas(
         replicas = Supervisor(
             partial(spawn, run_replica, settings, Sockets(listening, ops), table, directory),
             table,
-            leave_s=stop_timeout_s(settings),
-            on_leave=listening.close,
-            on_death=partial(forget, directory=directory),
+            stop_timeout_s=stop_timeout_s(settings),
+            on_stop=listening.close,
+            on_exit=partial(remove_gauges, directory=directory),
         )
         try:
             return replicas.run(stop_requested)
@@ -178,13 +178,13 @@ def run_replicas(
 
 def stop_timeout_s(settings: Settings) -> float:
     """Maximum time that a replica takes to shut down, in seconds."""
-    return settings.lame_duck_s + settings.drain_timeout_s + LATEST_S + MARGIN_S
+    return settings.lame_duck_s + settings.drain_timeout_s + MAX_OVERHEAD_S + MARGIN_S
 
 
 def run_replica(settings: Settings, sockets: Sockets, replica: Replica) -> None:
     """Run the process of one replica; the parent reads the reason of a failure from the table."""
     follow_parent(replica.directory, stop_timeout_s(settings))
-    count_apart(replica.index, replica.directory)
+    use_replica_files(replica.index, replica.directory)
     logs.configure(settings.log_level, replica.index)
     try:
         failure = run(settings, sockets.service, replica, sockets.ops)

@@ -1,7 +1,4 @@
-"""Owns the way from image bytes to RGB pixels at the model's input size, and every limit on pixels.
-
-Knows nothing of batches or networks; what to resize and crop to is the checkpoint's Preprocessing.
-"""
+"""Decodes image files to RGB pixels at the model's input size, within limits on pixels."""
 
 import re
 import warnings
@@ -19,7 +16,7 @@ from PIL.TiffImagePlugin import IMAGELENGTH, IMAGEWIDTH, TILELENGTH, TILEWIDTH
 from app.core.errors import ImageTooLarge, InvalidImage, UnsupportedImageFormat
 from app.core.malloc import release_after
 from app.core.types import IMAGE_FORMATS
-from app.imaging.format_limits import refuse_excess
+from app.imaging.format_limits import check_structure
 from models.preprocessing import Preprocessing, Reduction, fit, reduce, to_rgb
 
 SIGNATURES = {
@@ -32,8 +29,8 @@ SIGNATURES = {
 }
 MAGIC = tuple((name.upper(), SIGNATURES[name]) for name in IMAGE_FORMATS)  # by Pillow's names
 NAMES = {"WEBP": "WebP"}  # of those that are not written as Pillow writes them
-LARGEST_PROFILE = 2**20  # bytes; Pillow unpacks no more
-LONGEST_SIDE = 2**20  # pixels: a row costs more than the one pixel that it may have
+MAX_PROFILE_BYTES = 2**20  # of a colour profile; Pillow decompresses no more
+MAX_SIDE = 2**20  # pixels of a side: a row has a cost even if it is one pixel wide
 FORMATS = frozenset(name for name, _ in MAGIC)
 
 
@@ -45,9 +42,9 @@ class Photo(NamedTuple):
 
     Attributes:
         pixels: uint8 (H, W, 3), RGB, resized and cropped as the checkpoint asks.
-        width: of the whole image after its EXIF orientation, in pixels.
-        height: likewise.
-        rgb: the whole image in RGB, where it was asked for.
+        width: width of the whole image in pixels, after its EXIF orientation.
+        height: height of the same.
+        rgb: the whole image in RGB, if `keep_rgb` was set.
     """
 
     pixels: NDArray[np.uint8]
@@ -66,32 +63,32 @@ def decode(
     scaled: bool = False,
     hold: Hold = nullcontext,
 ) -> Photo:
-    """Decode an image file fully and bring it to the model's input size.
+    """Decode an image file completely, then resize and crop it to the model's input size.
 
-    The first frame of an animation counts. After the EXIF orientation, grey, palette, alpha, CMYK
-    and 16-bit images become RGB as Pillow's `convert` makes them, which is the reference's way.
+    Of an animation, the first frame is decoded. After the EXIF orientation, Pillow's `convert`
+    makes RGB of grey, palette, alpha, CMYK and 16-bit images, as the reference implementation does.
 
     Args:
-        data: the file; its format is taken from its first bytes, whatever anyone declared.
-        preprocessing: what the checkpoint asks for.
-        max_pixels: of the image, read from its header before anything is decoded.
-        formats: of `FORMATS`, those that are taken; the code of no other ever sees the bytes.
+        data: the file; its first bytes decide its format, not the declared media type.
+        preprocessing: how the checkpoint resizes and crops.
+        max_pixels: largest size of the image, checked in its header before decoding.
+        formats: the accepted subset of `FORMATS`; decoders of other formats never run.
         keep_rgb: keep the whole image too, to draw a mask over it.
-        scaled: decode a JPEG at 1/2, 1/4 or 1/8 where that leaves twice the size that it is
-            resized to; without effect where the whole image is kept.
-        hold: entered with the number of pixels about to be decoded, once the header has been
-            found acceptable, and left after them; a whole image that is kept outlives it.
+        scaled: decode a JPEG at 1/2, 1/4 or 1/8 if that is at least twice the size that it is
+            resized to; ignored with `keep_rgb`.
+        hold: makes a context manager from the number of pixels; it is entered after the header has
+            been accepted and left after decoding. The image of `keep_rgb` outlives it.
 
     Raises:
-        UnsupportedImageFormat: not one of those formats.
-        ImageTooLarge: more than max_pixels, as it is or resized to its shortest edge.
+        UnsupportedImageFormat: the format is not accepted.
+        ImageTooLarge: more than `max_pixels`, in the file or after the resize.
         InvalidImage: truncated or corrupt.
     """
     image = _open(data, formats, max_pixels)
     pixels = _pixels(image)
     _refuse_large(image, pixels, preprocessing, max_pixels)
     reduction = reduce(image, preprocessing) if scaled and not keep_rgb else None
-    if not image.info.get("progressive"):  # that keeps every coefficient, whatever the scale
+    if not image.info.get("progressive"):  # a progressive JPEG keeps all coefficients at any scale
         pixels = _pixels(image)
     try:
         with hold(pixels):
@@ -107,33 +104,33 @@ def _photo(
         rgb = _to_rgb(image)
         height, width = reduction.whole if reduction else (rgb.height, rgb.width)
         fitted = np.asarray(fit(rgb, preprocessing, reduction))
-        return Photo(fitted, width, height, _alone(rgb) if keep_rgb else None)
+        return Photo(fitted, width, height, _without_metadata(rgb) if keep_rgb else None)
     finally:
         if not keep_rgb:
-            image.close()  # an error would keep it, pixels and all, until it is told
+            image.close()  # close now: a raised exception would keep the pixels alive
 
 
-def _alone(rgb: Image.Image) -> Image.Image:
-    """The image without the metadata that would be written into what is drawn over it.
+def _without_metadata(rgb: Image.Image) -> Image.Image:
+    """The image without metadata, which Pillow would write into the PNG drawn over it.
 
-    A colour profile stays if the PNG's readers will take it.
+    A colour profile stays, unless it is too large for readers of the PNG.
     """
     profile = rgb.info.get("icc_profile") or b""
-    rgb.info = {"icc_profile": profile} if 0 < len(profile) <= LARGEST_PROFILE else {}
+    rgb.info = {"icc_profile": profile} if 0 < len(profile) <= MAX_PROFILE_BYTES else {}
     return rgb
 
 
 def forbid_bombs(max_pixels: int | None = None) -> None:
-    """Make Pillow refuse what is larger, too; for a process, once, at its start.
+    """Make Pillow itself refuse larger images. Call it once, at the start of a process.
 
-    Without a limit it refuses what it calls a bomb: more than 89 million pixels.
+    The default is Pillow's own limit for decompression bombs, 89 million pixels.
     """
     Image.MAX_IMAGE_PIXELS = max_pixels or Image.MAX_IMAGE_PIXELS
     warnings.simplefilter("error", Image.DecompressionBombWarning)
 
 
 def sniff(data: bytes) -> str | None:
-    """Pillow's name of the format that the first bytes show, or None."""
+    """Pillow's name of the format according to the first bytes, or None."""
     for name, magic in MAGIC:
         if re.match(magic, data, re.DOTALL):
             return name
@@ -143,12 +140,12 @@ def sniff(data: bytes) -> str | None:
 def _open(data: bytes, formats: Collection[str], max_pixels: int) -> Image.Image:
     kind = sniff(data)
     if kind is None or kind not in formats:
-        taken = [name for name, _ in MAGIC if name in formats]
+        accepted = [name for name, _ in MAGIC if name in formats]
         raise UnsupportedImageFormat(
-            f"the bytes are not an image of a format that is taken here: {_names(taken)}",
-            headers={"Accept": ", ".join(f"image/{name.lower()}" for name in taken)},
+            f"the bytes are not an image in an accepted format: {_names(accepted)}",
+            headers={"Accept": ", ".join(f"image/{name.lower()}" for name in accepted)},
         )
-    refuse_excess(kind, data)
+    check_structure(kind, data)
     try:
         return Image.open(BytesIO(data), formats=(kind,))
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
@@ -163,7 +160,7 @@ def _names(formats: Sequence[str]) -> str:
 
 
 def _pixels(image: Image.Image) -> int:
-    """How many are decoded: of a TIFF all that its tiles have, which may reach beyond it."""
+    """Number of pixels that the decoder writes; tiles of a TIFF may extend beyond the image."""
     tags = getattr(image, "tag_v2", {})
     size = (tags.get(IMAGEWIDTH, image.width), tags.get(IMAGELENGTH, image.height))
     tile = (_side(tags.get(TILEWIDTH)), _side(tags.get(TILELENGTH)))
@@ -171,7 +168,7 @@ def _pixels(image: Image.Image) -> int:
 
 
 def _side(value: object) -> int:
-    """A tile's, where there are tiles; it may be written in a byte."""
+    """The side of a TIFF tile, which the file may store as a byte; 1 if there are no tiles."""
     if isinstance(value, bytes):
         value = int.from_bytes(value[:1])
     return value if isinstance(value, int) and value > 0 else 1
@@ -181,18 +178,18 @@ def _refuse_large(
     image: Image.Image, pixels: int, preprocessing: Preprocessing, max_pixels: int
 ) -> None:
     if any(tile.codec_name == "bmp_rle" for tile in getattr(image, "tile", ())):
-        raise UnsupportedImageFormat("a BMP that is compressed by runs is not taken")
+        raise UnsupportedImageFormat("run-length-compressed BMPs are not accepted")
     if image.width * image.height > max_pixels or pixels > 2 * max_pixels:
         raise _too_large("the image", max_pixels)
-    if max(image.size) > LONGEST_SIDE:
+    if max(image.size) > MAX_SIDE:
         raise ImageTooLarge(
-            f"the image has a side of more than {LONGEST_SIDE} pixels",
-            limits={"max_image_side": LONGEST_SIDE},
+            f"the image has a side of more than {MAX_SIDE} pixels",
+            limits={"max_image_side": MAX_SIDE},
         )
-    if preprocessing.size is None:  # a sliver's long edge grows with its short one, without bounds
+    if preprocessing.size is None:  # the long edge grows with the short one, without a bound
         height, width = preprocessing.resized_size(image.height, image.width) or (0, 0)
         if height * width > max_pixels:
-            raise _too_large("the image, resized as the model asks,", max_pixels)
+            raise _too_large("the image, resized for the model,", max_pixels)
 
 
 def _too_large(what: str, max_pixels: int) -> ImageTooLarge:

@@ -1,7 +1,7 @@
-"""Owns how much structure an image file may have beside its pixels: segments, scans, chunks.
+"""Limits on the structure of image files: segments, scans, chunks, blocks, tags, strips.
 
-Knows nothing of pixels, nor of what decodes them. Each piece costs the decoder a step, and each
-scan a walk over the whole image; a small file may have as many as fit into it.
+A decoder spends time on each piece, and on a scan as much as on the whole image, so a small file
+with many pieces can take very long.
 """
 
 import re
@@ -10,31 +10,33 @@ from collections.abc import Callable
 
 from app.core.errors import InvalidImage, UnsupportedImageFormat
 
-MOST_SEGMENTS = 10_000  # of a JPEG before its first scan; a camera writes some dozens
-MOST_CHUNKS = 65_536  # of a PNG; an encoder writes pixels in chunks of 8 KiB or more
-MOST_BLOCKS = 65_536  # of a GIF before its first frame; a comment has one for 255 bytes
-MOST_TAGS = 65_536  # of a TIFF's directory; only 64-bit ones can count further
-MOST_SCANS = 100  # an encoder writes ten for a progressive JPEG
-MOST_STRIPS = 262_144  # of a TIFF; at most one a row
-SOI_BYTES, SIGNATURE_BYTES, SCREEN_BYTES = 2, 8, 13
-START_OF_SCAN, END_OF_IMAGE = 0xDA, 0xD9
-BARE = frozenset({0x01, *range(0xD0, 0xD9)})  # markers that no length follows
-FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+MAX_SEGMENTS = 10_000  # of a JPEG before its first scan; cameras write some dozens
+MAX_CHUNKS = 65_536  # of a PNG; encoders write pixels in chunks of 8 KiB or more
+MAX_BLOCKS = 65_536  # of a GIF before its first frame; a comment has one for each 255 bytes
+MAX_TAGS = 65_536  # of a TIFF's directory; only a BigTIFF can declare more
+MAX_SCANS = 100  # of a JPEG; encoders write ten if it is progressive
+MAX_STRIPS = 262_144  # or tiles of a TIFF; encoders write at most one strip for a row
+SOI_BYTES, SIGNATURE_BYTES, SCREEN_BYTES = 2, 8, 13  # where JPEG, PNG and GIF structure begins
+START_OF_SCAN, END_OF_IMAGE = 0xDA, 0xD9  # JPEG markers
+NO_LENGTH = frozenset({0x01, *range(0xD0, 0xD9)})  # markers without a length
+FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # JPEG markers of frame headers
 SEQUENTIAL, ARITHMETIC = (0xC0, 0xC1), range(0xC9, 0xD0)
-MARKER = re.compile(rb"\xff([\x01-\xcf\xd8-\xfe])")  # restarts and escaped bytes are of a scan
-EXTENSION, FRAME = 0x21, 0x2C
-OFFSETS = (273, 324)  # the tags that list a TIFF's strips and tiles
+MARKER = re.compile(
+    rb"\xff([\x01-\xcf\xd8-\xfe])"
+)  # not restarts or escaped bytes, which scans contain
+EXTENSION, FRAME = 0x21, 0x2C  # first bytes of GIF blocks
+OFFSETS = (273, 324)  # TIFF tags with the offsets of strips and of tiles
 
 
-def refuse_excess(kind: str, data: bytes) -> None:
-    """Refuse a file whose structure would cost more than its pixels.
+def check_structure(kind: str, data: bytes) -> None:
+    """Refuse a file whose structure would take longer to decode than its pixels.
 
     Args:
         kind: Pillow's name of its format.
-        data: the file; where it ends too early, the decoder will say so.
+        data: the file; a truncated one is left to the decoder to refuse.
 
     Raises:
-        InvalidImage: too many segments, scans, chunks, blocks or strips.
+        InvalidImage: too many segments, scans, chunks, colour profiles, blocks, tags or strips.
         UnsupportedImageFormat: a JPEG in arithmetic coding.
     """
     check = CHECKS.get(kind)
@@ -44,14 +46,14 @@ def refuse_excess(kind: str, data: bytes) -> None:
 
 def _jpeg(data: bytes) -> None:
     at, components, progressive = SOI_BYTES, 0, False
-    for _ in range(MOST_SEGMENTS):
+    for _ in range(MAX_SEGMENTS):
         head = data[at : at + 10]
         if len(head) < 10:
             return
         marker = head[1]
-        if head[0] != 0xFF or marker in (0x00, 0xFF):  # no marker, or a byte before one
+        if head[0] != 0xFF or marker in (0x00, 0xFF):  # not a marker, or a fill byte before one
             at += 1
-        elif marker in BARE:
+        elif marker in NO_LENGTH:
             at += 2
         elif marker in (START_OF_SCAN, END_OF_IMAGE):
             if progressive or head[4] < components:
@@ -62,46 +64,48 @@ def _jpeg(data: bytes) -> None:
                 components, progressive = head[9], marker not in SEQUENTIAL
                 _refuse_arithmetic(marker)
             at += 2 + max(2, int.from_bytes(head[2:4]))
-    raise InvalidImage(f"the JPEG has more than {MOST_SEGMENTS} segments")
+    raise InvalidImage(f"the JPEG has more than {MAX_SEGMENTS} segments")
 
 
 def _refuse_arithmetic(marker: int) -> None:
-    if marker in ARITHMETIC:  # a scan of no bytes keeps its decoder busy, as Huffman's it does not
-        raise UnsupportedImageFormat("a JPEG in arithmetic coding is not taken")
+    if marker in ARITHMETIC:  # its decoder computes for a long time even on an empty scan
+        raise UnsupportedImageFormat("JPEGs in arithmetic coding are not accepted")
 
 
 def _refuse_scans(data: bytes, at: int) -> None:
-    """Count the scans that begin between there and the end of the image."""
-    if data.count(b"\xff\xda", at) <= MOST_SCANS:  # those of a film behind it, too
+    """Refuse a JPEG with too many scans between `at` and the end of the image."""
+    if (
+        data.count(b"\xff\xda", at) <= MAX_SCANS
+    ):  # an upper bound: it includes bytes after the image
         return
     scans = 0
     while (found := MARKER.search(data, at)) and found[1][0] != END_OF_IMAGE:
         marker, at = found[1][0], found.end()
         scans += marker == START_OF_SCAN
-        if scans > MOST_SCANS:
-            raise InvalidImage(f"the JPEG has more than {MOST_SCANS} scans")
-        if marker not in BARE:
+        if scans > MAX_SCANS:
+            raise InvalidImage(f"the JPEG has more than {MAX_SCANS} scans")
+        if marker not in NO_LENGTH:
             at += max(2, int.from_bytes(data[at : at + 2]))
 
 
 def _png(data: bytes) -> None:
     at, profiles = SIGNATURE_BYTES, 0
-    for _ in range(MOST_CHUNKS):
+    for _ in range(MAX_CHUNKS):
         name = data[at + 4 : at + 8]
         if len(name) < 4 or name == b"IEND":
             return
         profiles += name == b"iCCP"
-        if profiles > 1:  # each may be a million bytes when unpacked
+        if profiles > 1:  # each may decompress to a million bytes
             raise InvalidImage("the PNG has more than one colour profile")
         at += 12 + int.from_bytes(data[at : at + 4])
-    raise InvalidImage(f"the PNG has more than {MOST_CHUNKS} chunks")
+    raise InvalidImage(f"the PNG has more than {MAX_CHUNKS} chunks")
 
 
 def _gif(data: bytes) -> None:
     flags = data[SCREEN_BYTES - 3] if len(data) >= SCREEN_BYTES else 0
     at = SCREEN_BYTES + (3 << (flags & 7) + 1 if flags & 0x80 else 0)
     in_extension = False
-    for _ in range(MOST_BLOCKS):
+    for _ in range(MAX_BLOCKS):
         if at >= len(data):
             return
         size = data[at]
@@ -113,7 +117,7 @@ def _gif(data: bytes) -> None:
             at, in_extension = at + 2, True
         else:
             at += 1
-    raise InvalidImage(f"the GIF has more than {MOST_BLOCKS} blocks before its first frame")
+    raise InvalidImage(f"the GIF has more than {MAX_BLOCKS} blocks before its first frame")
 
 
 def _tiff(data: bytes) -> None:
@@ -124,13 +128,13 @@ def _tiff(data: bytes) -> None:
         (count,) = struct.unpack_from(order + ("Q" if big else "H"), data, at)
     except (struct.error, OverflowError):
         return
-    if count > MOST_TAGS:
-        raise InvalidImage(f"the TIFF has more than {MOST_TAGS} tags")
+    if count > MAX_TAGS:
+        raise InvalidImage(f"the TIFF has more than {MAX_TAGS} tags")
     start = at + (8 if big else 2)
     listed = data[start : start + count * entry.size]
     for tag, _, values in entry.iter_unpack(listed[: len(listed) // entry.size * entry.size]):
-        if tag in OFFSETS and values > MOST_STRIPS:
-            raise InvalidImage(f"the TIFF has more than {MOST_STRIPS} strips or tiles")
+        if tag in OFFSETS and values > MAX_STRIPS:
+            raise InvalidImage(f"the TIFF has more than {MAX_STRIPS} strips or tiles")
 
 
 CHECKS: dict[str, Callable[[bytes], None]] = {

@@ -1,18 +1,15 @@
-"""Owns the picture of relevance: heat colours laid over the photograph.
-
-Knows nothing of how the relevance came about, nor of what it is relevant to.
-"""
+"""Draws relevance over the photograph, as colours of a heat map."""
 
 from collections.abc import Mapping
-from io import BytesIO
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from PIL.PngImagePlugin import PngInfo
+
+from app.imaging.png import encode_png
 
 OPACITY = 0.6
-COMPRESSION = 1  # zlib's fastest: the caller waits
+COMPRESSION = {"compress_level": 1}  # zlib's fastest: the client waits
 STOPS = (  # of matplotlib's inferno: lightness grows evenly from the first to the last
     (0, 0, 4), (33, 12, 74), (87, 16, 110), (138, 34, 106), (188, 55, 84),
     (228, 90, 49), (249, 142, 9), (249, 203, 53), (252, 255, 164),
@@ -22,49 +19,44 @@ Box = tuple[float, float, float, float]  # top, left, bottom, right in pixels of
 
 
 def colours() -> NDArray[np.uint8]:
-    """The 256 colours from least to most relevant, uint8 (256, 3), ever lighter."""
+    """The 256 colours from the least to the most relevant, uint8 (256, 3), ever lighter."""
     at = np.linspace(0, len(STOPS) - 1, 256)
     channels = [np.interp(at, range(len(STOPS)), channel) for channel in zip(*STOPS, strict=True)]
     return np.stack(channels, axis=1).round().astype(np.uint8)
 
 
 def render(
-    rgb: Image.Image, grid: NDArray[np.float32], box: Box, notes: Mapping[str, str]
+    rgb: Image.Image, grid: NDArray[np.float32], box: Box, texts: Mapping[str, str]
 ) -> bytes:
     """Draw relevance over a photograph, as a PNG file of the photograph's size.
 
-    The photograph is grey, so that colour says relevance and nothing else: black for the least
-    relevant cell and for what the network did not see, beyond the box; light yellow for the most
-    relevant cell.
+    The photograph is drawn in grey, so colour shows only relevance: black for the least relevant
+    cell and for the pixels outside the box, which the network did not see; light yellow for the
+    most relevant cell.
 
     Args:
         rgb: the photograph.
         grid: the relevance of each cell, (rows, columns).
-        box: where the grid lies in the photograph; it may reach beyond.
-        notes: what to write into the text chunks of these names.
+        box: the position of the grid in the photograph; it may extend beyond the photograph.
+        texts: the text chunks of the PNG by keyword.
     """
     heat = upscale(quantize(grid), box, rgb.size)
     heat.putpalette(colours().tobytes())
     picture = Image.blend(rgb.convert("L").convert("RGB"), heat.convert("RGB"), OPACITY)
-    chunks = PngInfo()
-    for name, text in notes.items():
-        chunks.add_itxt(name, text)
-    file = BytesIO()
-    picture.save(file, "PNG", compress_level=COMPRESSION, pnginfo=chunks)
-    return file.getvalue()
+    return encode_png(picture, texts, **COMPRESSION)
 
 
 def quantize(grid: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """The cells from 0, the least relevant, to 255, the most; all 0 where none differs."""
+    """The cells as uint8, from 0, the least relevant, to 255, the most; all 0 if all are equal."""
     above = grid - grid.min()
     return np.rint(255 * above / max(above.max(), np.finfo(np.float32).tiny)).astype(np.uint8)
 
 
 def upscale(cells: NDArray[np.uint8], box: Box, size: tuple[int, int]) -> Image.Image:
-    """The cells, which fill the box, as a smooth picture (width, height), 0 beyond the box."""
+    """The cells, which fill the box, as a smooth image (width, height); 0 outside the box."""
     top, left, bottom, right = box
     rows, columns = cells.shape
-    x, y = columns / (right - left), rows / (bottom - top)  # cells a pixel
+    x, y = columns / (right - left), rows / (bottom - top)  # cells per pixel
     affine = (x, 0, -left * x, 0, y, -top * y)
     picture = Image.fromarray(cells)
     return picture.transform(size, Image.Transform.AFFINE, affine, Image.Resampling.BICUBIC)

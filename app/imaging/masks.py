@@ -1,71 +1,67 @@
-"""Owns the way from a label map to what a caller gets: PNGs, run lengths, statistics.
-
-Knows nothing of how the label map came about.
-"""
+"""Converts a label map to PNG files, run-length encodings and statistics."""
 
 import json
 import zlib
-from io import BytesIO
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from PIL.PngImagePlugin import PngInfo
 
 from app.core.types import LabelMap
+from app.imaging.png import encode_png
 
 Positions = NDArray[np.int64]
 RENDERS = ("mask", "color", "overlay")
 
 OVERLAY_OPACITY = 0.5
-# Runs of one byte are all that there is to find in a mask: half the time of zlib's default strategy
-# and half the size. Even overlays come out smaller so, as their filtered rows are mostly noise.
+# zlib searches runs of one byte only. For a mask this takes half the time of its default strategy
+# and gives half the size. Overlays get smaller too, because their filtered rows are mostly noise.
 COMPRESSION = {"compress_level": 1, "compress_type": zlib.Z_RLE}
 
 
 def palette(count: int) -> NDArray[np.uint8]:
-    """The colours of `count` classes, uint8 (count, 3), as PASCAL VOC draws them: 0 is black.
+    """PASCAL VOC's colours of `count` classes, uint8 (count, 3); class 0 is black.
 
-    The bits of the index are dealt to red, green and blue in turn, from the highest bit down.
+    The bits of the class index go to red, green and blue in turn, from the highest bit of each on.
     """
     index = np.arange(count)[:, None]
     bit = np.arange(8)
-    dealt = [((index >> (3 * bit + channel)) & 1) << (7 - bit) for channel in range(3)]
-    return np.stack([bits.sum(axis=1) for bits in dealt], axis=1).astype(np.uint8)
+    channels = [((index >> (3 * bit + channel)) & 1) << (7 - bit) for channel in range(3)]
+    return np.stack([bits.sum(axis=1) for bits in channels], axis=1).astype(np.uint8)
 
 
 def render(
-    label_map: LabelMap, labels: tuple[str, ...], how: str, rgb: Image.Image | None = None
+    label_map: LabelMap, labels: tuple[str, ...], style: str, rgb: Image.Image | None = None
 ) -> bytes:
     """Draw a label map as a PNG file of its size.
 
     Args:
         label_map: (H, W), the class of each pixel; uint16 above 256 labels.
         labels: the name of each class, written into the text chunk `labels`.
-        how: `mask` has the class index as pixel value (a palette image, or 16-bit grey above 256
-            labels), `color` the class's colour, `overlay` that colour laid over `rgb`.
-        rgb: the photograph, of the same size; needed for `overlay`.
+        style: `mask` has the class index as pixel value (a palette image, or 16-bit grey above 256
+            labels), `color` has the class's colour, `overlay` blends that colour with `rgb`.
+        rgb: the photograph, of the same size; required for `overlay`.
+
+    Raises:
+        ValueError: an overlay without the photograph.
     """
-    if how == "mask":
+    if style == "mask":
         image = _mask(label_map, len(labels))
     else:
         image = _colors(label_map, len(labels))
-        if how == "overlay":
+        if style == "overlay":
             if rgb is None:
                 raise ValueError("an overlay needs the photograph")
             image = Image.blend(rgb, image, OVERLAY_OPACITY)
-    table = PngInfo()
-    table.add_itxt("labels", json.dumps(dict(enumerate(labels)), ensure_ascii=False))
-    file = BytesIO()
-    image.save(file, "PNG", pnginfo=table, **COMPRESSION)
-    return file.getvalue()
+    names = json.dumps(dict(enumerate(labels)), ensure_ascii=False)
+    return encode_png(image, {"labels": names}, **COMPRESSION)
 
 
 def _mask(label_map: LabelMap, count: int) -> Image.Image:
     if count > 256:
         return Image.fromarray(label_map.astype(np.uint16))
     image = Image.fromarray(label_map.astype(np.uint8))
-    image.putpalette(palette(256).tobytes())  # all of it: a short one would be packed below 8 bits
+    image.putpalette(palette(256).tobytes())  # a shorter palette would be packed below 8 bits
     return image
 
 
@@ -76,7 +72,7 @@ def _colors(label_map: LabelMap, count: int) -> Image.Image:
 
 
 def statistics(label_map: LabelMap, labels: tuple[str, ...]) -> list[dict[str, object]]:
-    """What occurs in a label map, largest first: label, index, area, fraction, bbox and rle."""
+    """The classes in a label map, largest first: label, index, area, fraction, bbox and rle."""
     runs = column_runs(label_map)
     areas = {index: int(lengths.sum()) for index, (_, lengths) in runs.items()}
     return [
@@ -93,9 +89,9 @@ def statistics(label_map: LabelMap, labels: tuple[str, ...]) -> list[dict[str, o
 
 
 def column_runs(label_map: LabelMap) -> dict[int, tuple[Positions, Positions]]:
-    """The runs down the columns of each class that occurs: where they start, and their lengths.
+    """The column-wise runs of each class in a label map: their start positions and lengths.
 
-    Positions count down one column after the other, from the top left; they ascend.
+    Positions count pixels down the columns, one column after the other, and ascend.
     """
     columns = label_map.ravel(order="F")
     starts = np.flatnonzero(columns[1:] != columns[:-1]) + 1
@@ -103,38 +99,39 @@ def column_runs(label_map: LabelMap) -> dict[int, tuple[Positions, Positions]]:
     lengths, classes = np.diff(starts, append=columns.size), columns[starts]
     order = np.argsort(classes, kind="stable")
     present, first = np.unique(classes[order], return_index=True)
-    grouped = [np.split(one[order], first[1:]) for one in (starts, lengths)]
+    grouped = [np.split(values[order], first[1:]) for values in (starts, lengths)]
     return dict(zip(present.tolist(), zip(*grouped, strict=True), strict=True))
 
 
 def bounding_box(starts: Positions, lengths: Positions, height: int) -> tuple[int, int, int, int]:
-    """The (x, y, width, height) in pixels of the runs of one class in columns of that height."""
+    """The bounding box (x, y, width, height), in pixels, of one class's runs in `height` rows."""
     ends = starts + lengths - 1
     left, right = int(starts[0]) // height, int(ends[-1]) // height
     top, bottom = 0, height - 1
-    if (starts // height == ends // height).all():  # no run goes from one column into the next
+    if (starts // height == ends // height).all():  # no run continues in the next column
         top, bottom = int((starts % height).min()), int((ends % height).max())
     return left, top, right - left + 1, bottom - top + 1
 
 
 def run_lengths(starts: Positions, lengths: Positions, size: int) -> str:
-    """One class's runs as COCO writes a binary mask: lengths off, on, off, ... of `size` pixels.
+    """One class's runs in COCO's compressed RLE: lengths off, on, off, ... of `size` pixels.
 
-    Each length is the difference to the one two before it, in groups of five bits, lowest first, a
-    sixth bit saying that more follow, each group a character from `0` on (pycocotools' format).
+    From the fourth on, a length is stored as the difference to the length two before it. A number
+    is written in groups of five bits, lowest first; a sixth bit marks that more groups follow, and
+    each group is a character, counted from `0` (the format of pycocotools).
     """
     ends = starts + lengths
     counts = np.empty(2 * len(starts) + 1, np.int64)
     counts[0], counts[1::2] = starts[0], lengths
     counts[2::2] = np.append(starts[1:], size) - ends
-    if counts[-1] == 0:  # it ends with a run of the class
+    if counts[-1] == 0:  # the mask ends with a run of the class
         counts = counts[:-1]
     counts[3:] -= counts[1:-2].copy()
-    return _in_characters(counts)
+    return _to_characters(counts)
 
 
-def _in_characters(counts: Positions) -> str:
-    spread = np.where(counts < 0, ~counts, counts)  # has to fit the groups beside a bit of sign
+def _to_characters(counts: Positions) -> str:
+    spread = np.where(counts < 0, ~counts, counts)  # must fit the groups together with a sign bit
     most = int(spread.max()).bit_length() // 5 + 1
     group = np.arange(most)
     used = spread[:, None] >= np.array([0, *(1 << 5 * k - 1 for k in group[1:].tolist())])

@@ -1,7 +1,4 @@
-"""Owns a bounded amount that threads share, such as the pixels decoded at the same time.
-
-Knows nothing of what is held.
-"""
+"""A weighted semaphore, which bounds the pixels that all threads decode at the same time."""
 
 import threading
 from collections import deque
@@ -10,40 +7,41 @@ from contextlib import contextmanager
 
 
 class WeightedSemaphore:
-    """A weighted semaphore: each thread holds an amount, all of them together at most `size`.
+    """A semaphore with amounts: the threads hold at most `size` together.
 
-    First come, first served: a large amount is not overtaken by small ones for ever.
+    Requests are granted in order, so small amounts cannot starve a large one.
 
     Args:
-        size: what may be held at the same time.
+        size: the largest sum of the amounts.
     """
 
     def __init__(self, size: int) -> None:
         self.size = size
         self._held = 0
         self._lock = threading.Lock()
-        self._waiting: deque[tuple[int, threading.Event]] = deque()
+        self._queue: deque[tuple[int, threading.Event]] = deque()
 
     @property
     def held(self) -> int:
-        """What is held now."""
+        """The sum of the amounts that are held now."""
         return self._held
 
     @property
     def waiting(self) -> int:
-        """How many threads wait."""
-        return len(self._waiting)
+        """The number of threads that wait."""
+        return len(self._queue)
 
     @contextmanager
     def hold(self, amount: int) -> Iterator[None]:
-        """Hold the amount, waiting until it fits; one larger than the budget waits to be alone.
+        """Wait until the amount fits, and hold it in the `with` block.
 
-        A thread that holds some must not wait for more: it might wait for itself.
+        An amount larger than `size` counts as `size`. A thread that holds an amount must not ask
+        for another: it could wait for itself.
         """
         amount = min(amount, self.size)
         granted = threading.Event()
         with self._lock:
-            self._waiting.append((amount, granted))
+            self._queue.append((amount, granted))
             self._grant()
         granted.wait()
         try:
@@ -54,7 +52,7 @@ class WeightedSemaphore:
                 self._grant()
 
     def _grant(self) -> None:
-        while self._waiting and self._held + self._waiting[0][0] <= self.size:
-            amount, granted = self._waiting.popleft()
+        while self._queue and self._held + self._queue[0][0] <= self.size:
+            amount, granted = self._queue.popleft()
             self._held += amount
             granted.set()

@@ -1,7 +1,4 @@
-"""Owns how replicas divide a machine: which cores, and which GPU, each of them gets.
-
-Knows nothing of processes but how one is born to its cores.
-"""
+"""Divides the cores and GPUs of a machine among replicas."""
 
 import os
 from collections.abc import Collection, Iterator
@@ -12,7 +9,7 @@ from app.core.process import usable_cores
 
 
 def split_cores(cores: Collection[int], count: int) -> list[set[int]]:
-    """The cores of each of `count` replicas: neighbours, and of nobody else while they suffice."""
+    """The cores of each of `count` replicas: adjacent, and not shared if there are enough."""
     ordered = sorted(cores)
     if not ordered:
         return [set() for _ in range(count)]
@@ -23,13 +20,13 @@ def split_cores(cores: Collection[int], count: int) -> list[set[int]]:
 
 
 def gpu_for(index: int, device: str, gpus: int) -> str:
-    """The device of a replica: a GPU each, in turns, where the setting leaves it open."""
+    """The device of a replica: with several GPUs and no GPU number in `device`, one in turn."""
     return f"cuda:{index % gpus}" if gpus > 1 and device in ("auto", "cuda") else device
 
 
 @contextmanager
 def cpu_affinity(cores: Collection[int]) -> Iterator[None]:
-    """Let what is started meanwhile have these cores only: it counts no others from the first."""
+    """Restrict processes that are started in the `with` block to these cores, from their start."""
     before = usable_cores()
     if before and cores:
         os.sched_setaffinity(0, cores)

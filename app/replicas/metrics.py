@@ -1,7 +1,7 @@
-"""Owns the series of several replicas: each counts in files of its own, any of them shows the sum.
+"""Metrics of several replicas: each writes its own files, and any replica exposes the sums.
 
-Knows nothing of who measures. It is prometheus-client's multiprocess mode, whose files are named
-after the replica and not after its process: a new process goes on where the dead one stopped.
+This is prometheus-client's multiprocess mode. Its files are named after the replica instead of the
+process, so a restarted replica continues the counters of the previous process.
 """
 
 import os
@@ -18,12 +18,12 @@ from app.replicas.heartbeats import HeartbeatTable
 
 
 class SharedMetrics(Metrics):
-    """The series of one replica, and of all.
+    """The metrics of one replica, whose exposition covers all replicas.
 
     Args:
         models: the names of the models; their series start at 0.
-        table: tells which replicas there are.
-        directory: where all replicas keep their files.
+        table: the heartbeats of the replicas.
+        directory: the folder with the files of all replicas.
     """
 
     def __init__(self, models: Iterable[str], table: HeartbeatTable, directory: str) -> None:
@@ -33,24 +33,24 @@ class SharedMetrics(Metrics):
         self._all.register(ReplicaCollector(table))
 
     def exposition(self) -> bytes:
-        """Everything of all replicas, in Prometheus' text format."""
+        """The metrics of all replicas in Prometheus' text format."""
         self.publish()
         return generate_latest(self._all)
 
 
 class ReplicaCollector(Collector):
-    """Which replicas are up, how often each was started anew, and what its process uses."""
+    """Which replicas are ready, how often each was restarted, and what its process uses."""
 
     def __init__(self, table: HeartbeatTable) -> None:
         self._table = table
 
     def collect(self) -> Iterator[Metric]:
-        """The series, with a label `replica`."""
+        """The metrics of the replicas, with a label `replica`."""
         up = GaugeMetricFamily(
-            "patchserve_replica_up", "1 while the replica can answer", labels=["replica"]
+            "patchserve_replica_up", "1 while the replica is ready", labels=["replica"]
         )
         restarts = CounterMetricFamily(
-            "patchserve_replica_restarts", "Processes started anew", labels=["replica"]
+            "patchserve_replica_restarts", "Restarts of the replica", labels=["replica"]
         )
         processes: dict[str, Metric] = {}
         for each in self._table.statuses(time.monotonic()):
@@ -67,18 +67,18 @@ class ReplicaCollector(Collector):
 
 
 def _of_process(pid: int | None) -> Iterable[Metric]:
-    """CPU, memory and open files of a process; nothing of one that has ended."""
+    """CPU, memory and open files of a process; empty if the replica has none."""
     if pid is None:
         return []
     return ProcessCollector(pid=lambda: pid, registry=None).collect()
 
 
-def count_apart(index: int, directory: str) -> None:
-    """Let this process count in the files of a replica; to be called before anything counts."""
+def use_replica_files(index: int, directory: str) -> None:
+    """Write the metrics of this process to the files of a replica. Call it before any metric."""
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = directory
     values.ValueClass = values.MultiProcessValue(lambda: index)
 
 
-def forget(index: int, directory: str) -> None:
-    """Drop the gauges of a replica that has ended; what it counted stays."""
+def remove_gauges(index: int, directory: str) -> None:
+    """Remove the gauges of a replica that has ended; its counters stay."""
     mark_process_dead(index, directory)

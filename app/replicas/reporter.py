@@ -1,7 +1,4 @@
-"""Owns a replica's pulse: its row in the table of heartbeats, and the gauges that others read.
-
-Knows nothing of its parent, nor of the other replicas.
-"""
+"""The task of a replica that writes its heartbeat and the gauges that other replicas expose."""
 
 import asyncio
 import time
@@ -22,9 +19,9 @@ class Replica:
     """Which of several replicas this process is.
 
     Args:
-        index: its row in the table.
-        table: the heartbeats of all.
-        directory: where all keep what they count.
+        index: the number of the replica, which is its row in the table.
+        table: the heartbeats of all replicas.
+        directory: the folder with the metrics of all replicas.
     """
 
     index: int
@@ -36,7 +33,7 @@ class Replica:
 async def reporting(
     lifespan: AbstractAsyncContextManager[Mapping[str, Any]], replica: Replica, metrics: Metrics
 ) -> AsyncIterator[dict[str, Any]]:
-    """The lifespan of an app that is one of several: it says how it is for as long as it runs."""
+    """The lifespan of a replica's app: the given one, with heartbeats while it runs."""
     async with lifespan as state:
         work = report(replica, state["deployments"].values(), state["shutdown"], metrics)
         async with background(work):
@@ -46,7 +43,7 @@ async def reporting(
 async def report(
     replica: Replica, deployments: Collection[Deployment], shutdown: Shutdown, metrics: Metrics
 ) -> None:
-    """Say how the replica is, again and again: a loop that cannot is stuck."""
+    """Write a heartbeat every `BEAT_S`; an event loop that fails to is stuck."""
     while True:
         reasons = [shutdown.reason_unready, *(d.reason_unready for d in deployments)]
         unready = [reason for reason in reasons if reason is not None]

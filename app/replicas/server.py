@@ -1,7 +1,4 @@
-"""Owns the server of a replica, on the socket of all: when it takes connections from it.
-
-Knows nothing of what is served, nor of how a server leaves.
-"""
+"""The server of a replica: when it accepts connections from the socket of all replicas."""
 
 import socket
 import time
@@ -17,78 +14,78 @@ from app.server.server import GracefulServer
 
 
 class ReplicaServer(GracefulServer):
-    """A server on the socket of all replicas, which takes connections while the table says so.
+    """A server on the socket of all replicas, which accepts connections if the table allows it.
 
-    As long as it is not ready, each answer closes its connection: the caller's next request comes
-    over a new one, which somebody who is ready may take.
+    While the replica is not ready, each response closes its connection. The client's next request
+    then opens a new connection, which a ready replica can accept.
 
     Args:
-        config: of uvicorn; its host and port are not used.
-        listening: the socket; it stays open for as long as the parent or a replica has it.
-        shutdown: how far this replica is on its way out.
-        table: the heartbeats of all.
-        index: which of the replicas this is.
+        config: uvicorn's configuration; its host and port are not used.
+        listener: the socket; it stays open while the parent or any replica has it.
+        shutdown: the state of this replica's shutdown.
+        table: the heartbeats of all replicas.
+        index: the number of this replica.
     """
 
     def __init__(
         self,
         config: uvicorn.Config,
-        listening: socket.socket,
+        listener: socket.socket,
         shutdown: Shutdown,
         table: HeartbeatTable,
         index: int,
     ) -> None:
-        super().__init__(config, listening, shutdown)
+        super().__init__(config, listener, shutdown)
         self._table = table
         self._index = index
         self._acceptor: SharedAcceptor | None = None
-        self._all_leave = False
+        self._all_stop = False
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Leave as any server does, and know whether all leave."""
-        self._all_leave = self._all_leave or sig == DRAIN_SIGNAL
+        """Handle a signal as any server does; the parent's signal means that all replicas stop."""
+        self._all_stop = self._all_stop or sig == DRAIN_SIGNAL
         super().handle_exit(sig, frame)
 
-    async def _open(self) -> None:
-        """Connections are taken from the first tick on."""
+    async def _start_accepting(self) -> None:
+        """Do nothing: the first tick starts the acceptor."""
 
     def _apply_state(self) -> None:
-        """Begin or cease to take connections, and say so."""
+        """Start or stop accepting connections, and update the table."""
         now = time.monotonic()
         if self._shutdown.reason_unready is not None:
             self._table.beat(self._index, now, self._shutdown.reason_unready, None)
         accepts = self._table.should_accept(self._index, now)
         if accepts and self._acceptor is None:
-            self._acceptor = SharedAcceptor(self._listening, self._protocol, self._yields)
+            self._acceptor = SharedAcceptor(self._listener, self._make_protocol, self._should_yield)
         elif not accepts and self._acceptor is not None:
             self._acceptor.close()
             self._acceptor = None
-        self._count()
+        self._count_connections()
         super()._apply_state()
 
     def _sends_connection_close(self) -> bool:
         return not self._table.status(self._index, time.monotonic()).ready
 
     def _drained(self) -> bool:
-        return super()._drained() and not (self._arriving() and not self._shutdown.overdue)
+        return super()._drained() and not (self._pending() and not self._shutdown.overdue)
 
-    async def _close(self) -> None:
-        """Leave what waits in the socket to the others, unless all leave with work unfinished."""
+    async def _stop_accepting(self) -> None:
+        """Leave waiting connections to the other replicas, unless all stop and are overdue."""
         acceptor = self._acceptor
         if acceptor is not None:
             acceptor.close()
             await acceptor.wait_closed()
-        if self._all_leave and self._shutdown.overdue:
-            await accept_backlog(self._listening, self._protocol)
+        if self._all_stop and self._shutdown.overdue:
+            await accept_backlog(self._listener, self._make_protocol)
 
-    def _count(self) -> int:
-        held = len(self.server_state.connections) + self._arriving()
-        self._table.set_connections(self._index, held)
-        return held
+    def _count_connections(self) -> int:
+        count = len(self.server_state.connections) + self._pending()
+        self._table.set_connections(self._index, count)
+        return count
 
-    def _arriving(self) -> int:
-        return len(self._acceptor.arriving) if self._acceptor is not None else 0
+    def _pending(self) -> int:
+        return len(self._acceptor.pending) if self._acceptor is not None else 0
 
-    def _yields(self) -> bool:
+    def _should_yield(self) -> bool:
         fewest = self._table.least_connections(self._index, time.monotonic())
-        return fewest is not None and self._count() > fewest
+        return fewest is not None and self._count_connections() > fewest

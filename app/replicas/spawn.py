@@ -1,7 +1,4 @@
-"""Owns `patchserve serve` with several workers: their parent's process, and what each of them runs.
-
-Knows nothing of the service's inside, nor when a replica is to be started anew.
-"""
+"""Starts the process of a replica on its cores and GPU, and ends it when its parent dies."""
 
 import os
 import shutil
@@ -23,7 +20,7 @@ from app.replicas.supervisor import Child
 
 
 class Sockets(NamedTuple):
-    """What all replicas listen on: the service's, and one for the probes and /metrics, if any."""
+    """The sockets of all replicas: the service's, and that of the probes and /metrics, if any."""
 
     service: socket.socket
     ops: socket.socket | None
@@ -36,10 +33,10 @@ class ReplicaProcess(SpawnProcess):
     """The process of a replica."""
 
     def terminate(self) -> None:
-        """Tell it to leave, by a signal that nobody else sends.
+        """Ask the process to drain, by a signal that only the parent sends.
 
-        A manager that tells all processes of a service, as systemd does, has told this one too by
-        then; a second SIGTERM would end it at once.
+        A service manager such as systemd sends SIGTERM to all processes of a service, and a second
+        SIGTERM would end this process at once.
         """
         if self.pid is not None and self.exitcode is None:
             os.kill(self.pid, DRAIN_SIGNAL)
@@ -53,35 +50,41 @@ def spawn(
     directory: str,
     index: int,
 ) -> Child:
-    """Start the process of one replica, with its own cores and GPU, deaf to Ctrl-C.
+    """Start the process of one replica, with its own cores and GPU, and SIGINT blocked.
 
-    `run` is what the process runs; it is pickled by its name, so it is a function of a module.
+    A terminal sends Ctrl-C to all processes. Only the parent handles it, and stops the replicas.
 
-    A terminal sends Ctrl-C to all processes; the parent alone hears it and tells the others.
+    Args:
+        run: what the process runs; a function at the top of a module, as it is pickled by name.
+        settings: the settings of the service.
+        sockets: the sockets of all replicas.
+        table: the heartbeats of all replicas.
+        directory: the folder with the metrics of all replicas.
+        index: the number of the replica.
     """
-    resource_tracker.ensure_running()  # the first process would start it, and that unblocks SIGINT
+    resource_tracker.ensure_running()  # or starting the first process starts it and unblocks SIGINT
     device = gpu_for(index, settings.device, gpu_count())
-    mine = settings.model_copy(update={"device": device})
+    replica_settings = settings.model_copy(update={"device": device})
     process = ReplicaProcess(
         target=run,
-        args=(mine, sockets, Replica(index, table, directory)),
+        args=(replica_settings, sockets, Replica(index, table, directory)),
         name=f"replica-{index}",
     )
-    heard = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    previous_mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         with cpu_affinity(split_cores(usable_cores(), settings.workers)[index]):
             process.start()
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, heard)
+        signal.pthread_sigmask(signal.SIG_SETMASK, previous_mask)
     return process
 
 
-def follow_parent(directory: str, within_s: float) -> None:
-    """Leave when the parent has died, as if told to; nobody would start this process anew.
+def follow_parent(directory: str, timeout_s: float) -> None:
+    """Drain and exit when the parent dies, because no process would restart this one.
 
     Args:
-        directory: what the parent can no longer remove.
-        within_s: how long that may take, in seconds.
+        directory: the folder with the metrics, which the parent can no longer remove.
+        timeout_s: time for the drain, in seconds.
     """
     parent = parent_process()
     assert parent is not None  # noqa: S101  # replicas are spawned
@@ -90,7 +93,7 @@ def follow_parent(directory: str, within_s: float) -> None:
         parent.join()
         shutil.rmtree(directory, ignore_errors=True)
         os.kill(os.getpid(), DRAIN_SIGNAL)
-        threading.Event().wait(within_s)
+        threading.Event().wait(timeout_s)
         exit_now(START_FAILED)
 
     threading.Thread(target=follow, name="parent", daemon=True).start()

@@ -1,7 +1,4 @@
-"""Owns the lives of the replicas: starts each, also anew when it died or is stuck, and ends them.
-
-Knows nothing of what a replica does, nor of signals; the table of heartbeats tells how each is.
-"""
+"""The supervisor of the replicas: starts them, restarts failed and stuck ones, and stops them."""
 
 import logging
 import time
@@ -16,76 +13,76 @@ from app.replicas.heartbeats import LATE_S, HeartbeatTable
 
 logger = logging.getLogger(__name__)
 
-TICK_S = 0.25
-LATE_TICK_S = 2.0  # a parent that late was itself asleep, as in a container that is paused
-STABLE_S = 60.0  # a replica that was ready for so long died of something new
-LONGEST_PAUSE_S = 30.0
-MAX_FAILED_STARTS = 3  # deaths of one that has never been ready, until that is taken for certain
+TICK_S = 0.25  # between two checks of the replicas
+LATE_TICK_S = 2.0  # between two checks, if the supervisor was suspended (a paused container)
+STABLE_S = 60.0  # of being ready, after which an exit starts a new series of failures
+MAX_DELAY_S = 30.0  # before a restart
+MAX_FAILED_STARTS = 3  # of a replica that has never been ready, until the service gives up
 
 
 class Child(Protocol):
-    """What is asked of a replica's process, as `multiprocessing` has it."""
+    """The process of a replica, with the names of `multiprocessing`."""
 
     @property
     def pid(self) -> int | None:
-        """Its number."""
+        """The process id."""
         ...
 
     @property
     def exitcode(self) -> int | None:
-        """None while it lives; the negative number of the signal that killed it."""
+        """None while the process runs; the negative number of the signal that killed it."""
         ...
 
     @property
     def sentinel(self) -> int:
-        """A file descriptor that becomes readable when it ends."""
+        """A file descriptor that becomes readable when the process ends."""
         ...
 
     def terminate(self) -> None:
-        """Ask it to leave."""
+        """Ask the process to drain and exit."""
         ...
 
     def kill(self) -> None:
-        """End it."""
+        """Kill the process."""
         ...
 
     def join(self, timeout: float | None = None) -> None:
-        """Wait until it has ended."""
+        """Wait until the process has ended."""
         ...
 
 
 @dataclass
 class Backoff:
-    """How long to wait before a dead replica's next life: not at all at first, then ever longer."""
+    """Delays before restarts: 0 after the first failure of a series, then doubling from 1 s."""
 
-    deaths: int = 0
+    failures: int = 0
 
-    def after_death(self, ready_s: float) -> float:
-        """Seconds; `ready_s` is how long it had been ready."""
-        self.deaths = 1 if ready_s >= STABLE_S else self.deaths + 1
-        return 0.0 if self.deaths == 1 else min(LONGEST_PAUSE_S, 2.0 ** (self.deaths - 2))
+    def next_delay(self, ready_s: float) -> float:
+        """Delay in seconds before the restart of a replica that had been ready for `ready_s`."""
+        self.failures = 1 if ready_s >= STABLE_S else self.failures + 1
+        return 0.0 if self.failures == 1 else min(MAX_DELAY_S, 2.0 ** (self.failures - 2))
 
 
 @dataclass
 class _Slot:
     index: int
     child: Child | None = None
-    starts_at: float = 0.0
-    lives: int = 0
-    pauses: Backoff = field(default_factory=Backoff)
+    restart_at: float = 0.0
+    starts: int = 0
+    backoff: Backoff = field(default_factory=Backoff)
 
 
 class Supervisor:
-    """The processes of one service.
+    """Supervises the processes of all replicas.
 
     Args:
         spawn: starts the replica of an index.
-        table: where their heartbeats are.
-        leave_s: how long all may take to leave, in seconds.
-        on_leave: called when they have been told to.
-        on_death: called with the index of a replica that has ended.
+        table: the heartbeats of the replicas.
+        stop_timeout_s: time that all replicas may take to stop, in seconds.
+        on_stop: called when all replicas have been asked to stop.
+        on_exit: called with the index of a replica that has ended.
         clock: the monotonic time in seconds.
-        pause: waits so many seconds, or until one of the sentinels is readable.
+        pause: waits for a time in seconds, or until one of the sentinels is readable.
     """
 
     def __init__(
@@ -93,33 +90,37 @@ class Supervisor:
         spawn: Callable[[int], Child],
         table: HeartbeatTable,
         *,
-        leave_s: float,
-        on_leave: Callable[[], None],
-        on_death: Callable[[int], None],
+        stop_timeout_s: float,
+        on_stop: Callable[[], None],
+        on_exit: Callable[[int], None],
         clock: Callable[[], float] = time.monotonic,
         pause: Callable[[Sequence[int], float], object] = wait,
     ) -> None:
-        self._places = [_Slot(index) for index in range(len(table))]
+        self._slots = [_Slot(index) for index in range(len(table))]
         self._spawn = spawn
         self._table = table
-        self._leave_s = leave_s
-        self._on_leave = on_leave
-        self._on_death = on_death
+        self._stop_timeout_s = stop_timeout_s
+        self._notify_stop = on_stop
+        self._notify_exit = on_exit
         self._clock = clock
         self._pause = pause
         self._last_tick = clock()
-        self._trusting_until = 0.0
+        self._trust_until = 0.0  # until then no replica counts as stuck
 
-    def run(self, told_to_leave: Callable[[], bool]) -> ExitReason | None:
-        """Keep them alive until told to leave, and let them leave; why they could not start."""
+    def run(self, should_stop: Callable[[], bool]) -> ExitReason | None:
+        """Keep the replicas running until `should_stop`, then stop them.
+
+        Returns:
+            Why a replica could not start, or None.
+        """
         failure = None
         try:
-            while not told_to_leave():
+            while not should_stop():
                 failure = self._tick()
                 if failure is not None:
                     break
                 self._pause([child.sentinel for child in self._children], TICK_S)
-            self._leave()
+            self._stop_all()
             return failure
         finally:
             for child in self._children:
@@ -128,72 +129,83 @@ class Supervisor:
 
     @property
     def _children(self) -> list[Child]:
-        return [place.child for place in self._places if place.child is not None]
+        return [slot.child for slot in self._slots if slot.child is not None]
 
     def _tick(self) -> ExitReason | None:
         now = self._clock()
         if now - self._last_tick > LATE_TICK_S:
-            self._trusting_until = now + LATE_S  # the replicas slept too
+            self._trust_until = now + LATE_S  # the replicas were suspended as well
         self._last_tick = now
         self._table.parent_beat(now)
-        for place in self._places:
-            if place.child is None:
-                if now >= place.starts_at:
-                    self._start(place, now)
-            elif place.child.exitcode is not None:
-                failure = self._on_exit(place, place.child.exitcode, now)
+        for slot in self._slots:
+            if slot.child is None:
+                if now >= slot.restart_at:
+                    self._start(slot, now)
+            elif slot.child.exitcode is not None:
+                failure = self._on_exit(slot, slot.child.exitcode, now)
                 if failure is not None:
                     return failure
-            elif now >= self._trusting_until:
-                self._end_if_stuck(place.index, place.child, now)
+            elif now >= self._trust_until:
+                self._kill_if_stuck(slot.index, slot.child, now)
         return None
 
-    def _start(self, place: _Slot, now: float) -> None:
-        place.child = self._spawn(place.index)
-        assert place.child.pid is not None  # noqa: S101  # it has been started
-        self._table.started(place.index, place.child.pid, now, again=place.lives > 0)
-        place.lives += 1
+    def _start(self, slot: _Slot, now: float) -> None:
+        slot.child = self._spawn(slot.index)
+        assert slot.child.pid is not None  # noqa: S101  # the process has been started
+        self._table.started(slot.index, slot.child.pid, now, again=slot.starts > 0)
+        slot.starts += 1
 
-    def _end_if_stuck(self, index: int, child: Child, now: float) -> None:
+    def _kill_if_stuck(self, index: int, child: Child, now: float) -> None:
         stuck = self._table.status(index, now).stuck
         if stuck is not None:
-            logger.error("replica %d is stuck and is ended: %s", index, stuck)
+            logger.error("replica %d is stuck and is killed: %s", index, stuck)
             child.kill()
 
-    def _on_exit(self, place: _Slot, exitcode: int, now: float) -> ExitReason | None:
-        index, ended = place.index, _ended(exitcode)
+    def _on_exit(self, slot: _Slot, exitcode: int, now: float) -> ExitReason | None:
+        index = slot.index
         reason = self._table.reason(index)
-        pause = place.pauses.after_death(self._table.lasted_s(index, now))
-        place.child, place.starts_at = None, now + pause
+        delay = slot.backoff.next_delay(self._table.last_ready_s(index, now))
+        slot.child, slot.restart_at = None, now + delay
         self._table.exited(index)
-        self._on_death(index)
+        self._notify_exit(index)
         if not self._table.was_ready(index):
-            if exitcode > 0 and exitcode != RUN_FAILED:  # it gave up, and may always
-                told = reason or f"replica {index} ended {ended}; the log says why"
-                return ExitReason(told, exitcode)
-            if exitcode < 0 and place.lives >= MAX_FAILED_STARTS:  # of too little memory, mostly
-                told = f"replica {index} ended {ended} while it loaded, {place.lives} times"
-                return ExitReason(told, START_FAILED)
-        logger.error("replica %d ended %s; it is started anew in %.0f s", index, ended, pause)
+            failure = _start_failure(slot, exitcode, reason)
+            if failure is not None:
+                return failure
+        logger.error("replica %d %s; restarting it in %.0f s", index, _how(exitcode), delay)
         return None
 
-    def _leave(self) -> None:
+    def _stop_all(self) -> None:
         for child in self._children:
             child.terminate()
-        self._on_leave()
-        until = self._clock() + self._leave_s
-        while (living := [c for c in self._children if c.exitcode is None]) and (
+        self._notify_stop()
+        until = self._clock() + self._stop_timeout_s
+        while (running := [c for c in self._children if c.exitcode is None]) and (
             (now := self._clock()) < until
         ):
             self._table.parent_beat(now)
-            self._pause([child.sentinel for child in living], TICK_S)
-        for place in self._places:
-            ended = place.child.exitcode if place.child is not None else 0
-            if ended is None:
-                logger.error("replica %d did not leave in time and is ended", place.index)
-            elif ended not in (0, -DRAIN_SIGNAL):
-                logger.error("replica %d ended %s while it left", place.index, _ended(ended))
+            self._pause([child.sentinel for child in running], TICK_S)
+        for slot in self._slots:
+            exitcode = slot.child.exitcode if slot.child is not None else 0
+            if exitcode is None:
+                logger.error("replica %d did not stop in time and is killed", slot.index)
+            elif exitcode not in (0, -DRAIN_SIGNAL):
+                logger.error("replica %d %s during shutdown", slot.index, _how(exitcode))
 
 
-def _ended(exitcode: int) -> str:
-    return f"with status {exitcode}" if exitcode >= 0 else f"by {Signals(-exitcode).name}"
+def _start_failure(slot: _Slot, exitcode: int, reason: str) -> ExitReason | None:
+    """Why to give up a replica that has never been ready, or None to try again."""
+    if exitcode > 0 and exitcode != RUN_FAILED:  # it reported an error, which may be permanent
+        failure = reason or f"replica {slot.index} {_how(exitcode)}; see the log"
+        return ExitReason(failure, exitcode)
+    if exitcode < 0 and slot.starts >= MAX_FAILED_STARTS:  # mostly for lack of memory
+        failure = f"replica {slot.index} {_how(exitcode)} while loading, {slot.starts} times"
+        return ExitReason(failure, START_FAILED)
+    return None
+
+
+def _how(exitcode: int) -> str:
+    """How a process ended, as the end of a sentence."""
+    return (
+        f"ended with status {exitcode}" if exitcode >= 0 else f"ended by {Signals(-exitcode).name}"
+    )

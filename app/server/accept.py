@@ -1,7 +1,4 @@
-"""Owns how a process takes connections from a socket, of which others may take some, and the last.
-
-Knows nothing of what is spoken over a connection.
-"""
+"""Accepting connections from a socket that several processes share, and emptying its backlog."""
 
 import asyncio
 import ctypes
@@ -14,119 +11,119 @@ from contextlib import suppress
 
 logger = logging.getLogger(__name__)
 
-BACKLOG = 2048  # connections that may wait in a socket
-YIELD_S = 0.006  # for another to wake up in, who may wait 5 ms for the interpreter at work
-MOST_YIELDS = 3  # to others for one connection: who does not wake up by then may be stuck
-PAUSE_S = 1.0  # when the system has no more connections to give
-HANDSHAKE_S = 0.1  # to finish what a caller has begun when no more may begin
+BACKLOG = 2048  # established connections that may wait in the socket
+YIELD_S = 0.006  # for another process to accept: its thread may wait 5 ms for the interpreter lock
+MAX_YIELDS = 3  # for one connection: if no other process has accepted it by then, they may be stuck
+PAUSE_S = 1.0  # after the process has run out of file descriptors
+HANDSHAKE_S = 0.1  # for handshakes that have begun when new connections are dropped
 
-# a program for the kernel's packet filter, as (code, if true, if false, operand)
+# a program for the kernel's packet filter, as (code, jump if true, jump if false, operand)
 DROP_SYN = (
     (0x30, 0, 0, 13),  # load the byte with the flags of the TCP header
     (0x54, 0, 0, 0x12),  # keep SYN and ACK
-    (0x15, 0, 1, 0x02),  # SYN alone: somebody wants to begin
+    (0x15, 0, 1, 0x02),  # SYN alone: the first packet of a new connection
     (0x06, 0, 0, 0),  # drop
     (0x06, 0, 0, 0xFFFFFFFF),  # pass
 )
-SO_ATTACH_FILTER = 26  # which Python does not name
+SO_ATTACH_FILTER = 26  # Linux's number; the module socket has no name for it
 
 
 class SharedAcceptor:
-    """Takes connections one by one, and leaves one to the others first where `yields` says so.
+    """Accepts connections one by one, and lets other processes accept first if it should yield.
 
-    Whoever is awake would take all that come at once, and a connection stays where it is for as
-    long as its caller keeps it: the others would idle.
+    A process that happens to be awake would accept all waiting connections at once. Clients keep
+    their connections, so the other processes would stay idle.
 
     Args:
-        listening: the shared socket.
+        listener: the shared socket.
         make_protocol: makes the protocol of a connection.
-        yields: whether somebody else should rather have the next one.
+        should_yield: whether another process should accept the next connection.
     """
 
     def __init__(
         self,
-        listening: socket.socket,
+        listener: socket.socket,
         make_protocol: Callable[[], asyncio.Protocol],
-        yields: Callable[[], bool],
+        should_yield: Callable[[], bool],
     ) -> None:
-        listening.setblocking(False)
-        self.arriving: set[asyncio.Task[None]] = set()
-        self._listening = listening
+        listener.setblocking(False)
+        self.pending: set[asyncio.Task[None]] = set()  # accepted, without a protocol yet
+        self._listener = listener
         self._make_protocol = make_protocol
-        self._yields = yields
-        self._yielded = 0
+        self._should_yield = should_yield
+        self._yields = 0
         self._open = True
-        self._listen()
+        self._start_reading()
 
     def close(self) -> None:
-        """Take no more; the socket stays open for the others."""
+        """Stop accepting; the socket stays open for the other processes."""
         self._open = False
-        asyncio.get_running_loop().remove_reader(self._listening)
+        asyncio.get_running_loop().remove_reader(self._listener)
 
     async def wait_closed(self) -> None:
-        """Wait for the connections that were being taken."""
-        await asyncio.gather(*self.arriving)
+        """Wait until each accepted connection has its protocol."""
+        await asyncio.gather(*self.pending)
 
-    def _listen(self) -> None:
+    def _start_reading(self) -> None:
         if self._open:
-            asyncio.get_running_loop().add_reader(self._listening, self._hear)
+            asyncio.get_running_loop().add_reader(self._listener, self._on_readable)
 
-    def _hear(self) -> None:
+    def _on_readable(self) -> None:
         loop = asyncio.get_running_loop()
-        if self._yielded < MOST_YIELDS and self._yields():
-            self._yielded += 1
-            self._rest(YIELD_S)
+        if self._yields < MAX_YIELDS and self._should_yield():
+            self._yields += 1
+            self._pause(YIELD_S)
             return
-        self._yielded = 0
+        self._yields = 0
         try:
-            connection, _ = self._listening.accept()
-        except (BlockingIOError, ConnectionError):  # another was quicker, or the caller has left
+            connection, _ = self._listener.accept()
+        except (BlockingIOError, ConnectionError):  # another process was first, or the client left
             return
         except OSError as error:
-            logger.error("cannot take a connection: %s", error)
-            self._rest(PAUSE_S)
+            logger.error("cannot accept a connection: %s", error)
+            self._pause(PAUSE_S)
             return
-        task = loop.create_task(self._take(connection))
-        self.arriving.add(task)
-        task.add_done_callback(self.arriving.discard)
+        task = loop.create_task(self._connect(connection))
+        self.pending.add(task)
+        task.add_done_callback(self.pending.discard)
 
-    def _rest(self, seconds: float) -> None:
+    def _pause(self, seconds: float) -> None:
         loop = asyncio.get_running_loop()
-        loop.remove_reader(self._listening)
-        loop.call_later(seconds, self._listen)
+        loop.remove_reader(self._listener)
+        loop.call_later(seconds, self._start_reading)
 
-    async def _take(self, connection: socket.socket) -> None:
+    async def _connect(self, connection: socket.socket) -> None:
         connection.setblocking(False)
-        with suppress(OSError):  # the caller has left
+        with suppress(OSError):  # the client has disconnected
             loop = asyncio.get_running_loop()
             await loop.connect_accepted_socket(self._make_protocol, connection)
 
 
 async def accept_backlog(
-    listening: socket.socket, make_protocol: Callable[[], asyncio.Protocol]
+    listener: socket.socket, make_protocol: Callable[[], asyncio.Protocol]
 ) -> None:
-    """Take the connections that wait in a socket which is about to be closed, and let none follow.
+    """Accept the connections that wait in a socket before it is closed, and prevent new ones.
 
-    Closing it would cut those off: their callers have been connected by the kernel. Who comes later
-    is not connected any more, and refused as soon as the socket is closed.
+    The kernel has established these connections, and closing the socket would reset them. A client
+    that connects later is refused as soon as the socket is closed.
     """
-    drop_new_connections(listening)
+    drop_new_connections(listener)
     await asyncio.sleep(HANDSHAKE_S)
     loop = asyncio.get_running_loop()
-    listening.setblocking(False)
+    listener.setblocking(False)
     with suppress(BlockingIOError):
         for _ in range(BACKLOG):
-            with suppress(ConnectionError):  # that caller has left
-                connection, _ = listening.accept()
+            with suppress(ConnectionError):  # the client has disconnected
+                connection, _ = listener.accept()
                 connection.setblocking(False)
                 await loop.connect_accepted_socket(make_protocol, connection)
 
 
-def drop_new_connections(listening: socket.socket) -> None:
-    """Drop the first packet of each new connection, in all processes that have the socket."""
-    if sys.platform == "linux":  # elsewhere the last few may be cut off
+def drop_new_connections(listener: socket.socket) -> None:
+    """Drop the first packet of each new connection, for all processes that share the socket."""
+    if sys.platform == "linux":  # other systems reset the connections of the last 0.1 s
         code = b"".join(struct.pack("HBBI", *each) for each in DROP_SYN)
         program = ctypes.create_string_buffer(code)
         pointer = struct.pack("HP", len(DROP_SYN), ctypes.addressof(program))
-        with suppress(OSError):  # the kernel has none, or a sandbox forbids it
-            listening.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, pointer)
+        with suppress(OSError):  # the kernel lacks packet filters, or a sandbox forbids them
+            listener.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, pointer)

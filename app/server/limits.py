@@ -1,7 +1,4 @@
-"""Owns what a connection may cost, and what it is expected to bring next.
-
-Knows nothing of how that is held.
-"""
+"""The limits of one connection, and the phases of what it receives."""
 
 from dataclasses import dataclass
 from enum import Enum, auto
@@ -9,24 +6,24 @@ from enum import Enum, auto
 
 @dataclass(frozen=True)
 class ConnectionLimits:
-    """What a connection may cost.
+    """Limits on connections: counts, sizes and timeouts.
 
     Attributes:
-        max_connections: open at the same time.
-        turned_away: connections beyond those that are told so at the same time; more are dropped.
-        max_header_bytes: of a request line and its headers.
-        max_headers: how many of them.
-        max_pipelined: requests that wait for the answer to the one before them.
-        header_timeout_s: for a request line and headers to come in.
-        upload_timeout_s: for a body to come in.
-        min_upload_bytes_per_s: how quickly it must, on average, after a grace.
-        grace_s: until that is looked at.
-        answer_timeout_s: for any more of an answer to be taken.
-        linger_s: for the last answer to be taken, by a caller who is still writing.
+        max_connections: open connections that are served.
+        max_refused: open connections beyond these that get a 503; any further one is dropped.
+        max_header_bytes: size of a request line with its headers.
+        max_headers: number of headers of a request.
+        max_pipelined: requests of a connection that wait for the response to an earlier request.
+        header_timeout_s: time for a request line with its headers to arrive.
+        upload_timeout_s: time for a body to arrive.
+        min_upload_bytes_per_s: lowest average rate of a body.
+        grace_s: age of a body from which on its rate is checked.
+        send_timeout_s: time in which the client must receive some more of a response.
+        linger_s: time for a client that is still sending to read its last response.
     """
 
     max_connections: int = 2048
-    turned_away: int = 256
+    max_refused: int = 256
     max_header_bytes: int = 16 * 2**10
     max_headers: int = 100
     max_pipelined: int = 32
@@ -34,14 +31,14 @@ class ConnectionLimits:
     upload_timeout_s: float = 60.0
     min_upload_bytes_per_s: int = 1024
     grace_s: float = 5.0
-    answer_timeout_s: float = 30.0
+    send_timeout_s: float = 30.0
     linger_s: float = 1.0
 
 
 class Phase(Enum):
-    """What a connection is expected to bring next."""
+    """What the server expects to receive next on a connection."""
 
-    IDLE = auto()  # a request, if anything
-    HEADERS = auto()  # the rest of a request line and headers
-    BODY = auto()
-    LINGER = auto()  # nothing that anybody would heed: it lingers
+    IDLE = auto()  # the first byte of a request
+    HEADERS = auto()  # the rest of a request line with its headers
+    BODY = auto()  # the rest of a body
+    LINGER = auto()  # nothing: input is discarded until the client closes the connection

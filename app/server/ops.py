@@ -1,8 +1,7 @@
-"""Owns the server beside the service's own: another socket in the same event loop.
+"""A second server for probes and metrics: its own socket, in the same event loop.
 
-Knows nothing of what is served there. Its connections are counted by themselves, so that those of
-the service, however many, take no place from it; and it answers for as long as the service runs,
-which while it drains is longer than the service's own socket is open.
+Its connections are counted separately, so it answers while the service's connections are all in
+use. It also answers until the end of a drain, when the service's own socket is already closed.
 """
 
 import asyncio
@@ -14,15 +13,15 @@ from typing import Any
 import uvicorn
 from starlette.types import ASGIApp
 
-LEAVE_S = 0.5  # for answers that are being sent when the service ends, of which it has a second
+FINISH_S = 0.5  # for responses in progress at the end; the shutdown of the lifespan has 1 s
 
 
 class OpsServer(uvicorn.Server):
-    """uvicorn's server, less what concerns the process, which is another server's: signals.
+    """uvicorn's server without its signal handlers; the service's server has these.
 
     Args:
-        config: of the app; it has no lifespan.
-        state: what its requests find as theirs.
+        config: the configuration of the app, without a lifespan.
+        state: the state that requests find in their scope.
     """
 
     def __init__(self, config: uvicorn.Config, state: Mapping[str, Any]) -> None:
@@ -31,41 +30,41 @@ class OpsServer(uvicorn.Server):
         self.lifespan = config.lifespan_class(config)
         self.lifespan.state.update(state)
 
-    async def run_on(self, listening: socket.socket) -> None:
-        """Answer what comes to a socket until told to exit; then close it."""
-        await self.startup([listening])
+    async def run_on(self, listener: socket.socket) -> None:
+        """Serve on a socket until `should_exit`, then close it."""
+        await self.startup([listener])
         await self.main_loop()
-        await self.shutdown([listening])
+        await self.shutdown([listener])
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Take no more, and let what is being answered be answered."""
+        """Stop accepting connections, and let responses in progress finish."""
         for server in self.servers:
             server.close()
-        for listening in sockets or []:
-            listening.close()
+        for listener in sockets or []:
+            listener.close()
         for connection in list(self.server_state.connections):
             connection.shutdown()
         if self.server_state.tasks:
-            await asyncio.wait(list(self.server_state.tasks), timeout=LEAVE_S)
+            await asyncio.wait(list(self.server_state.tasks), timeout=FINISH_S)
 
 
 @asynccontextmanager
 async def serving(
     configure: Callable[[ASGIApp], uvicorn.Config],
-    listening: socket.socket,
+    listener: socket.socket,
     app: ASGIApp,
     state: Mapping[str, Any],
 ) -> AsyncIterator[None]:
-    """Serve an app on a socket for the time of the `with`.
+    """Serve an app on a socket inside the `with` block.
 
     Args:
-        configure: how it is served.
-        listening: the socket; it is closed at the end.
-        app: which.
-        state: what its requests find as theirs.
+        configure: makes uvicorn's configuration of the app.
+        listener: the socket; it is closed at the end.
+        app: the app.
+        state: the state that requests find in their scope.
     """
     server = OpsServer(configure(app), state)
-    running = asyncio.create_task(server.run_on(listening))
+    running = asyncio.create_task(server.run_on(listener))
     try:
         yield
     finally:

@@ -1,4 +1,4 @@
-"""One HTTP/1.1 connection: parsing within limits, pipelining, refusals, lingering close."""
+"""One HTTP/1.1 connection: parsing within limits, pipelining, error responses, lingering close."""
 
 from asyncio import AbstractEventLoop, Event, Transport
 from collections import deque
@@ -19,33 +19,32 @@ from app.core.errors import (
 )
 from app.core.scope import CLIENT, REFUSED, Client
 from app.server.limits import ConnectionLimits, Phase
-from app.server.request_cycle import DRAINED, Cycle
+from app.server.request_cycle import MAX_DISCARDED_BYTES, Cycle
 from app.server.timeouts import ConnectionTimeouts, TimeoutTimer
 
 if TYPE_CHECKING:
     from uvicorn._types import HTTPScope
 
-MOST_UNREAD = 2**20  # unread body bytes that are kept before reading pauses
-UNKNOWN = b"-"  # a method or a path
+MAX_UNREAD_BYTES = 2**20  # of a body that the app has not read; reading pauses beyond
+UNKNOWN = b"-"  # stands for a method or path that could not be parsed
 VERSIONS = frozenset({"1.0", "1.1"})
 
 
 class HttpProtocol(HttpToolsProtocol):
-    """uvicorn's HTTP/1.1 with limits, and with a problem+json response to what exceeds them.
+    """uvicorn's HTTP/1.1 protocol, with limits, and with problem+json for every invalid request.
 
-    uvicorn itself copies each piece of a body into a buffer and the buffer into a message, and
-    stops reading at 64 KiB, which costs two more system calls for a photograph. It limits neither
-    headers nor trailers. It takes the body of a request with an `Upgrade` header, as Java's client
-    sends it, for the next request.
+    uvicorn copies each piece of a body into a buffer and the buffer into a message, and pauses
+    reading at 64 KiB, which costs two more system calls for a photograph. It limits neither headers
+    nor trailers. It parses the body of a request with an `Upgrade` header, which Java's client
+    sends, as the next request.
 
     Args:
         config: uvicorn's, as are `server_state`, `app_state` and `_loop`.
         limits: the limits of this connection.
-        sweep: the timer that checks the timeouts of all connections.
+        timer: the timer that checks the timeouts of all connections.
     """
 
     cycle: Cycle  # the latest request, None before the first
-    pipeline: deque[tuple[Cycle, Any]]  # type: ignore[assignment]  # only this class fills it
 
     def __init__(
         self,
@@ -55,90 +54,57 @@ class HttpProtocol(HttpToolsProtocol):
         _loop: AbstractEventLoop | None = None,
         *,
         limits: ConnectionLimits,
-        sweep: TimeoutTimer,
+        timer: TimeoutTimer,
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
         self.parser.set_dangerous_leniencies(lenient_data_after_close=False)
         self.limits = limits
         self.phase = Phase.IDLE
-        self.timeout_generation = 0  # changes whenever a time limit begins anew
-        self.discard_input = False  # input is discarded
+        self.timeout_generation = 0  # changes whenever a timeout starts again
         self.url = b""
-        self._read = self._fed = self._head = 0  # bytes: of this piece, in this phase, of headers
-        self._dropped = 0
-        self._broken: ServiceError | None = None
-        self._sweep = sweep
-        self._patience = ConnectionTimeouts(limits, self.timeout_keep_alive)
-        self._running: Cycle | None = None  # the other requests without a response are pipelined
-
-    @property
-    def answering(self) -> bool:
-        """Whether a request has no answer yet."""
-        return self._running is not None
-
-    @property
-    def held_up(self) -> bool:
-        """Whether it is us for whom the other side waits."""
-        if self.phase is Phase.LINGER:
-            return False
-        if self.phase is Phase.BODY and self.cycle.waiting_for_100_continue:
-            return not self.cycle.received
-        return self.flow.read_paused or self.discard_input
-
-    def look(self, now: float, passed: float) -> None:
-        """See whether something has taken too long; see `TimeoutTimer`."""
-        self._patience.look(self, now, passed)
+        self._timer = timer
+        self._timeouts = ConnectionTimeouts(limits, self.timeout_keep_alive)
+        self._header_bytes = 0  # of this request, trailers included
+        self._framing_bytes = 0  # received since the phase began or the last byte of a body
+        self._parse_error: ServiceError | None = None
+        self._running: Cycle | None = None  # the request that the app is responding to
+        self._pipelined: deque[Cycle] = deque()  # the requests after it
+        self._discard_input = False
+        self._discarded_bytes = 0
 
     def connection_made(self, transport: Transport) -> None:  # type: ignore[override]  # uvicorn's
-        """Take the connection, or tell that there are too many."""
+        """Accept the connection, or refuse it if there are too many."""
         super().connection_made(transport)
-        self._sweep.add(self)
+        self._timer.add(self)
         most = self.limits.max_connections
-        if len(self.connections) > most + self.limits.turned_away:
+        if len(self.connections) > most + self.limits.max_refused:
             transport.abort()
         elif len(self.connections) > most:
-            error = f"all of the {most} connections are in use"
+            error = f"all {most} connections are in use"
             limits = {"max_connections": most}
             self.refuse(Overloaded(error, retry_after_s=RETRY_AFTER_S, limits=limits))
 
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Tell every request without an answer; uvicorn would tell the latest."""
-        self._sweep.discard(self)
-        for cycle in (self._running, *(waiting for waiting, _ in self.pipeline)):
-            if cycle is not None:
-                cycle.leave()
-        self.pipeline.clear()
-        super().connection_lost(exc)
-
-    def set_phase(self, phase: Phase, fed: int = 0) -> None:
-        """Expect something else, from now on."""
-        self.phase = phase
-        self.timeout_generation += 1
-        self._fed = fed
-
     def data_received(self, data: bytes) -> None:
-        """Parse what has come, unless it is refused."""
-        if self.discard_input:
-            self._drop(len(data))
+        """Parse received bytes, or refuse them."""
+        if self._discard_input:
+            self._discard(len(data))
             return
-        self._read = len(data)
         if self.phase is Phase.IDLE:
-            self.set_phase(Phase.HEADERS)
             self.url = b""
+            self._set_phase(Phase.HEADERS)
+        self._framing_bytes += len(data)
         try:
             self._parse(data)
         except httptools.HttpParserError as error:
-            self.refuse(self._broken or MalformedRequest(f"this is not HTTP/1.1: {error}"))
+            self.refuse(self._parse_error or MalformedRequest(f"this is not HTTP/1.1: {error}"))
             return
-        if self.phase is not Phase.IDLE:
-            self._fed += len(data)
-            if self._fed > self.limits.max_header_bytes:
-                self.refuse(self._headers_too_large())
+        if self._framing_bytes > self.limits.max_header_bytes:
+            self.refuse(self._headers_too_large())
 
-    def _drop(self, size: int) -> None:
-        self._dropped += size
-        if self._dropped > DRAINED:
-            self.flow.pause_reading()
+    def _set_phase(self, phase: Phase) -> None:
+        self.phase = phase
+        self.timeout_generation += 1
+        self._framing_bytes = 0
 
     def _parse(self, data: bytes) -> None:
         while data:
@@ -146,12 +112,13 @@ class HttpProtocol(HttpToolsProtocol):
                 self.parser.feed_data(data)
                 return
             except httptools.HttpParserUpgrade as upgrade:
-                data = self._without_upgrade() + data[upgrade.args[0] :]
+                data = self._head_without_upgrade() + data[upgrade.args[0] :]
 
-    def _without_upgrade(self) -> bytes:
-        """The head of a request that would leave HTTP/1.1, without that wish; we need not heed it.
+    def _head_without_upgrade(self) -> bytes:
+        """The request line and headers without `Upgrade`, which a server may ignore.
 
-        The parser takes whatever follows such a head for another protocol's, so it begins anew.
+        The parser expects another protocol after an `Upgrade`, so a new parser reads the request
+        again.
         """
         method, version = self.parser.get_method(), self.parser.get_http_version().encode()
         lines = [b"%b %b HTTP/%b" % (method, self.url, version)]
@@ -159,33 +126,21 @@ class HttpProtocol(HttpToolsProtocol):
         self.parser = httptools.HttpRequestParser(self)
         return b"\r\n".join([*lines, b"", b""])
 
-    def _break(self, error: ServiceError) -> ServiceError:
-        """What to raise where the parser calls back; it would not pass the reason on."""
-        self._broken = error
-        return error
-
-    def _headers_too_large(self) -> HeadersTooLarge:
-        most = {
-            "max_header_bytes": self.limits.max_header_bytes,
-            "max_headers": self.limits.max_headers,
-        }
-        return HeadersTooLarge("the headers are larger than allowed, or too many", limits=most)
-
     def on_message_begin(self) -> None:
-        """A request begins, maybe in the middle of what has come."""
+        """Parser callback: a request begins, possibly in the middle of the received bytes."""
         if self.phase is not Phase.HEADERS:
-            self.set_phase(Phase.HEADERS, fed=-self._read)
-        self._head = 0
+            self._set_phase(Phase.HEADERS)
+        self._header_bytes = 0
         super().on_message_begin()
 
     def on_url(self, url: bytes) -> None:
-        """A piece of the request's target."""
+        """Parser callback: a piece of the request target."""
         self.url += url
-        self._count_head(len(url))
+        self._count_header_bytes(len(url))
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """A header, or a trailer, which nobody asks for."""
-        self._count_head(len(name) + len(value) + 4)
+        """Parser callback: a header, or a trailer, which is ignored."""
+        self._count_header_bytes(len(name) + len(value) + 4)
         if self.phase is Phase.BODY:
             return
         name = name.lower()
@@ -193,70 +148,59 @@ class HttpProtocol(HttpToolsProtocol):
         if name == b"expect":
             self.expect_100_continue = value.lower() == b"100-continue"
         elif name == b"transfer-encoding" and value.lower() != b"chunked":
-            raise self._break(MalformedRequest("no Transfer-Encoding but chunked is understood"))
+            raise self._stop_parsing(
+                MalformedRequest("the only supported Transfer-Encoding is chunked")
+            )
 
-    def _count_head(self, size: int) -> None:
-        self._head += size
+    def _count_header_bytes(self, size: int) -> None:
+        self._header_bytes += size
         limits = self.limits
-        if self._head > limits.max_header_bytes or len(self.headers) >= limits.max_headers:
-            raise self._break(self._headers_too_large())
+        if self._header_bytes > limits.max_header_bytes or len(self.headers) >= limits.max_headers:
+            raise self._stop_parsing(self._headers_too_large())
+
+    def _headers_too_large(self) -> HeadersTooLarge:
+        most = {
+            "max_header_bytes": self.limits.max_header_bytes,
+            "max_headers": self.limits.max_headers,
+        }
+        return HeadersTooLarge("the headers are too large, or too many", limits=most)
+
+    def _stop_parsing(self, error: ServiceError) -> ServiceError:
+        """The error for a parser callback to raise; the parser itself raises its own instead."""
+        self._parse_error = error
+        return error
 
     def on_headers_complete(self) -> None:
-        """Start the request, unless it will begin anew."""
+        """Parser callback: start the request, unless it is parsed again without `Upgrade`."""
         method = self.parser.get_method().decode("ascii")
         if self.parser.should_upgrade() and method != "CONNECT":
             return
         version = self.parser.get_http_version()
         if version not in VERSIONS:
-            raise self._break(MalformedRequest("this is not HTTP/1.1"))
-        if len(self.pipeline) >= self.limits.max_pipelined:
-            raise self._break(MalformedRequest("too many requests wait for an answer"))
+            raise self._stop_parsing(MalformedRequest("this is not HTTP/1.1"))
+        if len(self._pipelined) >= self.limits.max_pipelined:
+            raise self._stop_parsing(MalformedRequest("too many pipelined requests"))
         scope = self.scope
         scope["method"] = method
         scope["http_version"] = version
         self._set_target(scope)
-        self.set_phase(Phase.BODY, fed=-self._read)
+        self._set_phase(Phase.BODY)
         self.start(scope, keep_alive=version == "1.1" and self.parser.should_keep_alive())
 
     def _set_target(self, scope: "HTTPScope") -> None:
         try:
             url = httptools.parse_url(self.url)
         except httptools.HttpParserInvalidURLError:
-            raise self._break(MalformedRequest("the request names no path")) from None
+            error = MalformedRequest("the request target is not a path")
+            raise self._stop_parsing(error) from None
         raw_path = url.path or b"/"
-        path = raw_path.decode("ascii")  # the parser lets no other characters pass
+        path = raw_path.decode("ascii")  # the parser accepts no other characters
         scope["path"] = self.root_path + (unquote(path) if "%" in path else path)
         scope["raw_path"] = self.root_path.encode("ascii") + raw_path
         scope["query_string"] = url.query or b""
 
-    def on_body(self, body: bytes) -> None:
-        """Keep a piece of the body until the app asks for it."""
-        cycle = self.cycle
-        cycle.received += len(body)
-        self._fed = -self._read  # of what comes beside the pieces there is to be little
-        if cycle.response_complete:
-            return
-        if not cycle.body:
-            cycle.body = body  # type: ignore[assignment]  # what is read of it is `bytes(body)`
-        elif isinstance(cycle.body, bytearray):
-            cycle.body += body
-        else:  # from the second piece on a buffer, which grows by small ones in linear time
-            cycle.body = bytearray().join((cycle.body, body))
-        if len(cycle.body) > MOST_UNREAD:
-            self.flow.pause_reading()
-        cycle.message_event.set()
-
-    def on_message_complete(self) -> None:
-        """The end of a request, unless it will begin anew."""
-        if self.phase is not Phase.BODY:
-            return
-        self.set_phase(Phase.IDLE)
-        self.cycle.more_body = False
-        if not self.cycle.response_complete:
-            self.cycle.message_event.set()
-
     def start(self, scope: "HTTPScope", keep_alive: bool) -> None:
-        """Have the app answer a request, or let it wait for its turn."""
+        """Run the app on a request now, or after the requests before it."""
         self.cycle = Cycle(
             scope=scope,
             transport=self.transport,
@@ -275,36 +219,40 @@ class HttpProtocol(HttpToolsProtocol):
             self._run(self.cycle)
         else:
             self.flow.pause_reading()
-            self.pipeline.appendleft((self.cycle, self.app))
+            self._pipelined.append(self.cycle)
 
     def _run(self, cycle: Cycle) -> None:
         self._running = cycle
         self._start_asgi_task(cycle, self.app)
 
-    def refuse(self, error: ServiceError) -> None:
-        """Answer with an error what cannot be heeded, after all before it; then hear no more."""
-        self.discard_input = True
-        if self.phase is not Phase.BODY:
-            self._refuse_head(error)
-        elif self.cycle.response_complete:
-            self._linger()
-        else:
-            self.cycle.fail(error)
+    def on_body(self, body: bytes) -> None:
+        """Parser callback: keep a piece of the body until the app reads it."""
+        cycle = self.cycle
+        cycle.received += len(body)
+        self._framing_bytes = 0  # body bytes do not count toward the framing limit
+        if cycle.response_complete:
+            return
+        if not cycle.body:
+            cycle.body = body  # type: ignore[assignment]  # uvicorn reads it as `bytes(body)`
+        elif isinstance(cycle.body, bytearray):
+            cycle.body += body
+        else:  # the second piece: a bytearray grows by small pieces in linear time
+            cycle.body = bytearray().join((cycle.body, body))
+        if len(cycle.body) > MAX_UNREAD_BYTES:
+            self.flow.pause_reading()
+        cycle.message_event.set()
 
-    def _refuse_head(self, error: ServiceError) -> None:
-        if self.phase is not Phase.HEADERS or not self.url:
-            super().on_message_begin()  # what there is belongs to the request before
-        method = self.parser.get_method() if self.url else UNKNOWN
-        path = self.url.partition(b"?")[0] or UNKNOWN
-        scope = self.scope
-        scope["method"], scope["path"] = method.decode(), path.decode("latin-1")
-        scope["raw_path"], scope["query_string"] = path, b""
-        scope[REFUSED] = error  # type: ignore[literal-required]
-        self.expect_100_continue = False
-        self.start(scope, keep_alive=False)
+    def on_message_complete(self) -> None:
+        """Parser callback: the request ends, unless it is parsed again without `Upgrade`."""
+        if self.phase is not Phase.BODY:
+            return
+        self._set_phase(Phase.IDLE)
+        self.cycle.more_body = False
+        if not self.cycle.response_complete:
+            self.cycle.message_event.set()
 
     def on_response_complete(self) -> None:
-        """Go on with the next request, wait for one, or let the connection end."""
+        """Continue with the next request, wait for one, or close the connection."""
         self.server_state.total_requests += 1
         cycle, self._running = self._running, None
         if self.transport.is_closing():
@@ -314,19 +262,75 @@ class HttpProtocol(HttpToolsProtocol):
             self._linger()
             return
         self.flow.resume_reading()
-        if self.pipeline:
-            self._run(self.pipeline.pop()[0])
+        if self._pipelined:
+            self._run(self._pipelined.popleft())
+
+    def refuse(self, error: ServiceError) -> None:
+        """Queue an error response behind the pending ones, then ignore further input."""
+        self._discard_input = True
+        if self.phase is not Phase.BODY:
+            self._refuse_head(error)
+        elif self.cycle.response_complete:
+            self._linger()
+        else:
+            self.cycle.fail_body(error)
+
+    def _refuse_head(self, error: ServiceError) -> None:
+        """Start a request in place of one that has no complete head; the app returns the error."""
+        if self.phase is not Phase.HEADERS or not self.url:
+            super().on_message_begin()  # the scope is still that of the previous request
+        method = self.parser.get_method() if self.url else UNKNOWN
+        path = self.url.partition(b"?")[0] or UNKNOWN
+        scope = self.scope
+        scope["method"], scope["path"] = method.decode(), path.decode("latin-1")
+        scope["raw_path"], scope["query_string"] = path, b""
+        scope[REFUSED] = error  # type: ignore[literal-required]
+        self.expect_100_continue = False
+        self.start(scope, keep_alive=False)
 
     def _linger(self) -> None:
-        """Send no more, and read on for a while.
+        """Send the end of the stream, and read on for a while.
 
-        To close with bytes unread is to reset the connection, and the answer may be lost with it.
+        Closing a socket with unread input resets the connection, and the client may lose the
+        response.
         """
-        self.discard_input = True
-        self.set_phase(Phase.LINGER)
-        self._dropped = 0
+        self._discard_input = True
+        self._discarded_bytes = 0
+        self._set_phase(Phase.LINGER)
         self.flow.resume_reading()
         if self.transport.can_write_eof():
             self.transport.write_eof()
         else:
             self.transport.close()
+
+    def _discard(self, size: int) -> None:
+        self._discarded_bytes += size
+        if self._discarded_bytes > MAX_DISCARDED_BYTES:
+            self.flow.pause_reading()
+
+    def check_timeouts(self, now: float, elapsed_s: float) -> None:
+        """Close or refuse the connection if a timeout has passed; see `TimeoutTimer`."""
+        self._timeouts.check(self, now, elapsed_s)
+
+    @property
+    def responding(self) -> bool:
+        """Whether a request waits for its response."""
+        return self._running is not None
+
+    @property
+    def blocked_by_server(self) -> bool:
+        """Whether the client cannot continue before the server does."""
+        if self.phase is Phase.LINGER:
+            return False
+        if self.phase is Phase.BODY and self.cycle.waiting_for_100_continue:
+            return not self.cycle.received
+        return self.flow.read_paused or self._discard_input
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Tell every request without a response; uvicorn would tell only the latest."""
+        self._timer.discard(self)
+        for cycle in (self._running, *self._pipelined):
+            if cycle is not None:
+                cycle.disconnect()
+        self._pipelined.clear()
+        super().connection_lost(exc)

@@ -1,8 +1,4 @@
-"""Owns one request on a connection and its answer: what is still to come of the body, and whether
-the connection outlives them.
-
-Knows nothing of the app that answers, nor of what a request may cost.
-"""
+"""One request on a connection and its response."""
 
 from asyncio import Transport
 from collections.abc import Coroutine
@@ -16,23 +12,28 @@ from app.core.scope import Client
 if TYPE_CHECKING:
     from uvicorn._types import ASGIReceiveEvent, ASGISendEvent
 
+# body bytes that are read and discarded after an early response, so that the client reads it
+MAX_DISCARDED_BYTES = 2**20
+
 
 class CoalescingTransport:
-    """A transport as an answer needs it, which keeps the first bytes until there are more.
+    """Sends the head of a response together with the first piece of its body.
 
-    uvicorn writes the head and the body by a call of the system each, and their reader is woken
-    twice.
+    uvicorn writes the head and the body in one system call each, which wakes the client twice.
+
+    Args:
+        transport: the transport of the connection.
     """
 
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
         self._head: bytes | None = None
-        self._begun = False
+        self._started = False
 
     def write(self, data: bytes) -> None:
-        """Send what is not the head, and that before it."""
-        if not self._begun:
-            self._begun, self._head = True, data
+        """Keep the first piece, the head; send it with the second; send later pieces at once."""
+        if not self._started:
+            self._started, self._head = True, data
         elif self._head is not None:
             head, self._head = self._head, None
             self._transport.writelines((head, data) if data else (head,))
@@ -40,25 +41,22 @@ class CoalescingTransport:
             self._transport.write(data)
 
     def is_closing(self) -> bool:
-        """Whether the connection is about to end."""
+        """Whether the connection is closing."""
         return self._transport.is_closing()
 
     def close(self) -> None:
-        """End the connection when all is sent that was to be."""
+        """Close the connection after the buffered bytes are sent."""
         self._transport.close()
 
 
-DRAINED = 2**20  # bytes of a body that nobody wants, read so that its sender gets to the answer
-
-
 class Cycle(RequestResponseCycle):
-    """uvicorn's, with an end to a body that goes wrong, and one to an answer that comes early.
+    """uvicorn's cycle, with errors in bodies and with responses before the end of the body.
 
     Attributes:
-        body_error: what is wrong with the body; whoever reads it is told.
-        received: bytes of the body so far.
-        lingering: whether the connection ends with the answer, and its sender is still writing.
-        client: who waits for the answer.
+        body_error: what is wrong with the body; reading the body raises it.
+        received: bytes of the body received so far.
+        lingering: whether the connection closes after the response while the client still sends.
+        client: the client that waits for the response.
     """
 
     client: Client
@@ -67,55 +65,59 @@ class Cycle(RequestResponseCycle):
     lingering = False
 
     @property
-    def declared(self) -> int | None:
-        """The bytes of the body by its Content-Length, which the parser has checked."""
+    def content_length(self) -> int | None:
+        """The Content-Length in bytes, which the parser has validated, or None."""
         for name, value in self.scope["headers"]:
             if name == b"content-length":
                 return int(value)
         return None
 
-    def leave(self) -> None:
-        """The caller has left: neither is there more of the body, nor will an answer be taken."""
+    def disconnect(self) -> None:
+        """Tell the app that the client has disconnected."""
         self.disconnected = True
         self.message_event.set()
         self.client.on_disconnect()
 
-    def fail(self, body_error: ServiceError) -> None:
-        """End the body with an error in place of its rest; the connection ends with the answer."""
-        self.body_error = body_error
+    def fail_body(self, error: ServiceError) -> None:
+        """Raise an error where the app reads the rest of the body, and close after the response."""
+        self.body_error = error
         self.keep_alive = False
         self.message_event.set()
 
     async def receive(self) -> "ASGIReceiveEvent":
-        """ASGI's.
+        """ASGI's receive.
 
         Raises:
-            ServiceError: the body went wrong.
+            ServiceError: the body is invalid or too slow.
         """
         message = await super().receive()
         if self.body_error is not None and not self.disconnected:
-            self.message_event.set()  # for whoever asks again
+            self.message_event.set()  # the next call raises as well
             raise self.body_error
         return message
 
     def send(self, message: "ASGISendEvent") -> Coroutine[Any, Any, None]:
-        """ASGI's; an answer before the end of the body settles what becomes of the connection."""
+        """ASGI's send; a response before the end of the body may have to close the connection."""
         if message["type"] == "http.response.start" and self.scope["method"] != "HEAD":
-            self.transport = CoalescingTransport(self.transport)  # type: ignore[assignment]  # all that is asked
+            self.transport = CoalescingTransport(self.transport)  # type: ignore[assignment]  # has all that uvicorn's send calls
         if self.more_body and not self.response_complete:
             self._send_early(message)
         return super().send(message)
 
     def _send_early(self, message: "ASGISendEvent") -> None:
         if message["type"] == "http.response.start":
-            if not self._rest_is_small():
+            if not self._remaining_body_is_small():
                 self.keep_alive = False
         elif not message.get("more_body", False) and not self.keep_alive:
             self.lingering = True
-            self.keep_alive = True  # or uvicorn would close at once, and the answer might be lost
+            self.keep_alive = True  # uvicorn would close at once, and the client lose the response
 
-    def _rest_is_small(self) -> bool:
-        """Whether reading it costs less than another connection; one who waits may never send."""
-        declared = self.declared
-        known = declared is not None and not self.waiting_for_100_continue
-        return known and declared - self.received <= DRAINED  # type: ignore[operator]  # known
+    def _remaining_body_is_small(self) -> bool:
+        """Whether it is cheaper to discard the rest of the body than to close the connection.
+
+        A client that waits for 100 Continue may never send its body.
+        """
+        total = self.content_length
+        if total is None or self.waiting_for_100_continue:
+            return False
+        return total - self.received <= MAX_DISCARDED_BYTES

@@ -1,3 +1,5 @@
+"""The files of docker compose: mounts, privileges, and how the services find each other."""
+
 from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
@@ -17,7 +19,7 @@ SERVICES = read("docker-compose.yml")["services"]
 
 
 def mounts(service: str) -> dict[str, str]:
-    """What a service sees at which path."""
+    """The source of each path that is mounted in a service."""
     return {
         target: source
         for source, target, *_ in (v.split(":") for v in SERVICES[service]["volumes"])
@@ -25,14 +27,14 @@ def mounts(service: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("service", SERVICES)
-def test_what_is_mounted_exists(service):
+def test_mounted_paths_exist(service):
     volumes = read("docker-compose.yml")["volumes"]
     for source in mounts(service).values():
         assert (ROOT / source).is_dir() if source.startswith(".") else source in volumes
 
 
 @pytest.mark.parametrize("service", SERVICES)
-def test_foreign_images_are_pinned_checked_and_restarted(service):
+def test_images_of_others_are_pinned_have_health_checks_and_are_restarted(service):
     settings = SERVICES[service]
     assert settings["restart"] == "unless-stopped"
     if "build" not in settings:
@@ -41,13 +43,13 @@ def test_foreign_images_are_pinned_checked_and_restarted(service):
 
 
 @pytest.mark.parametrize("service", SERVICES)
-def test_nothing_gains_privileges(service):
+def test_no_service_gains_privileges(service):
     settings = SERVICES[service]
     assert settings["cap_drop"] == ["ALL"]
     assert settings["security_opt"] == ["no-new-privileges:true"]
 
 
-def test_the_service_writes_to_its_cache_and_tmp_alone():
+def test_the_service_can_write_only_to_its_cache_and_tmp():
     settings = SERVICES["patchserve"]
     assert settings["read_only"] is True
     assert settings["tmpfs"] == ["/tmp"]  # noqa: S108  # in the container
@@ -76,7 +78,7 @@ def test_grafana_finds_prometheus_and_the_dashboards():
     assert (ROOT / mounts("grafana")[str(folder)] / PurePosixPath(home).name).exists()
 
 
-def test_settings_that_are_passed_are_known():
+def test_the_settings_in_the_environment_exist():
     override = read("docker/compose.gpu.yml")["services"]
     assert override.keys() <= SERVICES.keys()
     for services in (SERVICES, override):

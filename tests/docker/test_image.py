@@ -1,3 +1,6 @@
+"""The Dockerfile: what it copies, its user, and its health check."""
+
+import importlib.util
 import json
 import re
 import shlex
@@ -12,6 +15,8 @@ from threading import Thread
 
 import pytest
 
+from app.core.settings import Settings
+
 ROOT = Path(__file__).parents[2]
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
 INSTRUCTIONS = re.sub(r"\\\n", " ", DOCKERFILE)
@@ -19,8 +24,8 @@ HADOLINT = shutil.which("hadolint")
 
 
 @contextmanager
-def answering(status: int) -> Iterator[int]:
-    """The port of a server whose /livez answers this."""
+def livez(status: int) -> Iterator[int]:
+    """Serve /livez with a status, and yield the port."""
 
     class Livez(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -28,7 +33,7 @@ def answering(status: int) -> Iterator[int]:
             self.end_headers()
 
         def log_message(self, *_: object) -> None:
-            """Stay quiet."""
+            """Log nothing."""
 
     with HTTPServer(("127.0.0.1", 0), Livez) as server:
         thread = Thread(target=server.serve_forever, args=(0.01,))
@@ -38,32 +43,60 @@ def answering(status: int) -> Iterator[int]:
         thread.join()
 
 
-def health_check(port: int, name: str = "PATCHSERVE_PORT") -> int:
-    """The exit status of the image's health check, run by this Python."""
-    command = json.loads(re.search(r"HEALTHCHECK .*?CMD (\[.*\])", INSTRUCTIONS)[1])
-    environment = {name: str(port), "http_proxy": "http://127.0.0.1:9"}
-    arguments = [sys.executable, *command[1:]]
-    return subprocess.run(arguments, env=environment, capture_output=True).returncode
+@pytest.fixture
+def health_check(tmp_path):
+    """Run the image's health check with this Python; return its exit status."""
+
+    def run(*arguments: str, **environment: int) -> int:
+        process_1 = tmp_path / "cmdline"
+        process_1.write_text("\0".join(["/opt/patchserve/bin/patchserve", "serve", *arguments, ""]))
+        command = json.loads(re.search(r"HEALTHCHECK .*?CMD (\[.*\])", INSTRUCTIONS)[1])
+        assert command == ["python", "/opt/patchserve/healthcheck.py", "/proc/1/cmdline"]
+        variables = {f"PATCHSERVE_{name}": str(value) for name, value in environment.items()}
+        return subprocess.run(
+            [sys.executable, ROOT / "docker/healthcheck.py", process_1],
+            env=variables | {"http_proxy": "http://127.0.0.1:9"},
+            capture_output=True,
+        ).returncode
+
+    return run
 
 
 @pytest.mark.parametrize(("status", "healthy"), [(200, True), (503, False)])
-def test_the_health_check_follows_livez(status, healthy):
-    with answering(status) as port:
-        assert (health_check(port) == 0) is healthy
+def test_the_health_check_follows_livez(health_check, status, healthy):
+    with livez(status) as port:
+        assert (health_check(PORT=port) == 0) is healthy
 
 
-def test_the_health_check_asks_where_the_probes_are():
-    with answering(200) as port:
-        assert health_check(port, "PATCHSERVE_OPS_PORT") == 0
-
-
-def test_the_health_check_fails_where_nothing_listens():
-    with answering(200) as port:
+def test_the_health_check_fails_without_a_service(health_check):
+    with livez(200) as port:
         pass
-    assert health_check(port) != 0
+    assert health_check(PORT=port) != 0
 
 
-def test_what_the_image_copies_is_sent_to_the_build():
+def test_the_health_check_uses_the_ops_port_if_there_is_one(health_check):
+    with livez(200) as ops, livez(404) as port:
+        assert health_check(PORT=port, OPS_PORT=ops) == 0
+        assert health_check("--ops-port", str(ops), PORT=port) == 0
+        assert health_check("--ops-port", "0", PORT=ops, OPS_PORT=port) == 0
+
+
+def test_a_flag_of_the_service_wins_over_the_variable_in_the_health_check(health_check):
+    with livez(200) as port, livez(404) as other:
+        assert health_check("--port", str(port)) == 0
+        assert health_check(f"--port={port}", "--log-level", "debug", PORT=other) == 0
+        assert health_check("--port", str(other), "--port", str(port)) == 0
+
+
+def test_the_health_check_has_the_default_ports_of_the_service():
+    spec = importlib.util.spec_from_file_location("healthcheck", ROOT / "docker/healthcheck.py")
+    healthcheck = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(healthcheck)
+    fields = Settings.model_fields
+    assert {name: fields[name].default for name in healthcheck.DEFAULTS} == healthcheck.DEFAULTS
+
+
+def test_copied_files_are_in_the_build_context():
     sent = set(re.findall(r"^!(\S+)$", (ROOT / ".dockerignore").read_text(), re.MULTILINE))
     copies = re.findall(r"^COPY (?!--from)(.+)$", INSTRUCTIONS, re.MULTILINE)
     copied = {source for line in copies for source in shlex.split(line)[:-1]}

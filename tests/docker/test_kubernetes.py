@@ -1,4 +1,4 @@
-"""The manifests: what runs as whom, what it may write, which probe asks what, and how it leaves."""
+"""The Kubernetes manifests: user, writable paths, probes and shutdown."""
 
 import re
 import shutil
@@ -13,7 +13,7 @@ from app.core.settings import PREFIX, Settings
 
 ROOT = Path(__file__).parents[2]
 MANIFEST = ROOT / "docker/kubernetes/patchserve.yaml"
-OBJECTS = {one["kind"]: one for one in yaml.safe_load_all(MANIFEST.read_text())}
+OBJECTS = {each["kind"]: each for each in yaml.safe_load_all(MANIFEST.read_text())}
 POD = OBJECTS["Deployment"]["spec"]["template"]
 (CONTAINER,) = POD["spec"]["containers"]
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
@@ -21,7 +21,7 @@ LAME_DUCK_S, DRAIN_S = 5, 12
 VALIDATE = shutil.which("kubernetes-validate")
 
 
-def test_it_runs_as_the_images_user_who_is_not_root():
+def test_it_runs_as_the_user_of_the_image_which_is_not_root():
     (user, group) = re.search(r"^USER (\d+):(\d+)$", DOCKERFILE, re.MULTILINE).groups()
     context = POD["spec"]["securityContext"]
     assert context["runAsNonRoot"] is True
@@ -30,7 +30,7 @@ def test_it_runs_as_the_images_user_who_is_not_root():
     assert POD["spec"]["automountServiceAccountToken"] is False
 
 
-def test_it_can_gain_nothing_and_write_to_its_volumes_alone():
+def test_it_has_no_capabilities_and_can_write_only_to_its_volumes():
     context = CONTAINER["securityContext"]
     assert context["allowPrivilegeEscalation"] is False
     assert context["readOnlyRootFilesystem"] is True
@@ -41,7 +41,7 @@ def test_it_can_gain_nothing_and_write_to_its_volumes_alone():
     assert all("emptyDir" in volumes[name] for name in mounted.values())
 
 
-def test_caches_are_kept_where_it_may_write():
+def test_caches_are_in_a_writable_folder():
     folders = re.findall(r"\b(?:HF_HOME|XDG_CACHE_HOME|TRITON_CACHE_DIR)=(\S+)", DOCKERFILE)
     assert len(folders) == 3
     assert all(folder.startswith("/cache") for folder in folders)
@@ -55,17 +55,17 @@ def test_caches_are_kept_where_it_may_write():
         ("livenessProbe", "/livez"),
     ],
 )
-def test_each_probe_asks_its_endpoint_on_the_port_that_is_theirs(probe, path):
+def test_each_probe_uses_its_endpoint_on_the_ops_port(probe, path):
     assert CONTAINER[probe]["httpGet"] == {"path": path, "port": "ops"}
     assert path in {route.path for route in health.router.routes}
     ports = {port["name"]: port["containerPort"] for port in CONTAINER["ports"]}
     assert ports["http"] == Settings.model_fields["port"].default
-    (ops,) = [one["value"] for one in CONTAINER["env"] if one["name"] == f"{PREFIX}OPS_PORT"]
+    (ops,) = [each["value"] for each in CONTAINER["env"] if each["name"] == f"{PREFIX}OPS_PORT"]
     assert ports["ops"] == int(ops)
     assert POD["metadata"]["annotations"]["prometheus.io/port"] == ops
 
 
-def test_there_is_time_to_leave_and_no_rollout_takes_a_ready_one():
+def test_the_grace_period_covers_a_shutdown_and_a_rollout_keeps_ready_pods():
     assert POD["spec"]["terminationGracePeriodSeconds"] > LAME_DUCK_S + DRAIN_S
     update = OBJECTS["Deployment"]["spec"]["strategy"]["rollingUpdate"]
     assert update["maxUnavailable"] == 0
@@ -73,7 +73,7 @@ def test_there_is_time_to_leave_and_no_rollout_takes_a_ready_one():
     assert OBJECTS["PodDisruptionBudget"]["spec"]["maxUnavailable"] == 1
 
 
-def test_all_objects_mean_the_same_pods():
+def test_all_objects_select_the_same_pods():
     labels = POD["metadata"]["labels"]
     assert OBJECTS["Deployment"]["spec"]["selector"]["matchLabels"] == labels
     assert OBJECTS["PodDisruptionBudget"]["spec"]["selector"]["matchLabels"] == labels
@@ -82,8 +82,8 @@ def test_all_objects_mean_the_same_pods():
     assert port["targetPort"] == "http"
 
 
-def test_settings_that_are_passed_are_known_and_keys_come_from_a_secret():
-    environment = {one["name"]: one for one in CONTAINER["env"]}
+def test_the_settings_in_the_environment_exist_and_keys_come_from_a_secret():
+    environment = {each["name"]: each for each in CONTAINER["env"]}
     for name in environment:
         assert name.removeprefix(PREFIX).lower() in Settings.model_fields
     assert "value" not in environment[f"{PREFIX}API_KEYS"]

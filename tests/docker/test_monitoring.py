@@ -1,3 +1,5 @@
+"""The alert rules and the dashboard: every series, label and route that they read exists."""
+
 import json
 import re
 import shutil
@@ -20,7 +22,7 @@ DOCKER = Path(__file__).parents[2] / "docker"
 RULES = yaml.safe_load((DOCKER / "prometheus/rules.yml").read_text())
 DASHBOARD = json.loads((DOCKER / "grafana/dashboards/patchserve.json").read_text())
 PANELS = [panel for panel in DASHBOARD["panels"] if panel["type"] != "row"]
-BY_SCRAPE = {"up"}  # series and labels that Prometheus makes itself
+BY_SCRAPE = {"up"}  # series and labels that Prometheus adds
 LABELS_BY_SCRAPE = {"job", "instance", "le"}
 SUFFIXES = {"histogram": ("_bucket", "_sum", "_count"), "counter": ("",), "gauge": ("",)}
 KEYWORDS = {"and", "or", "unless", "bool", "offset", "inf", "nan"}
@@ -53,7 +55,7 @@ def groupings_in(promql: str) -> set[str]:
 
 
 def exposed() -> set[str]:
-    """Every series that /metrics can show, whether or not it has a sample yet."""
+    """Every series that /metrics can expose, with or without a sample."""
     several = CollectorRegistry()
     several.register(ReplicaCollector(HeartbeatTable(2)))
     text = (Metrics().exposition() + generate_latest(several)).decode()
@@ -62,7 +64,7 @@ def exposed() -> set[str]:
 
 
 def labels() -> dict[str, set[str]]:
-    """The labels of each of our series."""
+    """The labels of each series of the service."""
     return {
         series._name: set(series._labelnames)
         for series in vars(Metrics()).values()
@@ -77,8 +79,8 @@ def rule_expressions() -> list[str]:
 def panel_expressions() -> list[str]:
     variables = [
         found[1]
-        for one in DASHBOARD["templating"]["list"]
-        if (found := re.fullmatch(r"label_values\((.+), \w+\)", one["query"]["query"]))
+        for each in DASHBOARD["templating"]["list"]
+        if (found := re.fullmatch(r"label_values\((.+), \w+\)", each["query"]["query"]))
     ]
     return variables + [target["expr"] for panel in PANELS for target in panel["targets"]]
 
@@ -109,14 +111,14 @@ def test_names_are_found_in_expressions(promql, names):
 
 
 @pytest.mark.parametrize("promql", EXPRESSIONS)
-def test_every_series_that_is_read_is_exposed(promql):
+def test_every_series_in_an_expression_is_exposed(promql):
     names = metrics_in(promql)
     assert names
     assert names <= exposed() | RECORDED | BY_SCRAPE
 
 
 @pytest.mark.parametrize("promql", EXPRESSIONS)
-def test_every_label_that_is_read_exists(promql):
+def test_every_label_in_an_expression_exists(promql):
     known = labels()
     for name, label, _ in matchers_in(promql):
         own = known.get(re.sub(r"_(total|bucket|sum|count)$", "", name), set())
@@ -125,13 +127,13 @@ def test_every_label_that_is_read_exists(promql):
 
 
 @pytest.mark.parametrize("promql", EXPRESSIONS)
-def test_every_route_that_is_read_is_served(promql):
+def test_every_route_in_an_expression_is_served(promql):
     served = {route.path for route in images.router.routes}
     for _, label, value in matchers_in(promql):
         assert label != "route" or set(value.split("|")) <= served
 
 
-def test_legends_name_labels_that_their_expression_keeps():
+def test_legends_use_labels_that_their_expression_keeps():
     known = set().union(*labels().values()) | LABELS_BY_SCRAPE
     for panel in PANELS:
         for target in panel["targets"]:
@@ -140,16 +142,16 @@ def test_legends_name_labels_that_their_expression_keeps():
             assert named <= (kept or known), panel["title"]
 
 
-def test_all_that_is_queried_goes_to_the_provisioned_datasource():
+def test_every_query_uses_the_provisioned_datasource():
     source = DOCKER / "grafana/provisioning/datasources/prometheus.yml"
     (provisioned,) = yaml.safe_load(source.read_text())["datasources"]
     used = {"type": provisioned["type"], "uid": provisioned["uid"]}
     queries = [target for panel in PANELS for target in panel["targets"]]
-    for one in [*PANELS, *queries, *DASHBOARD["templating"]["list"]]:
-        assert one["datasource"] == used
+    for each in [*PANELS, *queries, *DASHBOARD["templating"]["list"]]:
+        assert each["datasource"] == used
 
 
-def test_panels_have_their_own_place_and_number():
+def test_panels_do_not_overlap_and_have_their_own_id():
     assert len({panel["id"] for panel in DASHBOARD["panels"]}) == len(DASHBOARD["panels"])
     for one, other in combinations([panel["gridPos"] for panel in DASHBOARD["panels"]], 2):
         assert (

@@ -133,7 +133,7 @@ def test_the_probes_answer_while_the_other_port_is_full_and_while_it_drains(laun
             pass  # until all of the crowd have come in
         assert httpx.get(f"{ops}/readyz", timeout=10).status_code == 200
         os.kill(service.process.pid, signal.SIGTERM)
-        while "told to leave" not in service.log.read_text():
+        while "shutdown requested" not in service.log.read_text():
             pass
         assert httpx.get(f"{ops}/livez", timeout=10).status_code == 200
         assert httpx.get(f"{ops}/readyz", timeout=10).json()["reasons"] == ["draining"]

@@ -100,7 +100,7 @@ async def test_without_load_a_lame_duck_tells_the_truth_and_leaves_when_it_is_qu
             idle.send("POST", "/classify", IMAGE)
             assert not (await idle.answer()).closes
             service.process.terminate()
-            await until_said(service, "told to leave")
+            await until_said(service, "shutdown requested")
             probe.send("GET", "/readyz")
             unready = await probe.answer()
             assert (unready.status, unready.closes) == (503, True)
@@ -122,7 +122,7 @@ async def test_after_the_lame_duck_work_is_refused_before_its_body_comes(launch,
             held.send("POST", "/classify", IMAGE[:100], length=len(IMAGE))  # it holds the service
             await until_text(service, "/metrics", "in_flight 2.0")
             service.process.terminate()
-            await until_said(service, "told to leave")
+            await until_said(service, "shutdown requested")
             new.send("POST", "/classify", b"", length=len(IMAGE))
             refused = await new.answer()
             assert (refused.status, refused.code, refused.closes) == (503, "draining", True)
@@ -201,7 +201,7 @@ async def test_the_second_signal_ends_it_while_torch_computes(launch, connect, s
                 busy.send("POST", "/classify", IMAGE)
             await busy.answer()
             service.process.terminate()
-            await until_said(service, "told to leave")
+            await until_said(service, "shutdown requested")
             service.process.send_signal(sig)
             assert (await ended(service))[0] == status
 
@@ -253,7 +253,7 @@ async def test_a_replica_that_is_told_alone_is_replaced_and_nobody_notices(launc
         crowd.start(4)
         await crowd.until_answered(20)
         os.kill(processes(service)[0], signal.SIGTERM)
-        await until_said(service, "ended with status 0; it is started anew in 0 s")
+        await until_said(service, "ended with status 0; restarting it in 0 s")
         await until_both_are_ready(service)
         await crowd.until_answered(len(crowd.answers) + 20)
         await crowd.stop()

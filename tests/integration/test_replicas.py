@@ -201,7 +201,7 @@ def test_told_twice_they_end_at_once(launch_two):
     with launch_two() as service:
         os.kill(process_of(service, 0), signal.SIGSTOP)  # it would not leave in time
         service.process.terminate()
-        while not any("told to leave" in line["message"] for line in lines(service)):
+        while not any("shutdown requested" in line["message"] for line in lines(service)):
             assert service.process.poll() is None
         service.process.terminate()
         assert service.process.wait(60) == 143

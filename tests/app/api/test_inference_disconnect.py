@@ -37,7 +37,7 @@ async def fail() -> str:
 def client():
     client = Client()
     yield client
-    client.left()  # a callback that is still registered would now cancel the test
+    client.on_disconnect()  # a callback that is still registered would now cancel the test
 
 
 def start(work, client, within_s=30.0):
@@ -60,7 +60,7 @@ async def test_work_is_cancelled_when_the_client_disconnects(client):
     work = Work()
     task = start(work(), client)
     await work.started.wait()
-    client.left()
+    client.on_disconnect()
     with pytest.raises(ClientGone):
         await task
     assert work.outcome == "cancelled"
@@ -68,7 +68,7 @@ async def test_work_is_cancelled_when_the_client_disconnects(client):
 
 async def test_work_for_a_client_that_has_disconnected_is_not_started(client):
     work = Work()
-    client.left()
+    client.on_disconnect()
     with pytest.raises(ClientGone):
         await start(work(), client)
     assert not work.started.is_set()
@@ -91,7 +91,7 @@ async def test_a_disconnect_after_the_result_does_not_cancel_later_work(client):
     async def with_later_work() -> str:
         deadline = asyncio.get_running_loop().time() + 0.01
         result = await run_until_disconnect(deadline, client, work())
-        client.left()
+        client.on_disconnect()
         await asyncio.sleep(0.02)  # the deadline passes, too
         return result
 

@@ -1,4 +1,4 @@
-"""Formats, colour modes, frames and orientations: the pixels that transformers' loader sees."""
+"""Formats, colour modes, frames and orientations: the same pixels as transformers' loader."""
 
 import struct
 import warnings
@@ -13,7 +13,7 @@ from transformers.image_utils import load_image
 from app.imaging.decode import decode
 from models.preprocessing import Preprocessing
 
-AS_IT_IS = Preprocessing(size=None)
+UNCHANGED = Preprocessing(size=None)
 WIDTH, HEIGHT = 13, 9
 ORIENTATION = 0x0112
 rng = np.random.default_rng(7)
@@ -24,7 +24,7 @@ def noise(*channels: int, dtype: type = np.uint8, high: int = 256) -> np.ndarray
 
 
 def image_of(mode: str) -> Image.Image:
-    """Noise in a mode of Pillow's."""
+    """Noise in one of Pillow's modes."""
     if mode == "I;16":
         return Image.fromarray(noise(dtype=np.uint16, high=65536))
     if mode == "1":
@@ -53,11 +53,11 @@ def png16(pixels: np.ndarray) -> bytes:
     rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in pixels)
     header = struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0)
     chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
-    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*one) for one in chunks)
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*each) for each in chunks)
 
 
-def assert_seen_as_by_the_reference(data: bytes, size: tuple[int, int] = (WIDTH, HEIGHT)) -> None:
-    photo = decode(data, AS_IT_IS, max_pixels=10**6)
+def assert_same_as_the_reference(data: bytes, size: tuple[int, int] = (WIDTH, HEIGHT)) -> None:
+    photo = decode(data, UNCHANGED, max_pixels=10**6)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         theirs = np.asarray(load_image(Image.open(BytesIO(data))))
@@ -77,7 +77,7 @@ def assert_seen_as_by_the_reference(data: bytes, size: tuple[int, int] = (WIDTH,
     ],
 )
 def test_every_mode_of_every_format(kind, mode):
-    assert_seen_as_by_the_reference(file_of(image_of(mode), kind))
+    assert_same_as_the_reference(file_of(image_of(mode), kind))
 
 
 @pytest.mark.parametrize(
@@ -95,29 +95,31 @@ def test_every_mode_of_every_format(kind, mode):
     ],
     ids=str,
 )
-def test_every_way_to_compress(options):
-    assert_seen_as_by_the_reference(file_of(image_of("RGB"), **options))
+def test_every_compression(options):
+    assert_same_as_the_reference(file_of(image_of("RGB"), **options))
 
 
 @pytest.mark.parametrize("transparency", [3, bytes(range(16))], ids=["one entry", "a table"])
 @pytest.mark.parametrize("kind", ["PNG", "GIF"])
-def test_a_palette_with_transparency_loses_only_that(kind, transparency):
+def test_of_a_palette_with_transparency_only_the_transparency_is_lost(kind, transparency):
     if kind == "GIF":
-        transparency = 3  # it knows one clear entry only
+        transparency = 3  # a GIF has one transparent entry at most
     data = file_of(image_of("P"), kind, transparency=transparency)
     assert "transparency" in Image.open(BytesIO(data)).info
-    assert_seen_as_by_the_reference(data)
+    assert_same_as_the_reference(data)
 
 
-@pytest.mark.parametrize(("mode", "clear"), [("L", 9), ("RGB", (1, 2, 3)), ("1", 1), ("I;16", 5)])
-def test_a_clear_colour_stays_that_colour(mode, clear):
-    assert_seen_as_by_the_reference(file_of(image_of(mode), "PNG", transparency=clear))
+@pytest.mark.parametrize(
+    ("mode", "transparent"), [("L", 9), ("RGB", (1, 2, 3)), ("1", 1), ("I;16", 5)]
+)
+def test_a_transparent_colour_keeps_its_colour(mode, transparent):
+    assert_same_as_the_reference(file_of(image_of(mode), "PNG", transparency=transparent))
 
 
 def test_16_bit_colour_keeps_its_high_bytes():
     pixels = noise(3, dtype=np.uint16, high=65536)
-    assert_seen_as_by_the_reference(png16(pixels))
-    photo = decode(png16(pixels), AS_IT_IS, max_pixels=10**6)
+    assert_same_as_the_reference(png16(pixels))
+    photo = decode(png16(pixels), UNCHANGED, max_pixels=10**6)
     np.testing.assert_array_equal(photo.pixels, pixels >> 8)
 
 
@@ -126,7 +128,7 @@ def test_inverted_cmyk_as_adobe_writes_it():
     assert b"Adobe" in data
     ycck = bytearray(data)
     ycck[data.index(b"Adobe") + 11] = 2  # the transform: YCCK instead of CMYK
-    assert_seen_as_by_the_reference(bytes(ycck))
+    assert_same_as_the_reference(bytes(ycck))
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
@@ -136,19 +138,19 @@ def test_the_exif_orientation_is_applied(kind, orientation):
     exif[ORIENTATION] = orientation
     data = file_of(image_of("RGB"), kind, exif=exif)
     size = (HEIGHT, WIDTH) if orientation in (5, 6, 7, 8) else (WIDTH, HEIGHT)
-    assert_seen_as_by_the_reference(data, size)
+    assert_same_as_the_reference(data, size)
 
 
 @pytest.mark.parametrize("mode", ["P", "L", "I;16", "RGBA"])
-def test_the_orientation_turns_images_of_any_mode(mode):
+def test_the_orientation_is_applied_in_every_mode(mode):
     exif = Image.Exif()
     exif[ORIENTATION] = 6
-    assert_seen_as_by_the_reference(file_of(image_of(mode), "PNG", exif=exif), (HEIGHT, WIDTH))
+    assert_same_as_the_reference(file_of(image_of(mode), "PNG", exif=exif), (HEIGHT, WIDTH))
 
 
-def test_the_orientation_may_stand_in_xmp():
+def test_an_orientation_in_xmp_is_applied():
     xmp = b'<x xmlns:tiff="http://ns.adobe.com/tiff/1.0/" tiff:Orientation="6"/>'
-    assert_seen_as_by_the_reference(file_of(image_of("RGB"), "WEBP", xmp=xmp), (HEIGHT, WIDTH))
+    assert_same_as_the_reference(file_of(image_of("RGB"), "WEBP", xmp=xmp), (HEIGHT, WIDTH))
 
 
 @pytest.mark.parametrize(
@@ -161,24 +163,24 @@ def test_the_orientation_may_stand_in_xmp():
         ("MPO", {}),
     ],
 )
-def test_the_first_frame_counts(kind, options):
+def test_the_first_frame_is_decoded(kind, options):
     first, *rest = (image_of("RGB") for _ in range(3))
     data = file_of(first, kind, save_all=True, append_images=rest, **options)
     assert Image.open(BytesIO(data)).n_frames == 3
-    assert_seen_as_by_the_reference(data)
+    assert_same_as_the_reference(data)
 
 
-def test_a_frame_smaller_than_its_animation_lies_where_it_belongs():
+def test_a_frame_smaller_than_its_animation_keeps_its_position():
     data = bytearray(file_of(image_of("P"), "GIF"))
     data[6:10] = struct.pack("<HH", WIDTH + 4, HEIGHT + 2)  # the screen grows, the frame does not
-    assert_seen_as_by_the_reference(bytes(data), (WIDTH + 4, HEIGHT + 2))
+    assert_same_as_the_reference(bytes(data), (WIDTH + 4, HEIGHT + 2))
 
 
-@pytest.mark.parametrize(("size", "stays"), [(300, True), (2**20 + 1, False)])
-def test_of_the_metadata_of_an_image_that_is_kept_a_colour_profile_of_usual_size_stays(size, stays):
+@pytest.mark.parametrize(("size", "kept"), [(300, True), (2**20 + 1, False)])
+def test_a_kept_image_loses_its_metadata_except_a_colour_profile_of_usual_size(size, kept):
     exif = Image.Exif()
     exif[ORIENTATION] = 6
     profile = bytes(size)
     data = file_of(image_of("RGB"), "JPEG", icc_profile=profile, exif=exif, comment=b"secret")
-    photo = decode(data, AS_IT_IS, max_pixels=10**6, keep_rgb=True)
-    assert photo.rgb.info == ({"icc_profile": profile} if stays else {})
+    photo = decode(data, UNCHANGED, max_pixels=10**6, keep_rgb=True)
+    assert photo.rgb.info == ({"icc_profile": profile} if kept else {})

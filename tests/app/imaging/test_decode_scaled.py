@@ -1,4 +1,4 @@
-"""JPEGs at a reduced scale: what is reduced, how far, and that nothing else changes."""
+"""JPEGs decoded at a reduced scale: which, how far, and that nothing else changes."""
 
 from contextlib import contextmanager
 from io import BytesIO
@@ -13,12 +13,12 @@ from app.imaging.pixel_budget import WeightedSemaphore
 from models.preprocessing import Preprocessing
 
 ORIENTATION = 0x0112
-TURNED = (5, 6, 7, 8)
+ROTATED = (5, 6, 7, 8)
 LIMIT = 10**7
 
 
 def picture(width: int, height: int, mode: str = "RGB") -> Image.Image:
-    """Waves and an edge, different along the axes and at each corner."""
+    """Waves and an edge, different along both axes and in each corner."""
     down, across = np.mgrid[0:height, 0:width]
     red = 128 + 100 * np.sin(across / width * 9)
     green = 128 + 100 * np.cos(down / height * 5)
@@ -36,7 +36,7 @@ def jpeg(image: Image.Image, orientation: int = 1, **options) -> bytes:
 
 
 class Loads:
-    """The sizes that Pillow decodes to."""
+    """Records the sizes that Pillow decodes to, and the pixels that are held."""
 
     def __init__(self) -> None:
         self.sizes: list[tuple[int, int]] = []
@@ -49,16 +49,16 @@ class Loads:
 
 @pytest.fixture
 def loads(monkeypatch):
-    seen = Loads()
+    recorded = Loads()
     load = JpegImagePlugin.JpegImageFile.load
 
-    def noting(image):
+    def record(image):
         if image.tile:
-            seen.sizes.append(image.size)
+            recorded.sizes.append(image.size)
         return load(image)
 
-    monkeypatch.setattr(JpegImagePlugin.JpegImageFile, "load", noting)
-    return seen
+    monkeypatch.setattr(JpegImagePlugin.JpegImageFile, "load", record)
+    return recorded
 
 
 def both(data: bytes, preprocessing: Preprocessing, **options) -> tuple[Photo, Photo]:
@@ -71,14 +71,14 @@ def assert_alike(exact: Photo, scaled: Photo) -> None:
     assert scaled.pixels.shape == exact.pixels.shape
     difference = np.abs(scaled.pixels.astype(int) - exact.pixels)
     assert difference.mean() < 2
-    assert np.percentile(difference, 99) < 25  # where the edge runs, at most
+    assert np.percentile(difference, 99) < 25  # larger only along the edge
 
 
 @pytest.mark.parametrize(
     ("side", "decoded"),
     [(63, 63), (64, 32), (127, 64), (128, 32), (255, 64), (256, 32), (600, 75), (601, 76)],
 )
-def test_an_axis_keeps_twice_the_input_and_loses_no_more_than_it_can(loads, side, decoded):
+def test_an_axis_is_reduced_as_far_as_twice_the_input_size_allows(loads, side, decoded):
     square = Preprocessing(size=(16, 16))
     decode(jpeg(picture(side, side)), square, max_pixels=LIMIT, scaled=True, hold=loads.hold)
     assert loads.sizes == [(decoded, decoded)]
@@ -87,24 +87,24 @@ def test_an_axis_keeps_twice_the_input_and_loses_no_more_than_it_can(loads, side
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("width", [640, 641, 647])
-def test_every_orientation_gives_the_same_picture(loads, orientation, width):
+def test_every_orientation_gives_a_similar_image(loads, orientation, width):
     stored = picture(width, 320)
-    asked = Preprocessing(size=(40, 80))
-    exact, scaled = both(jpeg(stored, orientation), asked)
+    preprocessing = Preprocessing(size=(40, 80))
+    exact, scaled = both(jpeg(stored, orientation), preprocessing)
     assert_alike(exact, scaled)
-    turned = orientation in TURNED
-    assert (scaled.width, scaled.height) == ((320, width) if turned else (width, 320))
-    assert loads.sizes[1] == ((-(-width // 2), 160) if turned else (-(-width // 4), 80))
+    rotated = orientation in ROTATED
+    assert (scaled.width, scaled.height) == ((320, width) if rotated else (width, 320))
+    assert loads.sizes[1] == ((-(-width // 2), 160) if rotated else (-(-width // 4), 80))
 
 
 @pytest.mark.parametrize("size", [(900, 500), (500, 900), (901, 503), (507, 899)], ids=str)
 @pytest.mark.parametrize("longest", [None, 50])
 @pytest.mark.parametrize("orientation", [1, 6])
-def test_the_shortest_edge_and_the_crop_are_those_of_the_whole_picture(size, longest, orientation):
-    asked = Preprocessing(
+def test_the_shortest_edge_and_the_crop_are_those_of_the_whole_image(size, longest, orientation):
+    preprocessing = Preprocessing(
         size=None, shortest_edge=32, longest_edge=longest, crop_size=(28, 28), resample=3
     )
-    assert_alike(*both(jpeg(picture(*size), orientation), asked))
+    assert_alike(*both(jpeg(picture(*size), orientation), preprocessing))
     uncropped = Preprocessing(size=None, shortest_edge=29, longest_edge=longest)
     assert_alike(*both(jpeg(picture(*size), orientation), uncropped))
 
@@ -117,7 +117,7 @@ def test_every_kind_of_jpeg_can_be_reduced(loads, mode, options):
     assert loads.sizes == [(400, 300), (100, 75)]
 
 
-def test_the_first_of_several_pictures_in_one_file_is_reduced(loads):
+def test_the_first_of_several_images_in_a_file_is_reduced(loads):
     data = jpeg(picture(400, 300), kind="MPO", save_all=True, append_images=[picture(40, 30)])
     assert_alike(*both(data, Preprocessing(size=(30, 30))))
     assert loads.sizes[1] == (100, 75)
@@ -127,7 +127,7 @@ def test_the_first_of_several_pictures_in_one_file_is_reduced(loads):
     ("kind", "options"),
     [("PNG", {}), ("WEBP", {"lossless": True}), ("TIFF", {"compression": "jpeg"}), ("GIF", {})],
 )
-def test_what_is_no_jpeg_is_decoded_exactly(kind, options):
+def test_other_formats_are_decoded_exactly(kind, options):
     file = BytesIO()
     picture(400, 300).save(file, kind, **options)
     exact, scaled = both(file.getvalue(), Preprocessing(size=(30, 30)))
@@ -135,25 +135,25 @@ def test_what_is_no_jpeg_is_decoded_exactly(kind, options):
 
 
 @pytest.mark.parametrize(
-    "asked",
+    "preprocessing",
     [Preprocessing(size=None), Preprocessing(size=(151, 10)), Preprocessing(size=(999, 999))],
-    ids=["no resize", "one axis is needed", "enlarged"],
+    ids=["no resize", "one axis is not large enough", "enlarged"],
 )
-def test_a_picture_that_is_not_far_larger_is_decoded_exactly(asked):
-    exact, scaled = both(jpeg(picture(400, 300)), asked)
+def test_an_image_less_than_four_times_the_input_size_is_decoded_exactly(preprocessing):
+    exact, scaled = both(jpeg(picture(400, 300)), preprocessing)
     np.testing.assert_array_equal(scaled.pixels, exact.pixels)
 
 
-def test_a_whole_image_is_kept_exactly():
-    asked = Preprocessing(size=(30, 30))
-    exact, kept = both(jpeg(picture(400, 300)), asked, keep_rgb=True)
+def test_an_image_that_is_kept_is_decoded_exactly():
+    preprocessing = Preprocessing(size=(30, 30))
+    exact, kept = both(jpeg(picture(400, 300)), preprocessing, keep_rgb=True)
     np.testing.assert_array_equal(kept.pixels, exact.pixels)
     assert kept.rgb.size == (400, 300)
 
 
-@pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow's, which a process does not hear
-@pytest.mark.parametrize("block", [b"Exif\0\0II*", b"Exif\0\0nothing of the kind"], ids=repr)
-def test_broken_metadata_turns_nothing(block):
+@pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow's, which the service ignores
+@pytest.mark.parametrize("block", [b"Exif\0\0II*", b"Exif\0\0no metadata"], ids=repr)
+def test_invalid_metadata_does_not_rotate(block):
     file = BytesIO()
     picture(400, 200).save(file, "JPEG", quality=95, exif=block)
     assert_alike(*both(file.getvalue(), Preprocessing(size=(20, 20))))
@@ -165,7 +165,7 @@ def test_a_truncated_file_is_invalid():
         decode(data[: len(data) // 2], Preprocessing(size=(30, 30)), max_pixels=LIMIT, scaled=True)
 
 
-def test_the_limit_is_on_the_whole_picture():
+def test_the_limit_is_on_the_whole_image():
     with pytest.raises(ImageTooLarge):
         decode(jpeg(picture(400, 300)), Preprocessing(), max_pixels=400 * 300 - 1, scaled=True)
 
@@ -174,21 +174,21 @@ def test_the_limit_is_on_the_whole_picture():
     ("options", "pixels"),
     [({}, 400 * 300), ({"scaled": True}, 100 * 75), ({"keep_rgb": True}, 400 * 300)],
 )
-def test_the_pixels_that_are_decoded_are_held(options, pixels):
-    seen = Loads()
-    asked = Preprocessing(size=(30, 30))
-    decode(jpeg(picture(400, 300)), asked, max_pixels=LIMIT, hold=seen.hold, **options)
-    assert seen.pixels == pixels
+def test_the_decoded_pixels_are_held(options, pixels):
+    recorded = Loads()
+    preprocessing = Preprocessing(size=(30, 30))
+    decode(jpeg(picture(400, 300)), preprocessing, max_pixels=LIMIT, hold=recorded.hold, **options)
+    assert recorded.pixels == pixels
 
 
-def test_a_progressive_jpeg_holds_all_of_its_coefficients():
-    seen = Loads()
+def test_a_progressive_jpeg_holds_its_full_size():
+    recorded = Loads()
     data = jpeg(picture(400, 300), progressive=True)
-    decode(data, Preprocessing(size=(30, 30)), max_pixels=LIMIT, scaled=True, hold=seen.hold)
-    assert seen.pixels == 400 * 300
+    decode(data, Preprocessing(size=(30, 30)), max_pixels=LIMIT, scaled=True, hold=recorded.hold)
+    assert recorded.pixels == 400 * 300
 
 
-def test_what_is_refused_or_broken_leaves_nothing_held():
+def test_a_refused_or_invalid_image_releases_its_pixels():
     budget, data = WeightedSemaphore(10**6), jpeg(picture(400, 300))
     with pytest.raises(ImageTooLarge):
         decode(data, Preprocessing(), max_pixels=1, hold=budget.hold)

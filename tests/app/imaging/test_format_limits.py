@@ -1,4 +1,4 @@
-"""Files whose structure costs more than their pixels, and those that look like it and are taken."""
+"""Files whose structure costs more than their pixels, and similar files that are accepted."""
 
 import struct
 import zlib
@@ -9,7 +9,7 @@ from PIL import Image
 
 from app.core.errors import InvalidImage
 from app.imaging.decode import decode
-from app.imaging.format_limits import MOST_CHUNKS, MOST_SCANS, MOST_SEGMENTS, refuse_excess
+from app.imaging.format_limits import MAX_CHUNKS, MAX_SCANS, MAX_SEGMENTS, check_structure
 from models.preprocessing import Preprocessing
 
 EXIF, COMMENT = b"\xff\xe1", b"\xff\xfe"
@@ -26,14 +26,14 @@ def chunk(name: bytes, data: bytes = b"") -> bytes:
 
 
 def with_scans(data: bytes, count: int) -> bytes:
-    """A JPEG with its last scan again and again, until it has so many."""
-    start, have = data.rindex(b"\xff\xda"), data.count(b"\xff\xda")
-    return data[:-2] + data[start:-2] * (count - have) + data[-2:]
+    """A JPEG whose last scan is repeated until it has `count` scans."""
+    start, present = data.rindex(b"\xff\xda"), data.count(b"\xff\xda")
+    return data[:-2] + data[start:-2] * (count - present) + data[-2:]
 
 
-def is_taken(kind: str, data: bytes) -> bool:
+def is_accepted(kind: str, data: bytes) -> bool:
     try:
-        refuse_excess(kind, data)
+        check_structure(kind, data)
     except InvalidImage:
         return False
     assert decode(data, Preprocessing(size=(8, 8)), max_pixels=10**6).width == 64
@@ -41,25 +41,25 @@ def is_taken(kind: str, data: bytes) -> bool:
 
 
 @pytest.mark.parametrize("options", [{}, {"progressive": True}, {"optimize": True}])
-def test_what_encoders_write_is_taken(options):
-    assert is_taken("JPEG", picture("JPEG", **options))
+def test_the_output_of_encoders_is_accepted(options):
+    assert is_accepted("JPEG", picture("JPEG", **options))
 
 
 @pytest.mark.parametrize("kind", ["PNG", "GIF", "WEBP", "BMP", "TIFF"])
-def test_other_formats_are_taken(kind):
-    assert is_taken(kind, picture(kind))
+def test_other_formats_are_accepted(kind):
+    assert is_accepted(kind, picture(kind))
 
 
 def test_a_progressive_jpeg_has_a_hundred_scans_at_most():
     data = picture("JPEG", progressive=True)
-    assert is_taken("JPEG", with_scans(data, MOST_SCANS))
-    assert not is_taken("JPEG", with_scans(data, MOST_SCANS + 1))
+    assert is_accepted("JPEG", with_scans(data, MAX_SCANS))
+    assert not is_accepted("JPEG", with_scans(data, MAX_SCANS + 1))
 
 
-def test_bytes_that_look_like_scans_do_not_count_where_there_is_one():
+def test_bytes_that_look_like_scans_do_not_count_in_a_sequential_jpeg():
     data = picture("JPEG")
     thumbnails = COMMENT + struct.pack(">H", 2 + 400) + b"\xff\xda" * 200
-    assert is_taken("JPEG", data[:2] + thumbnails + data[2:])
+    assert is_accepted("JPEG", data[:2] + thumbnails + data[2:])
 
 
 @pytest.mark.parametrize(
@@ -67,20 +67,20 @@ def test_bytes_that_look_like_scans_do_not_count_where_there_is_one():
 )
 def test_a_jpeg_of_many_segments_is_refused(piece):
     data = picture("JPEG")
-    assert is_taken("JPEG", data[:2] + piece * 100 + data[2:])
-    assert not is_taken("JPEG", data[:2] + piece * MOST_SEGMENTS + data[2:])
+    assert is_accepted("JPEG", data[:2] + piece * 100 + data[2:])
+    assert not is_accepted("JPEG", data[:2] + piece * MAX_SEGMENTS + data[2:])
 
 
-@pytest.mark.parametrize("where", [33, -12], ids=["before the pixels", "behind them"])
+@pytest.mark.parametrize("where", [33, -12], ids=["before the pixels", "after them"])
 def test_a_png_of_many_chunks_is_refused(where):
     data = picture("PNG")
     own = 3  # IHDR, IDAT, IEND
-    for count, taken in ((MOST_CHUNKS - own - 1, True), (MOST_CHUNKS, False)):
-        assert is_taken("PNG", data[:where] + chunk(b"abCd") * count + data[where:]) is taken
+    for count, accepted in ((MAX_CHUNKS - own - 1, True), (MAX_CHUNKS, False)):
+        assert is_accepted("PNG", data[:where] + chunk(b"abCd") * count + data[where:]) is accepted
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG"])
-def test_a_file_that_ends_anywhere_is_left_to_the_decoder(kind):
+def test_a_truncated_file_is_left_to_the_decoder(kind):
     data = picture(kind, **({"progressive": True} if kind == "JPEG" else {}))
     for length in range(len(data)):
-        refuse_excess(kind, data[:length])
+        check_structure(kind, data[:length])

@@ -1,4 +1,4 @@
-"""Label maps as PNGs, and their statistics as pycocotools has them."""
+"""Label maps as PNG files, and their statistics compared with pycocotools."""
 
 import json
 import tracemalloc
@@ -36,7 +36,7 @@ def bit_depth_and_colour_type(file: bytes) -> tuple[int, int]:
 
 
 def structured() -> dict[str, np.ndarray]:
-    """Label maps that runs go wrong on: borders, corners, stripes, single pixels, slivers."""
+    """Label maps with difficult runs: borders, corners, stripes, single pixels, single rows."""
     rows, columns = np.mgrid[0:20, 0:30]
     corners = np.zeros((20, 30), np.uint8)
     corners[0, 0] = corners[-1, -1] = 1
@@ -85,27 +85,27 @@ def test_above_256_labels_a_mask_is_16_bit_grey(count):
     np.testing.assert_array_equal(np.asarray(opened(file)), label_map)
 
 
-@pytest.mark.parametrize("how", masks.RENDERS)
-def test_every_png_has_the_maps_size_and_tells_the_labels(how):
-    image = opened(masks.render(noise(4), LABELS, how, Image.new("RGB", (31, 23))))
+@pytest.mark.parametrize("style", masks.RENDERS)
+def test_every_png_has_the_maps_size_and_labels(style):
+    image = opened(masks.render(noise(4), LABELS, style, Image.new("RGB", (31, 23))))
     assert image.size == (31, 23)
     assert json.loads(image.text["labels"]) == {str(i): label for i, label in enumerate(LABELS)}
 
 
-def test_color_shows_each_class_in_its_colour():
+def test_color_draws_each_class_in_its_colour():
     label_map = noise(4)
     image = opened(masks.render(label_map, LABELS, "color"))
     assert image.mode == "RGB"
     np.testing.assert_array_equal(np.asarray(image), np.array(COLOURS)[label_map])
 
 
-def test_above_256_labels_colours_go_on_and_stay_apart():
+def test_above_256_labels_every_class_has_its_own_colour():
     label_map = np.arange(1000, dtype=np.uint16).reshape(25, 40)
     pixels = np.asarray(opened(masks.render(label_map, names(1000), "color")))
     assert len(np.unique(pixels.reshape(-1, 3), axis=0)) == 1000
 
 
-def test_overlay_lies_half_clear_over_the_photograph():
+def test_overlay_is_the_mean_of_the_colours_and_the_photograph():
     label_map = noise(4)
     pixels = rng.integers(0, 256, (23, 31, 3), dtype=np.uint8)
     image = opened(masks.render(label_map, LABELS, "overlay", Image.fromarray(pixels)))
@@ -129,42 +129,42 @@ def test_the_palette_is_pascal_vocs():
 def test_statistics_are_those_of_pycocotools(name):
     label_map = MAPS[name]
     found = masks.statistics(label_map, LABELS)
-    assert {one["index"] for one in found} == set(np.unique(label_map).tolist())
-    for one in found:
-        mask = np.asfortranarray(label_map == one["index"], dtype=np.uint8)
+    assert {entry["index"] for entry in found} == set(np.unique(label_map).tolist())
+    for entry in found:
+        mask = np.asfortranarray(label_map == entry["index"], dtype=np.uint8)
         theirs = coco.encode(mask)
-        assert one["label"] == LABELS[one["index"]]
-        assert one["area"] == coco.area(theirs)
-        assert one["fraction"] == one["area"] / label_map.size
-        assert list(one["bbox"]) == coco.toBbox(theirs).tolist()
-        assert list(one["rle"]["size"]) == theirs["size"]
-        assert one["rle"]["counts"] == theirs["counts"].decode()
+        assert entry["label"] == LABELS[entry["index"]]
+        assert entry["area"] == coco.area(theirs)
+        assert entry["fraction"] == entry["area"] / label_map.size
+        assert list(entry["bbox"]) == coco.toBbox(theirs).tolist()
+        assert list(entry["rle"]["size"]) == theirs["size"]
+        assert entry["rle"]["counts"] == theirs["counts"].decode()
 
 
-@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # pycocotools'
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # of pycocotools
 @pytest.mark.parametrize("seed", range(20))
 def test_run_lengths_decode_to_the_mask_they_were_made_of(seed):
-    one = np.random.default_rng(seed)
-    height, width, count = one.integers(1, 60, 3)
-    label_map = one.integers(0, count, (height, width)).astype(np.uint8)
+    seeded = np.random.default_rng(seed)
+    height, width, count = seeded.integers(1, 60, 3)
+    label_map = seeded.integers(0, count, (height, width)).astype(np.uint8)
     for found in masks.statistics(label_map, names(60)):
         size, counts = found["rle"]["size"], found["rle"]["counts"]
         mask = coco.decode({"size": list(size), "counts": counts.encode()})
         np.testing.assert_array_equal(mask, label_map == found["index"])
 
 
-def test_statistics_come_largest_first_and_equals_by_index():
+def test_statistics_are_ordered_by_area_then_by_index():
     label_map = np.array([[3, 3, 3, 1], [0, 0, 1, 2]], np.uint8)
-    assert [one["index"] for one in masks.statistics(label_map, LABELS)] == [3, 0, 1, 2]
+    assert [entry["index"] for entry in masks.statistics(label_map, LABELS)] == [3, 0, 1, 2]
 
 
 def test_statistics_count_every_pixel_once():
     found = masks.statistics(noise(300, (64, 64)), names(300))
-    assert sum(one["area"] for one in found) == 64 * 64
-    assert sum(one["fraction"] for one in found) == pytest.approx(1)
+    assert sum(entry["area"] for entry in found) == 64 * 64
+    assert sum(entry["fraction"] for entry in found) == pytest.approx(1)
 
 
-def test_statistics_take_a_few_bytes_for_a_pixel():
+def test_statistics_use_few_bytes_per_pixel():
     label_map = np.zeros((1000, 1000), np.uint8)
     label_map[200:700, 300:900] = 3
     tracemalloc.start()
@@ -174,5 +174,5 @@ def test_statistics_take_a_few_bytes_for_a_pixel():
     assert peak < 4 * label_map.size
 
 
-def test_statistics_are_plain_numbers_that_json_can_carry():
+def test_statistics_can_be_written_as_json():
     json.dumps(masks.statistics(noise(4), LABELS))

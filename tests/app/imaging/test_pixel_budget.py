@@ -1,3 +1,5 @@
+"""The weighted semaphore, with threads that the test controls."""
+
 import random
 import threading
 from collections.abc import Callable
@@ -10,109 +12,109 @@ from app.imaging.pixel_budget import WeightedSemaphore
 TIMEOUT_S = 60
 
 
-class Hall:
-    """Threads that hold an amount each until the test lets them go."""
+class Holders:
+    """Threads that each hold an amount until the test releases it."""
 
     def __init__(self, budget: WeightedSemaphore, pool: ThreadPoolExecutor) -> None:
         self.budget = budget
-        self.inside: list[int] = []  # in the order of entering
+        self.holding: list[int] = []  # in the order of the grants
         self._changed = threading.Condition()
         self._pool = pool
         self._gates: dict[int, threading.Event] = {}
         self._done: dict[int, Future[None]] = {}
 
-    def enter(self, name: int, amount: int) -> None:
-        """Send a thread in; return when it is inside or waits."""
+    def start(self, name: int, amount: int) -> None:
+        """Start a thread; return when it holds its amount or waits for it."""
         before = self.budget.waiting
         self._gates[name] = threading.Event()
-        self._done[name] = self._pool.submit(self._stay, name, amount)
-        self.until(lambda: name in self.inside or self.budget.waiting > before)
+        self._done[name] = self._pool.submit(self._hold, name, amount)
+        self.until(lambda: name in self.holding or self.budget.waiting > before)
 
-    def leave(self, name: int) -> None:
-        """Let a thread go, and return when it has gone."""
+    def release(self, name: int) -> None:
+        """Let a thread release its amount, and return when it has ended."""
         self._gates[name].set()
         self._done[name].result(TIMEOUT_S)
 
     def until(self, condition: Callable[[], bool]) -> None:
-        """Wait for a change that other threads make; waiting in line notifies nobody."""
+        """Wait until the condition holds. It is polled: a thread that waits does not notify."""
         with self._changed:
             while not condition():
                 self._changed.wait(0.001)
 
-    def _stay(self, name: int, amount: int) -> None:
+    def _hold(self, name: int, amount: int) -> None:
         with self.budget.hold(amount):
             with self._changed:
-                self.inside.append(name)
+                self.holding.append(name)
                 self._changed.notify_all()
             assert self._gates[name].wait(TIMEOUT_S)
 
 
 @pytest.fixture
-def hall():
+def holders():
     with ThreadPoolExecutor(64) as pool:
-        yield Hall(WeightedSemaphore(10), pool)
+        yield Holders(WeightedSemaphore(10), pool)
 
 
-def test_what_fits_is_held_side_by_side(hall):
-    hall.enter(0, 4)
-    hall.enter(1, 6)
-    assert hall.inside == [0, 1]
-    assert hall.budget.held == 10
-    hall.leave(0)
-    assert hall.budget.held == 6
-    hall.leave(1)
-    assert hall.budget.held == 0
+def test_amounts_that_fit_are_held_together(holders):
+    holders.start(0, 4)
+    holders.start(1, 6)
+    assert holders.holding == [0, 1]
+    assert holders.budget.held == 10
+    holders.release(0)
+    assert holders.budget.held == 6
+    holders.release(1)
+    assert holders.budget.held == 0
 
 
-def test_what_does_not_fit_waits_until_it_does(hall):
-    hall.enter(0, 6)
-    hall.enter(1, 5)
-    assert hall.inside == [0]
-    hall.leave(0)
-    hall.until(lambda: hall.inside == [0, 1])
-    hall.leave(1)
+def test_an_amount_that_does_not_fit_waits_until_it_does(holders):
+    holders.start(0, 6)
+    holders.start(1, 5)
+    assert holders.holding == [0]
+    holders.release(0)
+    holders.until(lambda: holders.holding == [0, 1])
+    holders.release(1)
 
 
-def test_a_small_amount_does_not_overtake_a_large_one(hall):
-    hall.enter(0, 6)
-    hall.enter(1, 10)
-    hall.enter(2, 1)
-    assert hall.inside == [0]
-    hall.leave(0)
-    hall.until(lambda: hall.inside == [0, 1])
-    assert hall.budget.waiting == 1
-    hall.leave(1)
-    hall.until(lambda: hall.inside == [0, 1, 2])
-    hall.leave(2)
+def test_a_small_amount_does_not_overtake_a_large_one(holders):
+    holders.start(0, 6)
+    holders.start(1, 10)
+    holders.start(2, 1)
+    assert holders.holding == [0]
+    holders.release(0)
+    holders.until(lambda: holders.holding == [0, 1])
+    assert holders.budget.waiting == 1
+    holders.release(1)
+    holders.until(lambda: holders.holding == [0, 1, 2])
+    holders.release(2)
 
 
-def test_one_that_leaves_lets_in_as_many_as_fit(hall):
-    hall.enter(0, 10)
+def test_a_release_grants_as_many_amounts_as_fit(holders):
+    holders.start(0, 10)
     for name in (1, 2, 3):
-        hall.enter(name, 4)
-    hall.leave(0)
-    hall.until(lambda: len(hall.inside) == 3)
-    assert set(hall.inside) == {0, 1, 2}
-    assert hall.budget.held == 8
+        holders.start(name, 4)
+    holders.release(0)
+    holders.until(lambda: len(holders.holding) == 3)
+    assert set(holders.holding) == {0, 1, 2}
+    assert holders.budget.held == 8
     for name in (1, 2, 3):
-        hall.leave(name)
+        holders.release(name)
 
 
-def test_more_than_the_whole_budget_is_held_alone(hall):
-    hall.enter(0, 1)
-    hall.enter(1, 1000)
-    assert hall.inside == [0]
-    hall.leave(0)
-    hall.until(lambda: hall.inside == [0, 1])
-    hall.enter(2, 1)
-    assert hall.inside == [0, 1]
-    hall.leave(1)
-    hall.until(lambda: hall.inside == [0, 1, 2])
-    hall.leave(2)
-    assert hall.budget.held == 0
+def test_an_amount_larger_than_the_size_is_held_alone(holders):
+    holders.start(0, 1)
+    holders.start(1, 1000)
+    assert holders.holding == [0]
+    holders.release(0)
+    holders.until(lambda: holders.holding == [0, 1])
+    holders.start(2, 1)
+    assert holders.holding == [0, 1]
+    holders.release(1)
+    holders.until(lambda: holders.holding == [0, 1, 2])
+    holders.release(2)
+    assert holders.budget.held == 0
 
 
-def test_a_failure_gives_back_what_it_held():
+def test_an_exception_releases_the_amount():
     budget = WeightedSemaphore(3)
     with pytest.raises(KeyError), budget.hold(3):
         raise KeyError
@@ -120,41 +122,41 @@ def test_a_failure_gives_back_what_it_held():
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_any_order_of_coming_and_going_is_served_in_turn_and_loses_nothing(hall, seed):
-    chance = random.Random(seed)  # noqa: S311  # not for secrets
-    amounts = [chance.randint(1, 14) for _ in range(40)]
-    waiting, inside = list[int](), list[int]()  # what a queue would do
-    coming = iter(range(len(amounts)))
+def test_any_order_of_starts_and_releases_is_served_in_turn(holders, seed):
+    generator = random.Random(seed)  # noqa: S311  # not for secrets
+    amounts = [generator.randint(1, 14) for _ in range(40)]
+    waiting, expected = list[int](), list[int]()  # what a plain queue would do
+    names = iter(range(len(amounts)))
 
-    def serve() -> None:
-        while waiting and sum(min(amounts[i], 10) for i in [*inside, waiting[0]]) <= 10:
-            inside.append(waiting.pop(0))
+    def grant() -> None:
+        while waiting and sum(min(amounts[i], 10) for i in [*expected, waiting[0]]) <= 10:
+            expected.append(waiting.pop(0))
 
-    name = next(coming, None)
-    while name is not None or inside:
-        if name is not None and (not inside or chance.random() < 0.6):
-            hall.enter(name, amounts[name])
+    name = next(names, None)
+    while name is not None or expected:
+        if name is not None and (not expected or generator.random() < 0.6):
+            holders.start(name, amounts[name])
             waiting.append(name)
-            name = next(coming, None)
+            name = next(names, None)
         else:
-            leaving = inside.pop(chance.randrange(len(inside)))
-            hall.leave(leaving)
-            hall.inside.remove(leaving)
-        serve()
-        hall.until(lambda: sorted(hall.inside) == sorted(inside))
-        assert hall.budget.held == sum(min(amounts[i], 10) for i in inside) <= 10
-        assert hall.budget.waiting == len(waiting)
+            released = expected.pop(generator.randrange(len(expected)))
+            holders.release(released)
+            holders.holding.remove(released)
+        grant()
+        holders.until(lambda: sorted(holders.holding) == sorted(expected))
+        assert holders.budget.held == sum(min(amounts[i], 10) for i in expected) <= 10
+        assert holders.budget.waiting == len(waiting)
 
 
-def test_threads_that_run_freely_never_hold_too_much():
+def test_threads_never_hold_more_than_the_size_together():
     budget = WeightedSemaphore(10)
     held, most, lock = 0, 0, threading.Lock()
 
     def work(seed: int) -> None:
         nonlocal held, most
-        chance = random.Random(seed)  # noqa: S311  # not for secrets
+        generator = random.Random(seed)  # noqa: S311  # not for secrets
         for _ in range(300):
-            amount = chance.randint(1, 7)
+            amount = generator.randint(1, 7)
             with budget.hold(amount):
                 with lock:
                     held += amount

@@ -1,4 +1,4 @@
-"""The table of heartbeats: who is ready, who is stuck, who may take connections."""
+"""The table of heartbeats: which replica is ready, stuck, or should accept connections."""
 
 import pytest
 
@@ -9,7 +9,7 @@ NOW = 1000.0
 
 @pytest.fixture
 def table():
-    """Two replicas that have just been started, and a parent that watches."""
+    """Two replicas that have just been started, and a parent with a heartbeat."""
     table = HeartbeatTable(2)
     table.parent_beat(NOW)
     for index in range(2):
@@ -22,12 +22,12 @@ def ready(table, index, now=NOW):
 
 
 def test_a_replica_is_starting_until_its_first_beat(table):
-    standing = table.status(1, NOW)
-    assert (standing.index, standing.pid, standing.state) == (1, 101, "starting")
-    assert (standing.ready, standing.stuck, standing.restarts) == (False, None, 0)
+    status = table.status(1, NOW)
+    assert (status.index, status.pid, status.state) == (1, 101, "starting")
+    assert (status.ready, status.stuck, status.restarts) == (False, None, 0)
 
 
-def test_a_beat_says_why_a_replica_is_not_ready_or_that_it_is(table):
+def test_a_heartbeat_has_the_reason_why_a_replica_is_not_ready(table):
     table.beat(0, NOW, "shapes-vit is loading", None)
     assert table.status(0, NOW).state == "shapes-vit is loading"
     ready(table, 0)
@@ -42,53 +42,53 @@ def test_without_a_beat_a_ready_replica_becomes_stuck(table):
     assert (late.ready, late.stuck) == (False, "no heartbeat for 11 s")
 
 
-def test_a_replica_that_never_beats_has_longer(table):
+def test_the_first_heartbeat_may_take_longer(table):
     assert table.status(0, NOW + START_S).stuck is None
-    assert table.status(0, NOW + START_S + 1).stuck == "no sign of life in 120 s"
+    assert table.status(0, NOW + START_S + 1).stuck == "no heartbeat within 120 s of its start"
 
 
-def test_a_broken_replica_is_stuck_though_it_beats(table):
+def test_a_broken_replica_is_stuck_despite_its_heartbeats(table):
     table.beat(0, NOW, "the thread of cpu is stuck", "the thread of cpu is stuck")
-    standing = table.status(0, NOW)
-    assert standing.stuck == standing.state == "the thread of cpu is stuck"
+    status = table.status(0, NOW)
+    assert status.stuck == status.state == "the thread of cpu is stuck"
     ready(table, 0)
     assert table.status(0, NOW).stuck is None
 
 
-def test_a_buried_replica_has_ended_until_the_next_is_born(table):
+def test_a_replica_has_ended_from_its_exit_to_its_restart(table):
     ready(table, 0)
     table.set_connections(0, 5)
     table.exited(0)
     assert (table.status(0, NOW).state, table.status(0, NOW).pid) == ("ended", None)
     assert not table.status(0, NOW).ready
     table.started(0, 200, NOW, again=True)
-    standing = table.status(0, NOW)
-    assert (standing.state, standing.pid, standing.restarts) == ("starting", 200, 1)
+    status = table.status(0, NOW)
+    assert (status.state, status.pid, status.restarts) == ("starting", 200, 1)
     assert table.was_ready(0)
     assert not table.was_ready(1)
 
 
-def test_it_is_known_for_how_long_a_replica_has_been_ready(table):
+def test_the_time_that_a_replica_has_been_ready_is_kept_until_its_exit(table):
     assert table.ready_s(0, NOW) == 0
     ready(table, 0)
     ready(table, 0, NOW + 5)
     assert table.ready_s(0, NOW + 5) == 5
     table.beat(0, NOW + 6, "draining", None)
     assert table.ready_s(0, NOW + 6) == 0
-    assert table.lasted_s(0, NOW + 7) == 6
+    assert table.last_ready_s(0, NOW + 7) == 6
     table.beat(0, NOW + 8, "draining", None)
-    assert table.lasted_s(0, NOW + 8) == 6
+    assert table.last_ready_s(0, NOW + 8) == 6
     table.exited(0)
-    assert table.lasted_s(0, NOW + 9) == 0
+    assert table.last_ready_s(0, NOW + 9) == 0
 
 
-def test_a_reason_is_cut_at_the_rows_end_and_need_not_be_whole(table):
+def test_a_long_reason_is_truncated_even_inside_a_character(table):
     table.fail(0, "ü" * REASON_BYTES)
     assert table.reason(0).startswith("üüü")
     assert len(table.reason(0)) <= REASON_BYTES // 2 + 1
 
 
-def test_all_take_connections_until_one_is_ready(table):
+def test_all_replicas_accept_connections_until_one_is_ready(table):
     assert table.should_accept(0, NOW)
     assert table.should_accept(1, NOW)
     ready(table, 1)
@@ -98,7 +98,7 @@ def test_all_take_connections_until_one_is_ready(table):
     assert table.should_accept(0, NOW)
 
 
-def test_connections_are_counted_of_the_others_that_are_ready(table):
+def test_the_least_connections_are_those_of_another_ready_replica(table):
     table.set_connections(1, 7)
     assert table.least_connections(0, NOW) is None
     ready(table, 1)
@@ -117,13 +117,13 @@ def test_the_service_is_alive_while_one_replica_is_not_stuck(table):
     ]
 
 
-def test_the_service_is_dead_when_nobody_restarts_the_dead(table):
+def test_the_service_is_dead_without_heartbeats_of_the_parent(table):
     ready(table, 0, NOW + LATE_S + 1)
     (reason,) = table.reasons_dead(NOW + LATE_S + 1)
     assert "parent" in reason
 
 
-def test_the_service_is_ready_once_the_others_know_that_one_is(table):
+def test_the_service_is_ready_some_heartbeats_after_its_first_replica(table):
     assert len(table.reasons_unready(NOW)) == 2
     ready(table, 1)
     assert table.reasons_unready(NOW) == [
@@ -133,7 +133,7 @@ def test_the_service_is_ready_once_the_others_know_that_one_is(table):
     assert table.reasons_unready(NOW + SETTLE_S) == []
 
 
-def test_the_service_has_started_once_one_was_ready(table):
+def test_the_service_has_started_once_a_replica_was_ready(table):
     assert table.reasons_unstarted(NOW) == ["replica 0: starting", "replica 1: starting"]
     ready(table, 0)
     table.exited(0)

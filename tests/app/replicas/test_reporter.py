@@ -1,4 +1,4 @@
-"""A replica's pulse, and the probes of several replicas: any of them answers for all."""
+"""The heartbeats of a replica, and the probes of several replicas: any answers for all."""
 
 import asyncio
 import os
@@ -26,7 +26,7 @@ def table():
 
 @pytest.fixture
 def serve_first(serve, table, monkeypatch):
-    """Run an app on fake engines as the first of two replicas, counting like a lone one."""
+    """Run an app on fake engines as the first of two replicas, with a single replica's metrics."""
     monkeypatch.setattr("app.main.SharedMetrics", lambda models, *_: Metrics(models))
 
     @asynccontextmanager
@@ -38,9 +38,9 @@ def serve_first(serve, table, monkeypatch):
     return serving
 
 
-async def asked(running, probe):
-    answer = await running.client.get(probe)
-    return answer.status_code, answer.json()
+async def get(running, probe):
+    response = await running.client.get(probe)
+    return response.status_code, response.json()
 
 
 def ready_for(table, index, seconds):
@@ -49,7 +49,7 @@ def ready_for(table, index, seconds):
 
 
 async def until(condition):
-    while not condition():  # noqa: ASYNC110  # what it asks has no event
+    while not condition():  # noqa: ASYNC110  # there is no event for the condition
         await asyncio.sleep(0.001)
 
 
@@ -57,7 +57,7 @@ def close_load(engine):
     engine.load_gate.clear()
 
 
-async def test_a_replica_says_how_far_it_is_and_that_it_is_ready(serve_first, table):
+async def test_the_status_is_loading_then_ready(serve_first, table):
     async with serve_first(close_load) as running:
         await until(lambda: "loading" in table.status(0, time.monotonic()).state)
         for engine in running.engines.values():
@@ -66,13 +66,13 @@ async def test_a_replica_says_how_far_it_is_and_that_it_is_ready(serve_first, ta
         assert "patchserve_ready 1.0" in await running.series()
 
 
-async def test_gauges_are_kept_up_for_the_others_to_read(serve_first, table):
+async def test_gauges_are_updated_for_the_other_replicas(serve_first, table):
     async with serve_first() as running:
         metrics = running.state["metrics"]
         await until(lambda: metrics.ready._value.get() == 1)
 
 
-async def test_a_broken_replica_says_so(serve_first, table):
+async def test_a_broken_replica_reports_that_it_is_stuck(serve_first, table):
     async with serve_first() as running:
         await until(lambda: table.status(0, time.monotonic()).ready)
         for deployment in running.state["deployments"].values():
@@ -81,47 +81,47 @@ async def test_a_broken_replica_says_so(serve_first, table):
         assert "has stopped" in table.status(0, time.monotonic()).state
 
 
-async def test_a_replica_with_a_dead_lane_ends_by_itself(serve_first, table):
+async def test_a_replica_with_a_dead_lane_ends_without_being_killed(serve_first, table):
     async with serve_first() as running:
         await until(lambda: table.status(0, time.monotonic()).ready)
         lane = running.state["deployments"]["classify"].scheduler.wide
         lane.close()
         await asyncio.to_thread(lane._thread.join, 30)
         await until(lambda: not table.status(0, time.monotonic()).ready)
-        standing = table.status(0, time.monotonic())
-        assert "has ended" in standing.state
-        assert standing.stuck is None  # or the parent would end it before it has answered
+        status = table.status(0, time.monotonic())
+        assert "has ended" in status.state
+        assert status.stuck is None  # or the parent would kill it before it has responded
 
 
-async def test_one_that_loads_tells_of_the_other_that_is_ready(serve_first, table):
+async def test_the_probes_of_a_loading_replica_report_a_ready_one(serve_first, table):
     async with serve_first(close_load) as running:
-        assert (await asked(running, "/livez"))[0] == 200
+        assert (await get(running, "/livez"))[0] == 200
         for probe in ("/readyz", "/startupz"):
-            status, body = await asked(running, probe)
+            status, body = await get(running, probe)
             assert status == 503
             assert body["reasons"][1] == "replica 1: starting"
         await until(lambda: "loading" in table.status(0, time.monotonic()).state)
         ready_for(table, 1, SETTLE_S)
         for probe in ("/livez", "/readyz", "/startupz"):
-            status, body = await asked(running, probe)
+            status, body = await get(running, probe)
             assert (status, body["reasons"]) == (200, [])
             assert body["replicas"]["1"] == "ready"
             assert "loading" in body["replicas"]["0"]
 
 
-async def test_when_all_are_stuck_only_a_restart_helps(serve_first, table):
+async def test_the_service_is_not_live_when_all_replicas_are_stuck(serve_first, table):
     async with serve_first(close_load) as running:
         await until(lambda: "loading" in table.status(0, time.monotonic()).state)
         for index in range(2):
             table.beat(index, time.monotonic(), "stuck", "stuck")
-        status, body = await asked(running, "/livez")
+        status, body = await get(running, "/livez")
     assert status == 503
     assert body["reasons"] == ["replica 0: stuck", "replica 1: stuck"]
 
 
-async def test_a_parent_that_does_not_answer_is_told(serve_first, table):
+async def test_the_service_is_not_live_without_heartbeats_of_the_parent(serve_first, table):
     async with serve_first() as running:
         table.parent_beat(time.monotonic() - 60)
-        status, body = await asked(running, "/livez")
+        status, body = await get(running, "/livez")
     assert status == 503
     assert "parent" in body["reasons"][0]

@@ -1,4 +1,4 @@
-"""The server of a replica: on one socket with others, it takes what it should and keeps it."""
+"""The server of a replica: which connections it accepts from a shared socket, and until when."""
 
 import asyncio
 import signal
@@ -28,14 +28,14 @@ def table():
 
 
 @pytest.fixture
-def listening():
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        yield listening
+def listener():
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield listener
 
 
 @asynccontextmanager
-async def replica(index, table, listening, timeout_s=60.0):
-    """A running server that answers with its index."""
+async def replica(index, table, listener, timeout_s=60.0):
+    """A running server that responds with its index."""
 
     async def app(scope, receive, send):
         if scope["type"] == "lifespan":
@@ -46,7 +46,7 @@ async def replica(index, table, listening, timeout_s=60.0):
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body", "body": str(index).encode()})
 
-    with listening.dup() as own:
+    with listener.dup() as own:
         shutdown = Shutdown(0.0, timeout_s)
         shutdown.opened = True
         config = uvicorn.Config(app, log_config=None, ws="none")
@@ -61,84 +61,84 @@ async def replica(index, table, listening, timeout_s=60.0):
 
 
 @pytest.fixture
-def client(listening):
-    host, port = listening.getsockname()
+def client(listener):
+    host, port = listener.getsockname()
     return httpx.AsyncClient(base_url=f"http://{host}:{port}", timeout=30)
 
 
 async def until_answered(client, connection):
-    """Ask until the header `connection` is this."""
+    """Send requests until the header `connection` has this value."""
     while (await client.get("/")).headers.get("connection") != connection:
         pass
 
 
-async def test_before_anyone_is_ready_an_answer_closes_its_connection(table, listening, client):
-    async with client, replica(0, table, listening):
-        answer = await client.get("/")
-        assert (answer.text, answer.headers["connection"]) == ("0", "close")
+async def test_until_a_replica_is_ready_a_response_closes_its_connection(table, listener, client):
+    async with client, replica(0, table, listener):
+        response = await client.get("/")
+        assert (response.text, response.headers["connection"]) == ("0", "close")
         table.beat(0, time.monotonic(), None, None)
         await until_answered(client, None)
 
 
-async def test_who_is_not_ready_leaves_connections_to_who_is(table, listening, client):
+async def test_a_replica_that_is_not_ready_leaves_connections_to_a_ready_one(
+    table, listener, client
+):
     table.beat(1, time.monotonic(), None, None)
-    async with client, replica(0, table, listening), replica(1, table, listening):
+    async with client, replica(0, table, listener), replica(1, table, listener):
         assert {(await client.get("/")).text for _ in range(8)} == {"1"}
 
 
-async def test_who_ceases_to_be_ready_lets_go_of_its_connections(table, listening, client):
+async def test_a_replica_that_is_no_longer_ready_closes_its_connections(table, listener, client):
     for index in range(2):
         table.beat(index, time.monotonic(), None, None)
-    async with client, replica(0, table, listening):
+    async with client, replica(0, table, listener):
         assert (await client.get("/")).text == "0"
         table.beat(0, time.monotonic(), "draining", None)
         await until_answered(client, "close")
-        async with replica(1, table, listening):
+        async with replica(1, table, listener):
             assert (await client.get("/")).text == "1"
 
 
-async def test_connections_are_spread_over_who_is_ready(table, listening, client):
+async def test_connections_are_spread_over_ready_replicas(table, listener, client):
     for index in range(2):
         table.beat(index, time.monotonic(), None, None)
     async with (
-        replica(0, table, listening) as first,
-        replica(1, table, listening) as second,
+        replica(0, table, listener) as first,
+        replica(1, table, listener) as second,
         client,
     ):
         await asyncio.gather(*(client.get("/") for _ in range(40)))
-        held = [len(server.server_state.connections) for server in (first, second)]
-    assert sum(held) > 10
-    assert min(held) >= sum(held) // 4
+        counts = [len(server.server_state.connections) for server in (first, second)]
+    assert sum(counts) > 10
+    assert min(counts) >= sum(counts) // 4
 
 
-async def test_one_that_is_told_to_leave_alone_takes_no_connections_any_more(
-    table, listening, client
-):
+async def test_a_replica_that_stops_alone_accepts_no_more_connections(table, listener, client):
     for index in range(2):
         table.beat(index, time.monotonic(), None, None)
-    async with client, replica(0, table, listening) as leaving, replica(1, table, listening):
-        leaving.handle_exit(signal.SIGTERM, None)
+    async with client, replica(0, table, listener) as stopping, replica(1, table, listener):
+        stopping.handle_exit(signal.SIGTERM, None)
         while table.status(0, time.monotonic()).state != "draining":  # noqa: ASYNC110
             await asyncio.sleep(0)
         assert {(await client.get("/")).text for _ in range(8)} == {"1"}
 
 
-async def test_when_all_are_told_they_take_connections_until_nobody_comes(table, listening, client):
+async def test_when_all_stop_they_accept_connections_until_none_arrives(table, listener, client):
     for index in range(2):
         table.beat(index, time.monotonic(), None, None)
-    address = listening.getsockname()
+    address = listener.getsockname()
     async with (
         client,
-        replica(0, table, listening) as first,
-        replica(1, table, listening) as second,
+        replica(0, table, listener) as first,
+        replica(1, table, listener) as second,
     ):
-        listening.close()  # as the parent does
+        listener.close()  # as the parent closes its own
         await client.get("/")
         for sig in (
             DRAIN_SIGNAL,
             signal.SIGTERM,
             DRAIN_SIGNAL,
-        ):  # a service manager tells everyone, too
+        ):  # a service manager signals all processes as well
             for server in (first, second):
                 server.handle_exit(sig, None)
         await until_answered(client, "close")
@@ -149,10 +149,10 @@ async def test_when_all_are_told_they_take_connections_until_nobody_comes(table,
                 await asyncio.sleep(2 * QUIET_S)
 
 
-async def test_those_who_come_to_the_very_end_are_answered(table, listening):
+async def test_connections_are_served_to_the_very_end(table, listener):
     for index in range(2):
         table.beat(index, time.monotonic(), None, None)
-    address = listening.getsockname()
+    address = listener.getsockname()
     answered = 0
 
     async def ask(client):
@@ -166,10 +166,10 @@ async def test_those_who_come_to_the_very_end_are_answered(table, listening):
                 answered += 1
 
     async with (
-        replica(0, table, listening, 0.5) as first,
-        replica(1, table, listening, 0.5) as second,
+        replica(0, table, listener, 0.5) as first,
+        replica(1, table, listener, 0.5) as second,
     ):
-        listening.close()
+        listener.close()
         for server in (first, second):
             server.handle_exit(DRAIN_SIGNAL, None)
         await asyncio.gather(*map(ask, range(8)))

@@ -1,4 +1,4 @@
-"""A socket that several doors share: one by one, and everyone gets some."""
+"""Accepting from a shared socket: one by one, and yielding to other processes."""
 
 import asyncio
 import errno
@@ -15,133 +15,131 @@ pytestmark = pytest.mark.anyio
 
 
 class Greeter(asyncio.Protocol):
-    """Says who took the connection."""
+    """Sends the name of the acceptor that accepted the connection."""
 
-    def __init__(self, name, taken):
-        self.name, self.taken = name, taken
+    def __init__(self, name, accepted):
+        self.name, self.accepted = name, accepted
 
     def connection_made(self, transport):
-        self.taken.append(self.name)
+        self.accepted.append(self.name)
         transport.write(self.name)
         transport.close()
 
 
 @pytest.fixture
-def listening():
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        yield listening
+def listener():
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield listener
 
 
 @asynccontextmanager
-async def opened(listening, name, taken, yields=lambda: False):
-    door = SharedAcceptor(listening, lambda: Greeter(name, taken), yields)
+async def accepting(listener, name, accepted, should_yield=lambda: False):
+    acceptor = SharedAcceptor(listener, lambda: Greeter(name, accepted), should_yield)
     try:
-        yield door
+        yield acceptor
     finally:
-        door.close()
-        await door.wait_closed()
+        acceptor.close()
+        await acceptor.wait_closed()
 
 
-async def knock(listening):
-    """Who answers."""
-    reader, writer = await asyncio.open_connection(*listening.getsockname())
+async def connect(listener):
+    """Connect, and return the name that the acceptor sends."""
+    reader, writer = await asyncio.open_connection(*listener.getsockname())
     name = await reader.read()
     writer.close()
     await writer.wait_closed()
     return name
 
 
-async def test_a_door_takes_connections(listening):
-    async with opened(listening, b"a", []):
-        assert [await knock(listening) for _ in range(3)] == [b"a"] * 3
+async def test_an_acceptor_accepts_connections(listener):
+    async with accepting(listener, b"a", []):
+        assert [await connect(listener) for _ in range(3)] == [b"a"] * 3
 
 
-async def test_who_should_yield_leaves_connections_to_the_other(listening):
-    taken = []
+async def test_an_acceptor_that_yields_leaves_connections_to_the_other(listener):
+    accepted = []
     async with (
-        opened(listening, b"a", taken, lambda: True),
-        opened(listening, b"b", taken, lambda: False),
+        accepting(listener, b"a", accepted, lambda: True),
+        accepting(listener, b"b", accepted, lambda: False),
     ):
-        await asyncio.gather(*(knock(listening) for _ in range(8)))
-    assert taken.count(b"b") == 8
+        await asyncio.gather(*(connect(listener) for _ in range(8)))
+    assert accepted.count(b"b") == 8
 
 
-async def test_who_should_yield_takes_what_nobody_else_wants(listening):
-    asked = []
-    async with opened(listening, b"a", [], lambda: asked.append(1) or True):
+async def test_an_acceptor_that_yields_accepts_what_no_other_accepts(listener):
+    calls = []
+    async with accepting(listener, b"a", [], lambda: calls.append(1) or True):
         for count in (1, 2):
-            assert await knock(listening) == b"a"
-            assert len(asked) == count * accept.MOST_YIELDS
+            assert await connect(listener) == b"a"
+            assert len(calls) == count * accept.MAX_YIELDS
 
 
-async def test_connections_at_a_closed_door_wait_for_another(listening):
-    async with opened(listening, b"a", []):
+async def test_connections_to_a_closed_acceptor_wait_for_another(listener):
+    async with accepting(listener, b"a", []):
         pass
-    waiting = asyncio.create_task(knock(listening))
-    async with opened(listening, b"b", []):
+    waiting = asyncio.create_task(connect(listener))
+    async with accepting(listener, b"b", []):
         assert await waiting == b"b"
 
 
-async def test_a_door_that_closes_while_it_yields_stays_closed(listening):
-    taken, asked = [], asyncio.Event()
+async def test_an_acceptor_that_is_closed_while_it_yields_stays_closed(listener):
+    accepted, yielded = [], asyncio.Event()
 
-    def yields():
-        asked.set()
+    def should_yield():
+        yielded.set()
         return True
 
-    async with opened(listening, b"a", taken, yields) as door:
-        waiting = asyncio.create_task(knock(listening))
-        await asked.wait()
-        door.close()
-    async with opened(listening, b"b", taken):
+    async with accepting(listener, b"a", accepted, should_yield) as acceptor:
+        waiting = asyncio.create_task(connect(listener))
+        await yielded.wait()
+        acceptor.close()
+    async with accepting(listener, b"b", accepted):
         assert await waiting == b"b"
-    assert taken == [b"b"]
+    assert accepted == [b"b"]
 
 
 class Exhausted:
-    """A listening socket that at first has no file descriptor to give."""
+    """A listening socket whose first accepts fail."""
 
-    def __init__(self, listening, failures):
-        self._listening, self._failures = listening, failures
+    def __init__(self, listener, failures):
+        self._listener, self._failures = listener, failures
 
     def accept(self):
         if self._failures:
-            raise OSError(self._failures.pop(), "no more")
-        return self._listening.accept()
+            raise OSError(self._failures.pop(), "failed")
+        return self._listener.accept()
 
     def setblocking(self, flag):
-        self._listening.setblocking(flag)
+        self._listener.setblocking(flag)
 
     def fileno(self):
-        return self._listening.fileno()
+        return self._listener.fileno()
 
 
 @pytest.mark.parametrize(
     ("number", "logged"), [(errno.EMFILE, True), (errno.ECONNABORTED, False), (errno.EAGAIN, False)]
 )
-async def test_a_connection_that_cannot_be_taken_is_tried_again(
-    listening, monkeypatch, caplog, number, logged
-):
+async def test_a_failed_accept_is_tried_again(listener, monkeypatch, caplog, number, logged):
     monkeypatch.setattr(accept, "PAUSE_S", 0.001)
-    async with opened(Exhausted(listening, [number]), b"a", []):
-        assert await knock(listening) == b"a"
-    assert ("cannot take a connection" in caplog.text) is logged
+    async with accepting(Exhausted(listener, [number]), b"a", []):
+        assert await connect(listener) == b"a"
+    assert ("cannot accept a connection" in caplog.text) is logged
 
 
-async def test_the_last_are_taken_and_nobody_follows(listening):
-    taken = []
-    early = [await asyncio.open_connection(*listening.getsockname()) for _ in range(5)]
-    await accept.accept_backlog(listening, lambda: Greeter(b"a", taken))
+async def test_the_backlog_is_accepted_and_new_connections_are_dropped(listener):
+    accepted = []
+    early = [await asyncio.open_connection(*listener.getsockname()) for _ in range(5)]
+    await accept.accept_backlog(listener, lambda: Greeter(b"a", accepted))
     assert [await reader.read() for reader, _ in early] == [b"a"] * 5
     with socket.socket() as late:
         late.setblocking(False)
-        late.connect_ex(listening.getsockname())
-        if sys.platform == "linux":  # the kernel lets nobody begin
+        late.connect_ex(listener.getsockname())
+        if sys.platform == "linux":  # the kernel drops the first packet
             with pytest.raises(BlockingIOError):
-                listening.accept()
+                listener.accept()
     for _, writer in early:
         writer.close()
 
 
-async def test_a_socket_without_anybody_is_done_with(listening):
-    await accept.accept_backlog(listening, lambda: Greeter(b"a", []))
+async def test_an_empty_backlog_is_accepted(listener):
+    await accept.accept_backlog(listener, lambda: Greeter(b"a", []))

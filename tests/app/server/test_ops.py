@@ -1,4 +1,4 @@
-"""The second server: another socket, another count of connections, the same loop and state."""
+"""The server of probes and metrics: its own socket, the same event loop and state."""
 
 import asyncio
 import signal
@@ -19,39 +19,39 @@ configure = partial(configured, Settings())
 
 
 async def echo(scope, receive, send) -> None:
-    """Answer with what the state says."""
-    await Response(Request(scope).state.said)(scope, receive, send)
+    """Respond with the text in the state."""
+    await Response(Request(scope).state.text)(scope, receive, send)
 
 
 @pytest.fixture
-def listening():
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        yield listening
+def listener():
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield listener
 
 
-async def test_it_answers_on_its_socket_with_the_state_it_was_given(listening):
-    url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+async def test_it_responds_on_its_socket_with_the_given_state(listener):
+    url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     async with httpx.AsyncClient() as client:
-        async with serving(configure, listening, echo, {"said": "so"}):
-            answer = await client.get(url)
+        async with serving(configure, listener, echo, {"text": "so"}):
+            response = await client.get(url)
         with pytest.raises(httpx.ConnectError):
             await client.get(url)
-    assert (answer.status_code, answer.text) == (200, "so")
-    assert "date" in answer.headers
+    assert (response.status_code, response.text) == (200, "so")
+    assert "date" in response.headers
 
 
-async def test_signals_are_left_to_the_process(listening):
+async def test_it_installs_no_signal_handlers(listener):
     before = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]
-    async with serving(configure, listening, echo, {}):
+    async with serving(configure, listener, echo, {}):
         await asyncio.sleep(0)
         during = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]
     assert during == before
 
 
-async def test_a_caller_who_stays_does_not_keep_it(listening):
-    async with serving(configure, listening, echo, {"said": "so"}):
-        reader, writer = await asyncio.open_connection(*listening.getsockname())
+async def test_an_open_connection_does_not_keep_it_running(listener):
+    async with serving(configure, listener, echo, {"text": "so"}):
+        reader, writer = await asyncio.open_connection(*listener.getsockname())
         writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
         assert (await reader.readline()).startswith(b"HTTP/1.1 200")
-    assert await reader.read() is not None  # to its end: the connection is closed
+    assert await reader.read() is not None  # read to the end: the connection is closed
     writer.close()

@@ -1,4 +1,4 @@
-"""What becomes of requests over a real socket: in pieces, pipelined, broken, early refused."""
+"""Requests over a real socket: in pieces, pipelined, invalid, refused early."""
 
 import asyncio
 import json
@@ -24,19 +24,19 @@ LIMITS = ConnectionLimits(max_header_bytes=2000, max_headers=20, max_pipelined=4
 
 
 class Reader:
-    """An app that keeps the messages of a body, from when its gate opens on."""
+    """An app that reads and keeps the messages of a body once its gate is open."""
 
     def __init__(self):
         self.messages = []
         self.scopes = []
         self.gate = asyncio.Event()
         self.gate.set()
-        self.asked = asyncio.Event()
+        self.called = asyncio.Event()
         self.ended = asyncio.Event()
 
     async def __call__(self, scope, receive, send):
         self.scopes.append(scope)
-        self.asked.set()
+        self.called.set()
         try:
             await self.gate.wait()
             more, size = True, 0
@@ -53,13 +53,13 @@ class Reader:
 
 
 async def refuse(scope, receive, send):
-    """An app that answers before it has read anything."""
-    raise NotFound("nothing is here")
+    """An app that responds before it has read the body."""
+    raise NotFound("not found")
 
 
 @asynccontextmanager
-async def connected(app, limits=LIMITS, kind=HttpProtocol, sweep=None):
-    """A stream to the app behind its edge, and the protocols of all connections."""
+async def connected(app, limits=LIMITS, kind=HttpProtocol, timer=None):
+    """A stream to the app behind its middleware, and the protocols of all connections."""
     config = uvicorn.Config(
         RequestMiddleware(app, Metrics(), Shutdown(0, 0)),
         log_config=None,
@@ -68,7 +68,7 @@ async def connected(app, limits=LIMITS, kind=HttpProtocol, sweep=None):
     )
     config.load()
     protocols, state = [], ServerState()
-    make = partial(kind, config, state, {}, limits=limits, sweep=sweep or TimeoutTimer(0.01))
+    make = partial(kind, config, state, {}, limits=limits, timer=timer or TimeoutTimer(0.01))
     loop = asyncio.get_running_loop()
     server = await loop.create_server(lambda: protocols.append(make()) or protocols[-1], "::1", 0)
     async with server:
@@ -86,30 +86,30 @@ def head(*lines, method="POST", version="1.1"):
     return "\r\n".join([f"{method} /here HTTP/{version}", "host: test", *lines, "", ""]).encode()
 
 
-async def until(is_so):
-    """Let the loop have its turns."""
-    while not is_so():  # noqa: ASYNC110  # nothing tells when
+async def until(condition):
+    """Let the event loop run until the condition holds."""
+    while not condition():  # noqa: ASYNC110  # there is no event for the condition
         await asyncio.sleep(0)
 
 
-async def answer(reader):
-    """Status, headers and content of the next answer."""
-    said = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
-    headers = dict(line.lower().split(": ", 1) for line in said[1:] if line)
+async def read_response(reader):
+    """Status, headers and content of the next response."""
+    lines = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
+    headers = dict(line.lower().split(": ", 1) for line in lines[1:] if line)
     content = await reader.readexactly(int(headers.get("content-length", 0)))
-    return int(said[0].split()[1]), headers, content
+    return int(lines[0].split()[1]), headers, content
 
 
 async def size_read(reader):
-    """The size of the body that the app was sent, by its answer."""
-    status, _, content = await answer(reader)
+    """The size of the body that the app has read, from its response."""
+    status, _, content = await read_response(reader)
     assert status == 200
     return int(content)
 
 
-async def refusal(reader):
-    """Status and code of a refusal after which the connection ends."""
-    status, headers, content = await answer(reader)
+async def read_error(reader):
+    """Status and code of an error response after which the connection is closed."""
+    status, headers, content = await read_response(reader)
     assert headers["content-type"] == "application/problem+json"
     assert headers["connection"] == "close"
     problem = json.loads(content)
@@ -118,27 +118,27 @@ async def refusal(reader):
     return status, problem["code"]
 
 
-async def test_a_body_that_arrives_in_one_piece_is_passed_on_as_that_piece():
+async def test_a_body_that_arrives_in_one_piece_is_not_copied():
     app = Reader()
     pieces = []
 
-    class Watched(HttpProtocol):
+    class Recording(HttpProtocol):
         def on_body(self, body):
             pieces.append(body)
             super().on_body(body)
 
-    async with connected(app, kind=Watched) as (reader, writer, _):
+    async with connected(app, kind=Recording) as (reader, writer, _):
         writer.write(head("content-length: 5") + b"photo")
         assert await size_read(reader) == 5
     assert app.messages[0]["body"] is pieces[0]
 
 
-async def test_pieces_that_nobody_has_read_yet_are_joined_in_order():
+async def test_unread_pieces_are_joined_in_order():
     app = Reader()
     app.gate.clear()
     async with connected(app) as (reader, writer, protocols):
         writer.write(head("transfer-encoding: chunked"))
-        await app.asked.wait()
+        await app.called.wait()
         writer.write(b"".join(b"1\r\n%c\r\n" % letter for letter in b"photograph") + b"0\r\n\r\n")
         await until(lambda: not protocols[0].cycle.more_body)
         app.gate.set()
@@ -147,7 +147,7 @@ async def test_pieces_that_nobody_has_read_yet_are_joined_in_order():
     assert isinstance(app.messages[0]["body"], bytes)
 
 
-async def test_an_answer_leaves_in_one_piece():
+async def test_a_response_is_sent_in_one_piece():
     async with connected(Reader()) as (reader, writer, _):
         writer.write(head("content-length: 5") + b"photo")
         piece = await reader.read(10_000)
@@ -155,11 +155,11 @@ async def test_an_answer_leaves_in_one_piece():
     assert piece.endswith(b"\r\n\r\n5")
 
 
-async def test_an_answer_without_a_body_waits_for_none():
+async def test_a_response_without_a_body_is_sent_at_once():
     async with connected(Reader()) as (reader, writer, _):
         writer.write(head(method="HEAD"))
-        said = await reader.readuntil(b"\r\n\r\n")
-    assert b"content-length: 1\r\n" in said
+        lines = await reader.readuntil(b"\r\n\r\n")
+    assert b"content-length: 1\r\n" in lines
 
 
 async def test_two_requests_on_a_connection_keep_their_bodies_apart():
@@ -169,21 +169,21 @@ async def test_two_requests_on_a_connection_keep_their_bodies_apart():
             assert await size_read(reader) == size
 
 
-async def test_a_sender_who_is_not_read_is_made_to_wait(monkeypatch):
-    monkeypatch.setattr(protocol, "MOST_UNREAD", 1000)
+async def test_reading_pauses_while_the_app_does_not_read(monkeypatch):
+    monkeypatch.setattr(protocol, "MAX_UNREAD_BYTES", 1000)
     app = Reader()
     app.gate.clear()
     async with connected(app) as (reader, writer, protocols):
         writer.write(head("content-length: 3000"))
-        await app.asked.wait()
+        await app.called.wait()
         writer.write(bytes(1500))
-        await until(lambda: protocols[0].held_up)
+        await until(lambda: protocols[0].blocked_by_server)
         writer.write(bytes(1500))
         app.gate.set()
         assert await size_read(reader) == 3000
 
 
-async def test_a_body_without_an_end_is_no_answer():
+async def test_an_incomplete_body_gets_no_response():
     app = Reader()
     async with connected(app) as (reader, writer, protocols):
         writer.write(head("content-length: 10") + b"half")
@@ -216,24 +216,26 @@ async def test_a_body_without_an_end_is_no_answer():
     ],
     ids=lambda value: repr(value[:60]) if isinstance(value, bytes) else None,
 )
-async def test_what_is_no_request_is_refused_as_a_problem(sent, status, code):
+async def test_an_invalid_request_gets_a_problem_response(sent, status, code):
     app = Reader()
     async with connected(app) as (reader, writer, _):
         writer.write(sent)
-        assert await refusal(reader) == (status, code)
+        assert await read_error(reader) == (status, code)
     assert not app.messages
 
 
-async def test_headers_are_counted_however_they_come():
+async def test_headers_in_small_pieces_are_limited():
     async with connected(Reader()) as (reader, writer, protocols):
         writer.write(b"GET / HTTP/1.1\r\nx: ")
         for sent in range(100, 2200, 100):
             writer.write(b"x" * 100)
-            await until(lambda sent=sent: protocols and protocols[0]._fed >= min(sent, 2000))
-        assert await refusal(reader) == (431, "headers_too_large")
+            await until(
+                lambda sent=sent: protocols and protocols[0]._framing_bytes >= min(sent, 2000)
+            )
+        assert await read_error(reader) == (431, "headers_too_large")
 
 
-async def test_headers_behind_a_long_body_are_counted_by_themselves():
+async def test_headers_after_a_long_body_are_counted_from_their_own_start():
     async with connected(Reader()) as (reader, writer, protocols):
         second = head("content-length: 1")
         writer.write(head("content-length: 50000") + bytes(50_000) + second[:30])
@@ -243,7 +245,7 @@ async def test_headers_behind_a_long_body_are_counted_by_themselves():
         assert await size_read(reader) == 1
 
 
-async def test_as_many_headers_as_allowed_are_passed_on():
+async def test_the_largest_allowed_number_of_headers_is_accepted():
     app = Reader()
     async with connected(app) as (reader, writer, _):
         writer.write(head(*["X-Y: z"] * 18, "content-length: 0"))
@@ -265,7 +267,7 @@ async def test_as_many_headers_as_allowed_are_passed_on():
     ],
     ids=["size", "negative", "overflow", "end", "extension", "trailer", "trailers at once"],
 )
-async def test_chunks_that_go_wrong_end_the_body_for_the_app(rest, status, code):
+async def test_invalid_chunks_raise_where_the_app_reads_the_body(rest, status, code):
     app = Reader()
     async with connected(app) as (reader, writer, _):
         writer.write(head("transfer-encoding: chunked") + b"3\r\nabc\r\n")
@@ -273,12 +275,12 @@ async def test_chunks_that_go_wrong_end_the_body_for_the_app(rest, status, code)
         for piece in rest:
             writer.write(piece)
             await writer.drain()
-            await asyncio.sleep(0.001)  # two pieces, not one
-        assert await refusal(reader) == (status, code)
+            await asyncio.sleep(0.001)  # so that two pieces arrive
+        assert await read_error(reader) == (status, code)
     assert app.messages == [{"type": "http.request", "body": b"abc", "more_body": True}]
 
 
-async def test_trailers_are_no_headers():
+async def test_trailers_are_not_added_to_the_headers():
     app = Reader()
     async with connected(app) as (reader, writer, _):
         writer.write(
@@ -290,15 +292,15 @@ async def test_trailers_are_no_headers():
     assert b"x-api-key" not in {name for scope in app.scopes for name, _ in scope["headers"]}
 
 
-async def test_bytes_beyond_the_declared_length_are_refused_after_the_answer():
+async def test_bytes_after_the_declared_length_are_refused_after_the_response():
     app = Reader()
     app.gate.clear()
     async with connected(app) as (reader, writer, _):
         writer.write(head("content-length: 3") + b"abc\x00\x01")
-        await app.asked.wait()
+        await app.called.wait()
         app.gate.set()
         assert await size_read(reader) == 3
-        assert await refusal(reader) == (400, "malformed_request")
+        assert await read_error(reader) == (400, "malformed_request")
 
 
 async def test_pipelined_requests_are_answered_in_order():
@@ -306,7 +308,7 @@ async def test_pipelined_requests_are_answered_in_order():
     app.gate.clear()
     async with connected(app) as (reader, writer, _):
         writer.write(b"".join(head(f"content-length: {n}") + bytes(n) for n in (1, 2, 3)))
-        await app.asked.wait()
+        await app.called.wait()
         app.gate.set()
         assert [await size_read(reader) for _ in range(3)] == [1, 2, 3]
 
@@ -316,21 +318,21 @@ async def test_too_many_pipelined_requests_are_refused_after_the_others():
     app.gate.clear()
     async with connected(app) as (reader, writer, _):
         writer.write(head("content-length: 0") * 9)
-        await app.asked.wait()
+        await app.called.wait()
         app.gate.set()
         assert [await size_read(reader) for _ in range(5)] == [0] * 5
-        assert await refusal(reader) == (400, "malformed_request")
+        assert await read_error(reader) == (400, "malformed_request")
 
 
-async def test_a_lost_connection_is_told_to_the_request_that_is_being_answered():
+async def test_the_running_request_learns_of_a_lost_connection():
     app = Reader()
     async with connected(app) as (_, writer, protocols):
         writer.write(head("content-length: 5") + b"ab")
-        await app.asked.wait()
+        await app.called.wait()
         writer.write(b"cd")
         await until(lambda: len(app.messages) == 2)
         running = protocols[0].cycle
-        protocols[0].start(dict(running.scope), keep_alive=True)  # another waits behind it
+        protocols[0].start(dict(running.scope), keep_alive=True)  # another request is pipelined
         protocols[0].transport.abort()
         await app.ended.wait()
     assert app.messages[-1] == {"type": "http.disconnect"}
@@ -341,22 +343,22 @@ async def test_a_lost_connection_is_told_to_the_request_that_is_being_answered()
     ("headers", "body"),
     [(["content-length: 3"], b"abc"), (["transfer-encoding: chunked"], b"3\r\nabc\r\n0\r\n\r\n")],
 )
-async def test_a_wish_to_upgrade_is_not_heeded(headers, body):
+async def test_an_upgrade_header_is_ignored(headers, body):
     app = Reader()
     async with connected(app) as (reader, writer, _):
-        wish = ["connection: Upgrade, HTTP2-Settings", "upgrade: h2c", "http2-settings: AA"]
-        writer.write((head(*wish, *headers) + body) * 2)
+        upgrade = ["connection: Upgrade, HTTP2-Settings", "upgrade: h2c", "http2-settings: AA"]
+        writer.write((head(*upgrade, *headers) + body) * 2)
         assert [await size_read(reader) for _ in range(2)] == [3, 3]
     assert b"upgrade" not in dict(app.scopes[0]["headers"])
     assert app.scopes[0]["path"] == "/here"
 
 
 @pytest.mark.parametrize("version", ["1.0", "1.1"])
-async def test_the_connection_ends_where_the_caller_wants_it_to(version):
+async def test_the_connection_is_closed_if_the_client_asks_for_it(version):
     async with connected(Reader()) as (reader, writer, _):
         lines = ["connection: close"] if version == "1.1" else []
         writer.write(head("content-length: 1", *lines, version=version) + b"x")
-        assert (await answer(reader))[1]["connection"] == "close"
+        assert (await read_response(reader))[1]["connection"] == "close"
         assert await reader.read() == b""
 
 
@@ -368,63 +370,63 @@ async def test_100_continue_is_sent_when_the_app_reads():
         assert await size_read(reader) == 2
 
 
-async def test_a_refusal_comes_in_place_of_100_continue():
+async def test_an_error_response_replaces_100_continue():
     async with connected(refuse) as (reader, writer, _):
         writer.write(head("content-length: 2", "expect: 100-continue"))
-        assert await refusal(reader) == (404, "not_found")
+        assert await read_error(reader) == (404, "not_found")
 
 
-async def test_an_early_refusal_keeps_the_connection_if_little_is_to_come():
+async def test_an_early_response_keeps_the_connection_if_the_rest_of_the_body_is_small():
     async with connected(refuse) as (reader, writer, _):
         for _ in range(2):
             writer.write(head("content-length: 1000000") + bytes(10))
-            status, headers, _ = await answer(reader)
+            status, headers, _ = await read_response(reader)
             assert status == 404
             assert "connection" not in headers
             writer.write(bytes(999_990))
 
 
 @pytest.mark.parametrize("length", ["content-length: 9000000", "transfer-encoding: chunked"])
-async def test_an_early_refusal_ends_the_connection_if_much_may_come(length):
+async def test_an_early_response_closes_the_connection_if_the_rest_of_the_body_may_be_large(length):
     async with connected(refuse) as (reader, writer, _):
         writer.write(head(length))
-        assert await refusal(reader) == (404, "not_found")
+        assert await read_error(reader) == (404, "not_found")
 
 
-async def test_what_comes_after_an_early_refusal_is_read_up_to_a_bound():
-    async with connected(refuse, sweep=TimeoutTimer(60)) as (reader, writer, protocols):
+async def test_after_an_early_response_a_bounded_part_of_the_body_is_read():
+    async with connected(refuse, timer=TimeoutTimer(60)) as (reader, writer, protocols):
         writer.write(head("content-length: 90000000"))
-        assert await refusal(reader) == (404, "not_found")
+        assert await read_error(reader) == (404, "not_found")
         writer.write(bytes(20_000_000))
         await until(lambda: protocols[0].flow.read_paused)
-        assert protocols[0]._dropped <= 2 * 2**20
+        assert protocols[0]._discarded_bytes <= 2 * 2**20
         writer.transport.abort()
         protocols[0].transport.abort()
 
 
-async def test_a_body_that_goes_wrong_after_its_refusal_ends_the_connection():
+async def test_an_invalid_body_after_an_early_response_closes_the_connection():
     async with connected(refuse) as (reader, writer, protocols):
         writer.write(head("content-length: 1000") + bytes(10))
-        assert (await answer(reader))[0] == 404
+        assert (await read_response(reader))[0] == 404
         protocols[0].refuse(NotFound("anything"))
         assert await reader.read() == b""
 
 
-async def test_a_connection_too_many_is_told_so_and_one_more_is_dropped():
-    limits = ConnectionLimits(max_connections=1, turned_away=1)
+async def test_a_connection_beyond_the_limit_gets_a_503_and_further_ones_are_dropped():
+    limits = ConnectionLimits(max_connections=1, max_refused=1)
     app = Reader()
     async with connected(app, limits) as (reader, writer, protocols):
         writer.write(head("content-length: 1"))
-        await app.asked.wait()
+        await app.called.wait()
         address = writer.get_extra_info("peername")[:2]
-        refused, told = await asyncio.open_connection(*address)
-        status, headers, content = await answer(refused)
+        refused, refused_writer = await asyncio.open_connection(*address)
+        status, headers, content = await read_response(refused)
         assert (status, json.loads(content)["code"]) == (503, "overloaded")
         assert headers["retry-after"] == "1"
-        dropped, other = await asyncio.open_connection(*address)
+        dropped, dropped_writer = await asyncio.open_connection(*address)
         assert await dropped.read() == b""
-        other.close()
-        told.close()
+        dropped_writer.close()
+        refused_writer.close()
         await until(lambda: len(protocols[0].connections) == 1)
         writer.write(b"x")
         assert await size_read(reader) == 1

@@ -1,4 +1,4 @@
-"""The server that leaves: what is taken is answered, whoever does not read or write is let go."""
+"""Shutdown of a server: accepted requests are answered, and slow clients do not delay it."""
 
 import asyncio
 import logging
@@ -19,24 +19,24 @@ from app.server.server import QUIET_S, GracefulServer
 
 pytestmark = pytest.mark.anyio
 GET = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n"
-LARGE = 2**26  # more than the system keeps for a reader who does not read
+LARGE = 2**26  # bytes, more than the system buffers for a client that does not read
 
 
 class Service:
-    """A running server, whose answers wait at a gate, and its clock."""
+    """A running server whose responses wait for a gate, and its clock."""
 
-    def __init__(self, listening, lame_duck_s, timeout_s):
+    def __init__(self, listener, lame_duck_s, timeout_s):
         self.now = 0.0
         self.gate = asyncio.Event()
         self.gate.set()
-        self.asked = asyncio.Event()
-        self.body = b"answer"
-        self.address = listening.getsockname()
+        self.received = asyncio.Event()
+        self.body = b"response"
+        self.address = listener.getsockname()
         self.shutdown = Shutdown(lame_duck_s, timeout_s, lambda: self.now)
         self.shutdown.opened = True
         app = RequestMiddleware(self.app, Metrics(), self.shutdown)
         config = uvicorn.Config(app, log_config=None, http=protocol(Settings()), lifespan="on")
-        self.server = GracefulServer(config, listening, self.shutdown)
+        self.server = GracefulServer(config, listener, self.shutdown)
         self.running = asyncio.create_task(self.run())
 
     async def run(self):
@@ -49,7 +49,7 @@ class Service:
                 await receive()
                 await send({"type": f"lifespan.{part}.complete"})
             return
-        self.asked.set()
+        self.received.set()
         await self.gate.wait()
         length = str(len(self.body)).encode()
         headers = [(b"content-length", length)]
@@ -71,7 +71,7 @@ class Service:
 
 @pytest.fixture
 async def start():
-    """Start a server; it is ended behind the test if it still runs."""
+    """Start a server; it is stopped after the test if it still runs."""
     services = []
 
     async def starting(lame_duck_s=5.0, timeout_s=12.0):
@@ -87,7 +87,7 @@ async def start():
         await service.ended()
 
 
-async def answer(reader):
+async def read_response(reader):
     head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
     length = int(head.split("content-length: ")[1].split("\r\n")[0])
     return head, await reader.readexactly(length)
@@ -99,11 +99,11 @@ async def refused(service):
 
 
 async def until(condition):
-    while not condition():  # noqa: ASYNC110  # what it asks has no event
+    while not condition():  # noqa: ASYNC110  # there is no event for the condition
         await asyncio.sleep(0.001)
 
 
-async def test_the_first_signal_leaves_in_order_and_is_not_raised_again(start):
+async def test_the_first_signal_shuts_down_in_order_and_is_not_raised_again(start):
     service = await start()
     signal.raise_signal(signal.SIGTERM)
     await until(lambda: service.shutdown.begun)
@@ -112,60 +112,60 @@ async def test_the_first_signal_leaves_in_order_and_is_not_raised_again(start):
     await refused(service)
 
 
-async def test_a_lame_duck_answers_and_closes_what_is_idle_and_what_is_new(start):
+async def test_a_lame_duck_answers_on_old_and_new_connections_and_closes_them(start):
     service = await start()
     async with service.connected(GET) as (reader, writer):
-        assert "connection: close" not in (await answer(reader))[0]
+        assert "connection: close" not in (await read_response(reader))[0]
         service.server.handle_exit(signal.SIGTERM, None)
         await until(lambda: service.shutdown.begun)
         service.now = 4.9
         writer.write(GET)
-        assert "connection: close" in (await answer(reader))[0]
+        assert "connection: close" in (await read_response(reader))[0]
         assert await reader.read() == b""
     async with service.connected(GET) as (reader, _):
-        head, body = await answer(reader)
+        head, body = await read_response(reader)
         assert "connection: close" in head
-        assert body == b"answer"
+        assert body == b"response"
 
 
-async def test_an_answer_that_was_asked_for_before_closes_its_connection_too(start):
+async def test_the_response_to_an_earlier_request_closes_its_connection_too(start):
     service = await start()
     service.gate.clear()
     async with service.connected(GET) as (reader, _):
-        await service.asked.wait()
+        await service.received.wait()
         service.server.handle_exit(signal.SIGTERM, None)
         await until(lambda: service.shutdown.begun)
         service.gate.set()
-        assert "connection: close" in (await answer(reader))[0]
+        assert "connection: close" in (await read_response(reader))[0]
 
 
-async def test_it_stays_until_what_is_in_flight_is_answered(start, caplog):
+async def test_it_runs_until_the_requests_in_flight_are_answered(start, caplog):
     service = await start(lame_duck_s=0.0)
     service.gate.clear()
     async with service.connected(GET) as (reader, _):
-        await service.asked.wait()
+        await service.received.wait()
         service.server.handle_exit(signal.SIGTERM, None)
         await until(lambda: service.shutdown.begun)
         began = time.monotonic()
-        while time.monotonic() - began < 2 * QUIET_S:  # in vain
+        while time.monotonic() - began < 2 * QUIET_S:
             await asyncio.sleep(0.05)
-            async with service.connected():  # which is still possible
+            async with service.connected():  # new connections are still accepted
                 pass
         service.gate.set()
-        assert (await answer(reader))[1] == b"answer"
+        assert (await read_response(reader))[1] == b"response"
     await service.ended()
     assert not [each for each in caplog.records if each.levelno >= logging.WARNING]
 
 
-async def test_what_has_been_waited_for_long_enough_is_told_so(start, caplog):
+async def test_an_overdue_request_gets_an_error(start, caplog):
     service = await start()
     service.gate.clear()
     async with service.connected(GET) as (reader, _):
-        await service.asked.wait()
+        await service.received.wait()
         service.server.handle_exit(signal.SIGTERM, None)
         await until(lambda: service.shutdown.begun)
         service.now = 17.0
-        head, body = await answer(reader)
+        head, body = await read_response(reader)
         assert head.startswith("http/1.1 503")
         assert b'"draining"' in body
     await service.ended()
@@ -176,9 +176,9 @@ async def test_what_has_been_waited_for_long_enough_is_told_so(start, caplog):
 @pytest.mark.parametrize(
     "sent",
     [b"", b"GET / HT", b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n\r\nhalf"],
-    ids=["nothing", "half a head", "half a body"],
+    ids=["nothing", "half of the headers", "half of the body"],
 )
-async def test_who_does_not_go_on_is_let_go(start, sent):
+async def test_an_incomplete_request_does_not_delay_the_end(start, sent):
     service = await start()
     service.gate.clear()
     async with service.connected(sent) as (reader, _):
@@ -187,14 +187,14 @@ async def test_who_does_not_go_on_is_let_go(start, sent):
         await until(lambda: service.shutdown.begun)
         service.now = 17.0
         await service.ended()
-        await reader.read()  # to its end
+        await reader.read()  # to the end of the stream
 
 
-async def test_who_does_not_read_is_let_go(start, caplog):
+async def test_a_client_that_does_not_read_does_not_delay_the_end(start, caplog):
     service = await start()
     service.body = bytes(LARGE)
     async with service.connected(GET):
-        await service.asked.wait()
+        await service.received.wait()
         service.server.handle_exit(signal.SIGTERM, None)
         await until(lambda: service.shutdown.begun)
         service.now = 5.0
@@ -205,10 +205,10 @@ async def test_who_does_not_read_is_let_go(start, caplog):
     assert "1 requests are abandoned" in caplog.text
 
 
-async def test_an_idle_connection_holds_nobody_up(start, caplog):
+async def test_an_idle_connection_does_not_delay_the_end(start, caplog):
     service = await start()
     async with service.connected(GET) as (reader, _):
-        await answer(reader)
+        await read_response(reader)
         service.server.handle_exit(signal.SIGTERM, None)
         await until(lambda: service.shutdown.begun)
         service.now = 5.0
@@ -217,7 +217,7 @@ async def test_an_idle_connection_holds_nobody_up(start, caplog):
     assert "abandoned" not in caplog.text
 
 
-async def test_told_before_any_work_was_taken_it_leaves_at_once(start):
+async def test_a_signal_before_any_request_was_accepted_stops_it_at_once(start):
     service = await start()
     service.shutdown.opened = False
     service.server.handle_exit(signal.SIGINT, None)
@@ -225,14 +225,14 @@ async def test_told_before_any_work_was_taken_it_leaves_at_once(start):
     assert service.now == 0.0
 
 
-async def test_what_it_served_is_told_when_it_cannot_go_on(start):
+async def test_requests_get_an_error_when_the_service_is_broken(start):
     service = await start()
     service.gate.clear()
     async with service.connected(GET) as (reader, _):
-        await service.asked.wait()
+        await service.received.wait()
         service.shutdown.fail()
         service.server.should_exit = True
-        head, body = await answer(reader)
+        head, body = await read_response(reader)
         assert head.startswith("http/1.1 503")
         assert b'"not_ready"' in body
     await service.ended()

@@ -1,4 +1,4 @@
-"""How long a connection waits for its other side; the clock is the test's."""
+"""The timeouts of a connection, on a fake clock."""
 
 import pytest
 
@@ -10,69 +10,69 @@ LIMITS = ConnectionLimits(
     upload_timeout_s=60,
     min_upload_bytes_per_s=1000,
     grace_s=5,
-    answer_timeout_s=30,
+    send_timeout_s=30,
     linger_s=1,
 )
 
 
 class Cycle:
-    """As much of a request as its body is judged by."""
+    """The fields of a request that its timeouts read."""
 
-    def __init__(self, declared=None):
+    def __init__(self, content_length=None):
         self.received = 0
-        self.declared = declared
+        self.content_length = content_length
 
 
 class Fake:
-    """A connection and its transport, and what became of it."""
+    """A connection that is its own transport, and how it ended."""
 
     def __init__(self, phase, cycle=None):
         self.transport = self
         self.phase = phase
         self.timeout_generation = 0
         self.cycle = cycle
-        self.answering = self.held_up = False
+        self.responding = self.blocked_by_server = False
         self.unsent = 0
-        self.fate = None
+        self.outcome = None
 
     def get_write_buffer_size(self):
         return self.unsent
 
     def is_closing(self):
-        return self.fate in ("closed", "aborted")
+        return self.outcome in ("closed", "aborted")
 
     def close(self):
-        self.fate = "closed"
+        self.outcome = "closed"
 
     def abort(self):
-        self.fate = "aborted"
+        self.outcome = "aborted"
 
     def refuse(self, error):
-        self.fate = error.code
+        self.outcome = error.code
 
 
 class Clock:
-    """Looks at one connection four times a second."""
+    """Checks one connection four times a second."""
 
     def __init__(self, connection):
         self.now = 0.0
         self.connection = connection
-        self._patience = ConnectionTimeouts(LIMITS, keep_alive_s=75)
-        self._patience.look(connection, 0.0, 0.25)
+        self._timeouts = ConnectionTimeouts(LIMITS, keep_alive_s=75)
+        self._timeouts.check(connection, 0.0, 0.25)
 
     def run(self, seconds, bytes_per_s=0):
-        """Let time pass, until the connection meets its fate; what became of it."""
+        """Let time pass until the connection ends; return how it ended, or None."""
         ends = self.now + seconds
-        while self.now < ends and self.connection.fate is None:
+        while self.now < ends and self.connection.outcome is None:
             self.now += 0.25
             if self.connection.cycle is not None:
                 self.connection.cycle.received += bytes_per_s / 4
-            self._patience.look(self.connection, self.now, 0.25)
-        return self.connection.fate
+            self._timeouts.check(self.connection, self.now, 0.25)
+        return self.connection.outcome
 
 
 @pytest.mark.parametrize(
-    ("connection", "seconds", "fate"),
+    ("connection", "seconds", "outcome"),
     [
         (Fake(Phase.IDLE), 10, "closed"),
         (Fake(Phase.IDLE, Cycle()), 75, "closed"),
@@ -82,71 +82,71 @@ class Clock:
     ],
     ids=["first", "idle", "headers", "body", "lingering"],
 )
-def test_each_phase_has_its_time(connection, seconds, fate):
+def test_each_phase_has_its_timeout(connection, seconds, outcome):
     clock = Clock(connection)
     assert clock.run(seconds - 0.25) is None
-    assert clock.run(0.25) == fate
+    assert clock.run(0.25) == outcome
 
 
-def test_the_time_begins_anew_with_each_turn():
+def test_a_timeout_starts_again_with_each_generation():
     clock = Clock(Fake(Phase.HEADERS))
     for _ in range(5):
         assert clock.run(9) is None
         clock.connection.timeout_generation += 1
 
 
-def test_a_request_that_is_being_answered_is_not_idle():
+def test_a_connection_with_a_pending_response_is_not_idle():
     connection = Fake(Phase.IDLE, Cycle())
-    connection.answering = True
+    connection.responding = True
     assert Clock(connection).run(1000) is None
 
 
-def test_a_body_that_comes_quickly_enough_has_the_time_there_is():
+def test_a_body_that_arrives_fast_enough_has_the_whole_upload_timeout():
     clock = Clock(Fake(Phase.BODY, Cycle()))
     assert clock.run(59.75, bytes_per_s=1001) is None
     assert clock.run(0.25, bytes_per_s=1001) == "upload_too_slow"
     assert clock.now == 60
 
 
-def test_a_body_that_grows_too_slowly_is_refused_long_before():
+def test_a_body_that_arrives_too_slowly_is_refused_after_the_grace():
     clock = Clock(Fake(Phase.BODY, Cycle()))
     assert clock.run(60, bytes_per_s=999) == "upload_too_slow"
     assert clock.now == 5
 
 
-def test_one_that_stops_is_refused_when_its_average_is_too_low():
+def test_a_body_that_stops_is_refused_when_its_average_rate_is_too_low():
     clock = Clock(Fake(Phase.BODY, Cycle()))
     assert clock.run(10, bytes_per_s=2000) is None
     assert clock.run(60) == "upload_too_slow"
     assert clock.now == pytest.approx(20, abs=0.5)
 
 
-def test_one_that_declares_much_has_to_come_in_time():
-    slow, quick = (Clock(Fake(Phase.BODY, Cycle(declared=6_000_000))) for _ in range(2))
+def test_a_large_declared_body_must_arrive_at_half_the_required_rate():
+    slow, fast = (Clock(Fake(Phase.BODY, Cycle(content_length=6_000_000))) for _ in range(2))
     assert slow.run(59, bytes_per_s=49_000) == "upload_too_slow"
     assert slow.now == 5
-    assert quick.run(59, bytes_per_s=51_000) is None
+    assert fast.run(59, bytes_per_s=51_000) is None
 
 
-def test_who_waits_for_us_is_not_blamed():
+def test_time_in_which_the_client_waits_for_the_server_does_not_count():
     clock = Clock(Fake(Phase.BODY, Cycle()))
-    clock.connection.held_up = True
+    clock.connection.blocked_by_server = True
     assert clock.run(1000) is None
-    clock.connection.held_up = False
+    clock.connection.blocked_by_server = False
     assert clock.run(4.75) is None
     assert clock.run(0.25) == "upload_too_slow"
 
 
-def test_an_answer_that_nobody_takes_ends_the_connection():
+def test_a_response_that_the_client_does_not_receive_aborts_the_connection():
     clock = Clock(Fake(Phase.IDLE, Cycle()))
     clock.connection.unsent = 1000
     assert clock.run(29) is None
-    clock.connection.unsent = 900  # some was taken
+    clock.connection.unsent = 900  # the client has received some
     assert clock.run(30) is None
     assert clock.run(0.25) == "aborted"
 
 
-def test_nothing_is_done_to_a_connection_that_closes_but_not_for_ever():
+def test_a_closing_connection_is_left_alone_until_sending_stalls():
     connection = Fake(Phase.HEADERS)
     connection.is_closing = lambda: True
     clock = Clock(connection)

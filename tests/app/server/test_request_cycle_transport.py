@@ -1,4 +1,4 @@
-"""What goes over a connection in one piece, and what ends it."""
+"""The transport that sends the head of a response with its body."""
 
 import pytest
 
@@ -6,7 +6,7 @@ from app.server.request_cycle import CoalescingTransport
 
 
 class Transport:
-    """Keeps what is sent, call by call."""
+    """Keeps the bytes of each call."""
 
     def __init__(self):
         self.calls = []
@@ -31,31 +31,31 @@ def transport():
 
 
 @pytest.fixture
-def envelope(transport):
+def coalescing(transport):
     return CoalescingTransport(transport)
 
 
-def test_the_head_waits_for_what_follows_it(transport, envelope):
-    envelope.write(b"head ")
+def test_the_head_waits_for_the_body(transport, coalescing):
+    coalescing.write(b"head ")
     assert transport.calls == []
-    envelope.write(b"body")
+    coalescing.write(b"body")
     assert transport.calls == [b"head body"]
 
 
-def test_the_head_of_an_empty_body_is_sent(transport, envelope):
-    envelope.write(b"head")
-    envelope.write(b"")
+def test_the_head_of_an_empty_body_is_sent(transport, coalescing):
+    coalescing.write(b"head")
+    coalescing.write(b"")
     assert transport.calls == [b"head"]
 
 
-def test_the_rest_of_a_body_in_pieces_is_sent_as_it_comes(transport, envelope):
+def test_later_pieces_of_a_body_are_sent_at_once(transport, coalescing):
     for piece in (b"head ", b"one", b"two", b"three"):
-        envelope.write(piece)
+        coalescing.write(piece)
     assert transport.calls == [b"head one", b"two", b"three"]
 
 
-def test_the_connection_is_ended_through_it(transport, envelope):
-    assert not envelope.is_closing()
-    envelope.close()
+def test_closing_it_closes_the_connection(transport, coalescing):
+    assert not coalescing.is_closing()
+    coalescing.close()
     assert transport.closed
-    assert envelope.is_closing()
+    assert coalescing.is_closing()

@@ -1,0 +1,76 @@
+"""The timer of all connections."""
+
+import asyncio
+import time
+
+import pytest
+
+from app.server.timeouts import TimeoutTimer
+
+pytestmark = pytest.mark.anyio
+
+
+class Connection:
+    """Records its checks, and sets an event after `count` of them."""
+
+    def __init__(self, count):
+        self.times = []
+        self.elapsed_s = []
+        self.checked = asyncio.Event()
+        self._count = count
+
+    def check_timeouts(self, now, elapsed_s):
+        self.times.append(now)
+        self.elapsed_s.append(elapsed_s)
+        if len(self.times) == self._count:
+            self.checked.set()
+
+
+async def test_added_connections_are_checked_again_and_again():
+    timer, connections = TimeoutTimer(0.001), [Connection(3), Connection(3)]
+    for connection in connections:
+        timer.add(connection)
+    for connection in connections:
+        await connection.checked.wait()
+        timer.discard(connection)
+    assert (
+        connections[0].times[:3]
+        == connections[1].times[:3]
+        == sorted(set(connections[0].times))[:3]
+    )
+
+
+async def test_discarded_connections_are_not_checked_and_without_any_the_timer_stops():
+    timer, first, second = TimeoutTimer(0.001), Connection(1), Connection(1)
+    timer.add(first)
+    await first.checked.wait()
+    timer.discard(first)
+    await asyncio.sleep(0.005)
+    assert len(first.times) == 1
+    assert timer._timer is None
+    timer.add(second)  # the timer starts again
+    await second.checked.wait()
+    assert len(first.times) == 1
+
+
+async def test_a_connection_may_be_discarded_by_its_own_check():
+    timer = TimeoutTimer(0.001)
+
+    class Closing(Connection):
+        def check_timeouts(self, now, elapsed_s):
+            super().check_timeouts(now, elapsed_s)
+            timer.discard(self)
+
+    connections = [Closing(1) for _ in range(5)]
+    for connection in connections:
+        timer.add(connection)
+    await asyncio.gather(*(connection.checked.wait() for connection in connections))
+    assert timer._timer is None
+
+
+async def test_a_delay_of_the_event_loop_does_not_count():
+    timer, connection = TimeoutTimer(0.01), Connection(2)
+    timer.add(connection)
+    time.sleep(0.2)  # noqa: ASYNC251  # blocks the event loop
+    await connection.checked.wait()
+    assert connection.elapsed_s[0] == pytest.approx(0.02)
