@@ -86,7 +86,7 @@ def test_without_matplotlib_it_is_told_what_to_install(explain, truth, monkeypat
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     ended = explain(SAMPLES / next(iter(truth)), "--figure", figure)
     assert ended.exit_code == 2
-    assert 'pip install "patchserve[figures]"' in ended.stderr
+    assert "make install EXTRAS=figures" in ended.stderr
 
 
 def test_an_image_that_fails_is_told(explain, truth, tmp_path):
