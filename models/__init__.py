@@ -1,4 +1,1 @@
-"""The networks and their checkpoints.
-
-Knows nothing of the service.
-"""
+"""Networks for image classification and segmentation, and their checkpoints."""

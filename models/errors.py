@@ -1,8 +1,5 @@
-"""The one error for every checkpoint that cannot be served.
-
-Knows nothing of who raises it.
-"""
+"""The error for a checkpoint that cannot be loaded or saved."""
 
 
 class CheckpointError(ValueError):
-    """A checkpoint that is missing, damaged, or not of a kind served here; says which and why."""
+    """The checkpoint is missing, damaged or of an unsupported kind; the message says why."""

@@ -1,6 +1,6 @@
-"""What a checkpoint asks of an image: resize, crop, rescale, mean and standard deviation.
+"""Preprocessing that a checkpoint specifies: from a Pillow image to the network's input.
 
-Knows nothing of files, nor of any image library: it gives sizes and numbers, others move pixels.
+The order of the steps is `reduce` (JPEG only), `to_rgb`, `fit` (resize, crop) and `normalize`.
 """
 
 from contextlib import suppress
@@ -17,20 +17,26 @@ Size = tuple[int, int]  # height, width
 Box = tuple[float, float, float, float]  # top, left, bottom, right in pixels
 Colour = tuple[float, float, float]  # red, green, blue
 
-NEAREST, LANCZOS, BILINEAR, BICUBIC, BOX, HAMMING = range(6)  # Pillow's numbers for its filters
+NEAREST, LANCZOS, BILINEAR, BICUBIC, BOX, HAMMING = range(6)  # Pillow's resampling filters
 IMAGENET_MEAN: Colour = (0.485, 0.456, 0.406)
 IMAGENET_STD: Colour = (0.229, 0.224, 0.225)
 HALF: Colour = (0.5, 0.5, 0.5)
 
+# Values of the EXIF orientation tag
+SWAPPED_AXES = (5, 6, 7, 8)  # width and height are exchanged
+MIRRORED_COLUMNS = (2, 3, 6, 7)  # the left edge of the displayed image is stored last
+MIRRORED_ROWS = (3, 4, 7, 8)  # the top edge of the displayed image is stored last
+
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """The steps from an RGB image to a network's input; a step that is None is left out.
+    """The steps from an RGB image to a network's input; a field that is None skips its step.
 
-    The resize goes to `size`, stretching, or else brings the shortest edge to `shortest_edge`,
-    keeping the aspect ratio, unless the longest edge would then exceed `longest_edge`, which
-    decides in that case. `reduce_labels` concerns training masks only: 0 becomes 255 (ignored),
-    every other label one less. `processor` is what preprocessor_config.json calls these steps.
+    The resize either stretches the image to `size`, or keeps the aspect ratio and brings the
+    shortest edge to `shortest_edge`; if the longest edge would then exceed `longest_edge`, the
+    longest edge gets that length instead. `reduce_labels` concerns training masks only: label 0
+    becomes 255 (ignored), every other label is decremented. `processor` is the name of these steps
+    in preprocessor_config.json.
     """
 
     processor: str = "ViTImageProcessor"
@@ -46,14 +52,14 @@ class Preprocessing:
 
     @property
     def input_size(self) -> Size | None:
-        """The size that every image comes out with, or None when it varies with the image."""
+        """The size of every network input, or None if it depends on the image."""
         return self.crop_size or self.size
 
     def at(self, side: int) -> "Preprocessing":
-        """The same steps to a square input of another size, of `side` pixels.
+        """Return the same steps for a square input of `side` pixels.
 
-        What is cut away of an image stays the same part of it. An input whose size varied with
-        the image has a fixed one now: the image is stretched.
+        A crop keeps the same part of the image. Without a crop the image is stretched, even if the
+        input size depended on the image before.
         """
         if self.crop_size is None:
             square = (side, side)
@@ -67,15 +73,15 @@ class Preprocessing:
         )
 
     def resized_size(self, height: int, width: int) -> Size | None:
-        """The size to resize an image to, before the crop; None when there is no resize."""
+        """Return the size of an image after the resize, before the crop; None without a resize."""
         if self.size is not None or self.shortest_edge is None:
             return self.size
         return scaled_size(height, width, self.shortest_edge, self.longest_edge)
 
     def crop_box(self, height: int, width: int) -> tuple[int, int, int, int] | None:
-        """(top, left, bottom, right) of the centre crop of an image, or None when there is none.
+        """Return the centre crop's (top, left, bottom, right), or None without a crop.
 
-        The box reaches beyond an image that is smaller than it; out there the pixels are 0.
+        The box extends beyond a smaller image; pixels outside the image are 0.
         """
         if self.crop_size is None:
             return None
@@ -83,18 +89,115 @@ class Preprocessing:
         return top, left, top + self.crop_size[0], left + self.crop_size[1]
 
     def source_box(self, height: int, width: int, box: Box) -> Box:
-        """Where a box of the network's input lies in an image of that size; it may reach beyond."""
+        """Convert a box of the network's input to pixels of the image, whose size is given.
+
+        The result may extend beyond the image.
+        """
         resized = self.resized_size(height, width) or (height, width)
         top, left = (self.crop_box(*resized) or (0, 0))[:2]
         y, x = height / resized[0], width / resized[1]
         return (top + box[0]) * y, (left + box[1]) * x, (top + box[2]) * y, (left + box[3]) * x
 
 
-def scaled_size(height: int, width: int, shortest: int, longest: int | None = None) -> Size:
-    """The size whose short edge is `shortest`, or whose long edge is `longest` if that is less.
+class Reduction(NamedTuple):
+    """How a JPEG was decoded at a reduced size, in terms of the image after EXIF orientation."""
 
-    Rounds as the reference implementations do: the long edge down, and of a bounded size the short
-    edge to the nearest. No edge goes below one pixel.
+    whole: Size  # (height, width) of the full-size image
+    box: tuple[float, float, float, float]  # left, top, right, bottom of it in the reduced image
+
+
+def reduce(image: Image.Image, preprocessing: Preprocessing) -> Reduction | None:
+    """Configure a JPEG to be decoded at 1/8, 1/4 or 1/2 of its size.
+
+    Chooses the smallest size that is at least twice the resized size on both axes. The inverse
+    cosine transform then computes 1, 2 x 2 or 4 x 4 pixels of an 8 x 8 block.
+
+    Args:
+        image: an opened image that is not decoded yet.
+        preprocessing: the preprocessing that `fit` will apply.
+
+    Returns:
+        The reduction to pass to `fit`, or None if the image is decoded at its full size.
+    """
+    if not isinstance(image, JpegImageFile):
+        return None
+    orientation = 1
+    with suppress(Exception):  # broken metadata: `to_rgb` does not transpose such an image either
+        orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+    stored = image.size
+    whole = stored if orientation in SWAPPED_AXES else stored[::-1]
+    resized = preprocessing.resized_size(*whole)
+    if resized is None:
+        return None
+    height, width = resized[::-1] if orientation in SWAPPED_AXES else resized
+    drafted = image.draft(None, (2 * width, 2 * height))
+    if drafted is None or image.size == stored:
+        return None
+    return Reduction(whole, _oriented_box(image.size, drafted[1][2:], orientation))
+
+
+def _oriented_box(
+    stored: tuple[int, int], covered: tuple[float, float], orientation: int
+) -> tuple[float, float, float, float]:
+    """Return where the full-size image lies in the reduced one, after EXIF orientation.
+
+    Args:
+        stored: (width, height) of the reduced image as stored.
+        covered: (width, height) of its part that shows the image; the last column and row may be
+            covered partly.
+        orientation: the value of the EXIF tag.
+    """
+    (width, height), (covered_width, covered_height) = stored, covered
+    if orientation in SWAPPED_AXES:
+        width, height = height, width
+        covered_width, covered_height = covered_height, covered_width
+    left = width - covered_width if orientation in MIRRORED_COLUMNS else 0.0
+    top = height - covered_height if orientation in MIRRORED_ROWS else 0.0
+    return left, top, left + covered_width, top + covered_height
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Decode an image, apply its EXIF orientation and convert it to RGB.
+
+    Grey, palette, alpha, CMYK and 16-bit images are converted by Pillow's `convert`, as in the
+    reference implementation. A damaged image raises whatever Pillow raises.
+    """
+    image.load()
+    with suppress(Exception):  # broken metadata does not affect the pixels
+        ImageOps.exif_transpose(image, in_place=True)
+    # names the transparent palette entry; `convert` would only warn that it is lost
+    image.info.pop("transparency", None)
+    return image if image.mode == "RGB" else image.convert("RGB")  # `convert` copies an RGB image
+
+
+def fit(
+    rgb: Image.Image, preprocessing: Preprocessing, reduction: Reduction | None = None
+) -> Image.Image:
+    """Resize and crop an image as the checkpoint specifies.
+
+    Args:
+        rgb: the decoded image.
+        preprocessing: the preprocessing of the checkpoint.
+        reduction: what `reduce` returned for this image; the size of the full-size image determines
+            the resized size.
+    """
+    whole, box = reduction or ((rgb.height, rgb.width), None)
+    size = preprocessing.resized_size(*whole)
+    if size is not None and size != (rgb.height, rgb.width):
+        resample = Image.Resampling(preprocessing.resample)
+        rgb = rgb.resize((size[1], size[0]), resample, box=box)
+    crop = preprocessing.crop_box(rgb.height, rgb.width)
+    if crop is not None:
+        top, left, bottom, right = crop
+        rgb = rgb.crop((left, top, right, bottom))  # black outside the image
+    return rgb
+
+
+def scaled_size(height: int, width: int, shortest: int, longest: int | None = None) -> Size:
+    """Return the size with a short edge of `shortest`, or a long edge of `longest` if smaller.
+
+    Rounds as the reference implementations do: the long edge down, and if `longest` applies, the
+    short edge to the nearest integer. No edge is shorter than one pixel.
     """
     low, high = min(height, width), max(height, width)
     exact = float(shortest)
@@ -107,15 +210,16 @@ def scaled_size(height: int, width: int, shortest: int, longest: int | None = No
 
 
 def normalize(pixels: Tensor, preprocessing: Preprocessing) -> Tensor:
-    """uint8 (B, H, W, 3) -> float32 (B, 3, H, W) on the same device, rescaled and normalised.
+    """Rescale and normalise uint8 (B, H, W, 3) to float32 (B, 3, H, W) on the same device.
 
-    On a CPU equal to the reference `(pixels * factor - mean) / std`, computed in double and float
-    precision in turn, to the last bit for factors 1/n; elsewhere within 1e-6.
+    The reference computes `(pixels * factor - mean) / std`, partly in double and partly in single
+    precision. On a CPU the result equals it to the last bit for factors 1/n; on other devices it
+    is within 1e-6.
     """
     x = pixels.permute(0, 3, 1, 2)  # (B, 3, H, W), a view
     x = x.to(torch.float32, memory_format=torch.contiguous_format)  # (B, 3, H, W)
     if preprocessing.rescale_factor is not None:
-        x.div_(1 / preprocessing.rescale_factor)  # exact for 1/255, unlike multiplication
+        x.div_(1 / preprocessing.rescale_factor)  # exact for 1/255; a multiplication is not
     if preprocessing.mean is not None and preprocessing.std is not None:
         x.sub_(per_channel(preprocessing.mean, x.device))
         x.div_(per_channel(preprocessing.std, x.device))
@@ -124,95 +228,5 @@ def normalize(pixels: Tensor, preprocessing: Preprocessing) -> Tensor:
 
 @lru_cache(maxsize=64)
 def per_channel(values: Colour, device: torch.device) -> Tensor:
-    """The constants as a tensor (1, 3, 1, 1), sent to the device once rather than per batch."""
+    """Return a tensor (1, 3, 1, 1) on the device; cached, so it is copied once, not per batch."""
     return torch.tensor(values, dtype=torch.float32, device=device).view(1, 3, 1, 1)
-
-
-TURNED = (5, 6, 7, 8)  # the EXIF orientations that exchange width and height
-# and those that put a file's last column, or row, to the left and to the top
-FROM_RIGHT, FROM_BELOW = (2, 3, 6, 7), (3, 4, 7, 8)
-
-
-class Reduction(NamedTuple):
-    """A picture that was decoded smaller than it is; all after its EXIF orientation."""
-
-    whole: Size  # of the picture itself: (height, width)
-    box: tuple[float, float, float, float]  # left, top, right, bottom of it in the smaller one
-
-
-def to_rgb(image: Image.Image) -> Image.Image:
-    """The picture fully decoded, turned by its EXIF orientation, in RGB.
-
-    Grey, palette, alpha, CMYK and 16-bit pictures become RGB as Pillow's `convert` makes them,
-    which is the reference's way. Whatever Pillow raises for a damaged picture.
-    """
-    image.load()
-    with suppress(Exception):  # broken metadata does not spoil the pixels
-        ImageOps.exif_transpose(image, in_place=True)
-    # says which palette entry is clear; converting would only warn that it is lost
-    image.info.pop("transparency", None)
-    return image if image.mode == "RGB" else image.convert("RGB")  # which would copy it
-
-
-def reduce(image: Image.Image, preprocessing: Preprocessing) -> Reduction | None:
-    """Have a JPEG decoded at the least of 1/8, 1/4 and 1/2 that is twice what it is resized to.
-
-    The inverse cosine transform then makes 1, 2 x 2 or 4 x 4 pixels of a block's low frequencies
-    instead of 8 x 8 of all of them.
-
-    Args:
-        image: as Pillow opens it, not decoded yet.
-        preprocessing: what to resize it to; neither axis comes below twice that.
-
-    Returns:
-        What `fit` needs to know, or None where nothing is reduced.
-    """
-    if not isinstance(image, JpegImageFile):
-        return None
-    orientation = 1
-    with suppress(Exception):  # broken metadata: `to_rgb` leaves such a picture as it lies
-        orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
-    stored = image.size
-    whole = stored if orientation in TURNED else stored[::-1]
-    resized = preprocessing.resized_size(*whole)
-    if resized is None:
-        return None
-    height, width = resized[::-1] if orientation in TURNED else resized
-    drafted = image.draft(None, (2 * width, 2 * height))
-    if drafted is None or image.size == stored:
-        return None
-    return Reduction(whole, _cover(image.size, drafted[1][2:], orientation))
-
-
-def _cover(
-    stored: tuple[int, int], covered: tuple[float, float], orientation: int
-) -> tuple[float, float, float, float]:
-    """Where a picture lies in its reduction, of whose last column and row it may cover a part."""
-    (width, height), (across, down) = stored, covered
-    if orientation in TURNED:
-        width, height, across, down = height, width, down, across
-    left = width - across if orientation in FROM_RIGHT else 0.0
-    top = height - down if orientation in FROM_BELOW else 0.0
-    return left, top, left + across, top + down
-
-
-def fit(
-    rgb: Image.Image, preprocessing: Preprocessing, reduction: Reduction | None = None
-) -> Image.Image:
-    """The picture resized and cropped as the checkpoint asks.
-
-    Args:
-        rgb: the picture.
-        preprocessing: what the checkpoint asks for.
-        reduction: how `rgb` was reduced; the whole picture decides the size.
-    """
-    whole, cover = reduction or ((rgb.height, rgb.width), None)
-    size = preprocessing.resized_size(*whole)
-    if size is not None and size != (rgb.height, rgb.width):
-        resample = Image.Resampling(preprocessing.resample)
-        rgb = rgb.resize((size[1], size[0]), resample, box=cover)
-    box = preprocessing.crop_box(rgb.height, rgb.width)
-    if box is not None:
-        top, left, bottom, right = box
-        rgb = rgb.crop((left, top, right, bottom))  # beyond the image it is black
-    return rgb

@@ -1,7 +1,4 @@
-"""The architectures that are served, and the names that config.json gives them and their sizes.
-
-Knows nothing of the document's other contents, nor of weights.
-"""
+"""Every supported architecture with its config.json field names, and the published model sizes."""
 
 from collections.abc import Mapping
 from dataclasses import fields
@@ -17,7 +14,7 @@ Task = Literal["classify", "segment"]
 Network = ViT | ViTSegmenter | Segformer | SegformerClassifier
 Sizes = ViTConfig | ViTSegmenterConfig | SegformerConfig
 
-VIT_FIELDS = {  # ours: Hugging Face's
+VIT_FIELDS = {  # name in ViTConfig: name in config.json
     "image_size": "image_size",
     "patch_size": "patch_size",
     "hidden_size": "hidden_size",
@@ -30,8 +27,7 @@ VIT_FIELDS = {  # ours: Hugging Face's
     "dropout": "hidden_dropout_prob",
     "attention_dropout": "attention_probs_dropout_prob",
 }
-VIT_OPTIONS = ("patch_embedding", "positions", "attention", "pooling", "head")  # unknown to others
-SEGFORMER_FIELDS = {
+SEGFORMER_FIELDS = {  # name in SegformerConfig: name in config.json
     "depths": "depths",
     "hidden_sizes": "hidden_sizes",
     "num_heads": "num_attention_heads",
@@ -46,25 +42,41 @@ SEGFORMER_FIELDS = {
     "classifier_dropout": "classifier_dropout_prob",
     "drop_path": "drop_path_rate",
 }
+VIT_OPTIONS = ("patch_embedding", "positions", "attention", "pooling", "head")  # patchserve's own
 DISTILLATION = ("distillation_token", "distillation_head")
-PLAIN = MappingProxyType(
+PLAIN = MappingProxyType(  # a ViT without any of those options
     {f.name: f.default for f in fields(ViTConfig) if f.name in VIT_OPTIONS + DISTILLATION}
 )
+VIT_SIZES = {  # hidden_size, num_layers, num_heads; arXiv:2010.11929, table 1, and 2012.12877
+    "Ti": (192, 12, 3),
+    "S": (384, 12, 6),
+    "B": (768, 12, 12),
+    "L": (1024, 24, 16),
+    "H": (1280, 32, 16),
+}
+SEGFORMER_SIZES = {  # hidden_sizes, depths, decoder_hidden_size; arXiv:2105.15203, table 6
+    "B0": ((32, 64, 160, 256), (2, 2, 2, 2), 256),
+    "B1": ((64, 128, 320, 512), (2, 2, 2, 2), 256),
+    "B2": ((64, 128, 320, 512), (3, 4, 6, 3), 768),
+    "B3": ((64, 128, 320, 512), (3, 4, 18, 3), 768),
+    "B4": ((64, 128, 320, 512), (3, 8, 27, 3), 768),
+    "B5": ((64, 128, 320, 512), (3, 6, 40, 3), 768),
+}
 
 
 class Architecture(NamedTuple):
-    """A network under the name that config.json gives it."""
+    """A network and its config class, under the name that config.json uses."""
 
     name: str
     model_type: str
     task: Task
     network: type[Network]
     config: type[Sizes]
-    fields: Mapping[str, str]
-    fixed: Mapping[str, Any]  # what the name alone says of the config
+    fields: Mapping[str, str]  # config fields that config.json stores, by our names
+    fixed: Mapping[str, Any]  # config fields that the architecture's name determines
 
 
-ARCHITECTURES = (  # the first of a model type is assumed when config.json names none
+ARCHITECTURES = (  # without a name in config.json, the first one of the model type is meant
     Architecture("ViTForImageClassification", "vit", "classify", ViT, ViTConfig, VIT_FIELDS, PLAIN),
     Architecture(
         "DeiTForImageClassification",
@@ -102,7 +114,7 @@ ARCHITECTURES = (  # the first of a model type is assumed when config.json names
         SEGFORMER_FIELDS,
         {},
     ),
-    Architecture(  # a ViT with options of ours, which others would load and run wrongly
+    Architecture(  # a name of its own, because other software would ignore the options
         "PatchserveViT",
         "patchserve_vit",
         "classify",
@@ -124,58 +136,52 @@ ARCHITECTURES = (  # the first of a model type is assumed when config.json names
 
 
 def architecture_of(network: Network) -> Architecture:
-    """The architecture under whose name a network is saved."""
+    """Return the architecture that a network's checkpoint is saved as."""
     return next(
         architecture
         for architecture in ARCHITECTURES
         if type(network) is architecture.network
-        and all(getattr(network.config, name) == said for name, said in architecture.fixed.items())
+        and all(getattr(network.config, name) == v for name, v in architecture.fixed.items())
     )
 
 
 def architecture_named(names: object, model_type: object) -> Architecture:
-    """The architecture that a config.json's `architectures` names, or else its `model_type`.
+    """Return the architecture that a config.json describes.
 
-    CheckpointError, with what is supported, for any other, and when the two contradict each other.
+    Args:
+        names: the value of `architectures`; its first element decides.
+        model_type: the value of `model_type`, which decides if there is no name.
+
+    Raises:
+        CheckpointError: the architecture is unsupported, or the two values contradict each other.
     """
     name = names[0] if isinstance(names, list) and names else None
     for architecture in ARCHITECTURES:
         fits = model_type in (None, architecture.model_type)
         if fits and (name == architecture.name or (name is None and model_type is not None)):
             return architecture
-    supported = ", ".join(f"{known.name} ({known.model_type})" for known in ARCHITECTURES)
+    supported = ", ".join(f"{a.name} ({a.model_type})" for a in ARCHITECTURES)
     raise CheckpointError(
         f"config.json: architecture {name!r} of model type {model_type!r} is not supported; "
         f"supported, each with its trained head: {supported}"
     )
 
 
-VIT_SIZES = {  # hidden_size, num_layers, num_heads; arXiv:2010.11929, table 1, and 2012.12877
-    "Ti": (192, 12, 3),
-    "S": (384, 12, 6),
-    "B": (768, 12, 12),
-    "L": (1024, 24, 16),
-    "H": (1280, 32, 16),
-}
-SEGFORMER_SIZES = {  # hidden_sizes, depths, decoder_hidden_size; arXiv:2105.15203, table 6
-    "B0": ((32, 64, 160, 256), (2, 2, 2, 2), 256),
-    "B1": ((64, 128, 320, 512), (2, 2, 2, 2), 256),
-    "B2": ((64, 128, 320, 512), (3, 4, 6, 3), 768),
-    "B3": ((64, 128, 320, 512), (3, 4, 18, 3), 768),
-    "B4": ((64, 128, 320, 512), (3, 8, 27, 3), 768),
-    "B5": ((64, 128, 320, 512), (3, 6, 40, 3), 768),
-}
-
-
 def vit_config(name: str, **changes: Any) -> ViTConfig:
-    """The ViT of a size and patch size, as in "Ti/16", "B/32" or "H/14"; `changes` are its fields.
+    """Return the config of a published ViT, such as "Ti/16", "B/32" or "H/14".
 
-    ValueError for an unknown name.
+    Args:
+        name: size and patch size.
+        changes: fields of `ViTConfig` to set otherwise.
+
+    Raises:
+        ValueError: the name is unknown.
     """
     size, _, patch = name.partition("/")
     if size not in VIT_SIZES or not patch.isdecimal() or not int(patch):
         raise ValueError(
-            f"no ViT is called {name!r}; e.g. {', '.join(f'{s}/16' for s in VIT_SIZES)}"
+            f"unknown ViT {name!r}; known with any patch size:"
+            f" {', '.join(f'{s}/16' for s in VIT_SIZES)}"
         )
     D, layers, heads = VIT_SIZES[size]
     sizes = {"hidden_size": D, "num_layers": layers, "num_heads": heads, "mlp_size": 4 * D}
@@ -183,12 +189,17 @@ def vit_config(name: str, **changes: Any) -> ViTConfig:
 
 
 def segformer_config(name: str, **changes: Any) -> SegformerConfig:
-    """The SegFormer, or MiT, of a size B0 to B5; `changes` are its fields.
+    """Return the config of a published SegFormer or MiT classifier, "B0" to "B5".
 
-    ValueError for an unknown name.
+    Args:
+        name: the size.
+        changes: fields of `SegformerConfig` to set otherwise.
+
+    Raises:
+        ValueError: the name is unknown.
     """
     if name not in SEGFORMER_SIZES:
-        raise ValueError(f"no SegFormer is called {name!r}; there are {', '.join(SEGFORMER_SIZES)}")
+        raise ValueError(f"unknown SegFormer {name!r}; known: {', '.join(SEGFORMER_SIZES)}")
     hidden_sizes, depths, decoder = SEGFORMER_SIZES[name]
     sizes = {"hidden_sizes": hidden_sizes, "depths": depths, "decoder_hidden_size": decoder}
     return SegformerConfig(**{**sizes, **changes})

@@ -1,7 +1,4 @@
-"""SegFormer (arXiv:2105.15203): the MiT encoder with an all-MLP decode head, or a classifier's.
-
-Knows nothing of checkpoints, labels or images.
-"""
+"""SegFormer (arXiv:2105.15203): the MiT encoder, the all-MLP decode head, the MiT classifier."""
 
 import math
 from dataclasses import dataclass
@@ -11,14 +8,18 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from models.layers.attention import ReducedAttention
-from models.layers.heads import Classified, activation
+from models.layers.heads import ClassifierOutput, activation
 
 
 @dataclass(frozen=True)
 class SegformerConfig:
-    """What shapes a SegFormer, stage by stage; the defaults are MiT-B0. ValueError for a misfit.
+    """Sizes and options of a SegFormer; tuples have a value per stage, the defaults are MiT-B0.
 
-    drop_path is the last block's chance to be skipped in training; it grows from 0 over the blocks.
+    `drop_path` is the probability that training skips the last block; it grows linearly over the
+    blocks, from 0 at the first block.
+
+    Raises:
+        ValueError: the sizes do not fit together.
     """
 
     depths: tuple[int, ...] = (2, 2, 2, 2)
@@ -46,7 +47,10 @@ class SegformerConfig:
 
 
 class PatchEmbedding(nn.Module):
-    """Overlapping patches: (B, C_in, H, W) -> the token grid (B, ceil(H / s), ceil(W / s), C)."""
+    """Overlapping patch merging with stride s: (B, C_in, H, W) -> (B, ceil(H / s), ceil(W / s), C).
+
+    A strided convolution whose kernel is larger than the stride, then a LayerNorm (section 3.1).
+    """
 
     def __init__(self, in_channels: int, width: int, patch_size: int, stride: int) -> None:
         super().__init__()
@@ -58,7 +62,10 @@ class PatchEmbedding(nn.Module):
 
 
 class MixFFN(nn.Module):
-    """A feed-forward layer whose 3 x 3 convolution tells tokens where they are (section 3.1)."""
+    """Mix-FFN: an MLP with a depthwise 3 x 3 convolution that provides positions (section 3.1).
+
+    Maps a token grid (B, H, W, C) to the same shape.
+    """
 
     def __init__(self, width: int, mlp_size: int, config: SegformerConfig) -> None:
         super().__init__()
@@ -75,7 +82,7 @@ class MixFFN(nn.Module):
 
 
 class DropPath(nn.Module):
-    """Leaves a branch out for some images of a training batch (stochastic depth, 1603.09382)."""
+    """Stochastic depth (arXiv:1603.09382): training zeroes a residual branch for random images."""
 
     def __init__(self, rate: float) -> None:
         super().__init__()
@@ -90,7 +97,7 @@ class DropPath(nn.Module):
 
 
 class Block(nn.Module):
-    """A pre-norm encoder block on a token grid: (B, H, W, C) -> (B, H, W, C)."""
+    """A pre-norm block, efficient self-attention and Mix-FFN: (B, H, W, C) -> (B, H, W, C)."""
 
     def __init__(self, stage: int, drop_path: float, config: SegformerConfig) -> None:
         super().__init__()
@@ -129,11 +136,11 @@ class Stage(nn.Module):
 
 
 class MiT(nn.Module):
-    """`forward(pixels)` maps (B, 3, H, W) to what each stage sees, finest first.
+    """The Mix Transformer encoder: `forward(pixels)` maps (B, 3, H, W) to each stage's features.
 
-    Stage i gives (B, C_i, H_i, W_i), with (ceil(H / 4), ceil(W / 4)) at the first and half of it,
-    rounded up, at each further one. H and W are any size from 29 pixels on (with B0's to B5's
-    reductions).
+    Stage i gives (B, C_i, H_i, W_i), finest first: (ceil(H / 4), ceil(W / 4)) at the first stage,
+    half of that, rounded up, at each further stage. With the reduction ratios of B0 to B5, H and W
+    are at least 29 pixels.
     """
 
     def __init__(self, config: SegformerConfig) -> None:
@@ -154,19 +161,12 @@ class MiT(nn.Module):
         return features
 
 
-def initialize(module: nn.Module) -> None:
-    """Linear weights from a cut normal of deviation 0.02, convolutions by their fan-out (He)."""
-    if isinstance(module, nn.Linear):
-        nn.init.trunc_normal_(module.weight, std=0.02, a=-0.04, b=0.04)
-    elif isinstance(module, nn.Conv2d):
-        fan_out = math.prod(module.kernel_size) * module.out_channels // module.groups
-        nn.init.normal_(module.weight, std=math.sqrt(2.0 / fan_out))
-    if isinstance(module, nn.Linear | nn.Conv2d) and module.bias is not None:
-        nn.init.zeros_(module.bias)
-
-
 class DecodeHead(nn.Module):
-    """The stages' features, each (B, C_i, H_i, W_i), to logits (B, num_labels, H_1, W_1)."""
+    """The all-MLP decoder: stage features (B, C_i, H_i, W_i) to logits (B, num_labels, H_1, W_1).
+
+    A linear layer per stage, bilinear upsampling to the finest stage, then a fusing layer
+    (section 3.2).
+    """
 
     def __init__(self, config: SegformerConfig) -> None:
         super().__init__()
@@ -183,7 +183,7 @@ class DecodeHead(nn.Module):
         for projection, x in zip(self.projections, features, strict=True):
             x = projection(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)  # (B, D, H_i, W_i)
             levels.append(interpolate(x, size, mode="bilinear", align_corners=False))
-        x = self.fuse(torch.cat(levels[::-1], dim=1))  # (B, D, H_1, W_1), from the deepest stage on
+        x = self.fuse(torch.cat(levels[::-1], dim=1))  # (B, D, H_1, W_1); coarsest stage first
         x = self.dropout(torch.relu(self.norm(x)))  # (B, D, H_1, W_1)
         return self.head(x)  # (B, num_labels, H_1, W_1)
 
@@ -191,7 +191,7 @@ class DecodeHead(nn.Module):
 class Segformer(nn.Module):
     """`forward(pixels)` maps float (B, 3, H, W) to logits (B, num_labels, ceil(H/4), ceil(W/4)).
 
-    H and W are as `MiT` takes them.
+    `MiT` states the smallest H and W.
     """
 
     def __init__(self, config: SegformerConfig) -> None:
@@ -208,7 +208,7 @@ class Segformer(nn.Module):
 class SegformerClassifier(nn.Module):
     """`forward(pixels)` maps float (B, 3, H, W) to logits (B, num_labels).
 
-    The head that MiT encoders are pre-trained with: the mean of the last stage, a linear layer.
+    The network that pre-trains a MiT encoder: a linear layer on the mean of the last stage.
     """
 
     def __init__(self, config: SegformerConfig) -> None:
@@ -218,10 +218,25 @@ class SegformerClassifier(nn.Module):
         self.head = nn.Linear(config.hidden_sizes[-1], config.num_labels)
         self.apply(initialize)
 
-    def classify(self, pixels: Tensor) -> Classified:
-        """The logits (B, num_labels), and the embedding that they are read from, (B, C_4)."""
+    def classify(self, pixels: Tensor) -> ClassifierOutput:
+        """Logits (B, num_labels), and the embedding (B, C_4) that the head reads."""
         embedding = self.encoder(pixels)[-1].mean(dim=(2, 3))  # (B, C_4)
-        return Classified(self.head(embedding), embedding)
+        return ClassifierOutput(self.head(embedding), embedding)
 
     def forward(self, pixels: Tensor) -> Tensor:
         return self.classify(pixels).logits  # (B, num_labels)
+
+
+def initialize(module: nn.Module) -> None:
+    """Initialise one layer in place, biases with 0.
+
+    Linear weights are normal with deviation 0.02, truncated at two deviations. Convolution weights
+    are normal with deviation sqrt(2 / fan-out) (He).
+    """
+    if isinstance(module, nn.Linear):
+        nn.init.trunc_normal_(module.weight, std=0.02, a=-0.04, b=0.04)
+    elif isinstance(module, nn.Conv2d):
+        fan_out = math.prod(module.kernel_size) * module.out_channels // module.groups
+        nn.init.normal_(module.weight, std=math.sqrt(2.0 / fan_out))
+    if isinstance(module, nn.Linear | nn.Conv2d) and module.bias is not None:
+        nn.init.zeros_(module.bias)

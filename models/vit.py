@@ -1,7 +1,4 @@
-"""The Vision Transformer classifier of arXiv:2010.11929, and DeiT's distilled form of it.
-
-Knows nothing of checkpoints, labels or images.
-"""
+"""The Vision Transformer (ViT) classifier of arXiv:2010.11929, and its distilled form, DeiT."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -10,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from models.layers.attention import Attention, AxialAttention
-from models.layers.heads import Classified, MLPHead, activation
+from models.layers.heads import ClassifierOutput, MLPHead, activation
 from models.layers.patch_embedding import PATCH_EMBEDDINGS
 from models.layers.positions import (
     KINDS,
@@ -21,12 +18,23 @@ from models.layers.positions import (
     sinusoid_2d,
 )
 
+CHOICES = {  # allowed values of the config fields that name an option
+    "patch_embedding": tuple(PATCH_EMBEDDINGS),
+    "positions": KINDS,
+    "pooling": ("class", "mean"),
+    "head": ("linear", "mlp"),
+}
+
 
 @dataclass(frozen=True, kw_only=True)
 class EncoderConfig:
-    """What shapes an encoder; the defaults are ViT-B's. ValueError for sizes that do not fit.
+    """Sizes and options of a transformer encoder; the defaults are those of ViT-B.
 
-    Full attention takes tokens (B, N, D); axial attention takes a grid of them, (B, H, W, D).
+    With full attention the encoder takes tokens (B, N, D). With axial attention it takes a token
+    grid (B, H, W, D).
+
+    Raises:
+        ValueError: the sizes do not fit together, or an option is unknown.
     """
 
     hidden_size: int = 768
@@ -49,61 +57,17 @@ class EncoderConfig:
             raise ValueError(f"attention is {self.attention!r}, not full or axial")
 
 
-class MLP(nn.Module):
-    """Two linear layers with an activation between, on each token by itself."""
-
-    def __init__(self, config: EncoderConfig) -> None:
-        super().__init__()
-        self.expand = nn.Linear(config.hidden_size, config.mlp_size)
-        self.activation = activation(config.hidden_act)
-        self.contract = nn.Linear(config.mlp_size, config.hidden_size)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.activation(self.expand(x))  # (..., mlp_size)
-        return self.contract(x)  # (..., D)
-
-
-class Block(nn.Module):
-    """A pre-norm block: x <- x + attention(norm(x)), x <- x + MLP(norm(x)); the shape stays."""
-
-    def __init__(self, config: EncoderConfig) -> None:
-        super().__init__()
-        D, eps = config.hidden_size, config.layer_norm_eps
-        kind = AxialAttention if config.attention == "axial" else Attention
-        self.norm_1 = nn.LayerNorm(D, eps=eps)
-        self.attention = kind(
-            D, config.num_heads, qkv_bias=config.qkv_bias, dropout=config.attention_dropout
-        )
-        self.norm_2 = nn.LayerNorm(D, eps=eps)
-        self.mlp = MLP(config)
-        self.dropout = nn.Dropout(config.dropout)
-
-    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        x = x + self.dropout(self.attention(self.norm_1(x), mask))  # equation 2
-        return x + self.dropout(self.mlp(self.norm_2(x)))  # equation 3
-
-
-class Encoder(nn.Module):
-    """`num_layers` blocks, one after the other; the mask goes to each, see `Attention`."""
-
-    def __init__(self, config: EncoderConfig) -> None:
-        super().__init__()
-        self.blocks = nn.ModuleList(Block(config) for _ in range(config.num_layers))
-
-    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        for block in self.blocks:
-            x = block(x, mask)
-        return x
-
-
 @dataclass(frozen=True, kw_only=True)
 class ViTConfig(EncoderConfig):
-    """What shapes a ViT; the defaults are ViT-B/16. ValueError for sizes that do not fit together.
+    """Sizes and options of a ViT; the defaults are those of ViT-B/16.
 
-    image_size is the (height, width) the positions are learned for; other sizes resample them.
-    With pooling "mean" the head reads the mean of the patches, and there is no class token, which
-    axial attention needs: a grid has no place for one. DeiT (arXiv:2012.12877) adds a distillation
-    token, and may read a second head from it.
+    `image_size` is the (height, width) of training; position embeddings are resampled for other
+    sizes. With pooling "mean" the head reads the mean of the patch tokens, and there is no class
+    token. Axial attention requires it, because a token grid has no place for a class token. DeiT
+    (arXiv:2012.12877) adds a distillation token, and optionally a second head that reads it.
+
+    Raises:
+        ValueError: the sizes or options do not fit together.
     """
 
     image_size: tuple[int, int] = (224, 224)
@@ -118,12 +82,12 @@ class ViTConfig(EncoderConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name, known in CHOICES.items():
-            if (value := getattr(self, name)) not in known:
-                raise ValueError(f"{name} is {value!r}, not one of {', '.join(known)}")
+        for name, allowed in CHOICES.items():
+            if (value := getattr(self, name)) not in allowed:
+                raise ValueError(f"{name} is {value!r}, not one of {', '.join(allowed)}")
         axial, mean = self.attention == "axial", self.pooling == "mean"
         D, P = self.hidden_size, self.patch_size
-        misfits = {
+        conflicts = {
             f"a patch of {P} px exceeds the image {self.image_size}": min(self.image_size) < P,
             f"sinusoidal positions need a hidden_size that is a multiple of 4, not {D}": D % 4
             and self.positions.startswith("sinusoidal"),
@@ -135,35 +99,79 @@ class ViTConfig(EncoderConfig):
             "axial attention and relative positions exclude each other": axial
             and self.positions == "relative",
         }
-        for complaint, applies in misfits.items():
+        for message, applies in conflicts.items():
             if applies:
-                raise ValueError(complaint)
+                raise ValueError(message)
 
     @property
     def grid(self) -> Grid:
-        """Rows and columns of patches at the trained size."""
+        """Rows and columns of patches at the training size."""
         return self.image_size[0] // self.patch_size, self.image_size[1] // self.patch_size
 
     @property
     def num_prefix_tokens(self) -> int:
-        """The tokens before the patches: class, distillation, or none."""
+        """Number of tokens before the patch tokens: class and distillation token."""
         return 0 if self.pooling == "mean" else 2 if self.distillation_token else 1
 
 
-CHOICES = {
-    "patch_embedding": tuple(PATCH_EMBEDDINGS),
-    "positions": KINDS,
-    "pooling": ("class", "mean"),
-    "head": ("linear", "mlp"),
-}
+class MLP(nn.Module):
+    """Two linear layers with an activation between them, applied to each token: keeps the shape."""
+
+    def __init__(self, config: EncoderConfig) -> None:
+        super().__init__()
+        self.expand = nn.Linear(config.hidden_size, config.mlp_size)
+        self.activation = activation(config.hidden_act)
+        self.contract = nn.Linear(config.mlp_size, config.hidden_size)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.activation(self.expand(x))  # (..., mlp_size)
+        return self.contract(x)  # (..., D)
+
+
+class Block(nn.Module):
+    """A pre-norm encoder block: x + attention(norm(x)), then x + MLP(norm(x)); keeps the shape."""
+
+    def __init__(self, config: EncoderConfig) -> None:
+        super().__init__()
+        D, eps = config.hidden_size, config.layer_norm_eps
+        attention = AxialAttention if config.attention == "axial" else Attention
+        self.norm_1 = nn.LayerNorm(D, eps=eps)
+        self.attention = attention(
+            D, config.num_heads, qkv_bias=config.qkv_bias, dropout=config.attention_dropout
+        )
+        self.norm_2 = nn.LayerNorm(D, eps=eps)
+        self.mlp = MLP(config)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        x = x + self.dropout(self.attention(self.norm_1(x), mask))  # equation 2
+        return x + self.dropout(self.mlp(self.norm_2(x)))  # equation 3
+
+
+class Encoder(nn.Module):
+    """`num_layers` blocks in sequence; each block gets the same attention mask, see `Attention`."""
+
+    def __init__(self, config: EncoderConfig) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.num_layers))
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        for block in self.blocks:
+            x = block(x, mask)
+        return x
 
 
 class ViT(nn.Module):
     """`forward(pixels, mask)` maps float (B, 3, H, W) to logits (B, num_labels).
 
-    H and W are at least one patch; what does not fill a patch at the right and lower edge is cut.
-    The optional mask, bool (B, K + N) for K prefix tokens and N patches, says which may be heeded.
-    `encoder` may be any module that maps (B, K + N, D), mask to the same shape.
+    H and W are at least one patch; pixels at the right and lower edge that do not fill a patch are
+    cut off. There are K prefix tokens and N patch tokens of D channels. The optional mask, bool
+    (B, K + N), is True for the tokens that attention may attend to.
+
+    Args:
+        config: sizes and options.
+        encoder: a replacement for `Encoder(config)`; any module that maps (B, K + N, D) and a mask
+            to (B, K + N, D).
     """
 
     def __init__(self, config: ViTConfig, encoder: nn.Module | None = None) -> None:
@@ -183,24 +191,27 @@ class ViT(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
         self.encoder = Encoder(config) if encoder is None else encoder
         self.norm = nn.LayerNorm(D, eps=config.layer_norm_eps)
-        kind = MLPHead if config.head == "mlp" else nn.Linear
-        self.head = kind(D, config.num_labels)
+        head = MLPHead if config.head == "mlp" else nn.Linear
+        self.head = head(D, config.num_labels)
         if config.distillation_head:
-            self.distillation_head = kind(D, config.num_labels)
+            self.distillation_head = head(D, config.num_labels)
         initialize(self)
 
     def tokens(self, pixels: Tensor) -> tuple[Tensor, Grid]:
-        """(B, 3, H, W) -> the K prefix tokens and N patches, (B, K + N, D), and their grid."""
+        """Embed pixels (B, 3, H, W): prefix and patch tokens (B, K + N, D), and the patch grid."""
         patches = self.patch_embedding(pixels)  # (B, rows, columns, D)
         grid = (patches.shape[1], patches.shape[2])
         names = ("class_token", "distillation_token")[: self.config.num_prefix_tokens]
-        B = pixels.shape[0]  # not len(): a graph for any batch is traced with it
+        B = pixels.shape[0]  # len() would fix the batch size when torch.export traces the network
         prefix = [getattr(self, name).expand(B, -1, -1) for name in names]  # each (B, 1, D)
-        x = torch.cat([*prefix, patches.flatten(1, 2)], dim=1)  # (B, K + N, D): equation 1
+        x = torch.cat([*prefix, patches.flatten(1, 2)], dim=1)  # (B, K + N, D), equation 1
         return self.dropout(x + self.positions_for(grid, x)), grid
 
     def positions_for(self, grid: Grid, x: Tensor) -> Tensor:
-        """What to add to the tokens x (B, K + N, D) of a grid; learned prefixes keep their own."""
+        """Position embeddings to add to the tokens x (B, K + N, D) of a patch grid.
+
+        Learned embeddings of the prefix tokens do not depend on the grid.
+        """
         K, D = self.config.num_prefix_tokens, self.config.hidden_size
         match self.config.positions:
             case "learned":
@@ -211,13 +222,13 @@ class ViT(nn.Module):
             case "sinusoidal_2d":
                 patches = sinusoid_2d(grid, D).to(x)  # (N, D)
                 return torch.cat([patches.new_zeros(K, D), patches])  # (K + N, D)
-        return x.new_zeros(())  # relative: the bias in the attention says it
+        return x.new_zeros(())  # relative positions are a bias of the attention, see `features`
 
     def features(self, pixels: Tensor, mask: Tensor | None = None) -> Tensor:
-        """(B, 3, H, W) -> the encoded, normalised tokens (B, K + N, D)."""
+        """Encode pixels (B, 3, H, W) into normalised tokens (B, K + N, D)."""
         x, grid = self.tokens(pixels)  # (B, K + N, D)
         if self.config.attention == "axial":
-            mask = None if mask is None else mask.unflatten(1, grid)
+            mask = None if mask is None else mask.unflatten(1, grid)  # (B, rows, columns)
             return self.norm(self.encoder(x.unflatten(1, grid), mask)).flatten(1, 2)
         mask = None if mask is None else mask[:, None, None]  # (B, 1, 1, K + N)
         if self.config.positions == "relative":
@@ -225,11 +236,11 @@ class ViT(nn.Module):
             mask = bias if mask is None else bias.masked_fill(~mask, -torch.inf)
         return self.norm(self.encoder(x, mask))  # (B, K + N, D)
 
-    def classify(self, pixels: Tensor, mask: Tensor | None = None) -> Classified:
-        """The logits (B, num_labels), and the embedding (B, D): class token or mean of patches."""
+    def classify(self, pixels: Tensor, mask: Tensor | None = None) -> ClassifierOutput:
+        """Logits (B, num_labels), and the embedding (B, D): class token or mean of the patches."""
         x = self.features(pixels, mask)  # (B, K + N, D)
         if self.config.pooling == "class":
-            embedding = x[:, 0]  # (B, D): equation 4
+            embedding = x[:, 0]  # (B, D), equation 4
         elif mask is None:
             embedding = x.mean(dim=1)  # (B, D)
         else:
@@ -238,7 +249,7 @@ class ViT(nn.Module):
         logits = self.head(embedding)  # (B, num_labels)
         if self.config.distillation_head:
             logits = (logits + self.distillation_head(x[:, 1])) / 2  # (B, num_labels)
-        return Classified(logits, embedding)
+        return ClassifierOutput(logits, embedding)
 
     def forward(self, pixels: Tensor, mask: Tensor | None = None) -> Tensor:
         return self.classify(pixels, mask).logits  # (B, num_labels)
@@ -246,7 +257,10 @@ class ViT(nn.Module):
 
 @torch.no_grad()
 def initialize(network: nn.Module) -> None:
-    """Weights, tokens and positions from a normal of deviation 0.02 cut at two; biases 0."""
+    """Initialise in place: matrices, tokens and positions normal with deviation 0.02, biases 0.
+
+    The normal distribution is truncated at two deviations.
+    """
     for name, parameter in network.named_parameters():
         if parameter.ndim > 1:
             nn.init.trunc_normal_(parameter, std=0.02, a=-0.04, b=0.04)

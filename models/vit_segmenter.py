@@ -1,7 +1,7 @@
-"""A ViT that segments: every patch token gives the logits of its own pixels.
+"""A segmenting ViT: a linear head turns each patch token into the logits of the patch's pixels.
 
-Knows nothing of checkpoints, labels or images. From "Efficient Image Segmentation Using PyTorch:
-Part 4" (D. Aggarwal, 2023), whose configuration is the default.
+The design and the default sizes are those of "Efficient Image Segmentation Using PyTorch: Part 4"
+(D. Aggarwal, 2023).
 """
 
 from dataclasses import dataclass
@@ -16,9 +16,13 @@ from models.vit import Encoder, EncoderConfig
 
 @dataclass(frozen=True, kw_only=True)
 class ViTSegmenterConfig(EncoderConfig):
-    """What shapes a segmenting ViT. ValueError for sizes that do not fit together.
+    """Sizes and options of a segmenting ViT.
 
-    image_size is the (height, width) the positions are learned for; other sizes resample them.
+    `image_size` is the (height, width) of training; position embeddings are resampled for other
+    sizes.
+
+    Raises:
+        ValueError: the sizes do not fit together.
     """
 
     num_heads: int = 8
@@ -36,16 +40,16 @@ class ViTSegmenterConfig(EncoderConfig):
 
     @property
     def grid(self) -> Grid:
-        """Rows and columns of patches at the trained size."""
+        """Rows and columns of patches at the training size."""
         return self.image_size[0] // self.patch_size, self.image_size[1] // self.patch_size
 
 
 class ViTSegmenter(nn.Module):
     """`forward(pixels)` maps float (B, 3, H, W) to logits (B, num_labels, H, W).
 
-    H and W are at least one patch; what does not fill a patch at the right and lower edge is cut,
-    so that the logits are smaller then. There is neither a class token nor a last LayerNorm; a
-    BatchNorm takes the place of a fixed mean and deviation of the input.
+    H and W are at least one patch. Pixels at the right and lower edge that do not fill a patch are
+    cut off, and the logits are smaller by them. There is no class token and no final LayerNorm. A
+    BatchNorm of the input replaces a fixed mean and standard deviation.
     """
 
     def __init__(self, config: ViTSegmenterConfig) -> None:
@@ -64,6 +68,6 @@ class ViTSegmenter(nn.Module):
         grid = (patches.shape[1], patches.shape[2])
         x = patches.flatten(1, 2) + resample(self.positions, self.config.grid, grid)  # (B, N, D)
         x = x if self.config.attention == "full" else x.unflatten(1, grid)
-        x = self.head(self.encoder(x))  # (B, N, num_labels P P)
+        x = self.head(self.encoder(x))  # (B, N, num_labels P P), or (B, rows, columns, ...)
         patches = x.reshape(*patches.shape[:3], -1)  # (B, rows, columns, num_labels P P)
         return unpatchify(patches, self.config.patch_size)  # (B, num_labels, H, W)

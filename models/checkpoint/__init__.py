@@ -1,4 +1,4 @@
-"""Checkpoints in the Hugging Face layout: reading, writing, and the bundled ones."""
+"""Loads, saves and locates checkpoints in the Hugging Face layout."""
 
 from models.checkpoint.checkpoint import (
     Checkpoint,

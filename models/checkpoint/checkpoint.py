@@ -1,6 +1,6 @@
-"""A checkpoint, from a folder or the hub to a network ready to run, and back to a folder.
+"""Loads a checkpoint from a folder or the Hugging Face Hub, and saves it to a folder.
 
-Knows nothing of images, batches or devices: what it loads is float32, on the CPU, in eval mode.
+A loaded network is float32, on the CPU and in eval mode.
 """
 
 import os
@@ -16,7 +16,7 @@ from models.checkpoint import preprocessor_config
 from models.checkpoint.config import Configuration, document_of, parse
 from models.checkpoint.hub import fetch, is_hub_id
 from models.checkpoint.json_files import read_document, write_document
-from models.checkpoint.parameter_names import listing, locate, translate
+from models.checkpoint.parameter_names import join_names, match_stored_names, translate
 from models.checkpoint.weights import read_weights, write_weights
 from models.errors import CheckpointError
 from models.preprocessing import Preprocessing
@@ -25,7 +25,7 @@ from models.registry import Network, Task, architecture_of
 __all__ = ["Checkpoint", "CheckpointError", "bundled", "load", "name_of", "save"]
 
 BUNDLED: dict[Task, str] = {"classify": "shapes-vit", "segment": "shapes-segformer"}
-PROCESSORS = {  # by model type, for folders that have no preprocessor_config.json
+PROCESSORS = {  # by model type, for folders without a preprocessor_config.json
     "vit": preprocessor_config.VIT,
     "deit": preprocessor_config.DEIT,
     "segformer": preprocessor_config.SEGFORMER,
@@ -36,12 +36,12 @@ PROCESSORS = {  # by model type, for folders that have no preprocessor_config.js
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A trained network, what its outputs are called, and what it asks of an image.
+    """A trained network with its labels and its preprocessing.
 
     `network(pixels)` maps float32 (B, 3, H, W) to logits: (B, num_labels) for the task "classify",
-    (B, num_labels, h, w) for "segment", where h and w are a SegFormer's ceil(H / 4), ceil(W / 4) or
-    a ViT's H and W. With `multi_label` each label is true or false by itself (sigmoid); otherwise
-    one of them is (softmax).
+    (B, num_labels, h, w) for "segment", where (h, w) is (ceil(H / 4), ceil(W / 4)) for a SegFormer
+    and (H, W) for a ViT. With `multi_label` each label is independent (sigmoid); otherwise exactly
+    one label applies (softmax).
     """
 
     network: Network
@@ -53,27 +53,49 @@ class Checkpoint:
 
 
 def bundled(task: Task) -> Path:
-    """The folder of the small trained checkpoint that ships for the task."""
+    """Return the folder of the small trained checkpoint that patchserve ships for the task."""
     return Path(__file__).parents[1] / "bundled" / BUNDLED[task]
 
 
 def name_of(source: str | Path) -> str:
-    """The last part of a folder or hub id, without the revision; looks at neither."""
+    """Return the last part of a folder or Hub id, without the revision; reads neither of them."""
     text = str(source)
     if isinstance(source, str) and is_hub_id(text):
         text = text.partition("@")[0]
     return Path(os.path.abspath(text)).name
 
 
-def load(source: str | Path) -> Checkpoint:
-    """Load a Hugging Face folder, or a hub id org/name[@revision], strictly.
+def folder_of(source: str | Path) -> Path:
+    """Return the folder of a checkpoint, downloading it if `source` is a Hub id and not a folder.
 
-    Every tensor has its place and its shape, and every parameter its tensor, or CheckpointError
-    says which has not. Half precision becomes float32. A folder goes before a hub id.
+    Raises:
+        CheckpointError: the source is neither, or cannot be downloaded.
+    """
+    path = Path(source).expanduser()
+    if str(source) and path.is_dir():  # an empty string is not the current folder
+        return path
+    if isinstance(source, str) and is_hub_id(source):
+        return fetch(source)
+    raise CheckpointError(
+        f"{str(source)!r} is neither an existing folder nor a Hub id org/name[@revision]"
+    )
+
+
+def load(source: str | Path) -> Checkpoint:
+    """Load a checkpoint strictly: every parameter has a stored tensor of its shape, and vice versa.
+
+    Half precision becomes float32.
+
+    Args:
+        source: a folder in the Hugging Face layout, or a Hub id org/name[@revision]. An existing
+            folder takes precedence.
+
+    Raises:
+        CheckpointError: the checkpoint is missing, damaged or unsupported.
     """
     folder = folder_of(source)
     config = parse(read_document(folder / "config.json"))
-    with torch.device("meta"):  # shapes without memory, until the tensors come
+    with torch.device("meta"):  # no memory for parameters that the stored tensors replace
         network = build(config)
     fill(network, read_weights(folder), config.architecture.name)
     return Checkpoint(
@@ -86,16 +108,73 @@ def load(source: str | Path) -> Checkpoint:
     )
 
 
+def build(config: Configuration) -> Network:
+    """Build the untrained network. CheckpointError if its layers refuse the configuration."""
+    try:
+        return config.architecture.network(config.sizes)  # type: ignore[arg-type]  # they match
+    except ValueError as error:  # for example an unknown activation
+        raise CheckpointError(f"config.json: {error}") from error
+
+
+def fill(network: nn.Module, stored: Mapping[str, Tensor], architecture: str) -> None:
+    """Give a network on the meta device float32 copies of the stored tensors.
+
+    Raises:
+        CheckpointError: names, shapes or dtypes do not match.
+    """
+    empty = network.state_dict()
+    names = match_stored_names(empty, stored, architecture)
+    mismatches = [
+        f"{names[ours]} is {list(stored[names[ours]].shape)}, not {list(tensor.shape)}"
+        for ours, tensor in empty.items()
+        if ours in names and stored[names[ours]].shape != tensor.shape
+    ]
+    if mismatches:
+        raise CheckpointError(f"tensor shapes do not match config.json: {join_names(mismatches)}")
+    state = {}
+    for ours, tensor in empty.items():
+        value = stored[names[ours]] if ours in names else torch.zeros((), dtype=tensor.dtype)
+        if tensor.is_floating_point() and not value.is_floating_point():
+            raise CheckpointError(
+                f"{names[ours]} is {value.dtype}: quantised weights are not supported"
+            )
+        state[ours] = value.to(tensor.dtype, copy=True)  # may be mapped to a file that changes
+    network.load_state_dict(state, assign=True)
+
+
+def preprocessing_of(folder: Path, processor: str) -> Preprocessing:
+    """Read the folder's preprocessing; `processor` names the defaults for missing values.
+
+    Raises:
+        CheckpointError: a file is damaged or specifies unsupported steps.
+    """
+    document: Any = None
+    if (path := folder / "processor_config.json").is_file():
+        document = read_document(path).get("image_processor")  # older files do not have it
+    if document is None and (path := folder / "preprocessor_config.json").is_file():
+        document = read_document(path)
+    if not isinstance(document, dict | None):
+        raise CheckpointError(f"{path.name}: image_processor is not a JSON object")
+    try:
+        return preprocessor_config.parse(document or {}, processor)
+    except CheckpointError as error:
+        raise CheckpointError(f"{path.name}: {error}") from error
+
+
 def save(checkpoint: Checkpoint, folder: str | Path) -> None:
     """Write the checkpoint as a folder that `load` and transformers read.
 
-    Creates config.json, model.safetensors and preprocessor_config.json, replacing what is there;
-    the name and the task are not stored: they follow from the folder and the architecture.
-    CheckpointError when there are not as many labels as the network has outputs.
+    Writes config.json, model.safetensors and preprocessor_config.json, replacing existing files.
+    The name and the task are not stored: they follow from the folder and the architecture.
+
+    Raises:
+        CheckpointError: the number of labels differs from the number of outputs.
     """
     sizes = checkpoint.network.config
     if len(checkpoint.labels) != sizes.num_labels:
-        raise CheckpointError(f"{len(checkpoint.labels)} labels for {sizes.num_labels} outputs")
+        raise CheckpointError(
+            f"{len(checkpoint.labels)} labels for {sizes.num_labels} outputs of the network"
+        )
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     architecture = architecture_of(checkpoint.network)
@@ -108,56 +187,3 @@ def save(checkpoint: Checkpoint, folder: str | Path) -> None:
     write_weights(folder, tensors)
     document = preprocessor_config.document(checkpoint.preprocessing)
     write_document(folder / "preprocessor_config.json", document)
-
-
-def folder_of(source: str | Path) -> Path:
-    """The folder itself, or the one that the hub's files were put into."""
-    path = Path(source).expanduser()
-    if str(source) and path.is_dir():  # an empty text is not the current folder
-        return path
-    if isinstance(source, str) and is_hub_id(source):
-        return fetch(source)
-    raise CheckpointError(f"{str(source)!r} is neither a folder nor a hub id org/name[@revision]")
-
-
-def build(config: Configuration) -> Network:
-    """The network of that configuration, untrained."""
-    try:
-        return config.architecture.network(config.sizes)  # type: ignore[arg-type]  # they fit
-    except ValueError as error:  # an unknown activation
-        raise CheckpointError(f"config.json: {error}") from error
-
-
-def fill(network: nn.Module, stored: Mapping[str, Tensor], architecture: str) -> None:
-    """Give the network, whose parameters have shapes only, the stored tensors as float32 copies."""
-    empty = network.state_dict()
-    names = locate(empty, stored, architecture)
-    misfits = [
-        f"{names[ours]} is {list(stored[names[ours]].shape)}, not {list(tensor.shape)}"
-        for ours, tensor in empty.items()
-        if ours in names and stored[names[ours]].shape != tensor.shape
-    ]
-    if misfits:
-        raise CheckpointError(f"shapes do not fit the config.json: {listing(misfits)}")
-    state = {}
-    for ours, tensor in empty.items():
-        value = stored[names[ours]] if ours in names else torch.zeros((), dtype=tensor.dtype)
-        if tensor.is_floating_point() and not value.is_floating_point():
-            raise CheckpointError(f"{names[ours]} is {value.dtype}: quantised weights do not fit")
-        state[ours] = value.to(tensor.dtype, copy=True)  # the file may change or go; the copy stays
-    network.load_state_dict(state, assign=True)
-
-
-def preprocessing_of(folder: Path, processor: str) -> Preprocessing:
-    """What the folder says of preprocessing; the processor's defaults where it says nothing."""
-    document: Any = None
-    if (path := folder / "processor_config.json").is_file():
-        document = read_document(path).get("image_processor")  # absent from older documents
-    if document is None and (path := folder / "preprocessor_config.json").is_file():
-        document = read_document(path)
-    if not isinstance(document, dict | None):
-        raise CheckpointError(f"{path.name}: image_processor is no object")
-    try:
-        return preprocessor_config.parse(document or {}, processor)
-    except CheckpointError as error:
-        raise CheckpointError(f"{path.name}: {error}") from error

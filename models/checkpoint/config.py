@@ -1,7 +1,4 @@
-"""The document config.json: which network it describes, its sizes, its labels; both ways.
-
-Knows nothing of weights, nor of where the document lies.
-"""
+"""The contents of config.json, read and written: the architecture, its sizes and its labels."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -14,7 +11,7 @@ from models.segformer import SegformerConfig
 
 @dataclass(frozen=True)
 class Configuration:
-    """What a config.json says: the architecture, its sizes, and what its outputs mean."""
+    """The contents of a config.json: an architecture, its sizes and the meaning of its outputs."""
 
     architecture: Architecture
     sizes: Sizes
@@ -23,25 +20,28 @@ class Configuration:
 
 
 def parse(document: Mapping[str, Any]) -> Configuration:
-    """Read the document; CheckpointError for what is not served here or makes no sense.
+    """Read a configuration from the contents of config.json.
 
-    Absent fields have Hugging Face's defaults, which are those of our dataclasses; unknown fields
-    are ignored.
+    Missing fields have Hugging Face's defaults, which are also those of our dataclasses. Unknown
+    fields are ignored.
+
+    Raises:
+        CheckpointError: the architecture is unsupported, or a value is invalid.
     """
     architecture = architecture_named(document.get("architectures"), document.get("model_type"))
     labels = labels_of(document)
     if (channels := document.get("num_channels", 3)) != 3:
         raise CheckpointError(
-            f"config.json: num_channels is {channels!r}; only 3, for RGB, is supported"
+            f"config.json: num_channels is {channels!r}; only 3 (RGB) is supported"
         )
     defaults = {field.name: field.default for field in fields(architecture.config)}
-    given = {
+    values = {
         ours: field_value(theirs, document[theirs], defaults[ours])
         for ours, theirs in architecture.fields.items()
         if theirs in document
     }
     try:
-        sizes = architecture.config(**given, **architecture.fixed, num_labels=len(labels))
+        sizes = architecture.config(**values, **architecture.fixed, num_labels=len(labels))
     except ValueError as error:
         raise CheckpointError(f"config.json: {error}") from error
     multi_label = document.get("problem_type") == "multi_label_classification"
@@ -49,7 +49,7 @@ def parse(document: Mapping[str, Any]) -> Configuration:
 
 
 def document_of(configuration: Configuration) -> dict[str, Any]:
-    """The document that `parse`, and transformers, read the same configuration from."""
+    """Return the contents of config.json, from which `parse` and transformers read it back."""
     architecture, labels = configuration.architecture, configuration.labels
     document: dict[str, Any] = {
         "architectures": [architecture.name],
@@ -62,7 +62,7 @@ def document_of(configuration: Configuration) -> dict[str, Any]:
     if isinstance(configuration.sizes, SegformerConfig):
         document["num_encoder_blocks"] = len(configuration.sizes.depths)
     elif len(set(configuration.sizes.image_size)) == 1:
-        document["image_size"] = configuration.sizes.image_size[0]  # as everyone writes a square
+        document["image_size"] = configuration.sizes.image_size[0]  # the usual form of a square
     if configuration.multi_label:
         document["problem_type"] = "multi_label_classification"
     document["id2label"] = {str(index): label for index, label in enumerate(labels)}
@@ -71,23 +71,23 @@ def document_of(configuration: Configuration) -> dict[str, Any]:
 
 
 def labels_of(document: Mapping[str, Any]) -> tuple[str, ...]:
-    """The labels by index; LABEL_0, LABEL_1, ... of `num_labels` (2) when there is no id2label."""
+    """Return the labels by index; without id2label, `num_labels` (default 2) names like LABEL_0."""
     by_index = document.get("id2label")
     if by_index is None:
         count = integer("num_labels", document.get("num_labels", 2))
         return tuple(f"LABEL_{index}" for index in range(count))
     if not isinstance(by_index, dict) or not all(isinstance(v, str) for v in by_index.values()):
-        raise CheckpointError("config.json: id2label is no table of names by index")
-    wanted = [str(index) for index in range(len(by_index))]
-    if not by_index or by_index.keys() != set(wanted):
+        raise CheckpointError("config.json: id2label is not a JSON object from indices to names")
+    indices = [str(index) for index in range(len(by_index))]
+    if not by_index or by_index.keys() != set(indices):
         raise CheckpointError(
-            f"config.json: id2label does not number its {len(by_index)} labels from 0 on"
+            f"config.json: id2label does not number its {len(by_index)} labels from 0 without gaps"
         )
-    return tuple(by_index[index] for index in wanted)
+    return tuple(by_index[index] for index in indices)
 
 
 def field_value(name: str, raw: object, default: object) -> Any:
-    """The value of a field, checked against the kind of its default."""
+    """Return the value of a field. CheckpointError if its type is not that of the default."""
     match name, default:
         case "image_size", _:
             return integers(name, raw, 2) if isinstance(raw, list) else (integer(name, raw),) * 2
@@ -98,33 +98,33 @@ def field_value(name: str, raw: object, default: object) -> Any:
         case _, bool() | str() if isinstance(raw, type(default)):
             return raw
         case _, bool() | str():
-            raise unfit(name, raw, f"a value like {default!r}")
+            raise invalid_field(name, raw, f"a value like {default!r}")
         case _, int():
             return integer(name, raw)
     return number(name, raw)
 
 
 def integers(name: str, raw: object, count: int | None = None) -> tuple[int, ...]:
-    """A list of counts, `count` of them or any number but none."""
+    """Check a list of positive integers, of length `count` or, without it, any length but 0."""
     if not isinstance(raw, list) or not raw or len(raw) != (count or len(raw)):
-        raise unfit(name, raw, f"a list of {count or 'some'} numbers")
+        raise invalid_field(name, raw, f"a list of {f'{count} ' if count else ''}integers")
     return tuple(integer(name, n) for n in raw)
 
 
 def integer(name: str, raw: object) -> int:
-    """A positive number of something, small enough to be meant."""
+    """Check a positive integer; larger ones than 2^20 are mistakes."""
     if not isinstance(raw, int) or isinstance(raw, bool) or not 0 < raw <= 2**20:
-        raise unfit(name, raw, "a count from 1 to 2^20")
+        raise invalid_field(name, raw, "an integer from 1 to 2^20")
     return raw
 
 
 def number(name: str, raw: object) -> float:
-    """A number from 0 to 1: all that config.json has are rates and epsilons."""
+    """Check a number from 0 to 1; the float fields of config.json are rates and epsilons."""
     if not isinstance(raw, int | float) or isinstance(raw, bool) or not 0 <= raw <= 1:
-        raise unfit(name, raw, "a number from 0 to 1")
+        raise invalid_field(name, raw, "a number from 0 to 1")
     return float(raw)
 
 
-def unfit(name: str, raw: object, wanted: str) -> CheckpointError:
-    """The error for a field whose value is of the wrong kind."""
-    return CheckpointError(f"config.json: {name} is {raw!r}, not {wanted}")
+def invalid_field(name: str, raw: object, expected: str) -> CheckpointError:
+    """Return the error for a field with an invalid value."""
+    return CheckpointError(f"config.json: {name} is {raw!r}, not {expected}")

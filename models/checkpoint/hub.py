@@ -1,7 +1,4 @@
-"""Checkpoints of the Hugging Face hub: an id to a local folder, through the hub's cache.
-
-Knows nothing of what the files hold.
-"""
+"""Checkpoints on the Hugging Face Hub: from an id to a folder in the Hub's local cache."""
 
 import re
 from pathlib import Path
@@ -21,24 +18,28 @@ DOCUMENTS = ["config.json", "preprocessor_config.json", "processor_config.json"]
 SAFETENSORS = ["model.safetensors", "model.safetensors.index.json", "model-*-of-*.safetensors"]
 PICKLES = ["pytorch_model.bin", "pytorch_model.bin.index.json", "pytorch_model-*-of-*.bin"]
 
-ID = re.compile(r"(?P<repository>\w[\w.-]*/\w[\w.-]*)(@(?P<revision>[^@]+))?")
+HUB_ID = re.compile(r"(?P<repository>\w[\w.-]*/\w[\w.-]*)(@(?P<revision>[^@]+))?")
 
 
 def is_hub_id(source: str) -> bool:
-    """Whether the text has the form org/name[@revision]; whether it exists is another question."""
-    return ID.fullmatch(source) is not None
+    """Whether the text has the form org/name[@revision]; the repository need not exist."""
+    return HUB_ID.fullmatch(source) is not None
 
 
 def fetch(source: str) -> Path:
-    """The folder of the checkpoint org/name[@revision], downloaded unless the cache has it.
+    """Return the folder of the checkpoint org/name[@revision], downloading what is not cached.
 
-    Fetches the documents and the safetensors, and pickles only where there are no safetensors.
-    Without a network, or with HF_HUB_OFFLINE=1, the cache alone decides. The hub's own progress
-    bars show. CheckpointError when the id, the revision or the network is not there.
+    Downloads the JSON files and the safetensors, and pickles only if there are no safetensors.
+    Without a network connection, or with HF_HUB_OFFLINE=1, uses the cache alone. The Hub client
+    shows its own progress bars.
+
+    Raises:
+        CheckpointError: the id is invalid, the repository or revision does not exist or is not
+            accessible, or the Hub cannot be reached and the cache is incomplete.
     """
-    match = ID.fullmatch(source)
+    match = HUB_ID.fullmatch(source)
     if match is None:
-        raise CheckpointError(f"{source!r} is no hub id of the form org/name[@revision]")
+        raise CheckpointError(f"{source!r} is not a Hub id of the form org/name[@revision]")
     folder = download(match["repository"], match["revision"], DOCUMENTS + SAFETENSORS)
     if not any(folder.glob("model*.safetensors*")):
         folder = download(match["repository"], match["revision"], DOCUMENTS + PICKLES)
@@ -46,24 +47,25 @@ def fetch(source: str) -> Path:
 
 
 def download(repository: str, revision: str | None, patterns: list[str]) -> Path:
-    """The snapshot folder, with the files of those patterns in it."""
+    """Return the snapshot folder, which contains the files that match the patterns."""
     try:
         return Path(snapshot_download(repository, revision=revision, allow_patterns=patterns))
     except HFValidationError as error:
-        raise CheckpointError(f"{repository!r} is no valid hub id: {error}") from error
+        raise CheckpointError(f"{repository!r} is not a valid Hub id: {error}") from error
     except GatedRepoError as error:
         raise CheckpointError(
-            f"{repository} is gated: accept its terms on the hub and set HF_TOKEN"
+            f"{repository} is gated: accept its terms on the Hub and set HF_TOKEN"
         ) from error
     except RepositoryNotFoundError as error:
         raise CheckpointError(
-            f"the hub has no {repository}, or it is private and HF_TOKEN does not open it"
+            f"the Hub has no repository {repository}, or it is private: check the name, or set"
+            " HF_TOKEN to a token with access to it"
         ) from error
     except RevisionNotFoundError as error:
         raise CheckpointError(f"{repository} has no revision {revision!r}") from error
     except LocalEntryNotFoundError as error:
         raise CheckpointError(
-            f"{repository} is not in the cache, or not whole, and the hub cannot be reached"
+            f"{repository} is not completely in the cache, and the Hub cannot be reached"
         ) from error
-    except Exception as error:  # the errors of the hub's client share no base
-        raise CheckpointError(f"{repository} cannot be fetched from the hub: {error}") from error
+    except Exception as error:  # the errors of the Hub's client have no common base class
+        raise CheckpointError(f"{repository} cannot be downloaded from the Hub: {error}") from error

@@ -1,7 +1,4 @@
-"""The JSON documents of a checkpoint folder.
-
-Knows nothing of what is in them.
-"""
+"""Reading and writing the JSON files of a checkpoint folder."""
 
 import json
 from collections.abc import Mapping
@@ -12,7 +9,7 @@ from models.errors import CheckpointError
 
 
 def read_document(path: Path) -> dict[str, Any]:
-    """The JSON object in the file; CheckpointError when it is unreadable or no object."""
+    """Read a JSON object. CheckpointError if the file is missing, unreadable or not an object."""
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
@@ -22,11 +19,11 @@ def read_document(path: Path) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path.name} cannot be read: {error}") from error
     if not isinstance(document, dict):
-        raise CheckpointError(f"{path.name} holds no JSON object")
+        raise CheckpointError(f"{path.name} is not a JSON object")
     return document
 
 
 def write_document(path: Path, document: Mapping[str, Any]) -> None:
-    """Write the object, indented, in the order given."""
+    """Write an indented JSON object, with its fields in the given order."""
     text = json.dumps(document, indent=2, ensure_ascii=False)
     path.write_text(text + "\n", encoding="utf-8")

@@ -1,8 +1,8 @@
-"""The names of the parameters: ours, those on disk, and those in transformers 5's memory.
+"""Parameter names of the networks: ours, those of checkpoint files, and those of transformers 5.
 
-Knows nothing of tensors or files. Checkpoint files have kept the names of transformers 4, which
-transformers 5 renames when it loads and back when it saves; only a state dict that was saved by
-hand has the new ones. Both are read, the former is written.
+Checkpoint files have the names of transformers 4 ("legacy" here). transformers 5 renames the
+parameters when it loads a file and back when it saves it, so only a state dict that was saved
+directly has its own names ("modern"). patchserve reads both and writes the legacy names.
 """
 
 import re
@@ -14,9 +14,9 @@ from models.errors import CheckpointError
 
 
 class Names(NamedTuple):
-    """A parameter, or a module with all it holds.
+    """The three names of a parameter, or of a module with all its parameters.
 
-    {s} and {i} stand for the index of stage and block, {name} for any name.
+    {s} and {i} stand for the index of a stage and a block, {name} for any name.
     """
 
     ours: str
@@ -24,8 +24,8 @@ class Names(NamedTuple):
     modern: str
 
 
-def under(ours: str, legacy: str, modern: str, names: Iterable[Names]) -> tuple[Names, ...]:
-    """The same names inside the given modules."""
+def with_prefix(ours: str, legacy: str, modern: str, names: Iterable[Names]) -> tuple[Names, ...]:
+    """Prepend the names of the module that contains these parameters."""
     return tuple(
         Names(f"{ours}.{name.ours}", f"{legacy}.{name.legacy}", f"{modern}.{name.modern}")
         for name in names
@@ -50,7 +50,7 @@ VIT = (
         "vit.embeddings.patch_embeddings.projection",
         "vit.embeddings.patch_embeddings.projection",
     ),
-    *under("encoder.blocks.{i}", "vit.encoder.layer.{i}", "vit.layers.{i}", VIT_BLOCK),
+    *with_prefix("encoder.blocks.{i}", "vit.encoder.layer.{i}", "vit.layers.{i}", VIT_BLOCK),
     Names("norm", "vit.layernorm", "vit.layernorm"),
 )
 DEIT = (
@@ -90,13 +90,13 @@ PATCH_EMBEDDING = (
     Names("norm", "layer_norm", "layer_norm"),
 )
 MIT = (
-    *under(
+    *with_prefix(
         "encoder.stages.{s}.patch_embedding",
         "segformer.encoder.patch_embeddings.{s}",
         "segformer.stages.{s}.patch_embeddings",
         PATCH_EMBEDDING,
     ),
-    *under(
+    *with_prefix(
         "encoder.stages.{s}.blocks.{i}",
         "segformer.encoder.block.{s}.{i}",
         "segformer.stages.{s}.blocks.{i}",
@@ -123,82 +123,86 @@ TEACHER_HEADS = (
     Names("head", "cls_classifier", "cls_classifier"),
     Names("distillation_head", "distillation_classifier", "distillation_classifier"),
 )
-OWN = Names("{name}", "{name}", "{name}")
+UNCHANGED = Names("{name}", "{name}", "{name}")
 
-DIALECTS: dict[str, tuple[Names, ...]] = {
+NAMES: dict[str, tuple[Names, ...]] = {  # by architecture
     "ViTForImageClassification": (*VIT, HEAD),
     "DeiTForImageClassification": (*DEIT, HEAD),
     "DeiTForImageClassificationWithTeacher": (*DEIT, *TEACHER_HEADS),
     "SegformerForSemanticSegmentation": (*MIT, *DECODER),
     "SegformerForImageClassification": (*MIT, HEAD),
-    "PatchserveViT": (OWN,),  # nobody else has names for these
-    "PatchserveViTSegmenter": (OWN,),
+    "PatchserveViT": (UNCHANGED,),  # transformers does not have these architectures
+    "PatchserveViTSegmenter": (UNCHANGED,),
 }
 
-UNUSED = re.compile(r"(^|\.)pooler\.|\.num_batches_tracked$")  # read by no inference
+UNUSED = re.compile(r"(^|\.)pooler\.|\.num_batches_tracked$")  # inference does not need these
 HEAD_NAMES = re.compile(r"(head|distillation_head|decoder)\..+")
 NORM_NAMES = re.compile(r"(.*\.)?norm(_\d)?\.(weight|bias)")
 
 
 @cache
 def pattern(names: Names) -> re.Pattern[str]:
-    """What our full parameter names look like: the indices are filled in, a leaf may follow."""
+    """Return the pattern of our parameter names: indices filled in, then optionally .weight etc."""
     text = re.escape(names.ours).replace(r"\{name\}", "(?P<name>.+)")
     text = text.replace(r"\{s\}", r"(?P<s>\d+)").replace(r"\{i\}", r"(?P<i>\d+)")
     return re.compile(rf"{text}(?P<leaf>\.\w+)?")
 
 
 def translate(ours: str, architecture: str) -> tuple[str, str]:
-    """Our name of a parameter -> its names on disk and in transformers 5's memory."""
-    for names in DIALECTS[architecture]:
+    """Return the legacy and the modern name of a parameter. KeyError for an unknown parameter."""
+    for names in NAMES[architecture]:
         if match := pattern(names).fullmatch(ours):
             index = match.groupdict()
             leaf = index.pop("leaf") or ""
             return names.legacy.format(**index) + leaf, names.modern.format(**index) + leaf
-    raise KeyError(f"{ours} has no name in the dialects of {architecture}")
+    raise KeyError(f"{ours} is not a known parameter of {architecture}")
 
 
-def spellings(ours: str, architecture: str) -> Iterator[str]:
-    """Every name the parameter may be stored under; TensorFlow's gamma and beta for norms, too."""
+def possible_names(ours: str, architecture: str) -> Iterator[str]:
+    """Yield all names that files may use; norms also have TensorFlow's gamma and beta."""
     for name in translate(ours, architecture):
         yield name
         if NORM_NAMES.fullmatch(ours):
             yield re.sub("bias$", "beta", re.sub("weight$", "gamma", name))
 
 
-def locate(parameters: Iterable[str], stored: Collection[str], architecture: str) -> dict[str, str]:
-    """Our names of the parameters -> the names each is stored under.
+def match_stored_names(
+    parameters: Iterable[str], stored: Collection[str], architecture: str
+) -> dict[str, str]:
+    """Return the stored name of each parameter, by our name.
 
-    CheckpointError, with the names, when some are missing or when others are left over; the pooler
-    and the batch counters are neither.
+    The pooler and the batch counters of BatchNorm may be missing or left over.
+
+    Raises:
+        CheckpointError: stored names are missing or unexpected; the message lists them.
     """
     found: dict[str, str] = {}
     missing: dict[str, str] = {}
     for ours in parameters:
-        spelt = next((name for name in spellings(ours, architecture) if name in stored), None)
-        if spelt is not None:
-            found[ours] = spelt
+        name = next((n for n in possible_names(ours, architecture) if n in stored), None)
+        if name is not None:
+            found[ours] = name
         elif not UNUSED.search(ours):
             missing[ours] = translate(ours, architecture)[0]
-    left_over = sorted(k for k in set(stored) - set(found.values()) if not UNUSED.search(k))
-    if missing or left_over:
-        raise CheckpointError(complaint(missing, left_over, architecture))
+    unexpected = sorted(k for k in set(stored) - set(found.values()) if not UNUSED.search(k))
+    if missing or unexpected:
+        raise CheckpointError(mismatch_message(missing, unexpected, architecture))
     return found
 
 
-def complaint(missing: Mapping[str, str], left_over: list[str], architecture: str) -> str:
-    """What is wrong with the names, in one sentence."""
+def mismatch_message(missing: Mapping[str, str], unexpected: list[str], architecture: str) -> str:
+    """Describe the missing (ours: stored) and the unexpected names in one sentence."""
     parts = []
     if missing:
-        parts.append(f"missing keys: {listing(list(missing.values()))}")
-    if left_over:
-        parts.append(f"unexpected keys: {listing(left_over)}")
+        parts.append(f"missing keys: {join_names(list(missing.values()))}")
+    if unexpected:
+        parts.append(f"unexpected keys: {join_names(unexpected)}")
     if any(HEAD_NAMES.fullmatch(ours) for ours in missing):
-        parts.append("it has no complete trained head; a bare backbone cannot be served")
+        parts.append("there is no complete trained head; a bare backbone cannot be served")
     return f"the weights are not those of a {architecture}: {'; '.join(parts)}"
 
 
-def listing(names: list[str], limit: int = 20) -> str:
-    """The names, or the first of them and how many more there are."""
+def join_names(names: list[str], limit: int = 20) -> str:
+    """Join the names with commas; beyond `limit`, state only how many more there are."""
     rest = f" and {len(names) - limit} more" if len(names) > limit else ""
     return ", ".join(names[:limit]) + rest

@@ -1,7 +1,4 @@
-"""The document preprocessor_config.json, in all its historical styles, to Preprocessing and back.
-
-Knows nothing of where the document lies.
-"""
+"""The contents of preprocessor_config.json, read in all historical styles, and written."""
 
 import math
 import re
@@ -24,7 +21,7 @@ from models.preprocessing import (
 Config = Mapping[str, Any]
 
 VIT, DEIT, SEGFORMER = "ViTImageProcessor", "DeiTImageProcessor", "SegformerImageProcessor"
-COMMON = {
+COMMON = {  # defaults of all three image processors
     "do_resize": True,
     "default_to_square": True,
     "do_center_crop": False,
@@ -34,7 +31,7 @@ COMMON = {
     "do_pad": False,
     "do_reduce_labels": False,
 }
-DEFAULTS: dict[str, dict[str, Any]] = {
+DEFAULTS: dict[str, dict[str, Any]] = {  # by image processor
     VIT: COMMON | {"size": 224, "resample": BILINEAR, "image_mean": HALF, "image_std": HALF},
     DEIT: COMMON
     | {"size": 256, "resample": BICUBIC, "image_mean": HALF, "image_std": HALF}
@@ -43,36 +40,40 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     | {"size": 512, "resample": BILINEAR}
     | {"image_mean": IMAGENET_MEAN, "image_std": IMAGENET_STD},
 }
-STYLES = re.compile(r"(ViT|DeiT|Segformer)(FeatureExtractor|ImageProcessor(Fast|Pil)?)")
+PROCESSOR_NAMES = re.compile(r"(ViT|DeiT|Segformer)(FeatureExtractor|ImageProcessor(Fast|Pil)?)")
 
 
 def parse(config: Config, default: str) -> Preprocessing:
-    """Read the document; where it leaves something open its processor's defaults decide.
+    """Read a Preprocessing from the contents of preprocessor_config.json.
 
-    `default` is the processor (a key of DEFAULTS) to assume when the document names none.
-    CheckpointError for an unknown processor, or a value that makes no sense, by its name.
+    Args:
+        config: the contents; missing and null values have the defaults of the image processor.
+        default: the image processor, a key of DEFAULTS, if the contents do not name one.
+
+    Raises:
+        CheckpointError: the image processor is unknown, or a value is invalid.
     """
     processor = processor_of(config, default)
     options = DEFAULTS[processor] | {k: v for k, v in config.items() if v is not None}
     if flag(options, "do_pad"):
-        raise CheckpointError("do_pad is not supported")
-    crops = flag(options, "do_center_crop") and processor != SEGFORMER  # which never crops
+        raise CheckpointError("do_pad is true, but padding is not supported")
+    crops = flag(options, "do_center_crop") and processor != SEGFORMER  # the reference never crops
     normalizes = flag(options, "do_normalize")
-    reduces = "reduce_labels" if "reduce_labels" in options else "do_reduce_labels"  # old, new
+    reduce_labels = "reduce_labels" if "reduce_labels" in options else "do_reduce_labels"
     return Preprocessing(
         processor=processor,
-        **(edges(options) if flag(options, "do_resize") else {"size": None}),
+        **(resize_fields(options) if flag(options, "do_resize") else {"size": None}),
         resample=resample_filter(options["resample"]),
         crop_size=exact_size(options.get("crop_size"), "crop_size") if crops else None,
         rescale_factor=rescale_factor(options) if flag(options, "do_rescale") else None,
         mean=colour(options, "image_mean") if normalizes else None,
         std=colour(options, "image_std") if normalizes else None,
-        reduce_labels=flag(options, reduces),
+        reduce_labels=flag(options, reduce_labels),
     )
 
 
 def document(preprocessing: Preprocessing) -> dict[str, Any]:
-    """The document in today's style; `parse` reads the same Preprocessing back."""
+    """Return the contents of preprocessor_config.json in the current style; inverse of `parse`."""
     p = preprocessing
     result: dict[str, Any] = {"image_processor_type": p.processor, "do_resize": False}
     if p.size is not None:
@@ -93,29 +94,31 @@ def document(preprocessing: Preprocessing) -> dict[str, Any]:
 
 
 def processor_of(config: Config, default: str) -> str:
-    """The processor that the document names, under today's name."""
+    """Return the current name of the image processor. CheckpointError for an unknown name."""
     name = config.get("image_processor_type") or config.get("feature_extractor_type") or default
-    if not isinstance(name, str) or not (match := STYLES.fullmatch(name)):
+    if not isinstance(name, str) or not (match := PROCESSOR_NAMES.fullmatch(name)):
         raise CheckpointError(
             f"the image processor {name!r} is not supported; supported: {', '.join(DEFAULTS)}"
         )
     return f"{match[1]}ImageProcessor"
 
 
-def edges(options: Config) -> dict[str, Any]:
-    """The fields of Preprocessing that `size` fills."""
+def resize_fields(options: Config) -> dict[str, Any]:
+    """Return the fields of Preprocessing that `size` determines."""
     size = options["size"]
     if is_edge(size) and not flag(options, "default_to_square"):
         size = {"shortest_edge": size}
     if not isinstance(size, dict) or "shortest_edge" not in size:
         return {"size": exact_size(size, "size")}
     if not size.keys() <= {"shortest_edge", "longest_edge"} or not all(map(is_edge, size.values())):
-        raise CheckpointError(f"size {size!r} is not understood")
+        raise CheckpointError(
+            f"size is {size!r}; with shortest_edge only longest_edge is allowed, in whole pixels"
+        )
     return {"size": None} | size
 
 
 def exact_size(value: object, name: str) -> Size:
-    """A height and a width from n, [h, w] or {"height": h, "width": w}."""
+    """Return (height, width) from n, [h, w] or {"height": h, "width": w}."""
     if is_edge(value):
         value = (value, value)
     elif isinstance(value, dict) and value.keys() == {"height", "width"}:
@@ -123,48 +126,50 @@ def exact_size(value: object, name: str) -> Size:
     match value:
         case (int() as height, int() as width) if is_edge(height) and is_edge(width):
             return height, width
-    raise CheckpointError(f"{name} {value!r} is not understood")
+    raise CheckpointError(
+        f'{name} is {value!r}, not n, [h, w] or {{"height": h, "width": w}} in whole pixels'
+    )
 
 
 def is_edge(value: object) -> bool:
-    """Whether this is a number of pixels."""
+    """Whether the value is a positive integer."""
     return isinstance(value, int) and not isinstance(value, bool) and value > 0
 
 
 def flag(options: Config, name: str) -> bool:
-    """A yes or no."""
+    """Return a boolean option. CheckpointError for a value of another type."""
     if not isinstance(value := options[name], bool):
-        raise CheckpointError(f"{name} must be true or false, not {value!r}")
+        raise CheckpointError(f"{name} is {value!r}, not true or false")
     return value
 
 
 def resample_filter(value: object) -> int:
-    """Pillow's number of a resampling filter."""
+    """Check Pillow's number of a resampling filter."""
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= HAMMING:
-        raise CheckpointError(f"resample {value!r} is no filter of Pillow's (0 to {HAMMING})")
+        raise CheckpointError(f"resample is {value!r}, not a Pillow filter from 0 to {HAMMING}")
     return value
 
 
 def rescale_factor(options: Config) -> float:
-    """The number that 0..255 is multiplied by."""
+    """Return the factor for pixel values 0 to 255."""
     value = options["rescale_factor"]
     if not is_number(value) or value <= 0:
-        raise CheckpointError(f"rescale_factor {value!r} is not a number above zero")
+        raise CheckpointError(f"rescale_factor is {value!r}, not a number greater than 0")
     return float(value)
 
 
 def colour(options: Config, name: str) -> Colour:
-    """Three numbers, or one for all three; a standard deviation is above zero."""
+    """Return a number per channel from three numbers or one; image_std must be positive."""
     value = options[name]
     values = value if isinstance(value, list | tuple) else [value] * 3
     if len(values) != 3 or not all(map(is_number, values)):
-        raise CheckpointError(f"{name} {value!r} is not three numbers")
+        raise CheckpointError(f"{name} is {value!r}, not three numbers or one")
     if name == "image_std" and min(values) <= 0:
-        raise CheckpointError(f"{name} {value!r} is not above zero")
+        raise CheckpointError(f"{name} is {value!r}, but all values must be greater than 0")
     red, green, blue = map(float, values)
     return red, green, blue
 
 
 def is_number(value: object) -> bool:
-    """Whether this is a finite number."""
+    """Whether the value is a finite number."""
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

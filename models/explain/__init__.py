@@ -1,7 +1,6 @@
-"""Where a network looks: attention maps, attention distances, and what an answer hangs on.
+"""Explanations of a prediction: attention maps, attention distances and relevance maps.
 
-Knows nothing of checkpoints, photographs or colours: pixels in, numbers out. Nothing here changes
-the network it is given, and other threads may run it at the same time.
+The network is not modified, and other threads may run it at the same time.
 """
 
 from models.explain.explanation import (

@@ -1,7 +1,4 @@
-"""How far attention reaches: the mean attention distance of ViT (arXiv:2010.11929, figure 7).
-
-Knows nothing of networks; a layer says what heeds what, and where that is.
-"""
+"""The mean attention distance of ViT (arXiv:2010.11929, figure 7): how far attention reaches."""
 
 import torch
 from torch import Tensor
@@ -11,10 +8,10 @@ from models.layers.positions import Grid
 
 
 def attention_distance(layer: Layer) -> Tensor:
-    """The mean attention distance of each head, (B, heads), in pixels of the network's input.
+    """Return the mean attention distance of each head, (B, heads), in pixels of the input.
 
-    The prefix tokens, which are nowhere, neither ask nor answer. A key of a reduced grid is at the
-    centre of the cell that it sums up.
+    Prefix tokens have no position and are left out. The position of a key of a reduced grid is the
+    centre of its cell.
     """
     K = layer.prefix
     weights = layer.weights()[:, :, K:, K:]  # (B, heads, N, M)
@@ -24,10 +21,15 @@ def attention_distance(layer: Layer) -> Tensor:
 
 
 def mean_distance(weights: Tensor, queries: Tensor, keys: Tensor) -> Tensor:
-    """The distance from query to key, weighted by attention: (B, heads), in the positions' unit.
+    """Return the mean over the queries of the attention-weighted mean distance to the keys.
 
-    weights (B, heads, N, M), brought to rows that sum to 1; queries (N, 2) and keys (M, 2) are
-    positions. For each query the mean over the keys, weighted; then the mean over the queries.
+    Args:
+        weights: (B, heads, N, M); each row is normalised to a sum of 1.
+        queries: positions (N, 2).
+        keys: positions (M, 2).
+
+    Returns:
+        (B, heads), in the unit of the positions.
     """
     exact = "donot_use_mm_for_euclid_dist"
     distances = torch.cdist(queries, keys, compute_mode=exact)  # (N, M)
@@ -36,6 +38,6 @@ def mean_distance(weights: Tensor, queries: Tensor, keys: Tensor) -> Tensor:
 
 
 def centres(grid: Grid, cell: int) -> Tensor:
-    """The (row, column) of each cell's centre, float (rows * columns, 2), in pixels."""
+    """Return the (row, column) of each cell's centre, float (rows * columns, 2), in pixels."""
     rows, columns = (torch.arange(n) + 0.5 for n in grid)
     return cell * torch.cartesian_prod(rows, columns)

@@ -1,7 +1,7 @@
-"""What every attention of a network is given in one forward pass, and what hangs on its answer.
+"""Records the inputs and head outputs of every attention in one forward pass, and gradients.
 
-Knows nothing of relevance or distance. The pass goes over a twin of the network, which shares its
-parameters but has hooks of its own: those of one call never see another's tensors.
+The pass runs on a copy of the network that shares the parameters and has its own hooks, so
+concurrent calls do not see each other's tensors.
 """
 
 import copy
@@ -21,23 +21,21 @@ from models.vit_segmenter import ViTSegmenter
 
 @dataclass(frozen=True)
 class Layer:
-    """One attention in one pass: N tokens of a grid after K prefix tokens heed K + M keys.
+    """One attention in one pass: K prefix tokens and N grid tokens attend to K + M keys.
 
-    M is N, or fewer where the attention is over a reduced grid. `cell` is the pixels from one
-    token to the next. `gradient` is that of the best logit by what the heads gave, before the
-    output layer; None where it was not asked for.
+    M is N, or less if the keys come from a reduced grid.
     """
 
     attention: Attention
-    inputs: tuple[Any, ...]  # of its forward: x, and perhaps a mask
+    inputs: tuple[Any, ...]  # arguments of its forward: x, and optionally a mask
     grid: Grid
-    prefix: int
-    cell: int
-    gradient: Tensor | None = None  # (B, K + N, D)
+    prefix: int  # K
+    cell: int  # pixels from one token to the next
+    gradient: Tensor | None = None  # of the best logit, by the heads' output: (B, K + N, D)
 
     @property
     def ratio(self) -> int:
-        """Tokens a side of what one key sums up."""
+        """Side of a key's cell, in tokens."""
         return self.attention.ratio if isinstance(self.attention, ReducedAttention) else 1
 
     @property
@@ -47,22 +45,23 @@ class Layer:
 
     @torch.no_grad()
     def weights(self) -> Tensor:
-        """Who heeds whom, float32 (B, heads, K + N, K + M); rows sum to 1."""
+        """Return the attention weights, float32 (B, heads, K + N, K + M); rows sum to 1."""
         return self.attention.weights(*self.inputs).float()
 
     @torch.no_grad()
     def weights_gradient(self) -> Tensor:
-        """The gradient of the best logit by `weights`, float32 (B, heads, K + N, K + M).
+        """Return the gradient of the best logit by `weights`, float32 (B, heads, K + N, K + M).
 
-        The heads give weights times values, so this is their gradient times the values' transpose.
+        The heads' output is weights times values, so this is the output's gradient times the
+        transposed values.
         """
-        assert self.gradient is not None  # noqa: S101  # whoever asks has recorded it
+        assert self.gradient is not None  # noqa: S101  # callers record with gradients
         heads = self.attention.num_heads
         value = split_heads(self.attention.value(self.context()), heads)  # (B, heads, K + M, d)
         return (split_heads(self.gradient, heads) @ value.transpose(-2, -1)).float()
 
     def context(self) -> Tensor:
-        """The tokens that answer: (B, K + M, D)."""
+        """Return the tokens that keys and values are computed from, (B, K + M, D)."""
         x = self.inputs[0]  # (B, K + N, D) or (B, rows, columns, D)
         if isinstance(self.attention, ReducedAttention):
             x = self.attention.reduction(x)  # (B, rows / ratio, columns / ratio, D)
@@ -71,15 +70,12 @@ class Layer:
 
 @dataclass(frozen=True)
 class Stage:
-    """The attentions on one token grid, first to last; a ViT has one stage.
-
-    `stride` is the tokens of the stage before, or the pixels, from one token to the next.
-    """
+    """The attentions on one token grid, first to last; a ViT has one stage."""
 
     layers: tuple[Layer, ...]
     grid: Grid
     prefix: int
-    stride: int
+    stride: int  # from one token to the next, in tokens of the stage before, or in pixels
 
 
 @dataclass(frozen=True)
@@ -96,8 +92,8 @@ class Recording:
 
 
 @dataclass
-class Part:
-    """A part of the twin that keeps one grid, and what its hooks have noted."""
+class StageRecorder:
+    """The modules that work on one token grid, and what their hooks record."""
 
     patch_embedding: nn.Module
     blocks: nn.Module
@@ -105,34 +101,34 @@ class Part:
     prefix: int = 0
     grid: Grid = (0, 0)
     calls: list[tuple[Attention, tuple[Any, ...]]] = field(default_factory=list)
-    mixed: list[Tensor] = field(default_factory=list)  # what the heads gave, call by call
+    head_outputs: list[Tensor] = field(default_factory=list)  # one per call
 
-    def listen(self) -> None:
-        """Note the grid, and every attention's inputs and what its heads give."""
-        self.patch_embedding.register_forward_hook(self.note_grid)
+    def register_hooks(self) -> None:
+        """Record the grid, and the inputs and head outputs of every attention."""
+        self.patch_embedding.register_forward_hook(self.record_grid)
         for module in self.blocks.modules():
             if isinstance(module, Attention):
-                module.register_forward_pre_hook(self.note_call)
-                module.output.register_forward_pre_hook(self.note_mixed)
+                module.register_forward_pre_hook(self.record_call)
+                module.output.register_forward_pre_hook(self.record_heads)
 
-    def note_grid(self, module: nn.Module, inputs: tuple[Any, ...], patches: Tensor) -> None:
-        """A hook of the patch embedding, whose patches are (B, rows, columns, D)."""
+    def record_grid(self, module: nn.Module, inputs: tuple[Any, ...], patches: Tensor) -> None:
+        """Forward hook of the patch embedding, whose output is (B, rows, columns, D)."""
         self.grid = (patches.shape[1], patches.shape[2])
 
-    def note_call(self, attention: nn.Module, inputs: tuple[Any, ...]) -> None:
-        """A hook of an attention."""
-        kept = tuple(i.detach() if isinstance(i, Tensor) else i for i in inputs)
-        self.calls.append((cast(Attention, attention), kept))
+    def record_call(self, attention: nn.Module, inputs: tuple[Any, ...]) -> None:
+        """Forward pre-hook of an attention."""
+        detached = tuple(i.detach() if isinstance(i, Tensor) else i for i in inputs)
+        self.calls.append((cast(Attention, attention), detached))
 
-    def note_mixed(self, output: nn.Module, inputs: tuple[Any, ...]) -> None:
-        """A hook of an attention's output layer."""
-        self.mixed.append(inputs[0])
+    def record_heads(self, output: nn.Module, inputs: tuple[Any, ...]) -> None:
+        """Forward pre-hook of an attention's output layer."""
+        self.head_outputs.append(inputs[0])
 
     def stage(self, cell: int, gradients: dict[int, Tensor]) -> Stage:
-        """What was noted; gradients by the id of the tensor in `mixed`."""
+        """Return what was recorded; the gradients are by the id of the head output."""
         layers = []
-        for (attention, inputs), mixed in zip(self.calls, self.mixed, strict=True):
-            gradient = gradients.get(id(mixed))
+        for (attention, inputs), heads in zip(self.calls, self.head_outputs, strict=True):
+            gradient = gradients.get(id(heads))
             if gradient is not None:
                 gradient = in_token_order(attention, gradient, inputs[0])
             layers.append(Layer(attention, inputs, self.grid, self.prefix, cell, gradient))
@@ -140,56 +136,64 @@ class Part:
 
 
 def record(network: Network, pixels: Tensor, *, gradients: bool = False) -> Recording:
-    """Run the network in eval mode over pixels (B, 3, H, W), normalised as it asks.
+    """Run the network in eval mode and record every attention.
 
-    With `gradients`, also backwards from each image's best logit; a segmenter's is the mean over
-    the pixels of each one's best. Calls of several threads do not disturb each other, nor others
-    that run the network; only its parameters must not change meanwhile. RuntimeError for gradients
-    of a network that was made, or moved to its device, in inference mode.
+    Any number of threads may call this and run the network at the same time, as long as its
+    parameters do not change.
+
+    Args:
+        network: a plain network.
+        pixels: normalised pixels (B, 3, H, W).
+        gradients: also record the gradient of each image's best logit; for a segmenter, of the mean
+            over the pixels of each pixel's best logit.
+
+    Raises:
+        RuntimeError: gradients of a network that was created, or moved to its device, in inference
+            mode.
     """
-    twin = twin_of(network).eval()
-    parts = parts_of(twin)
-    for part in parts:
-        part.listen()
+    twin = copy_sharing_tensors(network).eval()
+    recorders = recorders_for(twin)
+    for recorder in recorders:
+        recorder.register_hooks()
     with torch.inference_mode(False), torch.set_grad_enabled(gradients):
         logits = twin(pixels.detach().clone().requires_grad_(gradients))  # (B, num_labels, ...)
-        slopes = backwards(logits, parts) if gradients else {}
+        by_tensor = head_gradients(logits, recorders) if gradients else {}
     stages, cell = [], 1
-    for part in parts:
-        cell *= part.stride
-        stages.append(part.stage(cell, slopes))
+    for recorder in recorders:
+        cell *= recorder.stride
+        stages.append(recorder.stage(cell, by_tensor))
     return Recording(tuple(stages), logits.detach())
 
 
-def backwards(logits: Tensor, parts: list[Part]) -> dict[int, Tensor]:
-    """The gradient of the best logits by what each attention's heads gave, by tensor id."""
+def head_gradients(logits: Tensor, recorders: list[StageRecorder]) -> dict[int, Tensor]:
+    """Return the gradient of the best logits by each head output, by the output's id."""
     scores = logits.reshape(*logits.shape[:2], -1).amax(1)  # (B, pixels), or (B, 1)
-    mixed = [tensor for part in parts for tensor in part.mixed]
-    slopes = torch.autograd.grad(scores.mean(1).sum(), mixed, materialize_grads=True)
-    return {id(tensor): slope for tensor, slope in zip(mixed, slopes, strict=True)}
+    outputs = [tensor for recorder in recorders for tensor in recorder.head_outputs]
+    gradients = torch.autograd.grad(scores.mean(1).sum(), outputs, materialize_grads=True)
+    return {id(tensor): gradient for tensor, gradient in zip(outputs, gradients, strict=True)}
 
 
-def twin_of(network: Network) -> Network:
-    """A copy of the modules around the very same parameters and buffers."""
+def copy_sharing_tensors(network: Network) -> Network:
+    """Return a copy of all modules with the original's parameters and buffers."""
     shared = {id(t): t for t in (*network.parameters(), *network.buffers())}
     return copy.deepcopy(network, shared)
 
 
-def parts_of(network: Network) -> list[Part]:
-    """The parts of a network that keep one token grid, in the order of the pass."""
+def recorders_for(network: Network) -> list[StageRecorder]:
+    """Return a recorder for each token grid of a network, in the order of the pass."""
     if isinstance(network, ViT | ViTSegmenter):
         prefix = network.config.num_prefix_tokens if isinstance(network, ViT) else 0
         stride = network.config.patch_size
-        return [Part(network.patch_embedding, network.encoder, stride, prefix)]
+        return [StageRecorder(network.patch_embedding, network.encoder, stride, prefix)]
     stages = cast(list[MiTStage], network.encoder.stages)
     return [
-        Part(stage.patch_embedding, stage.blocks, stride)
+        StageRecorder(stage.patch_embedding, stage.blocks, stride)
         for stage, stride in zip(stages, network.config.strides, strict=True)
     ]
 
 
 def in_token_order(attention: Attention, x: Tensor, tokens: Tensor) -> Tensor:
-    """Bring what an axis' attention has line by line, (B L, T, D), back to (B, N, D)."""
+    """Reorder the head outputs of an attention along an axis: (B L, T, D) -> (B, N, D)."""
     if isinstance(attention, AxisAttention):
         return attention.lines(x.unflatten(0, (len(tokens), -1))).flatten(1, 2)
     return x

@@ -1,7 +1,6 @@
-"""Figures of a network, as the texts on it draw them: filters, positions, attention distance.
+"""Figures of a network as PNG files: filters, position embeddings, attention distance.
 
-Knows nothing of checkpoints or of where a figure goes: a network or numbers in, a PNG file out.
-matplotlib, an extra of the installation, is loaded when a figure is drawn.
+matplotlib is an optional dependency; it is imported when a figure is drawn.
 """
 
 from models.figures.canvas import FigureError

@@ -1,7 +1,4 @@
-"""Attention distance against depth: figure 7, right, of ViT (arXiv:2010.11929).
-
-Does not know how a distance is measured.
-"""
+"""Draws the attention distance by depth: figure 7, right, of ViT (arXiv:2010.11929)."""
 
 from collections.abc import Sequence
 
@@ -9,28 +6,28 @@ import numpy as np
 
 from models.figures.canvas import BLUE, GREY, GRID, ORANGE, blank, png
 
-SAMPLES = 32  # points a side, to measure how far apart two places of an image are on average
+SAMPLES = 32  # points per side, to estimate the mean distance of two positions of an image
 
 
 def attention_distance_figure(
     distances: Sequence[Sequence[Sequence[float]]], size: tuple[int, int], name: str
 ) -> bytes:
-    """Draw each head's distance over the layers, and how far an even gaze would reach.
+    """Draw each head's distance by layer, and the distance of uniform attention as a reference.
 
     Args:
-        distances: of each image, each attention and each of its heads, in pixels of the input.
+        distances: by image, attention and head, in pixels of the input.
         size: height and width of the input, in pixels.
-        name: what to call the network.
+        name: the network's name, for the title.
     """
     images = len(distances)
     layers = [np.mean(heads, axis=0) for heads in zip(*distances, strict=True)]  # each (heads,)
-    figure = blank(7.2, 4.2, f"{name}: how far each head looks, mean of {images} images")
+    figure = blank(7.2, 4.2, f"{name}: attention distance of each head, mean of {images} images")
     axes = figure.subplots()
-    even = even_distance(size)
-    axes.axhline(even, color=GREY, linestyle=":", label=f"all places alike: {even:.0f} px")
+    uniform = uniform_distance(size)
+    axes.axhline(uniform, color=GREY, linestyle=":", label=f"uniform attention: {uniform:.0f} px")
     for depth, heads in enumerate(layers, 1):
-        one = "one head" if depth == 1 else None
-        axes.plot([depth] * len(heads), heads, "o", color=BLUE, alpha=0.7, label=one)
+        label = "one head" if depth == 1 else None
+        axes.plot([depth] * len(heads), heads, "o", color=BLUE, alpha=0.7, label=label)
     means = [heads.mean() for heads in layers]
     axes.plot(range(1, len(means) + 1), means, color=ORANGE, label="mean of the heads")
     axes.set(
@@ -45,8 +42,8 @@ def attention_distance_figure(
     return png(figure)
 
 
-def even_distance(size: tuple[int, int]) -> float:
-    """The mean distance of two places of an image (height, width), in its unit."""
+def uniform_distance(size: tuple[int, int]) -> float:
+    """Return the mean distance of two positions of an image (height, width), in its unit."""
     rows, columns = ((np.arange(SAMPLES) + 0.5) * side / SAMPLES for side in size)
     y, x = np.meshgrid(rows, columns, indexing="ij")
     return float(np.hypot(y.ravel()[:, None] - y.ravel(), x.ravel()[:, None] - x.ravel()).mean())

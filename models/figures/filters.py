@@ -1,7 +1,4 @@
-"""The filters of the first layer, by their principal components: figure 7, left, of ViT.
-
-Does not know what the rest of the network is.
-"""
+"""Draws principal components of the first layer's filters: figure 7, left, of ViT (2010.11929)."""
 
 from math import isqrt
 
@@ -13,14 +10,14 @@ from models.registry import Network
 from models.vit import ViT
 from models.vit_segmenter import ViTSegmenter
 
-COMPONENTS = 28  # as the paper shows
+COMPONENTS = 28  # the number in the paper
 COLUMNS = 7
 
 
 def filters_figure(network: Network, name: str) -> bytes:
     """Draw the first principal components of the patch embedding's filters, largest first.
 
-    Grey is 0 in each colour; each is scaled by its own largest value.
+    Grey is 0 in each colour channel. Each component is scaled by its own largest value.
     """
     components, parts = principal_components(first_filters(network), COMPONENTS)
     rows = -(-len(components) // COLUMNS)
@@ -39,23 +36,24 @@ def filters_figure(network: Network, name: str) -> bytes:
 
 
 def first_filters(network: Network) -> Tensor:
-    """The weight of the first layer as filters of colour pixels, (D, 3, height, width)."""
+    """Return the weight of the first layer as filters of RGB pixels, (D, 3, height, width)."""
     if isinstance(network, ViT | ViTSegmenter):
         first = network.patch_embedding
     else:
         first = network.encoder.stages[0]
     layer = next(m for m in first.modules() if isinstance(m, nn.Conv2d | nn.Linear))
     weight = layer.weight.detach().float()
-    if isinstance(layer, nn.Linear):  # of the pixels of a patch, channels outermost
+    if isinstance(layer, nn.Linear):  # on the pixels of a patch, channels outermost
         side = isqrt(layer.in_features // 3)
         return weight.unflatten(1, (3, side, side))
     return weight
 
 
 def principal_components(filters: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """The directions in which filters (D, ...) vary most, and the part of the variance of each.
+    """Return the first principal components of filters (D, ...), and their parts of the variance.
 
-    Returns (K, ...) of length 1 and (K,), for K at most `count`.
+    Returns:
+        Unit vectors (K, ...) and parts (K,), for K at most `count`.
     """
     flat = filters.flatten(1)
     _, singular, directions = torch.linalg.svd(flat - flat.mean(0), full_matrices=False)

@@ -1,7 +1,4 @@
-"""Where tokens are, drawn: the similarity of position embeddings, and the table of sinusoids.
-
-Does not know attention; a bias by relative position is no embedding, and is not drawn.
-"""
+"""Draws the similarity of position embeddings, and the tables of sinusoidal positions."""
 
 import torch
 from torch import Tensor
@@ -13,18 +10,21 @@ from models.registry import Network
 from models.vit import ViT
 from models.vit_segmenter import ViTSegmenter
 
-PANELS = 8  # a side at most
+PANELS = 8  # per side, at most
 
 
 def positions_figure(network: Network, name: str) -> bytes:
-    """Draw the cosine similarity of each patch's position embedding to all others'.
+    """Draw the cosine similarity of each patch's position embedding to all position embeddings.
 
-    As figure 7, centre, of ViT (arXiv:2010.11929), every so many patches where there are more than
-    8 a side. FigureError for a network without position embeddings.
+    As in figure 7, centre, of ViT (arXiv:2010.11929). A grid with more than 8 patches per side is
+    sampled at regular intervals.
+
+    Raises:
+        FigureError: the network has no position embeddings.
     """
     table, grid = position_table(network)
     unit = normalize(table, dim=1)  # (N, D)
-    similarity = (unit @ unit.T).view(*grid, *grid)  # of (row, column) to (row, column)
+    similarity = (unit @ unit.T).view(*grid, *grid)  # (row, column) to (row, column)
     rows, columns = (range(0, n, -(-n // PANELS)) for n in grid)
     title = f"{name}: similarity of position embeddings, {grid[0]} x {grid[1]} patches"
     figure = blank(6.6, 6.4 * len(rows) / len(columns) + 0.6, title)
@@ -42,12 +42,16 @@ def positions_figure(network: Network, name: str) -> bytes:
 
 
 def position_table(network: Network) -> tuple[Tensor, Grid]:
-    """What is added to the patches, float (N, D), and their grid; FigureError when nothing is."""
+    """Return the patches' position embeddings, float (N, D), and their grid.
+
+    Raises:
+        FigureError: the network has no position embeddings.
+    """
     if isinstance(network, ViTSegmenter):
         return network.positions.detach()[0].float(), network.config.grid
     if not isinstance(network, ViT):
         raise FigureError(
-            "a SegFormer has no position embeddings: convolutions tell its tokens where they are"
+            "a SegFormer has no position embeddings: its convolutions provide positions"
         )
     config = network.config
     if config.positions == "relative":
@@ -59,12 +63,13 @@ def position_table(network: Network) -> tuple[Tensor, Grid]:
 
 
 def sinusoids_figure(network: Network, name: str) -> bytes:
-    """Draw the tables of computed positions, 1-D and 2-D, of as many patches and as wide as a ViT.
+    """Draw the 1-D and the 2-D sinusoidal table at the grid and width of a ViT.
 
-    FigureError for a network that is none.
+    Raises:
+        FigureError: the network is not a ViT.
     """
     if not isinstance(network, ViT | ViTSegmenter):
-        raise FigureError("a SegFormer has no positions to compute; sinusoids are for a ViT")
+        raise FigureError("a SegFormer has no positions; sinusoidal tables are for a ViT")
     grid, D = network.config.grid, network.config.hidden_size
     tables = {"1-D": sinusoid_1d(grid[0] * grid[1], D), "2-D": sinusoid_2d(grid, D)}
     size = f"{grid[0]} x {grid[1]} patches, width {D}"

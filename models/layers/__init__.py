@@ -1,1 +1,1 @@
-"""The layers that the networks are made of."""
+"""Layers that several networks share."""

@@ -1,7 +1,6 @@
-"""Multi-head attention: full, along the axes of a grid, and with SegFormer's sequence reduction.
+"""Multi-head attention: full, axial, and SegFormer's efficient self-attention.
 
-Knows nothing of blocks, configurations or checkpoints. Each kind says with `weights` what its
-`forward` leaves unsaid: who heeds whom, and how much.
+Each class has a method `weights`, which returns the attention weights that its `forward` applies.
 """
 
 import torch
@@ -10,20 +9,26 @@ from torch.nn.functional import scaled_dot_product_attention
 
 
 def split_heads(x: Tensor, num_heads: int) -> Tensor:
-    """(B, N, D) -> (B, heads, N, D / heads)."""
+    """Split the channels into heads: (B, N, D) -> (B, heads, N, D / heads)."""
     return x.unflatten(-1, (num_heads, -1)).transpose(1, 2)
 
 
 def join_heads(x: Tensor) -> Tensor:
-    """(B, heads, N, D / heads) -> (B, N, D)."""
+    """Concatenate the heads: (B, heads, N, D / heads) -> (B, N, D)."""
     return x.transpose(1, 2).flatten(2)
 
 
 def attention_weights(query: Tensor, key: Tensor, mask: Tensor | None = None) -> Tensor:
-    """softmax(Q K^T / sqrt(d) + mask) of (..., N, d) and (..., M, d): (..., N, M), rows sum to 1.
+    """softmax(Q K^T / sqrt(d) + mask) of "Attention is all you need" (1706.03762), equation 1.
 
-    A boolean mask says which keys may be heeded, one of floats is added; it broadcasts.
-    "Attention is all you need" (arXiv:1706.03762), equation 1.
+    Args:
+        query: (..., N, d).
+        key: (..., M, d).
+        mask: broadcasts to (..., N, M). A boolean mask is True for the keys to attend to; a float
+            mask is added to the attention logits.
+
+    Returns:
+        Attention weights (..., N, M), whose rows sum to 1.
     """
     logits = query @ key.transpose(-2, -1) / query.shape[-1] ** 0.5  # (..., N, M)
     if mask is not None:
@@ -33,11 +38,11 @@ def attention_weights(query: Tensor, key: Tensor, mask: Tensor | None = None) ->
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention (arXiv:1706.03762); with one head, the single-head attention.
+    """Multi-head self-attention (arXiv:1706.03762).
 
-    `forward(x, mask)` maps (B, N, D) to the same shape; D must be a multiple of `num_heads`. The
-    mask is as in `attention_weights`, for (B, heads, N, N). `dropout` acts on the attention
-    weights, in training only.
+    `forward(x, mask)` maps (B, N, D) to the same shape; D is a multiple of `num_heads`. The mask
+    broadcasts to (B, heads, N, N) and is interpreted as in `attention_weights`. `dropout` is the
+    rate at which training drops attention weights.
     """
 
     def __init__(
@@ -55,41 +60,44 @@ class Attention(nn.Module):
         return self.attend(x, x, mask)  # (B, N, D)
 
     def weights(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        """The attention weights of `forward`: (B, heads, N, N)."""
+        """Return the attention weights of `forward`, (B, heads, N, N)."""
         return self.weights_between(x, x, mask)
 
     def attend(self, x: Tensor, context: Tensor, mask: Tensor | None = None) -> Tensor:
-        """The tokens x (B, N, D) ask, the tokens context (B, M, D) answer: (B, N, D)."""
+        """Queries come from x (B, N, D), keys and values from context (B, M, D): (B, N, D)."""
         query = split_heads(self.query(x), self.num_heads)  # (B, heads, N, D / heads)
         key = split_heads(self.key(context), self.num_heads)  # (B, heads, M, D / heads)
         value = split_heads(self.value(context), self.num_heads)  # (B, heads, M, D / heads)
         dropout = self.dropout if self.training else 0.0
-        mixed = scaled_dot_product_attention(query, key, value, mask, dropout_p=dropout)
-        return self.output(join_heads(mixed))  # (B, N, D)
+        heads = scaled_dot_product_attention(query, key, value, mask, dropout_p=dropout)
+        return self.output(join_heads(heads))  # (B, N, D)
 
     def weights_between(self, x: Tensor, context: Tensor, mask: Tensor | None = None) -> Tensor:
-        """The attention weights of `attend`: (B, heads, N, M)."""
+        """Return the attention weights of `attend`, (B, heads, N, M)."""
         query = split_heads(self.query(x), self.num_heads)  # (B, heads, N, D / heads)
         key = split_heads(self.key(context), self.num_heads)  # (B, heads, M, D / heads)
         return attention_weights(query, key, mask)
 
 
 class AxisAttention(Attention):
-    """Attention of a token grid along one axis: every column, or every row, by itself.
+    """Self-attention within each line of a token grid: each column, or each row.
 
-    `forward(x, mask)` maps (B, H, W, D) to the same shape; the boolean mask (B, H, W) says which
-    tokens may be heeded, at least one on each line. Half of the axial attention of
-    arXiv:1912.12180, with (H W) (H + W) weights in place of (H W)^2.
+    `forward(x, mask)` maps (B, H, W, D) to the same shape. The boolean mask (B, H, W) is True for
+    the tokens to attend to, at least one in each line. This is half of the axial attention of
+    arXiv:1912.12180, which has (H W) (H + W) attention weights instead of (H W)^2.
     """
 
     def __init__(
         self, width: int, num_heads: int, axis: int, *, qkv_bias: bool = True, dropout: float = 0.0
     ) -> None:
         super().__init__(width, num_heads, qkv_bias=qkv_bias, dropout=dropout)
-        self.axis = axis  # 1: each column by itself, along the height; 2: each row
+        self.axis = axis  # 1: lines are columns, along the height; 2: lines are rows
 
     def lines(self, x: Tensor) -> Tensor:
-        """Put the lines into the batch: (B, H, W, ...) -> (B, lines, tokens of a line, ...)."""
+        """Make the lines dimension 1: (B, H, W, ...) -> (B, lines, tokens of a line, ...).
+
+        The method is its own inverse.
+        """
         return x.transpose(1, 2) if self.axis == 1 else x
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -100,7 +108,7 @@ class AxisAttention(Attention):
         return self.lines(self.attend(tokens, tokens, mask).view(lines.shape))  # (B, H, W, D)
 
     def weights(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        """The weights as those of full attention, (B, heads, H W, H W): 0 between lines."""
+        """Return attention weights (B, heads, H W, H W), which are 0 between different lines."""
         tokens = x.flatten(1, 2)  # (B, H W, D)
         index = torch.arange(x.shape[1] * x.shape[2], device=x.device)
         line = index % x.shape[2] if self.axis == 1 else index // x.shape[2]  # (H W,)
@@ -113,7 +121,7 @@ class AxisAttention(Attention):
 class AxialAttention(nn.Module):
     """Attention along the height, then along the width: (B, H, W, D) -> (B, H, W, D).
 
-    After both every token has heard of every other (arXiv:1912.12180).
+    After both steps each token depends on all tokens (arXiv:1912.12180).
     """
 
     def __init__(
@@ -130,10 +138,10 @@ class AxialAttention(nn.Module):
 
 
 class SequenceReduction(nn.Module):
-    """One token for each ratio x ratio cell of the grid: a strided convolution, then LayerNorm.
+    """A strided convolution, then LayerNorm: one token for each ratio x ratio cell of a token grid.
 
-    Maps (B, H, W, D) to (B, H // ratio, W // ratio, D): rows and columns that do not fill a cell
-    are left out. From PVT (arXiv:2102.12122, section 3.3), used by SegFormer.
+    Maps (B, H, W, D) to (B, H // ratio, W // ratio, D); rows and columns that do not fill a cell
+    are ignored. From PVT (arXiv:2102.12122, section 3.3), used by SegFormer.
     """
 
     def __init__(self, width: int, ratio: int) -> None:
@@ -147,10 +155,11 @@ class SequenceReduction(nn.Module):
 
 
 class ReducedAttention(Attention):
-    """Attention of a token grid over its own reduced grid: (H W)^2 / ratio^2 weights, not (H W)^2.
+    """Efficient self-attention of SegFormer (arXiv:2105.15203, section 3.1).
 
-    `forward(x)` maps (B, H, W, D) to the same shape. With ratio 1 it is full self-attention.
-    Efficient self-attention of SegFormer (arXiv:2105.15203, section 3.1).
+    `forward(x)` maps a token grid (B, H, W, D) to the same shape. Keys and values come from the
+    reduced grid, so there are (H W)^2 / ratio^2 attention weights instead of (H W)^2. With ratio 1
+    this is full self-attention.
     """
 
     def __init__(self, width: int, num_heads: int, ratio: int, *, dropout: float = 0.0) -> None:
@@ -164,6 +173,6 @@ class ReducedAttention(Attention):
         return self.attend(tokens, context, mask).unflatten(1, x.shape[1:3])  # (B, H, W, D)
 
     def weights(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Who heeds which cell of the reduced grid: (B, heads, H W, H W / ratio^2)."""
+        """Return the weights of tokens over reduced tokens, (B, heads, H W, H W / ratio^2)."""
         context = self.reduction(x).flatten(1, 2)  # (B, H W / ratio^2, D)
         return self.weights_between(x.flatten(1, 2), context, mask)

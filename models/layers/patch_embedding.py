@@ -1,7 +1,4 @@
-"""Patch embeddings: from an image to a grid of tokens, by convolution, linear layer or stem.
-
-Knows nothing of class tokens, positions or the encoder that follows.
-"""
+"""Patch embeddings, which map an image to a grid of patch tokens."""
 
 from collections.abc import Callable
 
@@ -9,10 +6,10 @@ from torch import Tensor, nn
 
 
 def patchify(image: Tensor, patch_size: int) -> Tensor:
-    """(B, C, H, W) -> the pixels of each patch, (B, H / P, W / P, C * P * P), channels outermost.
+    """Split an image into patches: (B, C, H, W) -> (B, H / P, W / P, C * P * P).
 
-    What does not fill a patch at the right and lower edge is cut. The patch is what is contiguous:
-    rows of pixels within a patch, not every P-th pixel of the image.
+    A patch holds neighbouring pixels, channel by channel and row by row. Pixels at the right and
+    lower edge that do not fill a patch are cut off.
     """
     P = patch_size
     rows, columns = image.shape[2] // P, image.shape[3] // P
@@ -22,24 +19,24 @@ def patchify(image: Tensor, patch_size: int) -> Tensor:
 
 
 def unpatchify(patches: Tensor, patch_size: int) -> Tensor:
-    """The inverse of `patchify`: (B, rows, columns, C * P * P) -> (B, C, rows * P, columns * P)."""
+    """Invert `patchify`: (B, rows, columns, C * P * P) -> (B, C, rows * P, columns * P)."""
     P = patch_size
     image = patches.unflatten(3, (-1, P, P)).permute(0, 3, 1, 4, 2, 5)  # (B, C, rows, P, cols, P)
     return image.flatten(4, 5).flatten(2, 3)  # (B, C, rows P, columns P)
 
 
 def linear_weight(convolution_weight: Tensor) -> Tensor:
-    """The weight (D, C, P, P) of a patch convolution as that (D, C P P) of a linear layer."""
+    """Reshape the weight of a patch convolution for a linear layer: (D, C, P, P) -> (D, C P P)."""
     return convolution_weight.flatten(1)
 
 
 def convolution_weight(linear_weight: Tensor, patch_size: int) -> Tensor:
-    """The weight (D, C P P) of a linear patch embedding as that (D, C, P, P) of a convolution."""
+    """Reshape the weight of a linear layer for a convolution: (D, C P P) -> (D, C, P, P)."""
     return linear_weight.unflatten(1, (-1, patch_size, patch_size))
 
 
 class ConvolutionPatches(nn.Module):
-    """A convolution whose stride is its kernel: (B, 3, H, W) -> (B, H / P, W / P, D)."""
+    """A convolution with stride P and kernel P x P: (B, 3, H, W) -> (B, H / P, W / P, D)."""
 
     def __init__(self, width: int, patch_size: int) -> None:
         super().__init__()
@@ -50,9 +47,10 @@ class ConvolutionPatches(nn.Module):
 
 
 class LinearPatches(nn.Module):
-    """The pixels of each patch through one linear layer, as ViT's equation 1 has it.
+    """One linear layer on the pixels of each patch, as in equation 1 of ViT.
 
-    Equal to `ConvolutionPatches` with the same weight, see `linear_weight`.
+    Maps (B, 3, H, W) to (B, H / P, W / P, D). Equal to `ConvolutionPatches` with the same weight,
+    see `linear_weight`.
     """
 
     def __init__(self, width: int, patch_size: int) -> None:
@@ -65,7 +63,10 @@ class LinearPatches(nn.Module):
 
 
 class NormalizedPatches(nn.Module):
-    """A LayerNorm before and after the linear layer (dual patch norm, arXiv:2302.01327)."""
+    """Dual patch norm (arXiv:2302.01327): a LayerNorm before and after the linear layer.
+
+    Maps (B, 3, H, W) to (B, H / P, W / P, D).
+    """
 
     def __init__(self, width: int, patch_size: int) -> None:
         super().__init__()
@@ -80,16 +81,22 @@ class NormalizedPatches(nn.Module):
 
 
 class HybridPatches(nn.Module):
-    """Two convolutions to a quarter of the size, then patches of their features.
+    """A convolutional stem to a quarter of the size, then a patch convolution of its features.
 
-    The hybrid of ViT (arXiv:2010.11929, section 3.1) with a stem of the kind of arXiv:2106.14881
-    in place of a whole ResNet. patch_size must be a multiple of 4.
+    Maps (B, 3, H, W) to (B, H / P, W / P, D). This is the hybrid of ViT (arXiv:2010.11929, section
+    3.1) with two strided convolutions, as in arXiv:2106.14881, instead of a whole ResNet.
+
+    Raises:
+        ValueError: patch_size is not a multiple of 4.
     """
 
     def __init__(self, width: int, patch_size: int) -> None:
         super().__init__()
         if patch_size % 4:
-            raise ValueError(f"a hybrid's patch_size is a multiple of 4, not {patch_size}")
+            raise ValueError(
+                f"the hybrid patch embedding needs a patch_size that is a multiple of 4,"
+                f" not {patch_size}"
+            )
         C, P = max(width // 4, 8), patch_size // 4
         self.stem = nn.Sequential(
             nn.Conv2d(3, C, 3, stride=2, padding=1, bias=False),
@@ -106,7 +113,7 @@ class HybridPatches(nn.Module):
         return x.permute(0, 2, 3, 1)  # (B, rows, columns, D)
 
 
-PATCH_EMBEDDINGS: dict[str, Callable[[int, int], nn.Module]] = {
+PATCH_EMBEDDINGS: dict[str, Callable[[int, int], nn.Module]] = {  # (width, patch_size) -> module
     "convolution": ConvolutionPatches,
     "linear": LinearPatches,
     "normalized": NormalizedPatches,

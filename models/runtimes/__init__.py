@@ -1,1 +1,1 @@
-"""Ways to run a network: the plain one, its optimized form in torch, or OpenVINO."""
+"""Runtimes of a network: the optimized form in torch, or OpenVINO."""

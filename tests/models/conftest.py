@@ -1,4 +1,4 @@
-"""Owns the reference models of the fidelity tests: transformers' own, with telling weights."""
+"""Fixtures for comparisons with the models of transformers."""
 
 from collections.abc import Callable
 
@@ -12,7 +12,7 @@ transformers.utils.logging.disable_progress_bar()
 
 @pytest.fixture
 def perturb() -> Callable[[nn.Module], None]:
-    """Fill a network with random weights, none of them neutral: biases, norms, statistics too."""
+    """Fill a network with random weights, including biases, norms and their statistics."""
 
     def fill(module: nn.Module, seed: int = 0) -> None:
         generator = torch.Generator().manual_seed(seed)
@@ -32,7 +32,7 @@ def perturb() -> Callable[[nn.Module], None]:
 
 @pytest.fixture
 def assert_equal_logits() -> Callable[[Tensor, Tensor], None]:
-    """Check our logits against the reference's to 2e-5 of the largest; report the error."""
+    """Compare our logits with the reference: the error is at most 2e-5 of the largest logit."""
 
     def check(ours: Tensor, theirs: Tensor) -> None:
         assert ours.shape == theirs.shape

@@ -1,6 +1,7 @@
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from itertools import product
 
 import pytest
 import torch
@@ -24,13 +25,13 @@ SIZES = [(1, 1), (1, 50), (5, 5), (13, 32), (31, 33), (64, 96), (97, 65), (3, 20
 
 
 def resized_argmax(logits: Tensor, size: tuple[int, int]) -> Tensor:
-    """What transformers' post_process_semantic_segmentation does with one image."""
+    """Compute what post_process_semantic_segmentation of transformers does with one image."""
     resized = interpolate(logits[None], size, mode="bilinear", align_corners=False)
     return resized[0].argmax(0)
 
 
 def regions(num_labels: int, h: int, w: int, seed: int = 0) -> Tensor:
-    """Logits as a trained network gives them: smooth regions a few positions wide."""
+    """Logits like those of a trained network: smooth regions a few positions wide."""
     generator = torch.Generator().manual_seed(seed)
     coarse = torch.randn(1, num_labels, max(1, h // 8), max(1, w // 8), generator=generator)
     return 3 * interpolate(coarse, (h, w), mode="bicubic")[0]
@@ -52,38 +53,37 @@ def noise(num_labels: int, h: int, w: int, seed: int = 0) -> Tensor:
         (noise, 300, (77, 100)),
     ],
 )
-def test_equals_the_plain_way_on_a_networks_grid(make, num_labels, size, device):
+def test_equals_resize_and_argmax_on_a_128x128_grid(make, num_labels, size, device):
     logits = make(num_labels, 128, 128).to(device)
     values = interpolate(logits[None], size, mode="bilinear", align_corners=False)[0]
     labels, plain = label_map(logits, size).long(), values.argmax(0)
     assert (labels == plain).double().mean() >= 0.9999
-    lost = values.gather(0, plain[None]) - values.gather(0, labels[None])
-    assert lost.max() <= 2e-6 * logits.abs().max()  # a tie but for rounding
+    difference = values.gather(0, plain[None]) - values.gather(0, labels[None])
+    assert difference.max() <= 2e-6 * logits.abs().max()  # equal up to rounding
 
 
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("grid", GRIDS)
-@pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("make", [regions, noise])
-def test_equals_the_plain_way_at_every_ratio_and_edge(make, grid, size, device):
-    for num_labels in (1, 2, 7, 60):
+def test_equals_resize_and_argmax_for_all_ratios(make, grid, device):
+    for size, num_labels in product(SIZES, (1, 2, 7, 60)):
         logits = make(num_labels, *grid).to(device)
         assert torch.equal(label_map(logits, size).long(), resized_argmax(logits, size))
 
 
 @pytest.mark.parametrize("size", [(97, 65), (64, 96), (32, 32), (9, 17)])
-def test_where_rounding_decides_the_winner_is_one_of_the_equals(size):
-    logits = noise(40, 32, 32).round()  # whole numbers: many classes tie between the positions
+def test_for_tied_classes_a_tied_class_wins(size):
+    logits = noise(40, 32, 32).round()  # integers: many classes tie between the positions
     resized = interpolate(logits[None].double(), size, mode="bilinear")[0]
-    won = resized.gather(0, label_map(logits, size)[None].long())[0]
-    torch.testing.assert_close(won, resized.amax(0), rtol=0, atol=1e-5)
+    winners = resized.gather(0, label_map(logits, size)[None].long())[0]
+    torch.testing.assert_close(winners, resized.amax(0), rtol=0, atol=1e-5)
 
 
 def test_the_lowest_class_comes_first_among_equals():
     assert not label_map(torch.zeros(5, 8, 8), (40, 40)).any()
-    twins = regions(6, 16, 16).repeat(2, 1, 1)  # classes k and k + 6 are the same everywhere
-    labels = label_map(twins, (100, 90))
-    assert torch.equal(labels.long(), resized_argmax(twins, (100, 90)))
+    doubled = regions(6, 16, 16).repeat(2, 1, 1)  # classes k and k + 6 are equal everywhere
+    labels = label_map(doubled, (100, 90))
+    assert torch.equal(labels.long(), resized_argmax(doubled, (100, 90)))
     assert labels.max() < 6
 
 
@@ -95,7 +95,7 @@ def test_half_precision_is_resized_in_float32(dtype):
 
 
 @pytest.mark.parametrize(("num_labels", "dtype"), [(256, torch.uint8), (257, torch.int16)])
-def test_indices_take_one_byte_up_to_256_labels(num_labels, dtype):
+def test_up_to_256_labels_are_uint8(num_labels, dtype):
     logits = torch.zeros(num_labels, 2, 2)
     logits[-1] = 1
     labels = label_map(logits, (4, 6))
@@ -103,12 +103,12 @@ def test_indices_take_one_byte_up_to_256_labels(num_labels, dtype):
     assert (labels == num_labels - 1).all()
 
 
-def test_more_labels_than_16_bits_hold_are_refused():
+def test_more_than_32768_labels_are_refused():
     with pytest.raises(ValueError, match="32769 labels"):
         label_map(torch.zeros(32769, 1, 1), (1, 1))
 
 
-def test_logits_of_any_layout_are_read_and_left_alone():
+def test_any_layout_is_accepted_and_the_logits_are_not_modified():
     logits = regions(20, 32, 48).permute(1, 2, 0).contiguous().permute(2, 0, 1).requires_grad_()
     before = logits.detach().clone()
     labels = label_map(logits, (200, 300))
@@ -117,7 +117,7 @@ def test_logits_of_any_layout_are_read_and_left_alone():
     assert logits.grad is None
 
 
-def test_threads_do_not_disturb_each_other():
+def test_concurrent_calls_do_not_affect_each_other():
     jobs = [(regions(30, 32, 32, seed), (150 + seed, 220 - seed)) for seed in range(12)]
     with ThreadPoolExecutor(4) as pool:
         for (logits, size), labels in zip(
@@ -141,8 +141,8 @@ torch.manual_seed(0)
 logits = torch.randn(150, 128, 128)
 if sys.argv[1] == "regions":
     logits = 3 * interpolate(torch.randn(1, 150, 16, 16), (128, 128), mode="bicubic")[0]
-label_map(logits[:8], (64, 64))  # what torch allocates once
-Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here
+label_map(logits[:8], (64, 64))  # torch's one-time allocations
+Path("/proc/self/clear_refs").write_text("5")  # reset the peak
 before = resident("VmRSS")
 label_map(logits, (3000, 4000))
 print(resident("VmHWM") - before)
@@ -151,7 +151,7 @@ print(resident("VmHWM") - before)
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 @pytest.mark.parametrize("kind", ["regions", pytest.param("noise", marks=pytest.mark.slow)])
-def test_twelve_megapixels_take_no_more_memory_than_a_few_maps(kind):
+def test_a_label_map_of_12_megapixels_needs_less_than_120_mb(kind):
     command = [sys.executable, "-c", PEAK, kind]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert float(done.stdout) < 120  # MB; the map itself takes 12, the plain way 7041
+    assert float(done.stdout) < 120  # MB; the map has 12 MB, and resizing every class takes 7041 MB

@@ -34,27 +34,27 @@ def test_a_shortest_edge_scales_as_the_reference_does(size, shortest):
 
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize(("shortest", "longest"), [(30, 40), (256, 300), (256, 256), (100, 9999)])
-def test_a_longest_edge_bounds_it_as_in_the_reference(size, shortest, longest):
+def test_a_longest_edge_limits_the_size_as_in_the_reference(size, shortest, longest):
     expected = get_size_with_aspect_ratio(size, shortest, longest)
-    if 0 not in expected:  # which the reference then fails on
+    if 0 not in expected:  # the reference fails for these
         preprocessing = Preprocessing(size=None, shortest_edge=shortest, longest_edge=longest)
         assert preprocessing.resized_size(*size) == expected
 
 
-def test_no_edge_vanishes():
+def test_no_edge_is_shorter_than_one_pixel():
     assert scaled_size(1, 1000, 30, 100) == (1, 100)
 
 
 @pytest.mark.parametrize("height", [5, 6, 7, 8, 9, 12, 13])
 @pytest.mark.parametrize("crop", [(6, 7), (7, 6), (9, 9)])
-def test_the_crop_box_cuts_and_pads_as_the_reference_does(height, crop):
+def test_the_crop_box_crops_and_pads_like_the_reference(height, crop):
     image = np.random.default_rng(0).integers(1, 256, (height, 8, 3), dtype=np.uint8)
     top, left, bottom, right = Preprocessing(crop_size=crop).crop_box(height, 8)
     ours = np.asarray(Image.fromarray(image).crop((left, top, right, bottom)))
     assert np.array_equal(ours, center_crop(image, crop))
 
 
-def test_an_image_is_neither_resized_nor_cropped_unless_asked():
+def test_without_sizes_an_image_is_neither_resized_nor_cropped():
     preprocessing = Preprocessing(size=None)
     assert preprocessing.resized_size(30, 40) is None
     assert preprocessing.crop_box(30, 40) is None
@@ -70,7 +70,7 @@ def test_an_image_is_neither_resized_nor_cropped_unless_asked():
         (Preprocessing(size=None, shortest_edge=30), None),
     ],
 )
-def test_the_input_size_is_known_where_it_is_the_same_for_all_images(preprocessing, size):
+def test_input_size_is_none_if_it_depends_on_the_image(preprocessing, size):
     assert preprocessing.input_size == size
 
 
@@ -87,7 +87,7 @@ def test_the_input_size_is_known_where_it_is_the_same_for_all_images(preprocessi
         {"do_rescale": False, "image_mean": (120.0, 110.0, 100.0), "image_std": (60.0,) * 3},
     ],
 )
-def test_normalised_values_are_those_of_the_reference_to_the_last_bit(options):
+def test_normalised_values_equal_the_reference_bit_by_bit(options):
     pixels = torch.arange(256, dtype=torch.uint8).repeat(3).view(1, 16, 16, 3)
     processor = transformers.ViTImageProcessorPil(do_resize=False, **options)
     theirs = processor(pixels[0].numpy(), return_tensors="np", input_data_format="channels_last")
@@ -106,15 +106,15 @@ def test_normalised_values_are_those_of_the_reference_to_the_last_bit(options):
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_a_gpu_normalises_within_a_millionth():
+def test_normalisation_on_a_gpu_is_within_1e_6():
     pixels = torch.randint(0, 256, (4, 32, 32, 3), dtype=torch.uint8)
     preprocessing = Preprocessing(mean=IMAGENET_MEAN, std=IMAGENET_STD)
-    there = normalize(pixels.cuda(), preprocessing)
-    assert there.is_cuda
-    assert (there.cpu() - normalize(pixels, preprocessing)).abs().max() <= 1e-6
+    on_gpu = normalize(pixels.cuda(), preprocessing)
+    assert on_gpu.is_cuda
+    assert (on_gpu.cpu() - normalize(pixels, preprocessing)).abs().max() <= 1e-6
 
 
-def test_the_given_pixels_stay_as_they_are():
+def test_normalize_does_not_modify_its_input():
     pixels = torch.randint(0, 256, (2, 5, 7, 3), dtype=torch.uint8)
     before = pixels.clone()
     assert normalize(pixels, Preprocessing()).shape == (2, 3, 5, 7)
@@ -123,8 +123,8 @@ def test_the_given_pixels_stay_as_they_are():
 
 def test_another_input_size_stretches_the_image_to_it():
     assert Preprocessing().at(384) == Preprocessing(size=(384, 384))
-    free = Preprocessing(size=None, shortest_edge=512, longest_edge=2048)
-    assert free.at(640) == Preprocessing(size=(640, 640))
+    varying = Preprocessing(size=None, shortest_edge=512, longest_edge=2048)
+    assert varying.at(640) == Preprocessing(size=(640, 640))
 
 
 @pytest.mark.parametrize(
@@ -144,7 +144,7 @@ def test_another_input_size_stretches_the_image_to_it():
         ),
     ],
 )
-def test_another_input_size_cuts_away_the_same_part(trained, served):
+def test_another_input_size_crops_the_same_part(trained, served):
     assert trained.at(384) == served
     assert served.input_size == (384, 384)
 
@@ -158,5 +158,5 @@ def test_another_input_size_cuts_away_the_same_part(trained, served):
         (Preprocessing(size=None, crop_size=(400, 400)), (-50, 0, 0, 100)),
     ],
 )
-def test_a_box_of_the_input_is_found_again_in_the_image(preprocessing, box):
+def test_a_box_of_the_input_is_converted_to_image_pixels(preprocessing, box):
     assert preprocessing.source_box(300, 400, (0, 0, 50, 100)) == pytest.approx(box)

@@ -9,11 +9,11 @@ from models.registry import ARCHITECTURES, architecture_named, architecture_of
 from models.segformer import Segformer, SegformerConfig
 from models.vit import ViT, ViTConfig
 
-OWN = defaultdict(dict, PatchserveViT={"pooling": "mean"})  # what others could not load
+OWN = defaultdict(dict, PatchserveViT={"pooling": "mean"})  # transformers cannot load it
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES, ids=lambda a: a.name)
-def test_an_architecture_is_found_by_its_name_and_from_its_network(architecture):
+def test_an_architecture_is_found_by_name_and_by_network(architecture):
     name = architecture.name
     assert architecture_named([name], architecture.model_type) is architecture
     assert architecture_named([architecture.name], None) is architecture
@@ -33,7 +33,7 @@ def test_an_architecture_is_found_by_its_name_and_from_its_network(architecture)
     ],
 )
 @pytest.mark.parametrize("names", [None, []])
-def test_the_model_type_decides_where_no_architecture_is_named(names, model_type, name):
+def test_without_an_architecture_the_model_type_decides(names, model_type, name):
     assert architecture_named(names, model_type).name == name
 
 
@@ -50,7 +50,7 @@ def test_the_model_type_decides_where_no_architecture_is_named(names, model_type
         ([{}], "vit"),
     ],
 )
-def test_all_others_are_refused_with_what_is_supported(names, model_type):
+def test_unsupported_architectures_are_refused_with_the_supported_ones(names, model_type):
     with pytest.raises(CheckpointError, match=re.escape(repr(model_type))) as caught:
         architecture_named(names, model_type)
     for architecture in ARCHITECTURES:

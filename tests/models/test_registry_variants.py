@@ -64,11 +64,11 @@ def test_the_defaults_are_b16_and_b0_and_fields_may_be_changed():
 
 
 @pytest.mark.parametrize("name", ["X/16", "B", "B/", "B/x", "B/0", "", "vit"])
-def test_an_unknown_vit_is_refused_with_what_there_is(name):
+def test_the_error_for_an_unknown_vit_lists_the_known_ones(name):
     with pytest.raises(ValueError, match=r"Ti/16, S/16, B/16, L/16, H/16"):
         vit_config(name)
 
 
-def test_an_unknown_segformer_is_refused_with_what_there_is():
-    with pytest.raises(ValueError, match=r"'B6'; there are B0, B1, B2, B3, B4, B5"):
+def test_the_error_for_an_unknown_segformer_lists_the_known_ones():
+    with pytest.raises(ValueError, match=r"'B6'; known: B0, B1, B2, B3, B4, B5"):
         segformer_config("B6")

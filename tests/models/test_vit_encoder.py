@@ -9,7 +9,7 @@ from models.vit import Block, Encoder, EncoderConfig
 SMALL = EncoderConfig(hidden_size=12, num_layers=3, num_heads=3, mlp_size=20)
 
 
-def test_a_block_is_equations_two_and_three():
+def test_a_block_computes_equations_2_and_3():
     block = Block(SMALL)
     x = torch.randn(2, 5, 12)
     y = x + block.attention(block.norm_1(x))
@@ -17,15 +17,15 @@ def test_a_block_is_equations_two_and_three():
     torch.testing.assert_close(block(x), y)
 
 
-def test_a_norm_divides_by_the_root_of_variance_plus_epsilon():
+def test_layer_norm_adds_epsilon_to_the_variance():
     norm = Block(replace(SMALL, layer_norm_eps=1e-3)).norm_1
-    x = 1e-3 * torch.randn(4, 12)  # where another formula would show
+    x = 1e-3 * torch.randn(4, 12)  # so small that epsilon matters
     centred = x - x.mean(-1, keepdim=True)
     expected = centred / (centred.square().mean(-1, keepdim=True) + 1e-3).sqrt()
     torch.testing.assert_close(norm(x), expected)
 
 
-def test_an_encoder_is_its_blocks_in_order():
+def test_an_encoder_applies_its_blocks_in_order():
     encoder = Encoder(SMALL)
     x = torch.randn(2, 5, 12)
     y = x
@@ -35,13 +35,13 @@ def test_an_encoder_is_its_blocks_in_order():
     assert torch.equal(encoder(x), y)
 
 
-def test_without_positions_an_encoder_is_equivariant_to_the_order_of_its_tokens():
+def test_without_positions_an_encoder_is_permutation_equivariant():
     encoder, order = Encoder(SMALL), torch.randperm(5)
     x = torch.randn(2, 5, 12)
     torch.testing.assert_close(encoder(x[:, order]), encoder(x)[:, order])
 
 
-def test_a_masked_token_changes_no_other():
+def test_a_masked_token_does_not_change_other_tokens():
     encoder = Encoder(SMALL)
     x = torch.randn(1, 5, 12)
     mask = torch.tensor([True, True, False, True, True]).view(1, 1, 1, 5)
@@ -51,19 +51,19 @@ def test_a_masked_token_changes_no_other():
     assert changed.tolist() == [False, False, True, False, False]
 
 
-def test_axial_attention_takes_the_place_of_full():
+def test_axial_attention_replaces_full_attention():
     encoder = Encoder(replace(SMALL, attention="axial"))
     assert all(isinstance(block.attention, AxialAttention) for block in encoder.blocks)
     assert encoder(torch.randn(2, 3, 4, 12)).shape == (2, 3, 4, 12)
 
 
 @pytest.mark.parametrize(
-    ("change", "complaint"),
+    ("change", "message"),
     [
         ({"num_heads": 5}, "12 is not a multiple of 5 heads"),
         ({"attention": "local"}, "attention is 'local', not full or axial"),
     ],
 )
-def test_what_does_not_fit_together_is_refused(change, complaint):
-    with pytest.raises(ValueError, match=complaint):
+def test_invalid_sizes_and_options_are_refused(change, message):
+    with pytest.raises(ValueError, match=message):
         replace(SMALL, **change)

@@ -18,7 +18,7 @@ SMALL = ViTSegmenterConfig(
 )
 
 
-def test_it_is_unfold_linear_encoder_linear_fold():
+def test_it_equals_unfold_linear_encoder_linear_fold():
     network = ViTSegmenter(SMALL).eval()
     network.norm.running_mean.normal_()
     network.norm.running_var.uniform_(0.5, 2)
@@ -33,7 +33,7 @@ def test_it_is_unfold_linear_encoder_linear_fold():
 
 
 def attention_of_torch(ours):
-    """PyTorch's own multi-head attention, as the article uses it, with our weights."""
+    """Return PyTorch's multi-head attention, which the article uses, with our weights."""
     theirs = nn.MultiheadAttention(16, 2, batch_first=True)
     parts = (ours.query, ours.key, ours.value)
     with torch.no_grad():
@@ -43,7 +43,7 @@ def attention_of_torch(ours):
     return theirs
 
 
-def test_its_blocks_are_those_of_the_article():
+def test_its_blocks_equal_those_of_the_article():
     network = ViTSegmenter(SMALL).eval()
     tokens = torch.randn(2, 6, 16)
     for block in network.encoder.blocks:
@@ -54,7 +54,7 @@ def test_its_blocks_are_those_of_the_article():
         torch.testing.assert_close(block(tokens), x + mlp(block.norm_2(x)))
 
 
-def test_every_patch_is_answered_by_its_own_token():
+def test_each_token_gives_the_logits_of_its_own_patch():
     network = ViTSegmenter(SMALL).eval()
     with torch.no_grad():
         network.head.weight.zero_()
@@ -64,7 +64,7 @@ def test_every_patch_is_answered_by_its_own_token():
     assert torch.equal(logits[0], patch.repeat(1, 2, 3))
 
 
-def test_the_input_is_normalised_by_what_training_saw():
+def test_the_input_norm_uses_statistics_of_training():
     network = ViTSegmenter(SMALL)
     pixels = 3 * torch.randn(4, 3, 16, 24) + 5
     for _ in range(100):
@@ -87,7 +87,7 @@ def test_a_patch_larger_than_the_image_is_refused():
         replace(SMALL, patch_size=32)
 
 
-def test_every_parameter_learns():
+def test_every_parameter_gets_a_gradient():
     network = ViTSegmenter(SMALL)
     network(torch.rand(2, 3, 16, 24)).square().sum().backward()
     idle = {name for name, p in network.named_parameters() if p.grad is None or not p.grad.any()}

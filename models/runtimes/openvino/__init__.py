@@ -1,6 +1,6 @@
-"""A second runtime for CPUs: the folded network in OpenVINO, behind the same call as in torch.
+"""The OpenVINO runtime for CPUs, with the interface of the inference form in torch.
 
-Knows nothing of checkpoints, nor of who runs it. OpenVINO is an extra and is imported on use.
+OpenVINO is an optional dependency; it is imported at its first use.
 """
 
 from models.runtimes.openvino.form import OpenVINOForm

@@ -1,6 +1,6 @@
-"""From a plain network to a graph of OpenVINO: folded, exported, converted; no ONNX between.
+"""Converts a plain network to an OpenVINO model: folds it, exports it with torch, converts it.
 
-Knows nothing of disks, devices or batch sizes: a graph takes any batch of images of one size.
+A converted model takes any batch of images of one size.
 """
 
 import warnings
@@ -20,13 +20,14 @@ from models.runtimes.optimize.rewriting import rewrite
 from models.segformer import DecodeHead, Segformer
 from models.vit_segmenter import ViTSegmenter
 
-MAX_BATCH = 2**16
+MAX_BATCH = 2**16  # torch.export needs an upper bound
 
 
 class ConvolutionDecodeHead(nn.Module):
-    """`FoldedDecodeHead` in convolutions of images: OpenVINO chooses the layout by itself.
+    """`FoldedDecodeHead` with convolutions on images instead of linear layers on tokens.
 
-    Told to work on tokens it would transpose every level before and after the upsampling.
+    OpenVINO chooses the memory layout of convolutions; with linear layers it would transpose every
+    level before and after the upsampling.
     """
 
     def __init__(self, plain: DecodeHead) -> None:
@@ -45,12 +46,12 @@ class ConvolutionDecodeHead(nn.Module):
 
 
 def pointwise(layer: Dense, x: Tensor) -> Tensor:
-    """The layer at each pixel: (B, C, H, W) -> (B, D, H, W)."""
+    """Apply the layer to each pixel: (B, C, H, W) -> (B, D, H, W)."""
     return conv2d(x, layer.weight[:, :, None, None], layer.bias)
 
 
-def by_convolutions(network: nn.Module) -> nn.Module:
-    """SegFormer's decode head as `ConvolutionDecodeHead`."""
+def decode_by_convolutions(network: nn.Module) -> nn.Module:
+    """Replace SegFormer's decode head by `ConvolutionDecodeHead`."""
 
     def rule(module: nn.Module) -> nn.Module | None:
         return ConvolutionDecodeHead(module) if isinstance(module, DecodeHead) else None
@@ -59,9 +60,9 @@ def by_convolutions(network: nn.Module) -> nn.Module:
 
 
 class Outputs(nn.Module):
-    """What leaves the graph: (logits, embedding) of a classifier, (logits,) of a segmenter.
+    """The model's outputs: (logits, embedding) of a classifier, (logits,) of a segmenter.
 
-    Segmenters give (B, H, W, num_labels), which is how their last layer leaves them.
+    A segmenter's logits are (B, H, W, num_labels), the memory layout of its last layer.
     """
 
     def __init__(self, form: nn.Module, segments: bool) -> None:
@@ -75,24 +76,24 @@ class Outputs(nn.Module):
 
 
 def segments(network: nn.Module) -> bool:
-    """Whether the network's logits are images."""
+    """Whether the network is a segmenter."""
     return isinstance(network, Segformer | ViTSegmenter)
 
 
 @torch.no_grad()
 def convert(network: nn.Module, size: Size, normalization: Preprocessing | None) -> Any:
-    """The graph, an openvino.Model, of a network in eval mode for images (height, width).
+    """Convert a network in eval mode to an openvino.Model for images of one (height, width).
 
-    With a normalization it takes uint8 (B, H, W, 3), else float32 (B, 3, H, W).
+    With a normalization the model takes uint8 (B, H, W, 3), otherwise float32 (B, 3, H, W).
     """
-    form, example = fold(by_convolutions(network)), torch.zeros(2, 3, *size)
+    form, example = fold(decode_by_convolutions(network)), torch.zeros(2, 3, *size)
     if normalization is not None:
         form = fold_normalization(form, preprocessing=normalization)
         example = torch.zeros(2, *size, 3, dtype=torch.uint8)
     outputs = Outputs(form, segments(network)).eval()
-    outputs(example[:1])  # constants that are kept from call to call are made outside the tracing
+    outputs(example[:1])  # creates the cached constants before tracing
     batch = {"pixels": {0: torch.export.Dim("batch", min=1, max=MAX_BATCH)}}
     program = torch.export.export(outputs, (example,), dynamic_shapes=batch)
-    with warnings.catch_warnings():  # of torch's that OpenVINO's converter comes upon
+    with warnings.catch_warnings():  # OpenVINO's converter triggers a warning of torch
         warnings.filterwarnings("ignore", message=r".*LeafSpec", category=FutureWarning)
         return import_openvino().convert_model(program)

@@ -1,32 +1,32 @@
-"""The package openvino: whether it is installed, and its import without what it reports.
-
-Knows nothing of networks.
-"""
+"""The optional package openvino: detection, and an import that disables its telemetry."""
 
 import sys
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
-TELEMETRY = "openvino_telemetry"
+TELEMETRY = "openvino_telemetry"  # the module that reports imports and conversions
 
 
 def available() -> bool:
-    """Whether the package is installed; it is not imported to know."""
+    """Whether the package is installed; does not import it."""
     return find_spec("openvino") is not None
 
 
 def import_openvino() -> Any:
-    """The module openvino. RuntimeError, with what to do about it, when it is not installed.
+    """Import the package openvino with telemetry disabled.
 
-    The package reports over the network that it was imported, and each conversion. It does not
-    where its telemetry cannot be imported, so that is made to fail while openvino comes in.
+    The package reports its import and each conversion over the network, unless its telemetry module
+    cannot be imported. So this function makes the import of that module fail.
+
+    Raises:
+        RuntimeError: the package is not installed.
     """
     if not available():
-        raise RuntimeError('OpenVINO is not installed: pip install "patchserve[openvino]"')
+        raise RuntimeError("OpenVINO is not installed: run make install EXTRAS=openvino")
     hidden = "openvino" not in sys.modules and TELEMETRY not in sys.modules
     if hidden:
-        sys.modules[TELEMETRY] = None  # type: ignore[assignment]  # None makes its import fail
+        sys.modules[TELEMETRY] = None  # type: ignore[assignment]  # None makes the import fail
     try:
         return import_module("openvino")
     finally:

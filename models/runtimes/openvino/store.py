@@ -1,7 +1,7 @@
-"""Converted graphs on disk, so that a network is converted once and not at every start.
+"""A cache of converted models on disk, so that a service converts its network only once.
 
-Knows nothing of how a graph is made. Whatever decides what a graph is goes into its name: weights,
-configuration, image size, and the versions of all that converts. Old ones may be deleted freely.
+A model's key covers everything that determines the model: weights, configuration, image size, and
+the versions of the converting software. Old entries may be deleted at any time.
 """
 
 import hashlib
@@ -21,72 +21,73 @@ from models.preprocessing import Preprocessing, Size
 from models.registry import Network
 from models.runtimes.openvino.package import import_openvino
 
-GRAPH = "graph.xml"  # its weights lie beside it, as graph.bin
+MODEL_FILE = "graph.xml"  # OpenVINO writes the weights beside it, to graph.bin
 
 log = logging.getLogger(__name__)
 
 
 def default_folder() -> Path:
-    """patchserve/openvino in the user's folder for what can be made again (XDG_CACHE_HOME)."""
+    """Return patchserve/openvino in the user's cache folder (XDG_CACHE_HOME)."""
     caches = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    if not caches.is_absolute():  # as the XDG specification wants it
+    if not caches.is_absolute():  # the XDG specification ignores relative paths
         caches = Path.home() / ".cache"
     return caches / "patchserve" / "openvino"
 
 
-def key_of(network: Network, size: Size, normalization: Preprocessing | None) -> str:
-    """The name of the graph of that network, for images of that size: 64 hexadecimal digits."""
-    versions = (sources(), torch.__version__, import_openvino().get_version())
+def cache_key(network: Network, size: Size, normalization: Preprocessing | None) -> str:
+    """Return the key of a network's model for one image size: 64 hexadecimal digits."""
+    versions = (source_digest(), torch.__version__, import_openvino().get_version())
     facts = (*versions, type(network).__name__, network.config, size, normalization)
     digest = hashlib.sha256(repr(facts).encode())
     for name, tensor in network.state_dict().items():
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(raw(tensor))
+        digest.update(bytes_of(tensor))
     return digest.hexdigest()
 
 
-def raw(tensor: Tensor) -> memoryview:
-    """The tensor's bytes."""
+def bytes_of(tensor: Tensor) -> memoryview:
+    """Return the bytes of a tensor's values."""
     return tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data
 
 
-def sources() -> str:
-    """A digest of the code that the graphs come from, which is this package's."""
+def source_digest() -> str:
+    """Return a digest of the source code of the package `models`."""
     digest = hashlib.sha256()
     for file in sorted(Path(models.__path__[0]).rglob("*.py")):
         digest.update(file.read_bytes())
     return digest.hexdigest()
 
 
-def stored(folder: Path, key: str, make: Callable[[], Any]) -> Any:
-    """The graph of that key, an openvino.Model: read from the folder, or made and kept there.
+def cached(folder: Path, key: str, convert: Callable[[], Any]) -> Any:
+    """Return the openvino.Model of a key: read from the folder, or converted and written to it.
 
-    Processes may do so at once. Where the folder cannot be written to, the graph is not kept.
+    Several processes may do this at once. If the folder is not writable, a warning is logged and
+    the model is not cached.
     """
-    file = folder / key / GRAPH
+    file = folder / key / MODEL_FILE
     if file.is_file():
         return import_openvino().Core().read_model(file)
-    graph = make()
+    model = convert()
     try:
-        keep(graph, file.parent)
+        write(model, file.parent)
     except OSError as error:
-        log.warning("the graph of OpenVINO is not kept for the next start: %s", error)
-    return graph
+        log.warning("the OpenVINO model is not cached for the next start: %s", error)
+    return model
 
 
-def keep(graph: Any, folder: Path) -> None:
-    """Write the graph so that the folder is there whole or not at all. OSError when it cannot."""
+def write(model: Any, folder: Path) -> None:
+    """Write the model to a new folder atomically. OSError if the folder cannot be written."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".") as draft:
         content = Path(draft) / folder.name
         content.mkdir()
         try:
-            import_openvino().save_model(graph, content / GRAPH, compress_to_fp16=False)
-        except RuntimeError as error:  # such as a full disk
+            import_openvino().save_model(model, content / MODEL_FILE, compress_to_fp16=False)
+        except RuntimeError as error:  # for example a full disk
             raise OSError(str(error)) from error
         try:
             content.rename(folder)
         except OSError:
-            if not folder.is_dir():  # else another process was first
+            if not folder.is_dir():  # otherwise another process was first
                 raise
             shutil.rmtree(content)

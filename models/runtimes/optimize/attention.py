@@ -1,6 +1,6 @@
-"""Attention with its projections fused: query, key and value in one matrix product.
+"""Attention with fused projections: one matrix product for query, key and value.
 
-Knows nothing of blocks. The factor 1 / sqrt(d) of the logits stands in the query's weights.
+The factor 1 / sqrt(d) of the attention logits is folded into the query's weights.
 """
 
 from torch import Tensor, nn
@@ -13,14 +13,14 @@ from models.layers.attention import (
     join_heads,
     split_heads,
 )
-from models.runtimes.optimize.dense import Dense, stacked
+from models.runtimes.optimize.dense import Dense, concatenated
 from models.runtimes.optimize.rewriting import rewrite
 
 
-class Mixing(nn.Module):
-    """softmax(Q K^T + mask) V of every head: (B, N, D), and twice (B, M, D), to (B, N, D).
+class DotProductAttention(nn.Module):
+    """softmax(Q K^T + mask) V of every head: (B, N, D), (B, M, D), (B, M, D) -> (B, N, D).
 
-    The mask is as in `models.layers.attention.attention_weights`. In torch's operators.
+    The mask is as in `models.layers.attention.attention_weights`. Uses torch's operators.
     """
 
     def __init__(self, num_heads: int) -> None:
@@ -29,13 +29,8 @@ class Mixing(nn.Module):
 
     def forward(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
         query, key, value = (split_heads(x, self.num_heads) for x in (query, key, value))
-        mixed = scaled_dot_product_attention(query, key, value, mask, scale=1.0)
-        return join_heads(mixed)  # (B, N, D)
-
-
-def query_scale(plain: Attention) -> float:
-    """1 / sqrt(d) for heads of d channels."""
-    return float((plain.query.out_features // plain.num_heads) ** -0.5)
+        heads = scaled_dot_product_attention(query, key, value, mask, scale=1.0)
+        return join_heads(heads)  # (B, N, D)
 
 
 class FusedAttention(nn.Module):
@@ -44,15 +39,15 @@ class FusedAttention(nn.Module):
     def __init__(self, plain: Attention) -> None:
         super().__init__()
         layers = [plain.query, plain.key, plain.value]
-        self.qkv = stacked(layers, [query_scale(plain), 1.0, 1.0])
+        self.qkv = concatenated(layers, [query_scale(plain), 1.0, 1.0])
         self.output = Dense.of(plain.output)
-        self.mixing = Mixing(plain.num_heads)
+        self.dot_product = DotProductAttention(plain.num_heads)
 
     def forward(
         self, x: Tensor, mask: Tensor | None = None, residual: Tensor | None = None
     ) -> Tensor:
         query, key, value = self.qkv(x).chunk(3, dim=-1)  # each (B, N, D)
-        return self.output(self.mixing(query, key, value, mask), residual)  # (B, N, D)
+        return self.output(self.dot_product(query, key, value, mask), residual)  # (B, N, D)
 
 
 class FusedAxisAttention(FusedAttention):
@@ -63,7 +58,7 @@ class FusedAxisAttention(FusedAttention):
         self.axis = plain.axis
 
     def lines(self, x: Tensor) -> Tensor:
-        """Put the lines into the batch: (B, H, W, ...) -> (B, lines, tokens of a line, ...)."""
+        """Make the lines dimension 1, as `AxisAttention.lines` does."""
         return x.transpose(1, 2) if self.axis == 1 else x
 
     def forward(
@@ -72,29 +67,39 @@ class FusedAxisAttention(FusedAttention):
         lines = self.lines(x)  # (B, L, T, D)
         if mask is not None:
             mask = self.lines(mask).flatten(0, 1)[:, None, None]  # (B L, 1, 1, T)
-        mixed = super().forward(lines.flatten(0, 1), mask).view(lines.shape)  # (B, L, T, D)
-        mixed = self.lines(mixed)  # (B, H, W, D)
-        return mixed if residual is None else mixed + residual
+        x = super().forward(lines.flatten(0, 1), mask).view(lines.shape)  # (B, L, T, D)
+        x = self.lines(x)  # (B, H, W, D)
+        return x if residual is None else x + residual
+
+
+class FusedGridAttention(FusedAttention):
+    """`models.layers.attention.ReducedAttention` of ratio 1: full self-attention of a grid."""
+
+    def forward(
+        self, x: Tensor, mask: Tensor | None = None, residual: Tensor | None = None
+    ) -> Tensor:
+        residual = None if residual is None else residual.flatten(1, 2)  # (B, H W, D)
+        return super().forward(x.flatten(1, 2), mask, residual).unflatten(1, x.shape[1:3])
 
 
 class ContextAttention(nn.Module):
-    """Attention of tokens over others, with one product for key and value."""
+    """Attention with separate query tokens, and one product for key and value."""
 
     def __init__(self, query: Dense, key_value: Dense, output: Dense, num_heads: int) -> None:
         super().__init__()
         self.query, self.key_value, self.output = query, key_value, output
-        self.mixing = Mixing(num_heads)
+        self.dot_product = DotProductAttention(num_heads)
 
     def attend(
         self, x: Tensor, context: Tensor, mask: Tensor | None, residual: Tensor | None
     ) -> Tensor:
-        """The tokens x (B, N, D) ask, the tokens context (B, M, D) answer: (B, N, D)."""
+        """Queries come from x (B, N, D), keys and values from context (B, M, D): (B, N, D)."""
         key, value = self.key_value(context).chunk(2, dim=-1)  # each (B, M, D)
-        return self.output(self.mixing(self.query(x), key, value, mask), residual)  # (B, N, D)
+        return self.output(self.dot_product(self.query(x), key, value, mask), residual)
 
 
 class FirstTokensAttention(ContextAttention):
-    """The first `count` tokens ask, all answer: (B, N, D) -> (B, count, D)."""
+    """Attention of which only the first `count` outputs are needed: (B, N, D) -> (B, count, D)."""
 
     def __init__(self, fused: FusedAttention, count: int) -> None:
         weight, bias = fused.qkv.weight, fused.qkv.bias
@@ -103,7 +108,7 @@ class FirstTokensAttention(ContextAttention):
             Dense(weight[:D], None if bias is None else bias[:D]),
             Dense(weight[D:], None if bias is None else bias[D:]),
             fused.output,
-            fused.mixing.num_heads,
+            fused.dot_product.num_heads,
         )
         self.count = count
 
@@ -118,8 +123,8 @@ class FusedReducedAttention(ContextAttention):
 
     def __init__(self, plain: ReducedAttention) -> None:
         super().__init__(
-            stacked([plain.query], [query_scale(plain)]),
-            stacked([plain.key, plain.value], [1.0, 1.0]),
+            concatenated([plain.query], [query_scale(plain)]),
+            concatenated([plain.key, plain.value], [1.0, 1.0]),
             Dense.of(plain.output),
             plain.num_heads,
         )
@@ -130,22 +135,17 @@ class FusedReducedAttention(ContextAttention):
     ) -> Tensor:
         context = self.reduction(x).flatten(1, 2)  # (B, M, D)
         residual = None if residual is None else residual.flatten(1, 2)  # (B, H W, D)
-        mixed = self.attend(x.flatten(1, 2), context, mask, residual)  # (B, H W, D)
-        return mixed.unflatten(1, x.shape[1:3])  # (B, H, W, D)
+        tokens = self.attend(x.flatten(1, 2), context, mask, residual)  # (B, H W, D)
+        return tokens.unflatten(1, x.shape[1:3])  # (B, H, W, D)
 
 
-class FusedGridAttention(FusedAttention):
-    """`models.layers.attention.ReducedAttention` of ratio 1: full self-attention of a grid."""
-
-    def forward(
-        self, x: Tensor, mask: Tensor | None = None, residual: Tensor | None = None
-    ) -> Tensor:
-        residual = None if residual is None else residual.flatten(1, 2)  # (B, H W, D)
-        return super().forward(x.flatten(1, 2), mask, residual).unflatten(1, x.shape[1:3])
+def query_scale(plain: Attention) -> float:
+    """Return 1 / sqrt(d) for heads of d channels."""
+    return float((plain.query.out_features // plain.num_heads) ** -0.5)
 
 
-def fused(module: nn.Module) -> nn.Module | None:
-    """The fused form of one of the plain attentions, with the same weights; None for the rest."""
+def fused_attention(module: nn.Module) -> nn.Module | None:
+    """Return the fused form of a plain attention; None for every other module."""
     match module:
         case AxisAttention():
             return FusedAxisAttention(module)
@@ -159,5 +159,5 @@ def fused(module: nn.Module) -> nn.Module | None:
 
 
 def fuse_qkv(network: nn.Module) -> nn.Module:
-    """Query, key and value in one product; key and value where the query has other tokens."""
-    return rewrite(network, fused)
+    """Fuse query, key and value; in reduced attention, with separate queries, key and value."""
+    return rewrite(network, fused_attention)

@@ -1,6 +1,6 @@
-"""Blocks whose linear layers know what follows them, and the last block of a class token.
+"""Encoder blocks whose linear layers add the residual, and a last block for the class token alone.
 
-Knows nothing of how the products are computed, see `Dense`. Dropout and drop path are gone.
+Dropout and drop path, which do nothing at inference, are removed.
 """
 
 from torch import Tensor, nn
@@ -9,12 +9,12 @@ from models import segformer, vit
 from models.layers.attention import AxialAttention
 from models.runtimes.optimize.attention import FirstTokensAttention, FusedAttention, fuse_qkv
 from models.runtimes.optimize.dense import Dense
-from models.runtimes.optimize.rewriting import replaced, rewrite
+from models.runtimes.optimize.rewriting import rewrite, with_submodule
 from models.vit import ViT
 
 
 class ResidualBlock(nn.Module):
-    """x <- x + attention(norm(x)), x <- x + MLP(norm(x)): both sums are their last layers'."""
+    """A pre-norm block; the last layers of attention and MLP add the residual."""
 
     def __init__(
         self, norm_1: nn.Module, attention: nn.Module, norm_2: nn.Module, mlp: nn.Module
@@ -28,7 +28,7 @@ class ResidualBlock(nn.Module):
 
 
 class ResidualMLP(nn.Module):
-    """`models.vit.MLP` and the sum behind it."""
+    """`models.vit.MLP` plus the residual: (..., D) -> (..., D)."""
 
     def __init__(self, plain: vit.MLP) -> None:
         super().__init__()
@@ -39,32 +39,33 @@ class ResidualMLP(nn.Module):
         return self.contract(self.expand(x), residual)  # (..., D)
 
 
-class Depthwise(nn.Module):
-    """A depthwise 3 x 3 convolution and its activation on a grid: (B, H, W, C) -> (B, H, W, C)."""
+class DepthwiseConvolution(nn.Module):
+    """A depthwise 3 x 3 convolution and its activation on a token grid: keeps (B, H, W, C)."""
 
     def __init__(self, convolution: nn.Module, activation: nn.Module) -> None:
         super().__init__()
         self.convolution, self.activation = convolution, activation
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.activation(self.convolution(x.permute(0, 3, 1, 2))).permute(0, 2, 3, 1)
+        x = self.activation(self.convolution(x.permute(0, 3, 1, 2)))  # (B, C, H, W)
+        return x.permute(0, 2, 3, 1)  # (B, H, W, C)
 
 
 class ResidualMixFFN(nn.Module):
-    """`models.segformer.MixFFN` and the sum behind it."""
+    """`models.segformer.MixFFN` plus the residual: (B, H, W, C) -> (B, H, W, C)."""
 
     def __init__(self, plain: segformer.MixFFN) -> None:
         super().__init__()
         self.expand = Dense.of(plain.expand)
-        self.depthwise = Depthwise(plain.depthwise, plain.activation)
+        self.depthwise = DepthwiseConvolution(plain.depthwise, plain.activation)
         self.contract = Dense.of(plain.contract)
 
     def forward(self, x: Tensor, residual: Tensor) -> Tensor:
         return self.contract(self.depthwise(self.expand(x)), residual)  # (B, H, W, C)
 
 
-class AxialPair(nn.Module):
-    """`models.layers.attention.AxialAttention` and the sum behind it."""
+class FusedAxialAttention(nn.Module):
+    """`models.layers.attention.AxialAttention` plus the residual."""
 
     def __init__(self, height: nn.Module, width: nn.Module) -> None:
         super().__init__()
@@ -75,7 +76,7 @@ class AxialPair(nn.Module):
 
 
 def residual_block(module: nn.Module) -> ResidualBlock | None:
-    """The form of a plain block whose sums are its last layers'; None for what is no block."""
+    """Return a plain block as a `ResidualBlock`; None for every other module."""
     if isinstance(module, ResidualBlock):
         return module
     if not isinstance(module, vit.Block | segformer.Block):
@@ -83,18 +84,18 @@ def residual_block(module: nn.Module) -> ResidualBlock | None:
     attention: nn.Module = module.attention
     mlp = module.mlp
     if isinstance(attention, AxialAttention):
-        attention = AxialPair(*(fuse_qkv(half) for half in (attention.height, attention.width)))
+        attention = FusedAxialAttention(fuse_qkv(attention.height), fuse_qkv(attention.width))
     feed_forward = ResidualMLP(mlp) if isinstance(mlp, vit.MLP) else ResidualMixFFN(mlp)
     return ResidualBlock(module.norm_1, fuse_qkv(attention), module.norm_2, feed_forward)
 
 
 def fuse_residuals(network: nn.Module) -> nn.Module:
-    """Each sum and each activation into the linear layer before it."""
+    """Fuse each residual and each activation into the linear layer before it."""
     return rewrite(network, residual_block)
 
 
 def first_tokens_block(block: nn.Module, count: int) -> nn.Module | None:
-    """A block that computes only the first `count` tokens; None where it is of another kind."""
+    """Return a block that computes only the first `count` tokens; None for an unsupported block."""
     whole = residual_block(block)
     if whole is None or not isinstance(whole.attention, FusedAttention):
         return None
@@ -103,9 +104,10 @@ def first_tokens_block(block: nn.Module, count: int) -> nn.Module | None:
 
 
 def drop_unread_tokens(network: nn.Module) -> nn.Module:
-    """In the last block compute only the tokens that a head reads; the others stay keys and values.
+    """Let the last block compute only the tokens that a head reads.
 
-    Concerns a ViT with a class token and full attention; its `features` are those tokens only.
+    All tokens remain keys and values. Applies to a ViT with a class token and full attention, whose
+    `features` then returns only the tokens that a head reads.
     """
 
     def rule(module: nn.Module) -> nn.Module | None:
@@ -116,6 +118,6 @@ def drop_unread_tokens(network: nn.Module) -> nn.Module:
         last = len(module.encoder.blocks) - 1
         count = 2 if module.config.distillation_head else 1
         block = first_tokens_block(module.encoder.blocks[last], count)
-        return None if block is None else replaced(module, f"encoder.blocks.{last}", block)
+        return None if block is None else with_submodule(module, f"encoder.blocks.{last}", block)
 
     return rewrite(network, rule)

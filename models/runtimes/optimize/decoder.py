@@ -1,8 +1,8 @@
-"""SegFormer's decode head, folded: one matrix a stage, at the stage's own resolution.
+"""SegFormer's decode head, folded into one matrix per stage, and its upsampling in one pass.
 
-Knows nothing of the encoder. Projection, fusion and BatchNorm are one affine map of the stages'
-features, and a bilinear upsampling, whose weights sum to 1, commutes with such a map: so the map
-goes first, where there are 4 to 1024 times fewer tokens, and nothing is concatenated.
+Projection, fusion and BatchNorm form one affine map of the stages' features. Bilinear upsampling
+has weights that sum to 1, so it commutes with an affine map: the map is applied first, to 4 to 1024
+times fewer tokens, and nothing is concatenated.
 """
 
 from functools import lru_cache, reduce
@@ -14,12 +14,12 @@ from torch.nn.functional import embedding_bag, interpolate
 
 from models.layers.positions import Grid
 from models.runtimes.optimize.dense import Dense
-from models.runtimes.optimize.patches import affine
+from models.runtimes.optimize.patches import batch_norm_affine
 from models.runtimes.optimize.rewriting import rewrite
 from models.segformer import DecodeHead
 
 
-class RectifiedSum(Dense):
+class LinearAddReLU(Dense):
     """relu(x W^T + b + total) of tokens x (..., C), total (..., D); may overwrite the total."""
 
     def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
@@ -27,7 +27,7 @@ class RectifiedSum(Dense):
 
 
 class Upsampling(nn.Module):
-    """The sum of token grids (B, h_i, w_i, D), each bilinearly on one grid: (B, h, w, D)."""
+    """The sum of token grids (B, h_i, w_i, D), upsampled bilinearly to one grid: (B, h, w, D)."""
 
     def forward(self, levels: list[Tensor], grid: Grid) -> Tensor:
         images = (
@@ -37,24 +37,40 @@ class Upsampling(nn.Module):
         return reduce(torch.add, images).permute(0, 2, 3, 1)  # (B, h, w, D)
 
 
-class FoldedDecodeHead(nn.Module):
-    """`models.segformer.DecodeHead` with one matrix a stage; float64 folds, the weights round once.
+class EmbeddingBagUpsampling(Upsampling):
+    """`Upsampling` by one `embedding_bag`: a weighted sum of four tokens of each level."""
 
-    The stages' features, each (B, C_i, H_i, W_i), to logits (B, num_labels, H_1, W_1).
+    def forward(self, levels: list[Tensor], grid: Grid) -> Tensor:
+        grids = tuple((level.shape[1], level.shape[2]) for level in levels)
+        dtype, device = levels[0].dtype, levels[0].device
+        index, weights = interpolation_table(grid, grids, dtype, device)  # each (h w, 4 levels)
+        tokens = torch.cat([level.flatten(1, 2) for level in levels], dim=1)  # (B, T, D)
+        B, T, _ = tokens.shape
+        if B > 1:
+            index = (index + T * torch.arange(B, device=device)[:, None, None]).flatten(0, 1)
+            weights = weights.repeat(B, 1)  # (B h w, 4 levels)
+        total = embedding_bag(index, tokens.flatten(0, 1), per_sample_weights=weights, mode="sum")
+        return total.view(B, *grid, -1)  # (B, h, w, D)
+
+
+class FoldedDecodeHead(nn.Module):
+    """`models.segformer.DecodeHead` with one matrix per stage, folded in float64 and rounded once.
+
+    Maps the stages' features, each (B, C_i, H_i, W_i), to logits (B, num_labels, H_1, W_1).
     """
 
     def __init__(self, plain: DecodeHead) -> None:
         super().__init__()
-        scale, bias = affine(plain.norm)  # each (D,)
+        scale, bias = batch_norm_affine(plain.norm)  # each (D,)
         fuse = plain.fuse.weight.detach().double().flatten(1) * scale[:, None]  # (D, stages D)
-        slices = fuse.chunk(len(plain.projections), dim=1)[::-1]  # the deepest stage comes first
+        slices = fuse.chunk(len(plain.projections), dim=1)[::-1]  # stored coarsest stage first
         weights = []
         for layer, part in zip(cast(list[nn.Linear], plain.projections), slices, strict=True):
             weights.append(part @ layer.weight.detach().double())  # (D, C_i)
             bias = bias + part @ layer.bias.detach().double()  # (D,)
         dtype = plain.fuse.weight.dtype
         finest, *coarser = (weight.to(dtype) for weight in weights)
-        self.finest = RectifiedSum(finest, bias.to(dtype))
+        self.finest = LinearAddReLU(finest, bias.to(dtype))
         self.coarser = nn.ModuleList(map(Dense, coarser))
         self.upsampling = Upsampling()
         self.head = Dense(plain.head.weight.flatten(1), plain.head.bias)
@@ -67,44 +83,22 @@ class FoldedDecodeHead(nn.Module):
         return self.head(x).permute(0, 3, 1, 2)  # (B, num_labels, H_1, W_1)
 
 
-def fold_decode_head(network: nn.Module) -> nn.Module:
-    """SegFormer's decode head as one matrix a stage, before the upsampling."""
-
-    def rule(module: nn.Module) -> nn.Module | None:
-        return FoldedDecodeHead(module) if isinstance(module, DecodeHead) else None
-
-    return rewrite(network, rule)
-
-
-class BaggedUpsampling(Upsampling):
-    """`optimize.decoder.Upsampling`: a token is a bag of four tokens of every level."""
-
-    def forward(self, levels: list[Tensor], grid: Grid) -> Tensor:
-        grids = tuple((level.shape[1], level.shape[2]) for level in levels)
-        first = levels[0]
-        index, weights = bags(grid, grids, first.dtype, first.device)  # each (h w, 4 levels)
-        tokens = torch.cat([level.flatten(1, 2) for level in levels], dim=1)  # (B, T, D)
-        B, T, _ = tokens.shape
-        if B > 1:
-            index = (index + T * torch.arange(B, device=index.device)[:, None, None]).flatten(0, 1)
-            weights = weights.repeat(B, 1)  # (B h w, 4 levels)
-        total = embedding_bag(index, tokens.flatten(0, 1), per_sample_weights=weights, mode="sum")
-        return total.view(B, *grid, -1)  # (B, h, w, D)
-
-
 @lru_cache(maxsize=16)
-def bags(
+def interpolation_table(
     grid: Grid, coarser: tuple[Grid, ...], dtype: torch.dtype, device: torch.device
 ) -> tuple[Tensor, Tensor]:
-    """Which tokens of the coarser grids, one grid after the other, make up each of a grid.
+    """Return indices and weights for the bilinear upsampling of several grids to one grid.
 
-    The indices and the weights, each (h w, 4 levels), as `interpolate` has them for "bilinear"
-    without `align_corners`.
+    The tokens of the coarser grids are numbered one grid after the other. Weights equal those of
+    `interpolate` with mode "bilinear" and align_corners=False.
+
+    Returns:
+        Indices and weights, each (h w, 4 levels).
     """
     indices, weights, offset = [], [], 0
     for rows, columns in coarser:
-        y, weight_y = taps(rows, grid[0])  # each (h, 2)
-        x, weight_x = taps(columns, grid[1])  # each (w, 2)
+        y, weight_y = neighbours(rows, grid[0])  # each (h, 2)
+        x, weight_x = neighbours(columns, grid[1])  # each (w, 2)
         index = y[:, None, :, None] * columns + x[:, None]  # (h, w, 2, 2)
         indices.append((index + offset).flatten(0, 1).flatten(1))  # (h w, 4)
         weight = weight_y[:, None, :, None] * weight_x[:, None]  # (h, w, 2, 2)
@@ -113,23 +107,32 @@ def bags(
     return torch.cat(indices, 1).to(device), torch.cat(weights, 1).to(device, dtype)
 
 
-def taps(size: int, new_size: int) -> tuple[Tensor, Tensor]:
-    """The two neighbours of each of new_size places among size, and their weights: (new_size, 2).
+def neighbours(size: int, new_size: int) -> tuple[Tensor, Tensor]:
+    """Return the two neighbours of each of new_size positions, and their weights: (new_size, 2).
 
-    In float32, as `interpolate` computes it.
+    Computed in float32, like `interpolate`.
     """
-    place = (torch.arange(new_size) + 0.5) * (size / new_size) - 0.5
-    place = place.clamp(min=0.0)
-    low = place.long()
-    fraction = place - low
+    source = (torch.arange(new_size) + 0.5) * (size / new_size) - 0.5
+    source = source.clamp(min=0.0)
+    low = source.long()
+    fraction = source - low
     high = (low + 1).clamp(max=size - 1)
     return torch.stack([low, high], dim=1), torch.stack([1 - fraction, fraction], dim=1)
 
 
-def upsample_by_bags(network: nn.Module) -> nn.Module:
-    """The levels of SegFormer's decode head upsampled and summed in one pass."""
+def fold_decode_head(network: nn.Module) -> nn.Module:
+    """Fold SegFormer's decode head into one matrix per stage, applied before the upsampling."""
 
     def rule(module: nn.Module) -> nn.Module | None:
-        return BaggedUpsampling() if type(module) is Upsampling else None
+        return FoldedDecodeHead(module) if isinstance(module, DecodeHead) else None
+
+    return rewrite(network, rule)
+
+
+def upsample_by_embedding_bag(network: nn.Module) -> nn.Module:
+    """Upsample and sum the levels of SegFormer's decode head in one pass."""
+
+    def rule(module: nn.Module) -> nn.Module | None:
+        return EmbeddingBagUpsampling() if type(module) is Upsampling else None
 
     return rewrite(network, rule)

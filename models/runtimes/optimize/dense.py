@@ -1,7 +1,4 @@
-"""A linear layer with what follows it: an activation, and a residual to add.
-
-Knows nothing of networks. It is the seam at which a faster matrix product takes torch's place.
-"""
+"""A linear layer with an optional activation and residual; the passes for oneDNN replace it."""
 
 from typing import Self
 
@@ -11,9 +8,9 @@ from torch.nn.functional import linear
 
 
 class Dense(nn.Module):
-    """`forward(x, residual)` gives activation(x W^T + b) + residual: (..., C) -> (..., D).
+    """`forward(x, residual)` computes activation(x W^T + b) + residual: (..., C) -> (..., D).
 
-    The activation, the bias and the residual may be missing.
+    The activation, the bias and the residual are optional.
     """
 
     def __init__(
@@ -26,7 +23,7 @@ class Dense(nn.Module):
 
     @classmethod
     def of(cls, layer: nn.Linear, activation: nn.Module | None = None) -> Self:
-        """The layer's own weights, shared, and the activation behind it."""
+        """Build a dense layer that shares the weights of a linear layer."""
         return cls(layer.weight, layer.bias, activation)
 
     def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
@@ -37,12 +34,12 @@ class Dense(nn.Module):
 
 
 def frozen(tensor: Tensor) -> nn.Parameter:
-    """The tensor as a parameter that asks for no gradient, in the same memory."""
+    """Return the tensor as a parameter without gradient, in the same memory."""
     return nn.Parameter(tensor.detach(), requires_grad=False)
 
 
-def stacked(layers: list[nn.Linear], scales: list[float]) -> Dense:
-    """Layers of one input as one: their outputs, each times its scale, side by side."""
+def concatenated(layers: list[nn.Linear], scales: list[float]) -> Dense:
+    """Join layers that share their input into one, which concatenates the scaled outputs."""
     weights, biases = [], []
     for layer, scale in zip(layers, scales, strict=True):
         weights.append(scaled(layer.weight, scale))
@@ -52,5 +49,5 @@ def stacked(layers: list[nn.Linear], scales: list[float]) -> Dense:
 
 
 def scaled(tensor: Tensor, factor: float) -> Tensor:
-    """The tensor times a factor, rounded once."""
+    """Return the tensor times a factor, computed in float64 and rounded once."""
     return (tensor.detach().double() * factor).to(tensor.dtype)

@@ -1,7 +1,4 @@
-"""The outside of an inference form: how pixels come in, and what is asked of the network.
-
-Knows nothing of what became of the network inside.
-"""
+"""The interface of an inference form: it converts pixels, splits batches and calls the network."""
 
 from collections.abc import Iterator
 from typing import Self, cast
@@ -9,20 +6,22 @@ from typing import Self, cast
 import torch
 from torch import Tensor, nn
 
-from models.layers.heads import Classified
+from models.layers.heads import ClassifierOutput
 from models.preprocessing import Colour, per_channel
-from models.runtimes.optimize.rewriting import copied, placed, replaced
+from models.runtimes.optimize.rewriting import copy_to, shallow_copy, with_submodule
 from models.segformer import Segformer, SegformerClassifier
 from models.vit import ViT
 
-PIXELS_AT_ONCE = 2 * 512 * 512  # from there on, more together is no quicker an image
+MAX_PIXELS = 2 * 512 * 512  # per pass of a split batch; larger passes are no faster per image
+COMPILED_PARTS = ("encoder", "decoder")  # submodules that torch.compile gets
 
 
 class Form(nn.Module):
     """`forward(pixels)` maps float (B, 3, H, W), or with a `mean` uint8 (B, H, W, 3), to logits.
 
-    Pixels are computed with in `dtype`; bytes less the mean, times the scale unless the network
-    has that in its weights. At most `pixels_at_once` pixels, but one image, go through together.
+    The network gets pixels of `dtype`. From uint8 pixels the mean is subtracted; then they are
+    multiplied by the scale, unless it is None because the network's weights include it. A batch is
+    split so that a pass has at most `max_pixels` pixels, but at least one image.
     """
 
     def __init__(self, network: nn.Module) -> None:
@@ -31,34 +30,34 @@ class Form(nn.Module):
         self.dtype = torch.float32
         self.mean: Colour | None = None
         self.scale: Colour | None = None
-        self.pixels_at_once: int | None = None
+        self.max_pixels: int | None = None
 
     def changed(self, network: nn.Module, **fields: object) -> Self:
-        """This form around another network, with other fields."""
-        twin = copied(self)
+        """Return a copy of this form with another network and other attributes."""
+        twin = shallow_copy(self)
         twin._modules["network"] = network
         for name, value in fields.items():
             setattr(twin, name, value)
         return twin
 
     def forward(self, pixels: Tensor) -> Tensor:
-        return joined([self.network(part) for part in self.entering(pixels)])
+        return concatenated([self.network(part) for part in self.inputs(pixels)])
 
-    def entering(self, pixels: Tensor) -> Iterator[Tensor]:
-        """The pixels as the network takes them, (B_i, 3, H, W), part by part."""
-        if self.pixels_at_once is None:
+    def inputs(self, pixels: Tensor) -> Iterator[Tensor]:
+        """Yield the network's inputs (B_i, 3, H, W) for the parts of a batch."""
+        if self.max_pixels is None:
             yield self.centred(pixels)
             return
-        image = pixels.shape[1:].numel() // 3  # pixels of one
-        for part in pixels.split(max(self.pixels_at_once // image, 1)):
+        pixels_per_image = pixels.shape[1:].numel() // 3
+        for part in pixels.split(max(self.max_pixels // pixels_per_image, 1)):
             yield self.centred(part)
 
     def centred(self, pixels: Tensor) -> Tensor:
-        """Float (B, 3, H, W), of bytes less the mean; 0 is then the mean, as padding wants it."""
+        """Return float (B, 3, H, W); uint8 pixels minus the mean, so that padding 0 is the mean."""
         if self.mean is None:
             return pixels.to(self.dtype)
         W = pixels.shape[2]
-        x = pixels.flatten(2).float()  # (B, H, W 3): rows are long enough to be quick
+        x = pixels.flatten(2).float()  # (B, H, W 3): long rows are faster than rows of 3
         x.sub_(per_channel(self.mean, x.device).flatten().repeat(W))
         if self.scale is not None:
             x.mul_(per_channel(self.scale, x.device).flatten().repeat(W))
@@ -66,55 +65,53 @@ class Form(nn.Module):
 
 
 class ClassifierForm(Form):
-    """A form that tells the embedding, too."""
+    """The form of a classifier, which can also return the embedding."""
 
-    def classify(self, pixels: Tensor) -> Classified:
-        """The logits (B, num_labels), and the embedding that they are read from."""
-        said = [self.network.classify(part) for part in self.entering(pixels)]  # type: ignore[operator]
-        return Classified(
-            joined([one.logits for one in said]), joined([one.embedding for one in said])
+    def classify(self, pixels: Tensor) -> ClassifierOutput:
+        """Return the logits (B, num_labels) and the embedding (B, D) that the head reads."""
+        parts = [self.network.classify(part) for part in self.inputs(pixels)]  # type: ignore[operator]
+        return ClassifierOutput(
+            concatenated([part.logits for part in parts]),
+            concatenated([part.embedding for part in parts]),
         )
 
 
-def joined(parts: list[Tensor]) -> Tensor:
-    """The parts of a batch as one; a single one is not copied."""
+def concatenated(parts: list[Tensor]) -> Tensor:
+    """Concatenate the parts of a batch; a single part is not copied."""
     return torch.cat(parts) if len(parts) > 1 else parts[0]
 
 
 def form_of(network: nn.Module) -> Form:
-    """The form of a network, one that takes what the network takes; a form is itself."""
+    """Return a form with the network's own input; a form is returned unchanged."""
     if isinstance(network, Form):
         return network
     return (ClassifierForm if isinstance(network, ViT | SegformerClassifier) else Form)(network)
 
 
 def place(network: nn.Module, device: torch.device, dtype: torch.dtype) -> Form:
-    """The network on a device, computing in a number format; takes pixels of any other."""
+    """Copy the network to a device and a dtype; the form converts pixels to that dtype."""
     form = form_of(network)
-    return form.changed(placed(form.network, device, dtype), dtype=dtype)
+    return form.changed(copy_to(form.network, device, dtype), dtype=dtype)
 
 
 def split_batches(network: nn.Module) -> Form:
-    """On a CPU a SegFormer's batch of large images in parts: as quick, and in their memory."""
+    """Split a SegFormer's batches of large images on a CPU: as fast, with the memory of a part."""
     form = form_of(network)
     if not isinstance(form.network, Segformer | SegformerClassifier):
-        return form  # a ViT's tokens are few
-    return form.changed(form.network, pixels_at_once=PIXELS_AT_ONCE)
-
-
-PARTS = ("encoder", "decoder")
+        return form  # a ViT has few tokens
+    return form.changed(form.network, max_pixels=MAX_PIXELS)
 
 
 def compile_parts(network: nn.Module, backend: str = "inductor") -> Form:
-    """Element-wise operations fused with their neighbours, for any sizes of batch and image.
+    """Fuse element-wise operations with torch.compile, for all batch and image sizes.
 
-    Compiled at the first call, which takes tens of seconds and, on a CPU, a C++ compiler.
+    The first call compiles, which takes tens of seconds and, on a CPU, needs a C++ compiler.
     """
     form = form_of(network)
     inner = form.network
-    for part in PARTS:
+    for part in COMPILED_PARTS:
         if hasattr(inner, part):
             plain = inner.get_submodule(part)
             compiled = cast(nn.Module, torch.compile(plain, dynamic=True, backend=backend))
-            inner = replaced(inner, part, compiled)
+            inner = with_submodule(inner, part, compiled)
     return form.changed(inner)

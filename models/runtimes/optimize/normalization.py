@@ -1,8 +1,8 @@
-"""The normalisation of an image, folded into the first layer.
+"""Folds the normalisation of an image into the first layer.
 
-Knows nothing of sizes or files. (x f - mean) / std = (x - mean / f) (f / std): the factor goes into
-the weights. The mean is subtracted while bytes become floats, which they must anyway: so padding
-with 0 pads with the mean, as in the plain network, and half precision keeps its digits.
+(x f - mean) / std = (x - mean / f) (f / std): the factor f / std is folded into the weights. The
+mean is subtracted during the conversion of uint8 to float, which is needed anyway. So padding with
+0 pads with the mean, as in the plain network, and half precision loses no digits.
 """
 
 import torch
@@ -15,15 +15,26 @@ from models.runtimes.optimize.form import Form, form_of
 from models.runtimes.optimize.patches import (
     MatrixPatches,
     fold_batch_norms,
+    fold_input_affine,
     patches_by_matrix,
-    rescaled,
 )
-from models.runtimes.optimize.rewriting import copied, replaced
+from models.runtimes.optimize.rewriting import shallow_copy, with_submodule
 from models.segformer import Segformer, SegformerClassifier
 
 
+def fold_normalization(network: nn.Module, preprocessing: Preprocessing) -> Form:
+    """Return a form that takes uint8 (B, H, W, 3) instead of normalised pixels."""
+    form = form_of(network)
+    mean, scale = mean_and_scale(preprocessing)
+    inner = patches_by_matrix(fold_batch_norms(form.network))
+    folded = with_scaled_input(inner, torch.tensor(scale, dtype=torch.float64))
+    if folded is None:  # a LayerNorm of the patch's pixels comes first; it would undo the factor
+        return form.changed(inner, mean=mean, scale=scale)
+    return form.changed(folded, mean=mean)
+
+
 def mean_and_scale(preprocessing: Preprocessing) -> tuple[Colour, Colour]:
-    """What to subtract from bytes, and what to multiply the difference with."""
+    """Return what to subtract from uint8 pixels, and the factor for the difference."""
     factor = 1.0 if preprocessing.rescale_factor is None else preprocessing.rescale_factor
     if preprocessing.mean is None or preprocessing.std is None:
         return (0.0, 0.0, 0.0), (factor, factor, factor)
@@ -32,16 +43,8 @@ def mean_and_scale(preprocessing: Preprocessing) -> tuple[Colour, Colour]:
     return (mean_r, mean_g, mean_b), (r, g, b)
 
 
-def scaled_convolution(layer: nn.Conv2d, scale: Tensor) -> nn.Module:
-    """The convolution of pixels times the scale (3,), from the pixels."""
-    twin = copied(layer)
-    weight = layer.weight.detach().double() * scale.view(1, 3, 1, 1)
-    twin._parameters["weight"] = frozen(weight.to(layer.weight.dtype))
-    return twin
-
-
-def scaled_entry(network: nn.Module, scale: Tensor) -> nn.Module | None:
-    """The network of pixels times the scale, from the pixels; None when a norm comes first."""
+def with_scaled_input(network: nn.Module, scale: Tensor) -> nn.Module | None:
+    """Fold a scale (3,) of the pixels into the first layer; None if that layer is a norm."""
     path = "patch_embedding"
     if isinstance(network, Segformer | SegformerClassifier):
         path = "encoder.stages.0.patch_embedding.projection"
@@ -49,18 +52,16 @@ def scaled_entry(network: nn.Module, scale: Tensor) -> nn.Module | None:
         path = "patch_embedding.stem.0"
     first = network.get_submodule(path)
     if isinstance(first, MatrixPatches):
-        return replaced(network, path, rescaled(first, scale, torch.zeros_like(scale)))
+        no_shift = torch.zeros_like(scale)
+        return with_submodule(network, path, fold_input_affine(first, scale, no_shift))
     if isinstance(first, nn.Conv2d):
-        return replaced(network, path, scaled_convolution(first, scale))
+        return with_submodule(network, path, scaled_convolution(first, scale))
     return None
 
 
-def fold_normalization(network: nn.Module, preprocessing: Preprocessing) -> Form:
-    """From then on the form takes bytes, uint8 (B, H, W, 3), in place of normalised pixels."""
-    form = form_of(network)
-    mean, scale = mean_and_scale(preprocessing)
-    inner = patches_by_matrix(fold_batch_norms(form.network))
-    folded = scaled_entry(inner, torch.tensor(scale, dtype=torch.float64))
-    if folded is None:  # a LayerNorm of the patch's pixels comes first, and would undo the factor
-        return form.changed(inner, mean=mean, scale=scale)
-    return form.changed(folded, mean=mean)
+def scaled_convolution(layer: nn.Conv2d, scale: Tensor) -> nn.Module:
+    """Fold a scale (3,) of the input channels into a convolution's weight."""
+    twin = shallow_copy(layer)
+    weight = layer.weight.detach().double() * scale.view(1, 3, 1, 1)
+    twin._parameters["weight"] = frozen(weight.to(layer.weight.dtype))
+    return twin

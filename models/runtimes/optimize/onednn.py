@@ -1,8 +1,8 @@
-"""oneDNN's operators, which torch keeps to itself, behind functions of our own.
+"""oneDNN's operators, which are private in torch, and the trial that each must pass before use.
 
-Knows nothing of modules. They are the ones that torch.compile emits: a matrix product or a
-convolution with its activation or its residual in one pass, with weights laid out beforehand.
-They may vanish or change with any release of torch: a trial runs before their use.
+The operators are those that torch.compile emits: a matrix product or a convolution with its
+activation or residual in one pass, and with prepacked weights. They may change or disappear with
+any release of torch.
 """
 
 import time
@@ -11,19 +11,27 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-Eltwise = tuple[str, list[float], str]  # name, numbers, algorithm
+PostOp = tuple[str, list[float], str]  # name, parameters, algorithm of a fused activation
 
-SIDE = 224  # of the image to lay a convolution's weights out for: told none, it may choose badly
-ROWS = 64  # to lay weights out for: measured best for any number of rows, 1 to 16384
-NONE: Eltwise = ("none", [], "")
-POINTWISE = ([0, 0], [1, 1], [1, 1])  # padding, stride and dilation of 1 x 1
+NO_POST_OP: PostOp = ("none", [], "")
+POINTWISE = ([0, 0], [1, 1], [1, 1])  # padding, stride and dilation of a 1 x 1 convolution
+PACKING_SIDE = 224  # image side to pack convolution weights for; without it the choice may be bad
+PACKING_ROWS = 64  # rows to pack linear weights for: measured best for 1 to 16384 rows
+
+MIN_ROUNDS, MAX_ROUNDS = 8, 64  # timed calls; the minimum counts, as other load only adds time
+EARLY_STOP_RATIO = 0.9  # stop after MIN_ROUNDS if below this part of the plain module's time
+TOLERANCE = {  # error of the trial, relative to the largest output
+    torch.float32: 1e-5,
+    torch.bfloat16: 3e-2,
+    torch.float16: 4e-3,
+}
 
 
-def eltwise(activation: nn.Module | None) -> Eltwise | None:
-    """What oneDNN calls an activation: name, numbers and algorithm; None if it has no name."""
+def post_op(activation: nn.Module | None) -> PostOp | None:
+    """Return oneDNN's post-op for an activation; None if it has none."""
     match activation:
         case None | nn.Identity():
-            return NONE
+            return NO_POST_OP
         case nn.GELU(approximate=algorithm):
             return "gelu", [], algorithm
         case nn.ReLU():
@@ -32,12 +40,12 @@ def eltwise(activation: nn.Module | None) -> Eltwise | None:
 
 
 def pack_linear(weight: Tensor) -> Tensor:
-    """The weight (D, C) of a linear layer in the layout that oneDNN likes best; opaque."""
-    packed: Tensor = torch.ops.mkldnn._reorder_linear_weight(weight, ROWS)
+    """Convert the weight (D, C) of a linear layer to oneDNN's opaque layout."""
+    packed: Tensor = torch.ops.mkldnn._reorder_linear_weight(weight, PACKING_ROWS)
     return packed
 
 
-def linear(x: Tensor, packed: Tensor, bias: Tensor | None, activation: Eltwise = NONE) -> Tensor:
+def linear(x: Tensor, packed: Tensor, bias: Tensor | None, activation: PostOp) -> Tensor:
     """activation(x W^T + b): (..., C) -> (..., D)."""
     y: Tensor = torch.ops.mkldnn._linear_pointwise(x, packed, bias, *activation)
     return y
@@ -49,39 +57,11 @@ def linear_add(x: Tensor, residual: Tensor, packed: Tensor, bias: Tensor | None)
     return y
 
 
-def pack_convolution(layer: nn.Conv2d) -> Tensor:
-    """The weight of a convolution in the layout that oneDNN likes best; opaque."""
-    shape = (layer.padding, layer.stride, layer.dilation, layer.groups)
-    packed: Tensor = torch.ops.mkldnn._reorder_convolution_weight(
-        layer.weight.detach(), *shape, [1, layer.in_channels, SIDE, SIDE]
-    )
-    return packed
+def linear_add_relu_(total: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """relu(total + x W^T + b) of grids (B, H, W, D) and (B, H, W, C), in place of the total.
 
-
-def convolution(x: Tensor, packed: Tensor, layer: nn.Conv2d, activation: Eltwise) -> Tensor:
-    """activation(layer(x)): (B, C, H, W) -> (B, D, H', W'), channels-last if x is."""
-    shape = (layer.padding, layer.stride, layer.dilation, layer.groups)
-    y: Tensor = torch.ops.mkldnn._convolution_pointwise(x, packed, layer.bias, *shape, *activation)
-    return y
-
-
-def grouped_product(x: Tensor, weight: Tensor, groups: int) -> Tensor:
-    """Each group of columns times its own matrix: (N, groups C), (groups, D, C) -> (N, groups D).
-
-    A convolution of 1 x 1 whose image x is one row of N pixels.
-    """
-    image = x[None, None].permute(0, 3, 1, 2)  # (1, groups C, 1, N), channels-last
-    kernel = weight.flatten(0, 1)[..., None, None]  # (groups D, C, 1, 1)
-    y: Tensor = torch.ops.mkldnn._convolution_pointwise(
-        image, kernel, None, *POINTWISE, groups, *NONE
-    )
-    return y.permute(0, 2, 3, 1)[0, 0]  # (N, groups D)
-
-
-def add_rectified_(total: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """relu(total + x W^T + b) of grids (B, H, W, D) and (B, H, W, C), in the total's memory.
-
-    The weight (D, C) is not packed: a layout good for one grid may be ten times slower on others.
+    The weight (D, C) is not packed: a layout that is good for one grid may be ten times slower for
+    others.
     """
     image, out = x.permute(0, 3, 1, 2), total.permute(0, 3, 1, 2)
     torch.ops.mkldnn._convolution_pointwise_.binary(
@@ -90,40 +70,71 @@ def add_rectified_(total: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None
     return total
 
 
-ROUNDS = range(8, 64)  # at least and at most; the quickest counts, as other load only slows down
-CLEARLY = 0.9  # of the plain module's time: no further rounds
-TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 3e-2, torch.float16: 4e-3}
+def pack_convolution(layer: nn.Conv2d) -> Tensor:
+    """Convert the weight of a convolution to oneDNN's opaque layout."""
+    shape = (layer.padding, layer.stride, layer.dilation, layer.groups)
+    packed: Tensor = torch.ops.mkldnn._reorder_convolution_weight(
+        layer.weight.detach(), *shape, [1, layer.in_channels, PACKING_SIDE, PACKING_SIDE]
+    )
+    return packed
+
+
+def convolution(x: Tensor, packed: Tensor, layer: nn.Conv2d, activation: PostOp) -> Tensor:
+    """activation(layer(x)): (B, C, H, W) -> (B, D, H', W'), channels-last if x is."""
+    shape = (layer.padding, layer.stride, layer.dilation, layer.groups)
+    y: Tensor = torch.ops.mkldnn._convolution_pointwise(x, packed, layer.bias, *shape, *activation)
+    return y
+
+
+def grouped_product(x: Tensor, weight: Tensor, groups: int) -> Tensor:
+    """Multiply each group of columns by its matrix: (N, g C), (g, D, C) -> (N, g D) for g groups.
+
+    Computed as a grouped 1 x 1 convolution of an image that has one row of N pixels.
+    """
+    image = x[None, None].permute(0, 3, 1, 2)  # (1, g C, 1, N), channels-last
+    kernel = weight.flatten(0, 1)[..., None, None]  # (g D, C, 1, 1)
+    y: Tensor = torch.ops.mkldnn._convolution_pointwise(
+        image, kernel, None, *POINTWISE, groups, *NO_POST_OP
+    )
+    return y.permute(0, 2, 3, 1)[0, 0]  # (N, g D)
 
 
 @torch.inference_mode()
-def passes(build: Callable[[], nn.Module], plain: nn.Module, *inputs: Tensor | None) -> bool:
-    """Whether what is built works here, gives what the plain module gives, and sooner.
+def is_correct_and_faster(
+    build: Callable[[], nn.Module], plain: nn.Module, *inputs: Tensor | None
+) -> bool:
+    """Try a candidate: whether it runs here, equals the plain module and takes less time.
 
-    Errors are relative to the largest output. Takes a few milliseconds.
+    Takes a few milliseconds.
+
+    Args:
+        build: creates the candidate; a missing operator may make it fail.
+        plain: the module to compare with.
+        inputs: the arguments of both.
     """
     try:
         candidate = build()
-        ours, right = candidate(*inputs), plain(*inputs)
+        output, expected = candidate(*inputs), plain(*inputs)
     except (AttributeError, NotImplementedError, RuntimeError):
         return False
-    error = (ours - right).abs().max() / right.abs().max()
-    if not error <= TOLERANCE[right.dtype]:  # nor is NaN
+    error = (output - expected).abs().max() / expected.abs().max()
+    if not error <= TOLERANCE[expected.dtype]:  # also refuses NaN
         return False
-    return quicker(lambda: seconds(candidate, *inputs), lambda: seconds(plain, *inputs))
+    return is_faster(lambda: seconds(candidate, *inputs), lambda: seconds(plain, *inputs))
 
 
-def quicker(ours: Callable[[], float], theirs: Callable[[], float]) -> bool:
-    """Whether the least of our times is below the least of theirs, taken in turns."""
-    least, other = ours(), theirs()
-    for done in range(1, ROUNDS.stop):
-        if done >= ROUNDS.start and least < CLEARLY * other:
+def is_faster(time_candidate: Callable[[], float], time_plain: Callable[[], float]) -> bool:
+    """Whether the candidate's minimum time is less than the plain one's; calls them in turns."""
+    candidate_s, plain_s = time_candidate(), time_plain()
+    for done in range(1, MAX_ROUNDS):
+        if done >= MIN_ROUNDS and candidate_s < EARLY_STOP_RATIO * plain_s:
             break
-        least, other = min(least, ours()), min(other, theirs())
-    return least < other
+        candidate_s, plain_s = min(candidate_s, time_candidate()), min(plain_s, time_plain())
+    return candidate_s < plain_s
 
 
 def seconds(module: nn.Module, *inputs: Tensor | None) -> float:
-    """How long one call takes."""
-    began = time.perf_counter()
+    """Return the duration of one call in seconds."""
+    start = time.perf_counter()
     module(*inputs)
-    return time.perf_counter() - began
+    return time.perf_counter() - start

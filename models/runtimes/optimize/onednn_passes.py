@@ -1,7 +1,7 @@
-"""Linear layers through oneDNN, with their activation or their residual in the same pass.
+"""Passes that replace linear layers, convolutions and attention heads by oneDNN's operators.
 
-Knows nothing of networks. Where torch's default BLAS is slow, as MKL is on processors of AMD, a
-product takes less than half the time this way.
+Each pass has a trial `onednn_..._are_faster`. The gain depends on the machine: where torch's
+default BLAS is slow, as MKL is on AMD processors, a matrix product takes less than half the time.
 """
 
 from typing import cast
@@ -10,53 +10,69 @@ import torch
 from torch import Tensor, nn
 
 from models.runtimes.optimize import onednn
-from models.runtimes.optimize.attention import Mixing
-from models.runtimes.optimize.blocks import Depthwise
-from models.runtimes.optimize.decoder import RectifiedSum
+from models.runtimes.optimize.attention import DotProductAttention
+from models.runtimes.optimize.blocks import DepthwiseConvolution
+from models.runtimes.optimize.decoder import LinearAddReLU
 from models.runtimes.optimize.dense import Dense
-from models.runtimes.optimize.onednn import passes
-from models.runtimes.optimize.rewriting import copied, rewrite
+from models.runtimes.optimize.onednn import is_correct_and_faster
+from models.runtimes.optimize.rewriting import rewrite
+
+MIN_MULTIPLICATIONS = 12_000_000  # per image, for grouped heads; torch's kernel is faster below
 
 
 class PackedDense(nn.Module):
-    """`models.runtimes.optimize.dense.Dense` through oneDNN, its weights packed."""
+    """`models.runtimes.optimize.dense.Dense` with packed weights."""
 
     def __init__(self, plain: Dense) -> None:
         super().__init__()
-        self.fused = onednn.eltwise(plain.activation)
-        self.activation = plain.activation if self.fused is None else None
+        self.post_op = onednn.post_op(plain.activation)
+        self.activation = plain.activation if self.post_op is None else None
         self.weight = onednn.pack_linear(plain.weight.detach())
         self.bias = plain.bias
 
     def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
-        if residual is not None and self.fused == onednn.NONE:
+        if residual is not None and self.post_op == onednn.NO_POST_OP:
             return onednn.linear_add(x, residual, self.weight, self.bias)
-        x = onednn.linear(x, self.weight, self.bias, self.fused or onednn.NONE)
+        x = onednn.linear(x, self.weight, self.bias, self.post_op or onednn.NO_POST_OP)
         if self.activation is not None:
             x = self.activation(x)
         return x if residual is None else x + residual
 
 
-class PackedRectifiedSum(nn.Module):
-    """`optimize.decoder.RectifiedSum` through oneDNN, in the memory of the total."""
+class OneDNNLinearAddReLU(nn.Module):
+    """`models.runtimes.optimize.decoder.LinearAddReLU`; the result overwrites the total."""
 
-    def __init__(self, plain: RectifiedSum) -> None:
+    def __init__(self, plain: LinearAddReLU) -> None:
         super().__init__()
         self.weight = plain.weight
         self.bias = plain.bias
 
     def forward(self, x: Tensor, total: Tensor | None = None) -> Tensor:
-        if total is None:  # of a single stage
+        if total is None:  # the network has a single stage
             total = x.new_zeros(*x.shape[:-1], len(self.weight))
-        return onednn.add_rectified_(total, x, self.weight, self.bias)
+        return onednn.linear_add_relu_(total, x, self.weight, self.bias)
+
+
+class LinearTrial(nn.Module):
+    """A module for the trial, with each kind of linear layer once: (N, C) -> (N, C)."""
+
+    def __init__(self, weight: Tensor) -> None:
+        super().__init__()
+        self.expand = Dense(weight, weight[0], nn.GELU())
+        self.contract = Dense(weight, weight[1])
+        self.sum = LinearAddReLU(weight, weight[2])
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.contract(self.expand(x), x)[None, None]  # (1, 1, N, C)
+        return self.sum(x[None, None], y)[0, 0]
 
 
 def linears_by_onednn(network: nn.Module) -> nn.Module:
-    """Every linear layer packed for oneDNN, its activation or residual in the same pass."""
+    """Pack every linear layer for oneDNN, with its activation or residual in the same pass."""
 
     def rule(module: nn.Module) -> nn.Module | None:
-        if isinstance(module, RectifiedSum):
-            return PackedRectifiedSum(module)
+        if isinstance(module, LinearAddReLU):
+            return OneDNNLinearAddReLU(module)
         if isinstance(module, nn.Linear):
             module = Dense.of(module)
         return PackedDense(module) if isinstance(module, Dense) else None
@@ -64,30 +80,13 @@ def linears_by_onednn(network: nn.Module) -> nn.Module:
     return rewrite(network, rule)
 
 
-class Probe(nn.Module):
-    """Each kind of linear layer once, for the trial: (N, C) -> (N, C)."""
-
-    def __init__(self, weight: Tensor) -> None:
-        super().__init__()
-        self.expand = Dense(weight, weight[0], nn.GELU())
-        self.contract = Dense(weight, weight[1])
-        self.sum = RectifiedSum(weight, weight[2])
-
-    def forward(self, x: Tensor) -> Tensor:
-        y = self.contract(self.expand(x), x)[None, None]  # (1, 1, N, C)
-        return self.sum(x[None, None], y)[0, 0]
-
-
-def linears_pass(dtype: torch.dtype) -> bool:
-    """Whether oneDNN has linear layers here, right ones, and quicker than torch's.
-
-    Tried on the tokens of a SegFormer's third stage, for an image of 512 x 512.
-    """
+def onednn_linears_are_faster(dtype: torch.dtype) -> bool:
+    """Try linear layers on the tokens of a SegFormer's third stage for a 512 x 512 image."""
     random = torch.Generator().manual_seed(0)
     weight = (torch.randn(320, 320, generator=random) / 320**0.5).to(dtype)
-    plain = Probe(weight)
+    plain = LinearTrial(weight)
     x = torch.randn(1024, 320, generator=random).to(dtype)
-    return passes(lambda: linears_by_onednn(plain), plain, x)
+    return is_correct_and_faster(lambda: linears_by_onednn(plain), plain, x)
 
 
 class PackedConvolution(nn.Module):
@@ -95,77 +94,60 @@ class PackedConvolution(nn.Module):
 
     def __init__(self, plain: nn.Conv2d, activation: nn.Module | None = None) -> None:
         super().__init__()
-        fused = onednn.eltwise(activation)
-        self.fused = onednn.NONE if fused is None else fused
+        fused = onednn.post_op(activation)
+        self.post_op = onednn.NO_POST_OP if fused is None else fused
         self.activation = activation if fused is None else None
         self.plain = plain
         self.weight = onednn.pack_convolution(plain)
 
     def forward(self, x: Tensor) -> Tensor:
         x = x.contiguous(memory_format=torch.channels_last)
-        x = onednn.convolution(x, self.weight, self.plain, self.fused)
+        x = onednn.convolution(x, self.weight, self.plain, self.post_op)
         return x if self.activation is None else self.activation(x)
 
 
-def packed(plain: Depthwise) -> Depthwise:
-    """The activation in the same pass as the convolution."""
+def packed_depthwise(plain: DepthwiseConvolution) -> DepthwiseConvolution:
+    """Pack a depthwise convolution, with its activation in the same pass."""
     layer = cast(nn.Conv2d, plain.convolution)
-    convolution = PackedConvolution(layer, plain.activation)
-    return Depthwise(convolution, nn.Identity())
+    return DepthwiseConvolution(PackedConvolution(layer, plain.activation), nn.Identity())
 
 
 def convolutions_by_onednn(network: nn.Module) -> nn.Module:
-    """Every convolution packed for oneDNN, a depthwise one with its activation."""
+    """Pack every convolution for oneDNN, depthwise ones with their activation."""
 
     def rule(module: nn.Module) -> nn.Module | None:
-        if isinstance(module, Depthwise):
-            return packed(module)
+        if isinstance(module, DepthwiseConvolution):
+            return packed_depthwise(module)
         return PackedConvolution(module) if isinstance(module, nn.Conv2d) else None
 
     return rewrite(network, rule)
 
 
-def convolutions_pass(dtype: torch.dtype) -> bool:
-    """Whether oneDNN has depthwise convolutions here, right ones, and quicker than torch's."""
+def onednn_convolutions_are_faster(dtype: torch.dtype) -> bool:
+    """Try a depthwise convolution on a token grid of 64 x 64."""
     random = torch.Generator().manual_seed(0)
     layer = nn.Conv2d(128, 128, 3, padding=1, groups=128)
     nn.init.normal_(layer.weight, generator=random)
-    plain = Depthwise(layer.to(dtype), nn.GELU())
+    plain = DepthwiseConvolution(layer.to(dtype), nn.GELU())
     x = torch.randn(1, 64, 64, 128, generator=random).to(dtype)
-    return passes(lambda: packed(plain), plain, x)
+    return is_correct_and_faster(lambda: packed_depthwise(plain), plain, x)
 
 
-def channels_last(network: nn.Module) -> nn.Module:
-    """The weights of every convolution in channels-last layout, so that it copies no token grid."""
+class GroupedDotProductAttention(DotProductAttention):
+    """`DotProductAttention` image by image, with each head as a group of a convolution.
 
-    def convert(tensor: Tensor) -> Tensor:
-        last = torch.channels_last if tensor.ndim == 4 else torch.preserve_format
-        return tensor.detach().contiguous(memory_format=last)
-
-    def rule(module: nn.Module) -> nn.Module | None:
-        return copied(module, convert) if isinstance(module, nn.Conv2d) else None
-
-    return rewrite(network, rule)
-
-
-LEAST_WORK = 12_000_000  # multiplications an image: below, torch's one call a batch is quicker
-
-
-class GroupedMixing(Mixing):
-    """`optimize.attention.Mixing`, image by image, each head a group of a convolution.
-
-    With a mask, or little to do, as the plain form.
+    Falls back to torch's operators for a mask or for few multiplications.
     """
 
     def forward(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
         _, N, D = query.shape
-        if mask is not None or N * key.shape[1] * D < LEAST_WORK:
+        if mask is not None or N * key.shape[1] * D < MIN_MULTIPLICATIONS:
             return super().forward(query, key, value, mask)
-        images = [self.mix(*image) for image in zip(query, key, value, strict=True)]
+        images = [self.attend(*image) for image in zip(query, key, value, strict=True)]
         return torch.stack(images) if len(images) > 1 else images[0][None]  # (B, N, D)
 
-    def mix(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        """One image: (N, D), (M, D), (M, D) -> (N, D)."""
+    def attend(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """Attend in one image: (N, D), (M, D), (M, D) -> (N, D)."""
         heads = self.num_heads
         keys = key.unflatten(1, (heads, -1)).transpose(0, 1)  # (heads, M, d)
         logits = onednn.grouped_product(query, keys, heads).unflatten(1, (heads, -1))
@@ -175,16 +157,20 @@ class GroupedMixing(Mixing):
 
 
 def heads_by_onednn(network: nn.Module) -> nn.Module:
-    """The heads of every attention as the groups of one convolution of oneDNN."""
+    """Compute the heads of every attention as the groups of one convolution."""
 
     def rule(module: nn.Module) -> nn.Module | None:
-        return GroupedMixing(module.num_heads) if type(module) is Mixing else None
+        if type(module) is DotProductAttention:
+            return GroupedDotProductAttention(module.num_heads)
+        return None
 
     return rewrite(network, rule)
 
 
-def heads_pass(dtype: torch.dtype) -> bool:
-    """Whether the heads come out right as groups here, and sooner than from torch's kernel."""
+def onednn_heads_are_faster(dtype: torch.dtype) -> bool:
+    """Try four heads of 64 channels on 256 tokens."""
     random = torch.Generator().manual_seed(0)
     x = torch.randn(3, 1, 256, 256, generator=random).to(dtype) / 2
-    return passes(lambda: GroupedMixing(4), Mixing(4), *x, None)
+    return is_correct_and_faster(
+        lambda: GroupedDotProductAttention(4), DotProductAttention(4), *x, None
+    )

@@ -1,7 +1,4 @@
-"""ViT's patch embeddings as matrix products, with the BatchNorms beside them folded in.
-
-Knows nothing of what follows the patches.
-"""
+"""Patch embeddings and sequence reduction as matrix products, with BatchNorms folded in."""
 
 from torch import Tensor, nn
 
@@ -13,12 +10,32 @@ from models.layers.patch_embedding import (
     convolution_weight,
 )
 from models.runtimes.optimize.dense import Dense, frozen
-from models.runtimes.optimize.rewriting import copied, rewrite
+from models.runtimes.optimize.rewriting import rewrite, shallow_copy
 from models.vit_segmenter import ViTSegmenter
 
 
+class MatrixPatches(nn.Module):
+    """A patch embedding as one product with a matrix: (B, 3, H, W) -> (B, rows, columns, D).
+
+    Channels-last pixels are copied once.
+
+    Args:
+        weight: the weight of the patch convolution, (D, 3, P, P).
+        bias: (D,), optional.
+    """
+
+    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
+        super().__init__()
+        self.patch_size = weight.shape[2]
+        self.projection = Dense(weight.permute(0, 2, 3, 1).flatten(1), bias)  # (D, P P 3)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        patches = space_to_depth(pixels.permute(0, 2, 3, 1), self.patch_size)
+        return self.projection(patches)  # (B, rows, columns, D)
+
+
 class MatrixReduction(nn.Module):
-    """`models.layers.attention.SequenceReduction`: each cell of the grid is one row of a matrix."""
+    """`models.layers.attention.SequenceReduction` as a product with a matrix."""
 
     def __init__(self, plain: SequenceReduction) -> None:
         super().__init__()
@@ -29,13 +46,15 @@ class MatrixReduction(nn.Module):
         self.norm = plain.norm
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.norm(self.projection(cells(x, self.ratio)))  # (B, H / r, W / r, D)
+        x = self.projection(space_to_depth(x, self.ratio))  # (B, H / r, W / r, D)
+        return self.norm(x)
 
 
-def cells(x: Tensor, side: int) -> Tensor:
-    """(B, H, W, C) -> what stands in each side x side cell, (B, H / side, W / side, side side C).
+def space_to_depth(x: Tensor, side: int) -> Tensor:
+    """Join the tokens of each side x side cell: (B, H, W, C) -> (B, H / s, W / s, s s C).
 
-    Channels are innermost; what does not fill a cell at the right and lower edge is left out.
+    Channels are innermost. Rows and columns that do not fill a cell at the right and lower edge are
+    cut off.
     """
     rows, columns = x.shape[1] // side, x.shape[2] // side
     x = x[:, : rows * side, : columns * side]
@@ -43,32 +62,8 @@ def cells(x: Tensor, side: int) -> Tensor:
     return x.transpose(2, 3).flatten(3)  # (B, rows, columns, s s C)
 
 
-def reduce_by_matrix(network: nn.Module) -> nn.Module:
-    """The strided convolution of the sequence reduction as a product with a matrix."""
-
-    def rule(module: nn.Module) -> nn.Module | None:
-        return MatrixReduction(module) if isinstance(module, SequenceReduction) else None
-
-    return rewrite(network, rule)
-
-
-class MatrixPatches(nn.Module):
-    """The pixels of a patch, channels innermost, through one matrix: (B, 3, H, W) -> a grid.
-
-    `weight` is that of a convolution, (D, 3, P, P). Pixels in channels-last layout are copied once.
-    """
-
-    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
-        super().__init__()
-        self.patch_size = weight.shape[2]
-        self.projection = Dense(weight.permute(0, 2, 3, 1).flatten(1), bias)  # (D, P P 3)
-
-    def forward(self, pixels: Tensor) -> Tensor:
-        return self.projection(cells(pixels.permute(0, 2, 3, 1), self.patch_size))  # (B, r, c, D)
-
-
 def matrix_patches(module: nn.Module) -> nn.Module | None:
-    """The matrix form of a patch embedding that is one linear map; None for the others."""
+    """Return the matrix form of a patch embedding that is one linear map; None for the others."""
     if isinstance(module, ConvolutionPatches):
         return MatrixPatches(module.projection.weight, module.projection.bias)
     if isinstance(module, LinearPatches):
@@ -78,26 +73,54 @@ def matrix_patches(module: nn.Module) -> nn.Module | None:
 
 
 def patches_by_matrix(network: nn.Module) -> nn.Module:
-    """The patch convolution of a ViT as a product with a matrix."""
+    """Compute a ViT's patch embedding by a product with a matrix."""
     return rewrite(network, matrix_patches)
 
 
-def affine(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
-    """The scale and shift (C,) in float64 that a BatchNorm is in eval mode."""
-    mean, variance = norm.get_buffer("running_mean"), norm.get_buffer("running_var")
-    scale = norm.weight.detach().double() / (variance.double() + norm.eps).sqrt()
-    return scale, norm.bias.detach().double() - scale * mean.double()
+def reduce_by_matrix(network: nn.Module) -> nn.Module:
+    """Compute the strided convolutions of SegFormer's sequence reduction by matrix products."""
+
+    def rule(module: nn.Module) -> nn.Module | None:
+        return MatrixReduction(module) if isinstance(module, SequenceReduction) else None
+
+    return rewrite(network, rule)
+
+
+def fold_batch_norms(network: nn.Module) -> nn.Module:
+    """Fold the BatchNorms of a hybrid's stem and of a segmenting ViT's input into their layers."""
+
+    def rule(module: nn.Module) -> nn.Module | None:
+        if isinstance(module, ViTSegmenter) and isinstance(module.norm, nn.BatchNorm2d):
+            return without_input_norm(module)
+        if isinstance(module, HybridPatches):
+            twin = shallow_copy(module)
+            twin._modules["stem"] = folded_stem(module.stem)
+            return twin
+        return None
+
+    return rewrite(network, rule)
+
+
+def without_input_norm(network: ViTSegmenter) -> nn.Module:
+    """Fold the BatchNorm of a segmenting ViT's input into its patch embedding."""
+    twin = shallow_copy(network)
+    scale, shift = batch_norm_affine(network.norm)
+    patches = matrix_patches(network.patch_embedding) or network.patch_embedding
+    assert isinstance(patches, MatrixPatches)  # noqa: S101  # its patch embedding is linear
+    twin._modules["norm"] = nn.Identity()
+    twin._modules["patch_embedding"] = fold_input_affine(patches, scale, shift)
+    return twin
 
 
 def folded_stem(stem: nn.Sequential) -> nn.Sequential:
-    """The stem of a hybrid, each BatchNorm folded into the convolution before it."""
+    """Fold each BatchNorm of a hybrid's stem into the convolution before it."""
     layers: list[nn.Module] = []
     for layer in stem:
         if not isinstance(layer, nn.BatchNorm2d):
             layers.append(layer)
             continue
-        scale, shift = affine(layer)
-        convolution = copied(layers.pop())
+        scale, shift = batch_norm_affine(layer)
+        convolution = shallow_copy(layers.pop())
         weight = convolution.get_parameter("weight").double() * scale.view(-1, 1, 1, 1)
         convolution.weight = frozen(weight.to(layer.weight.dtype))
         convolution.bias = frozen(shift.to(layer.weight.dtype))
@@ -105,37 +128,18 @@ def folded_stem(stem: nn.Sequential) -> nn.Sequential:
     return nn.Sequential(*layers)
 
 
-def folded_input_norm(network: ViTSegmenter) -> nn.Module:
-    """A segmenter whose BatchNorm of the input stands in the weights of its patches."""
-    twin = copied(network)
-    scale, shift = affine(network.norm)
-    patches = matrix_patches(network.patch_embedding) or network.patch_embedding
-    assert isinstance(patches, MatrixPatches)  # noqa: S101  # of one linear map by construction
-    twin._modules["norm"] = nn.Identity()
-    twin._modules["patch_embedding"] = rescaled(patches, scale, shift)
-    return twin
+def batch_norm_affine(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
+    """Return the float64 scale and shift (C,) that a BatchNorm applies in eval mode."""
+    mean, variance = norm.get_buffer("running_mean"), norm.get_buffer("running_var")
+    scale = norm.weight.detach().double() / (variance.double() + norm.eps).sqrt()
+    return scale, norm.bias.detach().double() - scale * mean.double()
 
 
-def rescaled(patches: MatrixPatches, scale: Tensor, shift: Tensor) -> MatrixPatches:
-    """The patches of `pixels * scale + shift`, for scale and shift (3,), from the pixels."""
+def fold_input_affine(patches: MatrixPatches, scale: Tensor, shift: Tensor) -> MatrixPatches:
+    """Fold `pixels * scale + shift`, both (3,), into a patch embedding's weight and bias."""
     layer, P = patches.projection, patches.patch_size
     weight = layer.weight.double().unflatten(1, (P, P, 3))  # (D, P, P, 3)
     bias = (weight * shift).sum(dim=(1, 2, 3))  # (D,)
     bias = bias + (0.0 if layer.bias is None else layer.bias.double())
     weight = (weight * scale).permute(0, 3, 1, 2)  # (D, 3, P, P)
     return MatrixPatches(weight.to(layer.weight.dtype), bias.to(layer.weight.dtype))
-
-
-def fold_batch_norms(network: nn.Module) -> nn.Module:
-    """The BatchNorms of a ViT's stem and of a segmenter's input into the layers beside them."""
-
-    def rule(module: nn.Module) -> nn.Module | None:
-        if isinstance(module, ViTSegmenter) and isinstance(module.norm, nn.BatchNorm2d):
-            return folded_input_norm(module)
-        if isinstance(module, HybridPatches):
-            twin = copied(module)
-            twin._modules["stem"] = folded_stem(module.stem)
-            return twin
-        return None
-
-    return rewrite(network, rule)

@@ -1,6 +1,6 @@
-"""How a network is rewritten: a copy of the tree of modules in which some are replaced.
+"""Rewriting of networks: copies with replaced modules, or with tensors in another form.
 
-Knows nothing of what is replaced by what.
+A copy shares the tensors that do not change with the original, which is never modified.
 """
 
 import copy
@@ -12,33 +12,33 @@ from torch import Tensor, nn
 
 Module = TypeVar("Module", bound=nn.Module)
 Transformation = Callable[[nn.Module], nn.Module]
-Rule = Callable[[nn.Module], nn.Module | None]  # what to put in a module's place; None: look inside
+Rule = Callable[[nn.Module], nn.Module | None]  # a module's replacement; None: visit its children
 
 
 def rewrite(module: nn.Module, rule: Rule) -> nn.Module:
-    """A copy of the module in which every part that the rule answers for is what it answers.
-
-    The given module stays as it is; the copy shares its tensors.
-    """
+    """Return a copy of the module in which the rule's replacements are applied at any depth."""
     replacement = rule(module)
     if replacement is not None:
         return replacement
-    twin = copied(module)
+    twin = shallow_copy(module)
     for name, child in module._modules.items():
         twin._modules[name] = None if child is None else rewrite(child, rule)
     return twin
 
 
-def replaced(module: nn.Module, path: str, part: nn.Module) -> nn.Module:
-    """A copy of the module in which the part at a path, as "encoder.blocks.3", is another."""
+def with_submodule(module: nn.Module, path: str, part: nn.Module) -> nn.Module:
+    """Return a copy of the module with another part at a path such as "encoder.blocks.3"."""
     name, _, rest = path.partition(".")
-    twin = copied(module)
-    twin._modules[name] = replaced(module.get_submodule(name), rest, part) if rest else part
+    twin = shallow_copy(module)
+    twin._modules[name] = with_submodule(module.get_submodule(name), rest, part) if rest else part
     return twin
 
 
-def copied(module: Module, convert: Callable[[Tensor], Tensor] = Tensor.detach) -> Module:
-    """A copy of one module, of the same parts, whose tensors are what `convert` makes of them."""
+def shallow_copy(module: Module, convert: Callable[[Tensor], Tensor] = Tensor.detach) -> Module:
+    """Return a copy of one module with the same children, whose own tensors are converted.
+
+    Parameters of the copy do not require gradients.
+    """
     twin = copy.copy(module)
     twin._modules = dict(module._modules)
     twin._buffers = {n: None if t is None else convert(t) for n, t in module._buffers.items()}
@@ -49,14 +49,27 @@ def copied(module: Module, convert: Callable[[Tensor], Tensor] = Tensor.detach) 
     return twin
 
 
-def placed(network: nn.Module, device: torch.device, dtype: torch.dtype) -> nn.Module:
-    """A copy of the network on a device in a number format; what is there already is shared."""
+def copy_to(network: nn.Module, device: torch.device, dtype: torch.dtype) -> nn.Module:
+    """Return a copy on a device with floating-point tensors of a dtype."""
 
     def convert(tensor: Tensor) -> Tensor:
         tensor = tensor.detach()
         return tensor.to(device, dtype if tensor.is_floating_point() else None)
 
-    twin = copied(network, convert)
+    twin = shallow_copy(network, convert)
     for name, child in network._modules.items():
-        twin._modules[name] = None if child is None else placed(child, device, dtype)
+        twin._modules[name] = None if child is None else copy_to(child, device, dtype)
     return twin
+
+
+def channels_last(network: nn.Module) -> nn.Module:
+    """Give convolution weights the channels-last layout, so that no token grid is transposed."""
+
+    def convert(tensor: Tensor) -> Tensor:
+        layout = torch.channels_last if tensor.ndim == 4 else torch.preserve_format
+        return tensor.detach().contiguous(memory_format=layout)
+
+    def rule(module: nn.Module) -> nn.Module | None:
+        return shallow_copy(module, convert) if isinstance(module, nn.Conv2d) else None
+
+    return rewrite(network, rule)

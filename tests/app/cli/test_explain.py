@@ -86,7 +86,7 @@ def test_without_matplotlib_the_message_says_what_to_install(explain, truth, mon
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     ended = explain(SAMPLES / next(iter(truth)), "--figure", figure)
     assert ended.exit_code == 2
-    assert "[figures]" in ended.stderr
+    assert "make install EXTRAS=figures" in ended.stderr
 
 
 def test_an_image_that_fails_is_reported(explain, truth, tmp_path):

@@ -48,15 +48,19 @@ PIXELS = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(1))
 @pytest.fixture(params=ARCHITECTURES, ids=lambda architecture: architecture.__name__)
 def reference(request, perturb):
     """A small model of transformers, of each architecture in turn."""
-    config = request.param.config_class(id2label=LABELS, **ARCHITECTURES[request.param])
-    model = request.param._from_config(config).eval()
+    model = small(request.param)
     perturb(model)
     return model
 
 
+def small(architecture):
+    config = architecture.config_class(id2label=LABELS, **ARCHITECTURES[architecture])
+    return architecture._from_config(config).eval()
+
+
 @pytest.fixture
 def folder(tmp_path):
-    """A small checkpoint of ours, to be spoilt."""
+    """The folder of a small checkpoint of patchserve."""
     network = ViT(
         ViTConfig(
             image_size=(32, 32),
@@ -78,12 +82,12 @@ def change(path: Path, **fields):
     path.write_text(json.dumps(json.loads(path.read_text()) | fields))
 
 
-def respell(path: Path, spell):
-    save_file(spell(load_file(path)), path)
+def change_tensors(path: Path, change):
+    save_file(change(load_file(path)), path)
 
 
 @torch.no_grad()
-def test_a_folder_of_transformers_is_loaded(reference, tmp_path, assert_equal_logits):
+def test_a_folder_saved_by_transformers_is_loaded(reference, tmp_path, assert_equal_logits):
     reference.save_pretrained(tmp_path)
     checkpoint = load(tmp_path)
     assert_equal_logits(checkpoint.network(PIXELS), reference(PIXELS).logits)
@@ -94,7 +98,9 @@ def test_a_folder_of_transformers_is_loaded(reference, tmp_path, assert_equal_lo
 
 
 @torch.no_grad()
-def test_a_state_dict_of_transformers_memory_is_loaded(reference, tmp_path, assert_equal_logits):
+def test_a_state_dict_saved_directly_from_transformers_is_loaded(
+    reference, tmp_path, assert_equal_logits
+):
     reference.config.architectures = [type(reference).__name__]
     reference.config.save_pretrained(tmp_path)
     torch.save(reference.state_dict(), tmp_path / "pytorch_model.bin")
@@ -102,7 +108,7 @@ def test_a_state_dict_of_transformers_memory_is_loaded(reference, tmp_path, asse
 
 
 @torch.no_grad()
-def test_transformers_loads_what_is_saved_here(reference, tmp_path, assert_equal_logits):
+def test_transformers_loads_a_saved_checkpoint(reference, tmp_path, assert_equal_logits):
     reference.save_pretrained(tmp_path / "theirs")
     ours = load(tmp_path / "theirs")
     save(ours, tmp_path / "ours")
@@ -116,14 +122,15 @@ def test_transformers_loads_what_is_saved_here(reference, tmp_path, assert_equal
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
-def test_every_float_becomes_single_precision(dtype, reference, tmp_path):
-    reference.to(dtype).save_pretrained(tmp_path)
+def test_every_float_becomes_single_precision(dtype, tmp_path):
+    reference = small(transformers.SegformerForSemanticSegmentation).to(dtype)
+    reference.save_pretrained(tmp_path)
     state = load(tmp_path).network.state_dict()
     floats = {name: tensor for name, tensor in state.items() if tensor.is_floating_point()}
     assert {tensor.dtype for tensor in floats.values()} == {torch.float32}
-    head = next(p for name, p in reference.named_parameters() if "classifier.weight" in name)
-    ours = floats["decoder.head.weight" if "decoder.head.weight" in floats else "head.weight"]
-    assert torch.equal(ours, head.float())
+    assert torch.equal(
+        floats["decoder.head.weight"], reference.decode_head.classifier.weight.float()
+    )
 
 
 @pytest.mark.parametrize(
@@ -162,7 +169,7 @@ def test_a_checkpoint_is_loaded_as_it_was_saved(network, task, tmp_path):
     assert all(parameter.requires_grad for parameter in loaded.network.parameters())
 
 
-def test_a_loaded_network_outlives_its_files(folder):
+def test_a_loaded_network_does_not_depend_on_its_files(folder):
     checkpoint = load(folder)
     expected = checkpoint.network(PIXELS)
     weights = folder / "model.safetensors"
@@ -171,30 +178,31 @@ def test_a_loaded_network_outlives_its_files(folder):
     assert torch.equal(checkpoint.network(PIXELS), expected)
 
 
-def test_counters_that_are_not_stored_start_at_zero(tmp_path):
+def test_missing_batch_counters_are_0(tmp_path):
     network = Segformer(SegformerConfig(depths=(1, 1, 1, 1), num_labels=3))
     network.decoder.norm.num_batches_tracked.fill_(7)
     checkpoint = Checkpoint(network, ("a", "b", "c"), Preprocessing(), "segment")
     save(checkpoint, tmp_path)
     assert load(tmp_path).network.decoder.norm.num_batches_tracked == 7
     counter = "decode_head.batch_norm.num_batches_tracked"
-    respell(
+    change_tensors(
         tmp_path / "model.safetensors",
         lambda tensors: {name: t for name, t in tensors.items() if name != counter},
     )
     assert load(tmp_path).network.decoder.norm.num_batches_tracked == 0
 
 
-def test_shapes_that_do_not_fit_are_named_with_both(folder):
+def test_the_error_lists_mismatched_shapes(folder):
     change(folder / "config.json", id2label={"0": "a", "1": "b"}, intermediate_size=40)
     with pytest.raises(CheckpointError) as caught:
         load(folder)
     message = str(caught.value)
+    assert message.startswith("tensor shapes do not match config.json: ")
     assert "classifier.weight is [3, 24], not [2, 24]" in message
     assert "vit.encoder.layer.1.intermediate.dense.bias is [32], not [40]" in message
 
 
-def test_a_depth_that_does_not_fit_is_a_matter_of_keys(folder):
+def test_a_wrong_depth_gives_missing_or_unexpected_keys(folder):
     change(folder / "config.json", num_hidden_layers=1)
     with pytest.raises(CheckpointError, match=r"unexpected keys: vit\.encoder\.layer\.1\."):
         load(folder)
@@ -205,7 +213,9 @@ def test_a_depth_that_does_not_fit_is_a_matter_of_keys(folder):
 
 def test_quantised_weights_are_refused(folder):
     name = "vit.layernorm.weight"
-    respell(folder / "model.safetensors", lambda tensors: tensors | {name: tensors[name].char()})
+    change_tensors(
+        folder / "model.safetensors", lambda tensors: tensors | {name: tensors[name].char()}
+    )
     with pytest.raises(CheckpointError, match=r"vit\.layernorm\.weight is torch\.int8"):
         load(folder)
 
@@ -232,7 +242,7 @@ def test_a_missing_file_is_named(missing, folder):
         load(folder)
 
 
-def test_without_a_document_the_models_own_processor_decides(reference, tmp_path):
+def test_without_a_preprocessor_config_the_model_type_decides(reference, tmp_path):
     reference.save_pretrained(tmp_path)
     processor = {
         "vit": preprocessor_config.VIT,
@@ -242,7 +252,7 @@ def test_without_a_document_the_models_own_processor_decides(reference, tmp_path
     assert load(tmp_path).preprocessing == preprocessor_config.parse({}, processor)
 
 
-def test_a_nested_document_goes_before_the_plain_one(folder):
+def test_processor_config_takes_precedence_over_preprocessor_config(folder):
     nested = {"image_processor_type": "ViTImageProcessor", "size": {"height": 48, "width": 56}}
     (folder / "processor_config.json").write_text(json.dumps({"image_processor": nested}))
     assert load(folder).preprocessing.size == (48, 56)
@@ -250,17 +260,17 @@ def test_a_nested_document_goes_before_the_plain_one(folder):
     assert load(folder).preprocessing.size == (224, 224)
 
 
-def test_a_wrong_document_is_named(folder):
+def test_the_error_names_the_invalid_json_file(folder):
     change(folder / "preprocessor_config.json", resample=9)
-    with pytest.raises(CheckpointError, match=r"preprocessor_config\.json: resample 9 is no"):
+    with pytest.raises(CheckpointError, match=r"preprocessor_config\.json: resample is 9, not"):
         load(folder)
     (folder / "processor_config.json").write_text('{"image_processor": [1]}')
-    with pytest.raises(CheckpointError, match=r"\Aprocessor_config\.json: image_processor is no"):
+    with pytest.raises(CheckpointError, match=r"\Aprocessor_config\.json: image_processor is not"):
         load(folder)
 
 
-def test_labels_and_outputs_must_be_as_many(folder, tmp_path):
-    with pytest.raises(CheckpointError, match="1 labels for 3 outputs"):
+def test_saving_needs_as_many_labels_as_outputs(folder, tmp_path):
+    with pytest.raises(CheckpointError, match="1 labels for 3 outputs of the network"):
         save(replace(load(folder), labels=("one",)), tmp_path / "new")
     assert not (tmp_path / "new").exists()
 
@@ -268,19 +278,19 @@ def test_labels_and_outputs_must_be_as_many(folder, tmp_path):
 @pytest.mark.parametrize(
     "source", ["no/such/folder", "./nothing", "/nothing/here", "vit", "", "a/b@", "../a/b"]
 )
-def test_what_is_neither_a_folder_nor_a_hub_id_is_refused(source, tmp_path, monkeypatch):
+def test_a_source_that_is_neither_folder_nor_hub_id_is_refused(source, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(CheckpointError, match="neither a folder nor a hub id"):
+    with pytest.raises(CheckpointError, match="neither an existing folder nor a Hub id"):
         load(source)
 
 
-def test_a_path_is_never_taken_for_a_hub_id(tmp_path, monkeypatch):
+def test_a_path_object_is_never_a_hub_id(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(CheckpointError, match="neither a folder nor a hub id"):
+    with pytest.raises(CheckpointError, match="neither an existing folder nor a Hub id"):
         load(Path("org/name"))
 
 
-def test_a_folder_goes_before_a_hub_id(folder, tmp_path, monkeypatch):
+def test_an_existing_folder_takes_precedence_over_a_hub_id(folder, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     shutil.copytree(folder, tmp_path / "org" / "name")
     assert load("org/name").name == "name"
@@ -304,6 +314,6 @@ def test_a_checkpoint_is_named_after_the_last_part_of_its_source(source, name):
     assert name_of(source) == name
 
 
-def test_the_bundled_folders_lie_beside_the_code():
+def test_the_bundled_folders_are_in_the_package():
     assert bundled("classify").parts[-3:] == ("models", "bundled", "shapes-vit")
     assert bundled("segment").parts[-3:] == ("models", "bundled", "shapes-segformer")

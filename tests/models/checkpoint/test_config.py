@@ -35,7 +35,7 @@ KNOWN = [architecture for architecture in ARCHITECTURES if architecture.model_ty
 
 
 @pytest.mark.parametrize("architecture", KNOWN, ids=lambda a: a.name)
-def test_absent_fields_have_the_defaults_of_the_reference(architecture):
+def test_missing_fields_have_the_defaults_of_the_reference(architecture):
     complete = json.loads(REFERENCES[architecture.model_type]().to_json_string(use_diff=False))
     ours = parse({"architectures": [architecture.name], "model_type": architecture.model_type})
     theirs = parse(complete | {"architectures": [architecture.name]})
@@ -82,28 +82,28 @@ def test_a_document_is_read_back_as_it_was_written_here_and_by_the_reference(
 
 
 @pytest.mark.parametrize("model_type", ["vit", "deit", "segformer"])
-def test_transformers_does_not_take_our_own_options_for_its_networks(model_type):
+def test_architectures_of_transformers_have_no_options_of_patchserve(model_type):
     for architecture in ARCHITECTURES:
         own = set(architecture.fields) & {"pooling", "positions", "attention"}
         assert not own or architecture.model_type != model_type
 
 
-def test_labels_are_in_the_order_of_their_index():
+def test_labels_are_ordered_by_index():
     labels = {str(i): f"label {i}" for i in reversed(range(12))}
     assert parse({"model_type": "vit", "id2label": labels}).labels[10:] == ("label 10", "label 11")
 
 
-def test_labels_are_kept_as_they_are():
+def test_labels_are_not_stripped():
     assert parse({"model_type": "vit", "id2label": {"0": "bed ", "1": ""}}).labels == ("bed ", "")
 
 
-def test_a_number_of_labels_serves_where_there_are_no_names():
+def test_without_id2label_num_labels_gives_numbered_labels():
     parsed = parse({"model_type": "vit", "num_labels": 3})
     assert parsed.labels == ("LABEL_0", "LABEL_1", "LABEL_2")
     assert parsed.sizes.num_labels == 3
 
 
-def test_a_multi_label_problem_is_one():
+def test_problem_type_sets_multi_label():
     assert parse(VIT | {"problem_type": "multi_label_classification"}).multi_label
     assert not parse(VIT | {"problem_type": "single_label_classification"}).multi_label
 
@@ -113,13 +113,13 @@ def test_unknown_fields_are_ignored():
 
 
 @pytest.mark.parametrize(
-    ("document", "complaint"),
+    ("document", "message"),
     [
-        (VIT | {"id2label": {"0": "a", "2": "b"}}, "does not number its 2 labels from 0 on"),
+        (VIT | {"id2label": {"0": "a", "2": "b"}}, "does not number its 2 labels from 0"),
         (VIT | {"id2label": {"00": "a"}}, "does not number"),
         (VIT | {"id2label": {}}, "does not number"),
-        (VIT | {"id2label": ["a"]}, "no table of names"),
-        (VIT | {"id2label": {"0": 7}}, "no table of names"),
+        (VIT | {"id2label": ["a"]}, "not a JSON object from indices"),
+        (VIT | {"id2label": {"0": 7}}, "not a JSON object from indices"),
         ({"model_type": "vit", "num_labels": 0}, "num_labels is 0"),
         (VIT | {"num_channels": 1}, "num_channels is 1; only 3"),
         (VIT | {"hidden_size": "768"}, "hidden_size is '768'"),
@@ -127,7 +127,7 @@ def test_unknown_fields_are_ignored():
         (VIT | {"hidden_size": 2**40}, "hidden_size is 1099511627776"),
         (VIT | {"num_hidden_layers": True}, "num_hidden_layers is True"),
         (VIT | {"num_attention_heads": 7}, "768 is not a multiple of 7 heads"),
-        (VIT | {"image_size": [224, 224, 3]}, "image_size is .*, not a list of 2 numbers"),
+        (VIT | {"image_size": [224, 224, 3]}, "image_size is .*, not a list of 2 integers"),
         (VIT | {"image_size": "224"}, "image_size is '224'"),
         (VIT | {"patch_size": [16, 8]}, r"patch_size is \[16, 8\]"),
         (VIT | {"patch_size": 500}, "patch of 500 px exceeds the image"),
@@ -141,6 +141,6 @@ def test_unknown_fields_are_ignored():
         (SEGFORMER | {"num_attention_heads": [3, 2, 5, 8]}, "32 is not a multiple of 3 heads"),
     ],
 )
-def test_what_makes_no_sense_is_refused_by_name(document, complaint):
-    with pytest.raises(CheckpointError, match=complaint):
+def test_the_error_names_the_invalid_value(document, message):
+    with pytest.raises(CheckpointError, match=message):
         parse(document)

@@ -1,4 +1,4 @@
-"""Owns a stand-in of the hub over HTTP, and what a fresh process does with it, on- and offline."""
+"""Loads checkpoints in new processes from a local HTTP server that imitates the Hub."""
 
 import hashlib
 import json
@@ -34,7 +34,7 @@ print(json.dumps([outcome(source) for source in sys.argv[1:]]))
 
 
 class Hub(ThreadingHTTPServer):
-    """Serves `repositories`, file contents by name by id, as huggingface.co does; logs requests."""
+    """Serves `repositories` (file contents by name, by id) like huggingface.co; logs requests."""
 
     def __init__(self, repositories):
         super().__init__(("127.0.0.1", 0), HubHandler)
@@ -101,7 +101,7 @@ def etag(content):
 
 @pytest.fixture
 def files(tmp_path):
-    """The files of a small checkpoint, and among them two that nobody needs."""
+    """The files of a small checkpoint, and two files that loading does not need."""
     network = ViT(
         ViTConfig(
             image_size=(16, 16),
@@ -133,7 +133,7 @@ def hub(files):
 
 
 def load_in_a_process(*sources, url, home, **environment):
-    """What `load` does with each source in a process of its own: name and labels, or the error."""
+    """Load each source in a new process; return the name and the labels, or the error."""
     clean = {k: v for k, v in os.environ.items() if not k.startswith("HF_")}
     done = subprocess.run(
         [sys.executable, "-c", LOAD, *sources],
@@ -147,7 +147,7 @@ def load_in_a_process(*sources, url, home, **environment):
     return json.loads(done.stdout), done.stderr
 
 
-def test_a_hub_id_is_fetched_once_and_found_in_the_cache_from_then_on(hub, tmp_path):
+def test_a_hub_checkpoint_is_downloaded_once_and_then_read_from_the_cache(hub, tmp_path):
     home = tmp_path / "home"
     online, progress = load_in_a_process(
         "org/name", "org/name@v1", "org/pickled", url=hub.url, home=home
@@ -167,20 +167,16 @@ def test_a_hub_id_is_fetched_once_and_found_in_the_cache_from_then_on(hub, tmp_p
         HF_HUB_OFFLINE="1",
     )
     assert offline[:2] == [["name", "cat", "dog"], ["pickled", "cat", "dog"]]
-    assert "not in the cache" in offline[2]
+    assert "not completely in the cache" in offline[2]
     assert not hub.log
 
-
-def test_without_a_network_the_cache_decides(hub, tmp_path):
-    home = tmp_path / "home"
-    load_in_a_process("org/name", url=hub.url, home=home)
-    nowhere = "http://127.0.0.1:9"  # the discard port: nobody listens
-    outcomes, _ = load_in_a_process("org/name", "org/other", url=nowhere, home=home)
+    unreachable = "http://127.0.0.1:9"  # the discard port, on which no server listens
+    outcomes, _ = load_in_a_process("org/name", "org/other", url=unreachable, home=home)
     assert outcomes[0] == ["name", "cat", "dog"]
-    assert "the hub cannot be reached" in outcomes[1]
+    assert "the Hub cannot be reached" in outcomes[1]
 
 
-def test_what_the_hub_does_not_give_is_refused_with_the_reason(hub, tmp_path):
+def test_the_error_says_why_the_hub_does_not_give_a_checkpoint(hub, tmp_path):
     hub.repositories["org/empty"] = {"README.md": b"# Nothing"}
     outcomes, _ = load_in_a_process(
         "org/unknown",
@@ -192,11 +188,11 @@ def test_what_the_hub_does_not_give_is_refused_with_the_reason(hub, tmp_path):
         home=tmp_path / "home",
     )
     expected = [
-        "the hub has no org/unknown",
+        "the Hub has no repository org/unknown",
         "org/name has no revision 'v9'",
         "gated/name is gated",
         "config.json cannot be read: no such file",
-        "no valid hub id",
+        "not a valid Hub id",
     ]
     for outcome, text in zip(outcomes, expected, strict=True):
         assert text in outcome
@@ -219,5 +215,5 @@ def test_what_the_hub_does_not_give_is_refused_with_the_reason(hub, tmp_path):
         ("https://huggingface.co/org/name", False),
     ],
 )
-def test_a_hub_id_is_an_organisation_a_name_and_perhaps_a_revision(source, is_one):
+def test_a_hub_id_has_an_organisation_a_name_and_an_optional_revision(source, is_one):
     assert is_hub_id(source) is is_one

@@ -11,12 +11,12 @@ def test_a_document_is_read_back_as_it_was_written(tmp_path):
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe", b"[" * 100_000, b"[]", b"3"])
-def test_what_is_no_json_object_is_refused_by_its_name(content, tmp_path):
+def test_the_error_names_a_file_that_is_not_a_json_object(content, tmp_path):
     (tmp_path / "config.json").write_bytes(content)
     with pytest.raises(CheckpointError, match=r"config\.json"):
         read_document(tmp_path / "config.json")
 
 
-def test_a_missing_document_is_called_that(tmp_path):
+def test_a_missing_json_file_is_reported(tmp_path):
     with pytest.raises(CheckpointError, match=r"config\.json cannot be read: no such file"):
         read_document(tmp_path / "config.json")

@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import pytest
 
-from models.checkpoint.parameter_names import locate, spellings, translate
+from models.checkpoint.parameter_names import match_stored_names, possible_names, translate
 from models.errors import CheckpointError
 from models.segformer import Segformer, SegformerClassifier, SegformerConfig
 from models.vit import ViT, ViTConfig
@@ -20,14 +20,15 @@ SMALL = ViTConfig(
     num_labels=3,
 )
 DISTILLED = replace(SMALL, distillation_token=True)
+STAGES = SegformerConfig(hidden_sizes=(8, 8, 8, 8), num_heads=(1, 1, 1, 1), decoder_hidden_size=8)
 PARAMETERS = {
     VIT: list(ViT(SMALL).state_dict()),
     "DeiTForImageClassification": list(ViT(DISTILLED).state_dict()),
     "DeiTForImageClassificationWithTeacher": list(
         ViT(replace(DISTILLED, distillation_head=True)).state_dict()
     ),
-    SEGFORMER: list(Segformer(SegformerConfig()).state_dict()),
-    "SegformerForImageClassification": list(SegformerClassifier(SegformerConfig()).state_dict()),
+    SEGFORMER: list(Segformer(STAGES).state_dict()),
+    "SegformerForImageClassification": list(SegformerClassifier(STAGES).state_dict()),
     "PatchserveViT": list(ViT(replace(SMALL, head="mlp", patch_embedding="hybrid")).state_dict()),
     "PatchserveViTSegmenter": list(
         ViTSegmenter(ViTSegmenterConfig(num_layers=1, hidden_size=8)).state_dict()
@@ -35,16 +36,16 @@ PARAMETERS = {
 }
 
 
-def stored(architecture, dialect):
-    return [translate(name, architecture)[dialect] for name in PARAMETERS[architecture]]
+def stored(architecture, version):
+    return [translate(name, architecture)[version] for name in PARAMETERS[architecture]]
 
 
 @pytest.mark.parametrize("architecture", PARAMETERS)
-@pytest.mark.parametrize("dialect", [0, 1], ids=["legacy", "modern"])
-def test_every_parameter_has_its_own_name_in_each_dialect(architecture, dialect):
-    names = stored(architecture, dialect)
+@pytest.mark.parametrize("version", [0, 1], ids=["legacy", "modern"])
+def test_every_parameter_has_a_unique_legacy_and_modern_name(architecture, version):
+    names = stored(architecture, version)
     assert len(set(names)) == len(names)
-    found = locate(PARAMETERS[architecture], names, architecture)
+    found = match_stored_names(PARAMETERS[architecture], names, architecture)
     assert list(found.values()) == names
 
 
@@ -75,60 +76,60 @@ def test_a_name_is_translated_with_its_indices(architecture, ours, legacy, moder
     assert translate(ours, architecture) == (legacy, modern)
 
 
-def test_a_name_that_no_dialect_has_is_a_mistake_of_ours():
-    with pytest.raises(KeyError, match=r"encoder\.blocks\.0\.gate\.weight has no name"):
+def test_an_unknown_parameter_raises_a_key_error():
+    with pytest.raises(KeyError, match=r"encoder\.blocks\.0\.gate\.weight is not a known"):
         translate("encoder.blocks.0.gate.weight", VIT)
 
 
-def test_a_checkpoint_may_mix_the_dialects():
+def test_a_checkpoint_may_mix_legacy_and_modern_names():
     names = [translate(name, VIT)[i % 2] for i, name in enumerate(PARAMETERS[VIT])]
-    assert list(locate(PARAMETERS[VIT], names, VIT).values()) == names
+    assert list(match_stored_names(PARAMETERS[VIT], names, VIT).values()) == names
 
 
-def test_norms_may_have_their_names_from_tensorflow():
+def test_norms_may_have_tensorflow_names():
     names = [
         name.replace("layernorm_before.weight", "layernorm_before.gamma").replace(
             "layernorm_after.bias", "layernorm_after.beta"
         )
         for name in stored(VIT, 0)
     ]
-    assert list(locate(PARAMETERS[VIT], names, VIT).values()) == names
-    assert set(spellings("head.weight", VIT)) == {"classifier.weight"}
+    assert list(match_stored_names(PARAMETERS[VIT], names, VIT).values()) == names
+    assert set(possible_names("head.weight", VIT)) == {"classifier.weight"}
 
 
 def test_the_pooler_and_the_counters_are_ignored():
     extra = ["vit.pooler.dense.weight", "vit.pooler.dense.bias"]
-    assert locate(PARAMETERS[VIT], stored(VIT, 0) + extra, VIT)
+    assert match_stored_names(PARAMETERS[VIT], stored(VIT, 0) + extra, VIT)
     counters = [n for n in stored(SEGFORMER, 0) if not n.endswith("num_batches_tracked")]
-    assert locate(PARAMETERS[SEGFORMER], counters, SEGFORMER)
+    assert match_stored_names(PARAMETERS[SEGFORMER], counters, SEGFORMER)
 
 
-def test_missing_and_unexpected_keys_are_named_as_they_are_stored():
+def test_missing_and_unexpected_keys_have_their_stored_names():
     names = set(stored(VIT, 0)) - {"vit.layernorm.weight"} | {"vit.layernorm.scale"}
     with pytest.raises(CheckpointError) as caught:
-        locate(PARAMETERS[VIT], names, VIT)
+        match_stored_names(PARAMETERS[VIT], names, VIT)
     assert "missing keys: vit.layernorm.weight" in str(caught.value)
     assert "unexpected keys: vit.layernorm.scale" in str(caught.value)
     assert "head" not in str(caught.value)
 
 
-def test_a_key_in_both_dialects_is_unexpected_in_one():
+def test_a_parameter_stored_under_both_names_is_an_unexpected_key():
     names = [*stored(VIT, 0), "vit.layers.0.mlp.fc1.bias"]
     with pytest.raises(CheckpointError, match=r"unexpected keys: vit\.layers\.0\.mlp\.fc1\.bias$"):
-        locate(PARAMETERS[VIT], names, VIT)
+        match_stored_names(PARAMETERS[VIT], names, VIT)
 
 
 @pytest.mark.parametrize(
     ("architecture", "head"), [(VIT, "classifier"), (SEGFORMER, "decode_head")]
 )
-def test_a_missing_head_is_called_that(architecture, head):
+def test_a_missing_head_is_reported(architecture, head):
     names = [name for name in stored(architecture, 0) if not name.startswith(head)]
     with pytest.raises(CheckpointError, match="no complete trained head"):
-        locate(PARAMETERS[architecture], names, architecture)
+        match_stored_names(PARAMETERS[architecture], names, architecture)
 
 
-def test_a_bare_backbone_is_told_apart_in_a_message_of_bearable_length():
+def test_a_bare_backbone_is_reported_in_a_short_message():
     names = [n.removeprefix("vit.") for n in stored(VIT, 0) if not n.startswith("classifier")]
     with pytest.raises(CheckpointError, match=r"and 20 more.*bare backbone") as caught:
-        locate(PARAMETERS[VIT], names, VIT)
+        match_stored_names(PARAMETERS[VIT], names, VIT)
     assert len(str(caught.value)) < 3000

@@ -69,7 +69,7 @@ def test_the_old_style_of_segformer_keeps_its_reduced_labels():
     "name",
     ["ViTImageProcessor", "ViTImageProcessorFast", "ViTImageProcessorPil", "ViTFeatureExtractor"],
 )
-def test_a_processor_goes_by_all_its_historical_names(name):
+def test_all_historical_processor_names_are_accepted(name):
     assert parse({"image_processor_type": name}, DEIT) == Preprocessing()
 
 
@@ -81,7 +81,7 @@ def test_a_processor_goes_by_all_its_historical_names(name):
         (SEGFORMER, transformers.SegformerImageProcessorPil),
     ],
 )
-def test_what_is_absent_or_null_is_as_the_reference_has_it(processor, reference, tmp_path):
+def test_missing_and_null_values_have_the_defaults_of_the_reference(processor, reference, tmp_path):
     reference().save_pretrained(tmp_path)
     complete = json.loads((tmp_path / "preprocessor_config.json").read_text())
     assert complete["image_processor_type"] == processor
@@ -102,16 +102,16 @@ def test_what_is_absent_or_null_is_as_the_reference_has_it(processor, reference,
         ),
     ],
 )
-def test_every_form_of_a_size_is_understood(size, fields):
+def test_every_form_of_size_is_accepted(size, fields):
     assert parse({"size": size}, VIT) == Preprocessing(**fields)
 
 
-def test_a_single_size_is_the_shortest_edge_where_the_document_says_so():
+def test_without_default_to_square_a_single_size_is_the_shortest_edge():
     preprocessing = parse({"size": 256, "default_to_square": False}, VIT)
     assert preprocessing == Preprocessing(size=None, shortest_edge=256)
 
 
-def test_steps_that_are_switched_off_are_none():
+def test_disabled_steps_are_none():
     off = dict.fromkeys(("do_resize", "do_rescale", "do_normalize", "do_center_crop"), False)
     assert parse(off, DEIT) == Preprocessing(
         processor=DEIT, size=None, resample=BICUBIC, rescale_factor=None, mean=None, std=None
@@ -124,42 +124,42 @@ def test_segformer_never_crops_as_its_reference_never_does():
     assert parse(crop, VIT).crop_size == (100, 100)
 
 
-def test_one_number_serves_all_three_colours():
+def test_one_number_applies_to_all_three_channels():
     assert parse({"image_mean": 0, "image_std": 1}, VIT) == Preprocessing(
         mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0)
     )
 
 
 @pytest.mark.parametrize(
-    ("config", "complaint"),
+    ("config", "message"),
     [
         ({"image_processor_type": "CLIPImageProcessor"}, "'CLIPImageProcessor' is not supported"),
         ({"image_processor_type": 3}, "3 is not supported"),
-        ({"size": 0}, "size 0 is not understood"),
-        ({"size": True}, "size True is not understood"),
-        ({"size": [224]}, "size .* is not understood"),
-        ({"size": [224.0, 224.0]}, "size .* is not understood"),
-        ({"size": {"longest_edge": 224}}, "size .* is not understood"),
-        ({"size": {"shortest_edge": 224, "height": 3}}, "size .* is not understood"),
-        ({"size": {"shortest_edge": "224"}}, "size .* is not understood"),
-        ({"do_center_crop": True}, "crop_size None is not understood"),
+        ({"size": 0}, r"size is 0, not n, \[h, w\] or"),
+        ({"size": True}, "size is True, not n"),
+        ({"size": [224]}, r"size is \[224\], not n"),
+        ({"size": [224.0, 224.0]}, "size is .*, not n"),
+        ({"size": {"longest_edge": 224}}, "size is .*, not n"),
+        ({"size": {"shortest_edge": 224, "height": 3}}, "size is .*; with shortest_edge only"),
+        ({"size": {"shortest_edge": "224"}}, "size is .* in whole pixels"),
+        ({"do_center_crop": True}, "crop_size is None, not n"),
         (
             {"do_center_crop": True, "crop_size": {"shortest_edge": 3}},
-            "crop_size .* not understood",
+            "crop_size is .*, not n",
         ),
-        ({"do_resize": "yes"}, "do_resize must be true or false, not 'yes'"),
-        ({"do_pad": True}, "do_pad is not supported"),
-        ({"resample": 6}, "resample 6 is no filter"),
-        ({"resample": "bilinear"}, "resample 'bilinear' is no filter"),
-        ({"rescale_factor": 0}, "rescale_factor 0 is not a number above zero"),
-        ({"rescale_factor": float("nan")}, "rescale_factor nan"),
-        ({"image_mean": [0.5, 0.5]}, "image_mean .* is not three numbers"),
-        ({"image_mean": ["0.5"] * 3}, "image_mean .* is not three numbers"),
-        ({"image_std": [0.5, 0.5, 0.0]}, "image_std .* is not above zero"),
+        ({"do_resize": "yes"}, "do_resize is 'yes', not true or false"),
+        ({"do_pad": True}, "do_pad is true, but padding is not supported"),
+        ({"resample": 6}, "resample is 6, not a Pillow filter"),
+        ({"resample": "bilinear"}, "resample is 'bilinear', not a Pillow filter"),
+        ({"rescale_factor": 0}, "rescale_factor is 0, not a number greater than 0"),
+        ({"rescale_factor": float("nan")}, "rescale_factor is nan"),
+        ({"image_mean": [0.5, 0.5]}, "image_mean is .*, not three numbers"),
+        ({"image_mean": ["0.5"] * 3}, "image_mean is .*, not three numbers"),
+        ({"image_std": [0.5, 0.5, 0.0]}, "image_std is .*, but all values must be greater than 0"),
     ],
 )
-def test_what_makes_no_sense_is_refused_by_name(config, complaint):
-    with pytest.raises(CheckpointError, match=complaint):
+def test_the_error_names_the_invalid_value(config, message):
+    with pytest.raises(CheckpointError, match=message):
         parse(config, VIT)
 
 
@@ -180,7 +180,7 @@ def test_a_document_is_read_back_as_it_was_written(preprocessing):
     assert parse(written, SEGFORMER) == preprocessing
 
 
-def test_transformers_reads_our_document(tmp_path: Path):
+def test_transformers_reads_a_written_preprocessor_config(tmp_path: Path):
     preprocessing = Preprocessing(
         processor=DEIT, size=None, shortest_edge=64, crop_size=(48, 56), mean=IMAGENET_MEAN
     )

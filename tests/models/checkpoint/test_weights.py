@@ -7,7 +7,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from models.checkpoint.weights import NAMES, read_weights, write_weights
+from models.checkpoint.weights import WEIGHT_FILES, read_weights, write_weights
 from models.errors import CheckpointError
 
 TENSORS = {
@@ -41,12 +41,12 @@ def assert_read(folder):
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "pytorch_model.bin"])
-def test_one_file_is_read(name, tmp_path):
+def test_a_single_file_is_read(name, tmp_path):
     write(tmp_path / name, TENSORS)
     assert_read(tmp_path)
 
 
-def test_a_pickle_of_before_the_zip_format_is_read(tmp_path):
+def test_a_pickle_in_the_old_format_is_read(tmp_path):
     path = tmp_path / "pytorch_model.bin"
     torch.save(TENSORS, path, _use_new_zipfile_serialization=False)
     assert_read(tmp_path)
@@ -58,8 +58,8 @@ def test_shards_are_read(stem, suffix, tmp_path):
     assert_read(tmp_path)
 
 
-def test_the_first_of_the_known_files_is_read(tmp_path):
-    for name in reversed(NAMES):
+def test_weight_files_are_read_in_order_of_preference(tmp_path):
+    for name in reversed(WEIGHT_FILES):
         if name.endswith(".json"):
             stem, suffix = name.split(".")[:2]
             write_shards(tmp_path, stem, f".{suffix}")
@@ -69,7 +69,7 @@ def test_the_first_of_the_known_files_is_read(tmp_path):
             assert set(read_weights(tmp_path)) == {name}
 
 
-def test_what_was_written_is_read_and_marked_as_pytorchs(tmp_path):
+def test_written_weights_are_read_back_and_have_the_format_mark(tmp_path):
     strided = {"t": torch.arange(6.0).view(2, 3).t().requires_grad_()}
     write_weights(tmp_path, strided)
     assert torch.equal(read_weights(tmp_path)["t"], strided["t"])
@@ -77,12 +77,12 @@ def test_what_was_written_is_read_and_marked_as_pytorchs(tmp_path):
         assert file.metadata() == {"format": "pt"}
 
 
-def test_a_folder_without_weights_says_what_was_looked_for(tmp_path):
+def test_the_error_for_missing_weights_lists_the_known_file_names(tmp_path):
     with pytest.raises(CheckpointError, match=r"looked for model\.safetensors, "):
         read_weights(tmp_path)
 
 
-class Bomb:
+class MakesFolder:  # when unpickled
     def __init__(self, path):
         self.path = path
 
@@ -91,20 +91,20 @@ class Bomb:
 
 
 @pytest.mark.parametrize("zipped", [True, False])
-def test_code_in_a_pickle_is_not_run(zipped, tmp_path):
+def test_code_in_a_pickle_is_not_executed(zipped, tmp_path):
     torch.save(
-        {"a": Bomb(tmp_path / "boom")},
+        {"a": MakesFolder(tmp_path / "made")},
         tmp_path / "pytorch_model.bin",
         _use_new_zipfile_serialization=zipped,
     )
     with pytest.raises(CheckpointError, match=r"pytorch_model\.bin cannot be read"):
         read_weights(tmp_path)
-    assert not (tmp_path / "boom").exists()
+    assert not (tmp_path / "made").exists()
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "pytorch_model.bin"])
 @pytest.mark.parametrize("damage", ["empty", "cut", "noise"])
-def test_a_damaged_file_is_refused_by_name(name, damage, tmp_path):
+def test_the_error_names_the_damaged_file(name, damage, tmp_path):
     path = tmp_path / name
     write(path, TENSORS)
     content = path.read_bytes()
@@ -113,7 +113,7 @@ def test_a_damaged_file_is_refused_by_name(name, damage, tmp_path):
         read_weights(tmp_path)
 
 
-def test_a_placeholder_of_git_lfs_is_called_that(tmp_path):
+def test_a_git_lfs_pointer_is_reported(tmp_path):
     text = "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n"
     (tmp_path / "model.safetensors").write_text(text)
     with pytest.raises(CheckpointError, match="Git LFS pointer"):
@@ -121,16 +121,16 @@ def test_a_placeholder_of_git_lfs_is_called_that(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("content", "complaint"),
+    ("content", "message"),
     [
-        ([torch.ones(1)], "no state dict"),
-        ({"model": {"a": torch.ones(1)}}, "more than tensors: model"),
-        ({0: torch.ones(1)}, "more than tensors: 0"),
+        ([torch.ones(1)], "is not a state dict"),
+        ({"model": {"a": torch.ones(1)}}, "entries that are not tensors: model"),
+        ({0: torch.ones(1)}, "entries that are not tensors: 0"),
     ],
 )
-def test_a_pickle_of_something_else_is_refused(content, complaint, tmp_path):
+def test_a_pickle_that_is_not_a_state_dict_is_refused(content, message, tmp_path):
     torch.save(content, tmp_path / "pytorch_model.bin")
-    with pytest.raises(CheckpointError, match=complaint):
+    with pytest.raises(CheckpointError, match=message):
         read_weights(tmp_path)
 
 
@@ -148,28 +148,28 @@ def test_a_pickle_of_something_else_is_refused(content, complaint, tmp_path):
         "config.json",
     ],
 )
-def test_an_index_names_only_files_of_its_kind_beside_it(shard, tmp_path):
+def test_an_index_may_only_name_files_of_its_type_in_its_folder(shard, tmp_path):
     folder = tmp_path / "checkpoint"
     folder.mkdir()
     for outside in (tmp_path / "outside.safetensors", folder / "pytorch_model.bin"):
         save_file({"b": torch.ones(1)}, outside)
     write_shards(folder, "model", ".safetensors", {"b": shard})
-    with pytest.raises(CheckpointError, match="file beside it"):
+    with pytest.raises(CheckpointError, match="file in the same folder"):
         read_weights(folder)
 
 
-def test_a_shard_that_is_missing_is_named(tmp_path):
+def test_the_error_names_the_missing_shard(tmp_path):
     write_shards(tmp_path, "model", ".safetensors")
     (tmp_path / "model-00002-of-00002.safetensors").unlink()
     with pytest.raises(
-        CheckpointError, match=r"model-00002-of-00002\.safetensors, which is missing"
+        CheckpointError, match=r"model-00002-of-00002\.safetensors, which does not exist"
     ):
         read_weights(tmp_path)
 
 
-def test_a_key_that_the_index_promises_must_be_there(tmp_path):
+def test_a_key_missing_from_its_shard_is_reported(tmp_path):
     write_shards(tmp_path, "model", ".safetensors", {"d": "model-00001-of-00002.safetensors"})
-    with pytest.raises(CheckpointError, match=r"lacks .* promises: d$"):
+    with pytest.raises(CheckpointError, match=r"lacks keys that .* assigns to it: d$"):
         read_weights(tmp_path)
 
 
@@ -182,7 +182,7 @@ def test_an_index_without_a_map_is_refused(text, tmp_path):
         read_weights(tmp_path)
 
 
-def test_what_is_written_can_be_read_by_whom_the_umask_admits(tmp_path):
+def test_written_weights_have_the_permissions_of_the_umask(tmp_path):
     before = os.umask(0o022)
     try:
         write_weights(tmp_path, {"a": torch.zeros(2)})

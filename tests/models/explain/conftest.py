@@ -1,4 +1,4 @@
-"""Owns small networks of every kind, with random weights that attend to something."""
+"""Small networks of every kind, with random weights and uneven attention."""
 
 from collections.abc import Callable
 
@@ -49,7 +49,7 @@ NETWORKS: dict[str, Callable[[], Network]] = {
 
 @pytest.fixture
 def make() -> Callable[[str], Network]:
-    """A network of that name, in eval mode, with weights so large that its attention is uneven."""
+    """Build a network by name, in eval mode, with weights large enough for uneven attention."""
 
     @torch.no_grad()
     def build(name: str) -> Network:
@@ -64,11 +64,11 @@ def make() -> Callable[[str], Network]:
 
 @pytest.fixture(params=NETWORKS)
 def network(request: pytest.FixtureRequest, make: Callable[[str], Network]) -> Network:
-    """Each of them."""
+    """Each network in turn."""
     return make(request.param)
 
 
 @pytest.fixture
 def pixels() -> torch.Tensor:
-    """Two images whose size fills neither patches of 8 nor cells of 64 pixels."""
+    """Two images whose size is a multiple of neither 8 nor 64 pixels."""
     return torch.randn(2, 3, 70, 45, generator=torch.Generator().manual_seed(7))

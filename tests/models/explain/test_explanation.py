@@ -5,7 +5,7 @@ from models.explain import METHODS, attention_maps, explain
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_an_explanation_has_a_relevance_and_a_distance_of_each_head(network, pixels, method):
+def test_an_explanation_has_relevance_logits_and_a_distance_per_head(network, pixels, method):
     explanation = explain(network, pixels, method)
     maps = attention_maps(network, pixels)
     rows, columns = explanation.relevance.shape[1:]
@@ -24,7 +24,7 @@ def test_the_methods_differ(make, pixels):
     assert not torch.allclose(*relevance, atol=1e-3)
 
 
-def test_half_precision_is_explained_too(make, pixels):
+def test_a_network_in_half_precision_is_explained(make, pixels):
     network = make("vit").to(torch.bfloat16)
     relevance = explain(network, pixels.to(torch.bfloat16)).relevance
     assert relevance.dtype == torch.float32

@@ -9,48 +9,48 @@ from models.layers.attention import Attention, ReducedAttention, join_heads, spl
 CLOSE = {"rtol": 1e-4, "atol": 2e-5}
 
 
-def explicit(attention, seen):
-    """A forward of the attention through weights that autograd sees; they are noted in `seen`."""
+def explicit(attention, recorded):
+    """Return a forward of the attention with weights that autograd sees, added to `recorded`."""
 
     def forward(x, mask=None):
         weights = attention.weights(x, mask)
         weights.retain_grad()
-        seen.append(weights)
+        recorded.append(weights)
         context = attention.reduction(x) if isinstance(attention, ReducedAttention) else x
         value = attention.value(context.flatten(1, -2))
-        mixed = join_heads(weights @ split_heads(value, attention.num_heads))
-        return attention.output(mixed).view(x.shape)
+        heads = join_heads(weights @ split_heads(value, attention.num_heads))
+        return attention.output(heads).view(x.shape)
 
     return forward
 
 
 def best(logits):
-    """The sum over the images of the best logit; of a segmenter the mean over its pixels."""
+    """Return the sum over images of the best logit; for a segmenter its mean over the pixels."""
     return logits.flatten(2).amax(1).mean(1).sum() if logits.ndim > 2 else logits.amax(1).sum()
 
 
-def test_the_weights_and_their_gradients_are_those_of_autograd(network, pixels):
+def test_weights_and_gradients_equal_those_of_autograd(network, pixels):
     network, pixels = network.double(), pixels.double()
     recording = record(network, pixels, gradients=True)
-    seen = []
+    recorded = []
     for module in network.modules():
         if isinstance(module, Attention):
-            module.forward = explicit(module, seen)
+            module.forward = explicit(module, recorded)
     logits = network(pixels)
     best(logits).backward()
     torch.testing.assert_close(recording.logits, logits.detach(), **CLOSE)
-    for layer, weights in zip(recording.layers, seen, strict=True):
+    for layer, weights in zip(recording.layers, recorded, strict=True):
         torch.testing.assert_close(layer.weights(), weights.detach().float(), **CLOSE)
-        heeded = weights.detach() > 0  # between the lines of an axis autograd has gradients, too
+        attended = weights.detach() > 0  # autograd also has gradients between different lines
         torch.testing.assert_close(
-            layer.weights_gradient() * heeded,
-            (weights.grad * heeded).float(),
+            layer.weights_gradient() * attended,
+            (weights.grad * attended).float(),
             rtol=1e-4,
             atol=1e-6 * weights.grad.abs().max().item(),
         )
 
 
-def test_a_mask_weighs_in_the_weights_that_are_recorded(make, pixels):
+def test_recorded_weights_include_the_mask(make, pixels):
     network = make("relative")
     (first, *_) = record(network, pixels).layers
     with torch.no_grad():
@@ -60,8 +60,9 @@ def test_a_mask_weighs_in_the_weights_that_are_recorded(make, pixels):
     torch.testing.assert_close(first.weights(), expected)
 
 
-def test_the_network_is_left_as_it_was(network, pixels):
-    network.train()
+@pytest.mark.parametrize("name", ["hybrid", "axial", "vit_segmenter", "segformer"])
+def test_recording_does_not_modify_the_network(make, pixels, name):
+    network = make(name).train()
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     record(network, pixels, gradients=True)
     assert network.training
@@ -71,35 +72,29 @@ def test_the_network_is_left_as_it_was(network, pixels):
         torch.testing.assert_close(tensor, before[name], rtol=0, atol=0)
 
 
-def test_the_logits_are_those_of_the_network_in_eval_mode(network, pixels):
-    recording = record(network, pixels)
-    with torch.inference_mode():
-        torch.testing.assert_close(recording.logits, network(pixels), **CLOSE)
-
-
-def test_it_works_where_inference_is_declared(make, pixels):
+def test_recording_works_inside_inference_mode(make, pixels):
     network = make("vit")
     with torch.inference_mode():
         recording = record(network, pixels + 0, gradients=True)
         assert recording.layers[0].weights_gradient().any()
 
 
-def test_no_parameter_needs_to_want_a_gradient(make, pixels):
+def test_gradients_are_recorded_for_frozen_parameters(make, pixels):
     network = make("vit").requires_grad_(False)
     assert record(network, pixels, gradients=True).layers[0].weights_gradient().any()
 
 
 @pytest.mark.parametrize("name", ["vit", "segformer"])
-def test_threads_that_use_one_network_do_not_see_each_others_tensors(make, name):
+def test_concurrent_recordings_of_a_network_are_independent(make, name):
     network = make(name)
     images = [torch.randn(1, 3, 32, 48) for _ in range(6)]
 
     def weights(image):
-        network(image)  # as the service does meanwhile
+        network(image)  # as a service does at the same time
         return [layer.weights() for layer in record(network, image, gradients=True).layers]
 
-    alone = [weights(image) for image in images]
+    expected = [weights(image) for image in images]
     with ThreadPoolExecutor(3) as pool:
-        together = list(pool.map(weights, images))
-    for one, other in zip(alone, together, strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
+        concurrent = list(pool.map(weights, images))
+    for ours, theirs in zip(concurrent, expected, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)

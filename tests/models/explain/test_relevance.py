@@ -5,15 +5,15 @@ from PIL import Image
 
 from models import checkpoint
 from models.explain.recording import record
-from models.explain.relevance import gradient_relevance, rollout, shares, spread
+from models.explain.relevance import distribute, gradient_relevance, normalized, rollout
 from models.preprocessing import fit, normalize
 
-SQUARE = ["vit", "relative", "deit", "deit_with_teacher", "mean", "axial", "vit_segmenter"]
+VITS = ["vit", "relative", "deit", "deit_with_teacher", "mean", "axial", "vit_segmenter"]
 CLOSE = {"rtol": 1e-3, "atol": 1e-6}
 
 
 def start(network, size):
-    """What the head reads, as (1, tokens): the class tokens, or every patch."""
+    """Return what the head reads, (1, tokens): the class tokens, or every patch."""
     config = network.config
     if getattr(config, "pooling", "mean") == "mean":
         return torch.full((1, size), 1 / size)
@@ -22,39 +22,39 @@ def start(network, size):
     return first / first.sum()
 
 
-def normalized(x, layer):
+def rescaled(x, layer):
     patches = x[:, layer.prefix :]
     return (patches / patches.sum(1, keepdim=True)).unflatten(1, layer.grid)
 
 
-@pytest.mark.parametrize("name", SQUARE)
-def test_rollout_is_the_product_of_the_papers_matrices(make, name, pixels):
+@pytest.mark.parametrize("name", VITS)
+def test_rollout_equals_the_matrix_product_of_the_paper(make, name, pixels):
     network = make(name)
     recording = record(network, pixels[:1])
     size = recording.layers[0].weights().shape[-1]
     flow = torch.eye(size)
     for layer in recording.layers:
         flow = (0.5 * layer.weights()[0].mean(0) + 0.5 * torch.eye(size)) @ flow
-    expected = normalized(start(network, size) @ flow, recording.layers[0])
+    expected = rescaled(start(network, size) @ flow, recording.layers[0])
     torch.testing.assert_close(rollout(network, recording), expected, **CLOSE)
 
 
-@pytest.mark.parametrize("name", SQUARE)
-def test_gradient_relevance_is_the_papers_recursion(make, name, pixels):
+@pytest.mark.parametrize("name", VITS)
+def test_gradient_relevance_equals_the_recursion_of_the_paper(make, name, pixels):
     network = make(name)
     recording = record(network, pixels[:1], gradients=True)
     size = recording.layers[0].weights().shape[-1]
     relevance = torch.eye(size)
     for layer in recording.layers:
-        speaking = (layer.weights() * layer.weights_gradient())[0].clamp(min=0).mean(0)
-        relevance = relevance + speaking @ relevance
+        positive = (layer.weights() * layer.weights_gradient())[0].clamp(min=0).mean(0)
+        relevance = relevance + positive @ relevance
     moved = start(network, size) @ (relevance - torch.eye(size))
-    expected = normalized(moved, recording.layers[0])
+    expected = rescaled(moved, recording.layers[0])
     torch.testing.assert_close(gradient_relevance(network, recording), expected, **CLOSE)
 
 
-def widening(coarse, fine, ratio):
-    """The matrix (coarse cells, fine cells) that shares each coarse cell's part evenly."""
+def upsampling_matrix(coarse, fine, ratio):
+    """The matrix (coarse cells, fine cells) that normalized each coarse cell's part evenly."""
     matrix = torch.zeros(coarse[0] * coarse[1], fine[0] * fine[1])
     for row in range(fine[0]):
         for column in range(fine[1]):
@@ -65,7 +65,7 @@ def widening(coarse, fine, ratio):
 
 
 @pytest.mark.parametrize("name", ["segformer", "segformer_classifier"])
-def test_through_the_stages_it_is_the_product_of_widened_matrices(make, name, pixels):
+def test_rollout_through_stages_equals_the_product_of_upsampled_matrices(make, name, pixels):
     network = make(name)
     recording = record(network, pixels[:1])
     parts = {"segformer": [0.25] * 4, "segformer_classifier": [0.0, 0.0, 0.0, 1.0]}[name]
@@ -73,38 +73,40 @@ def test_through_the_stages_it_is_the_product_of_widened_matrices(make, name, pi
     for index, stage in reversed(list(enumerate(recording.stages))):
         if index < 3:
             coarser = recording.stages[index + 1]
-            expected = expected @ widening(coarser.grid, stage.grid, coarser.stride)
+            expected = expected @ upsampling_matrix(coarser.grid, stage.grid, coarser.stride)
         size = stage.grid[0] * stage.grid[1]
         expected = expected + torch.full((1, size), parts[index] / size)
         for layer in reversed(stage.layers):
-            weights = layer.weights()[0].mean(0) @ widening(layer.key_grid, stage.grid, layer.ratio)
+            weights = layer.weights()[0].mean(0) @ upsampling_matrix(
+                layer.key_grid, stage.grid, layer.ratio
+            )
             expected = 0.5 * expected + 0.5 * expected @ weights
     torch.testing.assert_close(
         rollout(network, recording), expected.unflatten(1, recording.stages[0].grid), **CLOSE
     )
 
 
-def test_spreading_is_even_and_loses_nothing_at_a_ragged_edge():
+def test_distribution_is_even_and_keeps_the_sum_at_incomplete_cells():
     v = torch.rand(2, 6)
-    fine = spread(v, (2, 3), (3, 5), 2)
-    torch.testing.assert_close(fine, v @ widening((2, 3), (3, 5), 2))
+    fine = distribute(v, (2, 3), (3, 5), 2)
+    torch.testing.assert_close(fine, v @ upsampling_matrix((2, 3), (3, 5), 2))
     torch.testing.assert_close(fine.sum(1), v.sum(1))
 
 
-def test_cells_beyond_a_reduced_grid_get_nothing():
-    fine = spread(torch.ones(1, 2), (1, 2), (3, 5), 2).view(3, 5)
+def test_cells_beyond_the_coarse_grid_get_0():
+    fine = distribute(torch.ones(1, 2), (1, 2), (3, 5), 2).view(3, 5)
     assert (fine[:2, :4] == 0.25).all()
     assert fine[2].sum() + fine[:, 4].sum() == 0
 
 
-def test_where_nothing_speaks_for_the_label_nothing_is_relevant(make, pixels):
+def test_without_positive_attention_the_relevance_is_0(make, pixels):
     recording = record(make("vit"), pixels)
     tokens = recording.layers[0].weights().shape[-1]
-    assert not shares(torch.zeros(2, tokens), recording).any()
+    assert not normalized(torch.zeros(2, tokens), recording).any()
 
 
 @pytest.mark.parametrize("method", [rollout, gradient_relevance])
-def test_every_network_has_a_relevance_of_every_image(network, pixels, method):
+def test_every_network_gives_a_relevance_per_image(network, pixels, method):
     recording = record(network, pixels, gradients=True)
     relevance = method(network, recording)
     assert relevance.shape == (2, *recording.stages[0].grid)
@@ -114,7 +116,7 @@ def test_every_network_has_a_relevance_of_every_image(network, pixels, method):
     torch.testing.assert_close(relevance[1:], alone, **CLOSE)
 
 
-def test_relevance_falls_on_the_shape_that_the_label_names(truth):
+def test_relevance_is_concentrated_on_the_shape_of_the_label(truth):
     trained = checkpoint.load(checkpoint.bundled("classify"))
     for name, entry in truth.items():
         image = Image.open(f"tests/samples/{name}").convert("RGB")

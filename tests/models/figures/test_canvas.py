@@ -13,12 +13,12 @@ def test_a_figure_becomes_a_png_of_its_size():
     assert picture.size == (3 * DOTS_PER_INCH, 2 * DOTS_PER_INCH)
 
 
-def test_without_matplotlib_it_says_what_to_install(monkeypatch):
+def test_the_error_without_matplotlib_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    with pytest.raises(FigureError, match=r'pip install "patchserve\[figures\]"'):
+    with pytest.raises(FigureError, match="make install EXTRAS=figures"):
         blank(3.0, 2.0, "nothing")
 
 
-def test_no_window_is_ever_prepared():
+def test_pyplot_is_not_imported():
     png(blank(1.0, 1.0, "nothing"))
     assert "matplotlib.pyplot" not in sys.modules

@@ -10,7 +10,7 @@ from models.vit_segmenter import ViTSegmenter, ViTSegmenterConfig
 SMALL = {"hidden_size": 16, "num_layers": 1, "num_heads": 2, "mlp_size": 8, "image_size": (16, 24)}
 
 
-def test_the_components_are_where_the_filters_vary_most():
+def test_principal_components_are_the_directions_of_largest_variance():
     torch.manual_seed(0)
     directions = torch.linalg.qr(torch.randn(3 * 4 * 4, 3)).Q.T  # (3, 48)
     spread = torch.tensor([9.0, 3.0, 1.0])
@@ -22,7 +22,7 @@ def test_the_components_are_where_the_filters_vary_most():
     assert parts.tolist() == pytest.approx([81 / 91, 9 / 91], abs=0.03)
 
 
-def test_linear_and_convolved_patches_have_the_same_filters():
+def test_linear_and_convolution_patches_have_the_same_filters():
     torch.manual_seed(0)
     convolved = ViT(ViTConfig(**SMALL, patch_size=8))
     linear = ViT(ViTConfig(**SMALL, patch_size=8, patch_embedding="linear"))
@@ -40,6 +40,6 @@ def test_linear_and_convolved_patches_have_the_same_filters():
     ],
     ids=[*PATCH_EMBEDDINGS, "vit_segmenter", "segformer"],
 )
-def test_every_network_has_first_filters_of_colours(network):
+def test_the_filters_of_every_network_are_drawn(network):
     assert first_filters(network).shape[1] == 3
     assert filters_figure(network, "small").startswith(b"\x89PNG")

@@ -19,14 +19,14 @@ def vit(**options):
     return ViT(ViTConfig(**SMALL, **options))
 
 
-def test_the_table_is_that_of_the_patches_alone():
+def test_the_position_table_excludes_prefix_tokens():
     network = vit(distillation_token=True)
     table, grid = position_table(network)
     assert grid == (2, 9)
     torch.testing.assert_close(table, network.positions.data[0, 2:])
 
 
-def test_computed_positions_are_shown_too():
+def test_sinusoidal_positions_have_a_table():
     torch.testing.assert_close(
         position_table(vit(positions="sinusoidal_1d"))[0], sinusoid_1d(19, 16)[1:]
     )
@@ -36,7 +36,7 @@ def test_computed_positions_are_shown_too():
 
 
 @pytest.mark.parametrize("network", [vit(), ViTSegmenter(ViTSegmenterConfig(**SMALL))])
-def test_similarities_and_sinusoids_are_drawn_of_a_vit(network):
+def test_similarities_and_sinusoids_are_drawn(network):
     assert positions_figure(network, "small").startswith(b"\x89PNG")
     assert sinusoids_figure(network, "small").startswith(b"\x89PNG")
 
@@ -44,11 +44,11 @@ def test_similarities_and_sinusoids_are_drawn_of_a_vit(network):
 @pytest.mark.parametrize(
     ("draw", "network", "reason"),
     [
-        (positions_figure, SEGFORMER, "convolutions tell its tokens"),
+        (positions_figure, SEGFORMER, "its convolutions provide positions"),
         (positions_figure, vit(positions="relative"), "a bias of the attention"),
         (sinusoids_figure, SEGFORMER, "for a ViT"),
     ],
 )
-def test_what_has_none_says_why(draw, network, reason):
+def test_the_error_says_why_a_network_has_no_such_figure(draw, network, reason):
     with pytest.raises(FigureError, match=reason):
         draw(network, "small")

@@ -13,8 +13,8 @@ from models.layers.attention import (
 )
 
 
-def by_the_book(attention, x, context):
-    """Softmax(Q K^T / sqrt(d)) V, head by head, in loops."""
+def loop_attention(attention, x, context):
+    """Compute softmax(Q K^T / sqrt(d)) V in a loop over the heads."""
     outputs = []
     width = x.shape[-1] // attention.num_heads
     query, key, value = attention.query(x), attention.key(context), attention.value(context)
@@ -25,16 +25,16 @@ def by_the_book(attention, x, context):
     return attention.output(torch.cat(outputs, dim=-1))
 
 
-def test_attention_is_the_formula_of_the_paper():
+def test_attention_equals_the_formula_of_the_paper():
     attention = Attention(12, 3)
     x = torch.randn(2, 7, 12)
-    torch.testing.assert_close(attention(x), by_the_book(attention, x, x))
+    torch.testing.assert_close(attention(x), loop_attention(attention, x, x))
 
 
-def test_the_tokens_that_answer_may_be_others_than_those_that_ask():
+def test_keys_and_values_may_come_from_other_tokens():
     attention = Attention(12, 3)
     x, context = torch.randn(2, 7, 12), torch.randn(2, 4, 12)
-    torch.testing.assert_close(attention.attend(x, context), by_the_book(attention, x, context))
+    torch.testing.assert_close(attention.attend(x, context), loop_attention(attention, x, context))
 
 
 def test_splitting_and_joining_heads_are_inverse():
@@ -43,13 +43,13 @@ def test_splitting_and_joining_heads_are_inverse():
     assert torch.equal(join_heads(split_heads(x, 4)), x)
 
 
-def test_query_key_and_value_can_do_without_bias():
+def test_qkv_bias_is_optional():
     names = {name for name, _ in Attention(8, 2, qkv_bias=False).named_parameters()}
     assert {name for name in names if name.endswith("bias")} == {"output.bias"}
 
 
 @pytest.mark.parametrize(("size", "reduced"), [((8, 12), (2, 3)), ((11, 7), (2, 1))])
-def test_a_reduction_gives_one_token_for_each_whole_cell(size, reduced):
+def test_a_reduction_gives_one_token_per_complete_cell(size, reduced):
     reduction = SequenceReduction(6, 4)
     x = torch.randn(2, *size, 6)
     y = reduction(x)
@@ -57,10 +57,10 @@ def test_a_reduction_gives_one_token_for_each_whole_cell(size, reduced):
     torch.testing.assert_close(reduction(x[:, : reduced[0] * 4, : reduced[1] * 4]), y)
 
 
-def test_reduced_attention_asks_with_every_token_and_answers_with_the_reduced():
+def test_reduced_attention_has_full_queries_and_reduced_keys_and_values():
     attention = ReducedAttention(6, 2, 2)
     x = torch.randn(2, 4, 6, 6)
-    expected = by_the_book(attention, x.flatten(1, 2), attention.reduction(x).flatten(1, 2))
+    expected = loop_attention(attention, x.flatten(1, 2), attention.reduction(x).flatten(1, 2))
     torch.testing.assert_close(attention(x), expected.view(2, 4, 6, 6))
 
 
@@ -68,11 +68,13 @@ def test_a_ratio_of_one_is_full_attention():
     attention = ReducedAttention(6, 2, 1)
     x = torch.randn(2, 4, 5, 6)
     tokens = x.flatten(1, 2)
-    torch.testing.assert_close(attention(x).flatten(1, 2), by_the_book(attention, tokens, tokens))
+    torch.testing.assert_close(
+        attention(x).flatten(1, 2), loop_attention(attention, tokens, tokens)
+    )
     assert not any(name.startswith("reduction") for name in attention.state_dict())
 
 
-def test_single_head_attention_is_one_softmax_of_scaled_products():
+def test_single_head_attention_equals_one_softmax():
     attention = Attention(8, 1)
     x = torch.randn(1, 5, 8)
     query, key, value = attention.query(x), attention.key(x), attention.value(x)
@@ -85,21 +87,21 @@ def test_single_head_attention_is_one_softmax_of_scaled_products():
     torch.testing.assert_close(attention_weights(query, key)[0], weights)
 
 
-def test_every_query_gets_a_mixture_of_its_own():
+def test_different_queries_get_different_outputs():
     attention = Attention(12, 3)
     y = attention(torch.randn(1, 6, 12))
-    assert (y[0, 0] - y[0, 1:]).abs().amax(-1).min() > 1e-4  # not the same sum for each
+    assert (y[0, 0] - y[0, 1:]).abs().amax(-1).min() > 1e-4
 
 
-def test_heads_split_the_width_and_never_the_tokens():
+def test_heads_split_the_channels_not_the_tokens():
     attention = Attention(12, 3)
-    x = torch.randn(1, 7, 12)  # a number of tokens that no number of heads divides
+    x = torch.randn(1, 7, 12)  # 7 is not a multiple of the number of heads
     assert attention(x).shape == x.shape
     assert attention.weights(x).shape == (1, 3, 7, 7)
 
 
 @pytest.mark.parametrize("kind", ["boolean", "additive"])
-def test_a_masked_key_is_not_heeded(kind):
+def test_a_masked_key_gets_no_attention(kind):
     attention = Attention(12, 3)
     x = torch.randn(2, 6, 12)
     keep = torch.tensor([[1, 1, 0, 1, 1, 0], [1, 0, 0, 0, 0, 1]], dtype=torch.bool)
@@ -119,7 +121,7 @@ def test_a_masked_key_is_not_heeded(kind):
 
 @pytest.mark.parametrize("axis", [1, 2])
 @pytest.mark.parametrize("masked", [False, True])
-def test_attention_along_an_axis_is_full_attention_restricted_to_its_lines(axis, masked):
+def test_attention_along_an_axis_equals_full_attention_within_lines(axis, masked):
     attention = AxisAttention(12, 3, axis)
     x = torch.randn(2, 4, 5, 12)
     place = torch.stack(torch.meshgrid(torch.arange(4), torch.arange(5), indexing="ij"), -1)
@@ -128,7 +130,7 @@ def test_attention_along_an_axis_is_full_attention_restricted_to_its_lines(axis,
     keep = None
     if masked:
         keep = torch.rand(2, 4, 5) < 0.6
-        keep[:, range(4), range(4)] = keep[:, 0] = True  # none of the lines is left without a key
+        keep[:, range(4), range(4)] = keep[:, 0] = True  # every line keeps a key
         allowed &= keep.flatten(1)[:, None, None]
     tokens = x.flatten(1, 2)
     expected = attention.attend(tokens, tokens, allowed).view(x.shape)
@@ -146,7 +148,7 @@ def test_axial_attention_goes_along_the_height_and_then_along_the_width():
     assert attention.height.query.bias is None
 
 
-def test_after_both_axes_every_token_has_heard_of_every_other():
+def test_after_both_axes_each_token_depends_on_every_token():
     attention = AxialAttention(12, 3)
     x = torch.randn(1, 4, 5, 12)
     before = attention(x)
@@ -165,7 +167,7 @@ def test_the_weights_of_reduced_attention_are_over_the_reduced_grid():
     torch.testing.assert_close(attention(x), mixed)
 
 
-def test_a_reduction_sees_channels_as_channels():
+def test_a_reduction_applies_the_convolution_to_channels():
     reduction = SequenceReduction(6, 2)
     x = torch.randn(1, 4, 4, 6)
     cell = x[0, 2:4, 0:2]  # (2, 2, 6)

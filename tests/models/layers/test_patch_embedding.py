@@ -15,7 +15,7 @@ from models.layers.patch_embedding import (
 )
 
 
-def test_a_patch_is_a_window_of_the_image_row_by_row_and_channels_outermost():
+def test_a_patch_is_a_window_of_the_image_with_channels_outermost():
     image = torch.arange(2 * 3 * 8 * 12.0).view(2, 3, 8, 12)
     patches = patchify(image, 4)
     assert patches.shape == (2, 2, 3, 48)
@@ -25,17 +25,17 @@ def test_a_patch_is_a_window_of_the_image_row_by_row_and_channels_outermost():
             assert torch.equal(patches[:, row, column], window.flatten(1))
 
 
-def test_patches_put_together_are_the_image():
+def test_unpatchify_inverts_patchify():
     image = torch.randn(2, 5, 12, 8)
     assert torch.equal(unpatchify(patchify(image, 4), 4), image)
 
 
-def test_what_does_not_fill_a_patch_is_cut():
+def test_patchify_cuts_off_incomplete_patches():
     image = torch.randn(1, 3, 11, 9)
     assert torch.equal(patchify(image, 4), patchify(image[:, :, :8, :8], 4))
 
 
-def test_a_linear_layer_on_patches_is_the_convolution_with_the_same_weight():
+def test_linear_and_convolution_patches_with_the_same_weight_are_equal():
     convolution, linear = ConvolutionPatches(10, 4), LinearPatches(10, 4)
     with torch.no_grad():
         linear.projection.weight.copy_(linear_weight(convolution.projection.weight))
@@ -44,12 +44,12 @@ def test_a_linear_layer_on_patches_is_the_convolution_with_the_same_weight():
     torch.testing.assert_close(linear(pixels), convolution(pixels))
 
 
-def test_weights_are_converted_both_ways():
+def test_patch_weights_convert_in_both_directions():
     weight = torch.randn(10, 3, 4, 4)
     assert torch.equal(convolution_weight(linear_weight(weight), 4), weight)
 
 
-def test_the_linear_layer_may_stand_between_two_norms():
+def test_normalized_patches_are_normalised():
     patches = NormalizedPatches(16, 4)
     y = patches(100 * torch.randn(2, 3, 8, 8) + 50)
     torch.testing.assert_close(y.mean(-1), torch.zeros(2, 2, 2), atol=1e-5, rtol=0)
@@ -57,11 +57,11 @@ def test_the_linear_layer_may_stand_between_two_norms():
 
 
 @pytest.mark.parametrize("kind", PATCH_EMBEDDINGS)
-def test_every_kind_gives_a_grid_of_one_token_a_patch(kind):
+def test_every_patch_embedding_gives_one_token_per_patch(kind):
     assert PATCH_EMBEDDINGS[kind](24, 8)(torch.randn(2, 3, 16, 40)).shape == (2, 2, 5, 24)
 
 
-def test_a_hybrid_sees_beyond_the_edges_of_a_patch():
+def test_a_hybrid_embedding_depends_on_pixels_of_adjacent_patches():
     patches = HybridPatches(16, 8).eval()
     pixels = torch.zeros(1, 3, 16, 16)
     before = patches(pixels)
@@ -70,6 +70,6 @@ def test_a_hybrid_sees_beyond_the_edges_of_a_patch():
     assert any(isinstance(module, nn.BatchNorm2d) for module in patches.modules())
 
 
-def test_a_hybrid_wants_a_patch_of_four_stem_pixels_or_a_multiple():
+def test_a_hybrid_needs_a_patch_size_that_is_a_multiple_of_4():
     with pytest.raises(ValueError, match="a multiple of 4, not 6"):
         HybridPatches(16, 6)

@@ -1,4 +1,4 @@
-"""The OpenVINO runtime: equal to the plain networks, called as they are, by many at once."""
+"""The OpenVINO runtime gives the outputs of the plain networks, also for concurrent calls."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -7,7 +7,7 @@ import torch
 
 from models.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing, normalize
 from models.runtimes.openvino import OpenVINOForm
-from models.runtimes.openvino.form import KEPT, piece_sizes
+from models.runtimes.openvino.form import MAX_COMPILED, batch_sizes
 from models.segformer import Segformer, SegformerClassifier, SegformerConfig
 from models.vit import ViT, ViTConfig
 from models.vit_segmenter import ViTSegmenter, ViTSegmenterConfig
@@ -37,8 +37,8 @@ PIXELS = normalize(BYTES, IMAGENET)
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Where the graphs of this module's networks are kept, so that each is converted once."""
-    return tmp_path_factory.mktemp("graphs")
+    """The cache of this test module, so that each network is converted once."""
+    return tmp_path_factory.mktemp("models")
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ def vit(perturb):
 
 @pytest.mark.parametrize("name", NETWORKS)
 @torch.inference_mode()
-def test_logits_are_those_of_the_plain_network(name, folder, perturb, assert_equal_logits):
+def test_logits_equal_those_of_the_plain_network(name, folder, perturb, assert_equal_logits):
     network = NETWORKS[name]().eval()
     perturb(network)
     form = OpenVINOForm(network, normalization=IMAGENET, folder=folder)
@@ -58,81 +58,79 @@ def test_logits_are_those_of_the_plain_network(name, folder, perturb, assert_equ
 
 
 @torch.inference_mode()
-def test_pixels_that_are_normalised_already_are_taken_without_a_normalization(
-    vit, folder, assert_equal_logits
-):
+def test_without_a_normalization_normalised_pixels_are_accepted(vit, folder, assert_equal_logits):
     form = OpenVINOForm(vit, folder=folder)
     assert_equal_logits(form(PIXELS), vit(PIXELS))
     assert_equal_logits(form(PIXELS.double()), vit(PIXELS))
 
 
 @torch.inference_mode()
-def test_any_batch_is_taken(vit, folder, assert_equal_logits):
+def test_any_batch_size_is_accepted(vit, folder, assert_equal_logits):
     form = OpenVINOForm(vit, normalization=IMAGENET, folder=folder)
     for batch in (1, 2, 3):
         assert_equal_logits(form(BYTES[:batch]), vit(PIXELS[:batch]))
 
 
 @torch.inference_mode()
-def test_a_large_batch_goes_in_pieces_of_few_sizes():
-    assert piece_sizes(1) == [1]
-    assert piece_sizes(8) == [8]
-    assert piece_sizes(23) == [8, 8, 4, 2, 1]
-    assert all(sum(piece_sizes(n)) == n for n in range(1, 70))
+def test_a_large_batch_is_split_into_the_compiled_sizes():
+    assert batch_sizes(1) == [1]
+    assert batch_sizes(8) == [8]
+    assert batch_sizes(23) == [8, 8, 4, 2, 1]
+    assert all(sum(batch_sizes(n)) == n for n in range(1, 70))
 
 
-def test_only_the_graphs_used_last_are_kept(vit, folder, monkeypatch):
-    made = []
+def test_the_most_recently_used_compiled_models_are_kept(vit, folder, monkeypatch):
+    compiled = []
 
-    class Graph:
+    class FakeModel:
         def __init__(self, shape):
-            made.append(shape)
+            compiled.append(shape)
 
         def run(self, pixels):
             return [torch.zeros(len(pixels), 3)]
 
     runtime = OpenVINOForm(vit, folder=folder)
-    monkeypatch.setattr(runtime, "_compile", Graph)
-    sizes = list(range(16, 16 * (KEPT + 1), 16))
+    monkeypatch.setattr(runtime, "_compile", FakeModel)
+    sizes = list(range(16, 16 * (MAX_COMPILED + 1), 16))
     for side in [*sizes, sizes[0], 512, sizes[0], sizes[1]]:
         runtime(torch.zeros(1, 3, side, side))
-    assert [shape[2] for shape in made] == [*sizes, 512, sizes[1]]
+    assert [shape[2] for shape in compiled] == [*sizes, 512, sizes[1]]
 
 
-def test_a_classifier_tells_its_embedding(vit, folder, assert_equal_logits):
-    said = OpenVINOForm(vit, normalization=IMAGENET, folder=folder).classify(BYTES)
-    truth = vit.classify(PIXELS)
-    assert_equal_logits(said.logits, truth.logits)
-    assert_equal_logits(said.embedding, truth.embedding)
+def test_classify_returns_logits_and_embedding(vit, folder, assert_equal_logits):
+    output = OpenVINOForm(vit, normalization=IMAGENET, folder=folder).classify(BYTES)
+    expected = vit.classify(PIXELS)
+    assert_equal_logits(output.logits, expected.logits)
+    assert_equal_logits(output.embedding, expected.embedding)
 
 
 @torch.inference_mode()
-def test_bfloat16_is_near_and_gives_float32(vit, folder):
+def test_bfloat16_logits_are_close_and_returned_as_float32(vit, folder):
     form = OpenVINOForm(vit, dtype=torch.bfloat16, normalization=IMAGENET, folder=folder)
     logits = form(BYTES)
     assert logits.dtype == torch.float32
     torch.testing.assert_close(logits, vit(PIXELS), atol=0.1, rtol=0.1)
 
 
-def test_a_dtype_that_it_does_not_compute_in_is_refused(vit, folder):
-    with pytest.raises(ValueError, match=r"not in torch\.float64"):
+def test_an_unsupported_dtype_is_refused(vit, folder):
+    with pytest.raises(ValueError, match=r"not torch\.float64"):
         OpenVINOForm(vit, dtype=torch.float64, folder=folder)
 
 
 @torch.inference_mode()
-def test_callers_at_once_do_not_disturb_each_other(vit, folder, assert_equal_logits):
+def test_concurrent_calls_do_not_affect_each_other(vit, folder, assert_equal_logits):
     form = OpenVINOForm(vit, normalization=IMAGENET, folder=folder)
     batches = [BYTES[i : i + 1] for i in range(3)] * 8
     with ThreadPoolExecutor(8) as pool:
-        answers = list(pool.map(form, batches))
-    for image, logits in zip(batches, answers, strict=True):
+        outputs = list(pool.map(form, batches))
+    for image, logits in zip(batches, outputs, strict=True):
         assert_equal_logits(logits, vit(normalize(image, IMAGENET)))
 
 
 @torch.inference_mode()
-def test_answers_given_stay_as_they_are(vit, folder):
+def test_returned_outputs_are_not_overwritten_by_later_calls(vit, folder):
     form = OpenVINOForm(vit, normalization=IMAGENET, folder=folder)
     first = form(BYTES[:1])
-    kept = first.clone()
+    copy = first.clone()
     form(BYTES[1:2])
-    assert torch.equal(first, kept)
+    assert torch.equal(first, copy)

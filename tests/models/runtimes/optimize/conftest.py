@@ -1,4 +1,4 @@
-"""Owns the small networks, with telling weights, that every transformation is tried on."""
+"""Small networks with random weights, on which every transformation is tested."""
 
 from collections.abc import Callable
 
@@ -35,8 +35,8 @@ VITS = {
     "linear patches": {"patch_embedding": "linear"},
     "normalized patches": {"patch_embedding": "normalized"},
     "hybrid": {"patch_embedding": "hybrid"},
-    "sines of the index": {"positions": "sinusoidal_1d"},
-    "sines of the place": {"positions": "sinusoidal_2d", "pooling": "mean"},
+    "1-D sinusoids": {"positions": "sinusoidal_1d"},
+    "2-D sinusoids": {"positions": "sinusoidal_2d", "pooling": "mean"},
     "relative positions": {"positions": "relative"},
     "relative positions, mean": {"positions": "relative", "pooling": "mean"},
     "mean": {"pooling": "mean"},
@@ -63,6 +63,16 @@ SEGFORMERS = {
     },
 }
 NETWORKS = (*VITS, *SEGMENTING_VITS, *SEGFORMERS, "SegFormer classifier")
+KINDS = (  # together they take every code path of the transformations
+    "normalized patches",
+    "hybrid",
+    "two relative heads",  # class token, convolution patches, mask of the attention
+    "axial",
+    "SiLU",  # an activation without a post-op
+    "segmenting ViT",
+    "SegFormer",
+    "SegFormer classifier",
+)
 
 
 @pytest.fixture
@@ -90,11 +100,17 @@ def any_network(request: pytest.FixtureRequest, network: Callable[[str], nn.Modu
     return network(request.param)
 
 
+@pytest.fixture(params=KINDS)
+def each_kind(request: pytest.FixtureRequest, network: Callable[[str], nn.Module]) -> nn.Module:
+    """Networks that take every code path, in turn."""
+    return network(request.param)
+
+
 @pytest.fixture
 def assert_same(
     assert_equal_logits: Callable[[Tensor, Tensor], None],
 ) -> Callable[[nn.Module, nn.Module], None]:
-    """Check that two networks give the same logits, at the trained size and at others."""
+    """Check that two networks give the same logits, at the training size and at other sizes."""
 
     def check(ours: nn.Module, plain: nn.Module) -> None:
         with torch.inference_mode():

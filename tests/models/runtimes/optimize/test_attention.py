@@ -8,6 +8,7 @@ GRID = (2, 5, 7, 12)
 
 
 def token_mask(shape, keep=0.7):
+    """Return a random mask that keeps a token in every row and column."""
     mask = torch.rand(shape) < keep
     mask[..., 0] = True
     mask[..., 0, :] = True
@@ -16,7 +17,7 @@ def token_mask(shape, keep=0.7):
 
 @pytest.mark.parametrize("bias", [True, False])
 @torch.no_grad()
-def test_fused_attention_is_attention_with_and_without_a_mask(bias):
+def test_fused_attention_equals_the_plain_one_with_and_without_a_mask(bias):
     plain = Attention(12, 3, qkv_bias=bias)
     fused, x = fuse_qkv(plain), torch.randn(2, 9, 12)
     bias = torch.randn(2, 3, 9, 9)
@@ -27,7 +28,7 @@ def test_fused_attention_is_attention_with_and_without_a_mask(bias):
 
 @pytest.mark.parametrize("axis", [1, 2])
 @torch.no_grad()
-def test_fused_attention_along_an_axis_is_attention_along_it(axis):
+def test_fused_axis_attention_equals_the_plain_one(axis):
     plain = AxisAttention(12, 3, axis)
     fused, x, mask = fuse_qkv(plain), torch.randn(GRID), token_mask(GRID[:3])
     torch.testing.assert_close(fused(x), plain(x))
@@ -37,14 +38,14 @@ def test_fused_attention_along_an_axis_is_attention_along_it(axis):
 
 @pytest.mark.parametrize("ratio", [1, 2, 3])
 @torch.no_grad()
-def test_fused_reduced_attention_is_reduced_attention(ratio):
+def test_fused_reduced_attention_equals_the_plain_one(ratio):
     plain = ReducedAttention(12, 3, ratio)
     fused, x = fuse_qkv(plain), torch.randn(GRID)
     torch.testing.assert_close(fused(x), plain(x))
     torch.testing.assert_close(fused(x, None, x), plain(x) + x)
 
 
-def test_the_products_of_query_key_and_value_are_one(network, assert_same):
+def test_query_key_and_value_become_one_product(network, assert_same):
     plain = network("plain")
     fused = fuse_qkv(plain)
     assert fused.encoder.blocks[0].attention.qkv.weight.shape == (72, 24)

@@ -12,7 +12,7 @@ NETWORKS = ["plain", "axial", "SiLU", "segmenting axial ViT", "SegFormer", "SegF
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_sums_and_activations_in_the_linear_layers_change_nothing(name, network, assert_same):
+def test_fused_residuals_and_activations_keep_the_logits(name, network, assert_same):
     plain = network(name)
     fused = fuse_residuals(plain)
     assert any(isinstance(module, ResidualBlock) for module in fused.modules())
@@ -30,7 +30,7 @@ def test_the_last_block_computes_only_the_tokens_that_a_head_reads(name, network
 
 
 @torch.no_grad()
-def test_the_last_block_heeds_a_mask(network):
+def test_the_last_block_applies_the_mask(network):
     plain, pixels = network("plain"), torch.randn(2, 3, 32, 48)
     mask = torch.rand(2, 1 + 4 * 6) < 0.6
     mask[:, 0] = True
@@ -38,18 +38,18 @@ def test_the_last_block_heeds_a_mask(network):
 
 
 @pytest.mark.parametrize("name", ["mean", "axial", "segmenting ViT", "SegFormer"])
-def test_networks_that_read_every_token_keep_them(name, network):
+def test_networks_that_read_all_tokens_are_not_changed(name, network):
     cut = drop_unread_tokens(network(name))
     assert not any(isinstance(module, ResidualBlock) for module in cut.modules())
 
 
-def test_an_encoder_of_another_kind_is_left_alone(network):
+def test_a_custom_encoder_is_not_changed(network):
     other = ViT(network("plain").config, encoder=nn.Identity())
     assert isinstance(drop_unread_tokens(other).encoder, nn.Identity)
 
 
 @torch.no_grad()
-def test_a_last_block_of_another_kind_is_left_alone(network, assert_same):
+def test_an_unknown_last_block_is_not_changed(network, assert_same):
     plain = network("plain")
     plain.encoder.blocks[1] = nn.TransformerEncoderLayer(24, 3, norm_first=True, batch_first=True)
     plain.eval()
@@ -57,6 +57,6 @@ def test_a_last_block_of_another_kind_is_left_alone(network, assert_same):
     assert drop_unread_tokens(plain).features(pixels).shape == (2, 25, 24)
 
 
-def test_an_encoder_without_blocks_is_left_alone(network, assert_same):
+def test_an_encoder_without_blocks_is_not_changed(network, assert_same):
     plain = ViT(replace(network("plain").config, num_layers=0)).eval()
     assert_same(fold(plain), plain)

@@ -2,10 +2,10 @@ import pytest
 import torch
 from torch import nn
 
-from models.runtimes.optimize.dense import Dense, stacked
+from models.runtimes.optimize.dense import Dense, concatenated
 
 
-def test_a_dense_layer_is_its_linear_layer_activation_and_sum():
+def test_a_dense_layer_adds_activation_and_residual_to_a_linear_layer():
     layer, x, residual = nn.Linear(6, 4), torch.randn(2, 3, 6), torch.randn(2, 3, 4)
     torch.testing.assert_close(Dense.of(layer)(x), layer(x))
     dense = Dense.of(layer, nn.GELU())
@@ -14,8 +14,8 @@ def test_a_dense_layer_is_its_linear_layer_activation_and_sum():
 
 
 @pytest.mark.parametrize("bias", [True, False])
-def test_stacked_layers_stand_side_by_side_each_times_its_scale(bias):
+def test_concatenated_layers_give_scaled_outputs_side_by_side(bias):
     first, second = nn.Linear(6, 4, bias=bias), nn.Linear(6, 2, bias=bias)
     x = torch.randn(5, 6)
     expected = torch.cat([first(x) * 0.3, second(x)], dim=1)
-    torch.testing.assert_close(stacked([first, second], [0.3, 1.0])(x), expected)
+    torch.testing.assert_close(concatenated([first, second], [0.3, 1.0])(x), expected)

@@ -5,17 +5,19 @@ from models.runtimes.optimize import form
 from models.runtimes.optimize.form import ClassifierForm, Form, form_of, place, split_batches
 
 
-def test_only_a_classifier_has_an_embedding_to_tell(any_network):
-    assert hasattr(form_of(any_network), "classify") == hasattr(any_network, "classify")
+@pytest.mark.parametrize("name", ["plain", "segmenting ViT", "SegFormer", "SegFormer classifier"])
+def test_only_the_form_of_a_classifier_has_classify(name, network):
+    plain = network(name)
+    assert hasattr(form_of(plain), "classify") == hasattr(plain, "classify")
 
 
-def test_the_form_of_a_form_is_itself(network):
-    made = form_of(network("plain"))
-    assert form_of(made) is made
+def test_form_of_returns_a_form_unchanged(network):
+    form = form_of(network("plain"))
+    assert form_of(form) is form
 
 
 @torch.no_grad()
-def test_a_form_takes_pixels_of_any_format_and_answers_in_its_own(network):
+def test_a_form_takes_any_float_dtype_and_returns_its_own(network):
     plain, pixels = network("SegFormer"), torch.randn(1, 3, 64, 64)
     placed = place(plain, torch.device("cpu"), torch.bfloat16)
     assert placed(pixels).dtype == placed(pixels.half()).dtype == torch.bfloat16
@@ -23,36 +25,33 @@ def test_a_form_takes_pixels_of_any_format_and_answers_in_its_own(network):
 
 
 @torch.no_grad()
-def test_placing_in_half_precision_keeps_the_logits_close(any_network):
+def test_logits_in_bfloat16_are_close(each_kind):
     pixels = torch.randn(2, 3, 64, 64)
-    ours, plain = (
-        place(any_network, torch.device("cpu"), torch.bfloat16)(pixels),
-        any_network(pixels),
-    )
+    ours, plain = place(each_kind, torch.device("cpu"), torch.bfloat16)(pixels), each_kind(pixels)
     assert (ours - plain).abs().max() < 0.05 * plain.abs().max()
 
 
-@pytest.mark.parametrize("at_once", [1, 2 * 40 * 40])
+@pytest.mark.parametrize("max_pixels", [1, 2 * 40 * 40])
 @torch.no_grad()
-def test_a_batch_in_parts_gives_what_the_whole_gives(at_once, network, monkeypatch):
-    monkeypatch.setattr(form, "PIXELS_AT_ONCE", at_once)
+def test_a_split_batch_gives_the_outputs_of_the_whole_batch(max_pixels, network, monkeypatch):
+    monkeypatch.setattr(form, "MAX_PIXELS", max_pixels)
     pixels = torch.randn(5, 3, 40, 40)
     segmenter, classifier = network("SegFormer"), network("SegFormer classifier")
     split = split_batches(segmenter)
-    assert len(list(split.entering(pixels))) == (5 if at_once == 1 else 3)
+    assert len(list(split.inputs(pixels))) == (5 if max_pixels == 1 else 3)
     torch.testing.assert_close(split(pixels), segmenter(pixels), atol=1e-5, rtol=1e-5)
     ours, plain = split_batches(classifier).classify(pixels), classifier.classify(pixels)
     torch.testing.assert_close(ours, plain, atol=1e-5, rtol=1e-5)
 
 
-def test_a_vit_takes_a_batch_at_once(network):
-    made = split_batches(network("plain"))
-    assert isinstance(made, ClassifierForm)
-    assert len(list(made.entering(torch.randn(64, 3, 48, 48)))) == 1
+def test_a_vit_does_not_split_batches(network):
+    split = split_batches(network("plain"))
+    assert isinstance(split, ClassifierForm)
+    assert len(list(split.inputs(torch.randn(64, 3, 48, 48)))) == 1
 
 
-def test_changing_a_form_leaves_it_as_it_was(network):
-    made = Form(network("SegFormer"))
-    changed = made.changed(network("mean"), dtype=torch.float16)
-    assert (made.dtype, changed.dtype) == (torch.float32, torch.float16)
-    assert changed.network is not made.network
+def test_changed_does_not_modify_the_form(network):
+    original = Form(network("SegFormer"))
+    changed = original.changed(network("mean"), dtype=torch.float16)
+    assert (original.dtype, changed.dtype) == (torch.float32, torch.float16)
+    assert changed.network is not original.network

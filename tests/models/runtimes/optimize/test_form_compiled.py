@@ -4,10 +4,20 @@ import torch
 from models.runtimes.optimize import fold
 from models.runtimes.optimize.form import compile_parts
 
+SLOW = pytest.mark.slow  # tracing takes seconds per block
 
-@pytest.mark.parametrize("name", ["plain", "SegFormer", "SegFormer classifier"])
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "SegFormer of one stage",  # has both parts, encoder and decoder
+        pytest.param("plain", marks=SLOW),
+        pytest.param("SegFormer", marks=SLOW),
+        pytest.param("SegFormer classifier", marks=SLOW),
+    ],
+)
 @torch.inference_mode()
-def test_the_parts_that_are_compiled_give_the_same_logits(name, network, assert_equal_logits):
+def test_compiled_parts_keep_the_logits(name, network, assert_equal_logits):
     plain = network(name)
     form = compile_parts(fold(plain), backend="eager")
     for size in ((32, 48), (64, 80)):

@@ -8,11 +8,11 @@ IMAGENET = Preprocessing(mean=IMAGENET_MEAN, std=IMAGENET_STD)
 
 
 @torch.no_grad()
-def test_bytes_in_place_of_normalised_pixels_give_the_same_logits(any_network, assert_equal_logits):
-    form = fold_normalization(any_network, IMAGENET)
+def test_uint8_pixels_give_the_logits_of_normalised_pixels(each_kind, assert_equal_logits):
+    form = fold_normalization(each_kind, IMAGENET)
     for batch, size in ((2, (32, 48)), (1, (45, 70))):
         image = torch.randint(0, 256, (batch, *size, 3), dtype=torch.uint8)
-        assert_equal_logits(form(image), any_network(normalize(image, IMAGENET)))
+        assert_equal_logits(form(image), each_kind(normalize(image, IMAGENET)))
 
 
 @pytest.mark.parametrize(
@@ -25,7 +25,7 @@ def test_bytes_in_place_of_normalised_pixels_give_the_same_logits(any_network, a
 )
 @pytest.mark.parametrize("name", ["plain", "SegFormer"])
 @torch.no_grad()
-def test_any_part_of_the_normalisation_may_be_missing(
+def test_each_part_of_the_normalisation_is_optional(
     name, preprocessing, network, assert_equal_logits
 ):
     plain, image = network(name), torch.randint(0, 256, (2, 45, 70, 3), dtype=torch.uint8)
@@ -33,14 +33,14 @@ def test_any_part_of_the_normalisation_may_be_missing(
     assert_equal_logits(form(image), plain(normalize(image, preprocessing)))
 
 
-def test_only_a_norm_of_the_patches_keeps_the_scale_out_of_the_weights(any_network):
-    form = fold_normalization(any_network, IMAGENET)
-    config = any_network.config
+def test_the_scale_is_folded_unless_a_norm_comes_first(each_kind):
+    form = fold_normalization(each_kind, IMAGENET)
+    config = each_kind.config
     assert (form.scale is not None) == (getattr(config, "patch_embedding", None) == "normalized")
 
 
 @torch.no_grad()
-def test_bytes_may_come_as_a_view(network, assert_equal_logits):
+def test_uint8_pixels_may_be_a_view(network, assert_equal_logits):
     plain = network("SegFormer")
     image = torch.randint(0, 256, (2, 3, 45, 70), dtype=torch.uint8).permute(0, 2, 3, 1)
     ours = fold_normalization(plain, IMAGENET)(image)

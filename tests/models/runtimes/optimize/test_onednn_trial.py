@@ -3,11 +3,11 @@ import time
 import torch
 from torch import nn
 
-from models.runtimes.optimize.onednn import passes, quicker
+from models.runtimes.optimize.onednn import is_correct_and_faster, is_faster
 
 
 class Timed(nn.Module):
-    """x + offset, after some seconds by a clock that the test turns."""
+    """x + offset; a call advances the test's clock by some seconds."""
 
     def __init__(self, clock, seconds, offset=0.0):
         super().__init__()
@@ -21,34 +21,36 @@ class Timed(nn.Module):
 def trial(monkeypatch, seconds, offset=0.0):
     clock = [0.0]
     monkeypatch.setattr(time, "perf_counter", lambda: clock[0])
-    return passes(lambda: Timed(clock, seconds, offset), Timed(clock, 1.0), torch.ones(3))
+    return is_correct_and_faster(
+        lambda: Timed(clock, seconds, offset), Timed(clock, 1.0), torch.ones(3)
+    )
 
 
-def test_what_is_right_and_quicker_passes(monkeypatch):
+def test_a_correct_and_faster_candidate_is_accepted(monkeypatch):
     assert trial(monkeypatch, 0.5)
     assert trial(monkeypatch, 0.5, offset=1e-6)
 
 
-def test_what_is_slower_or_wrong_does_not_pass(monkeypatch):
+def test_a_slower_or_wrong_candidate_is_refused(monkeypatch):
     assert not trial(monkeypatch, 1.5)
     assert not trial(monkeypatch, 0.5, offset=1e-3)
     assert not trial(monkeypatch, 0.5, offset=float("nan"))
 
 
-def test_what_is_missing_does_not_pass():
+def test_a_missing_operator_is_refused():
     def missing():
         return torch.ops.mkldnn.no_such_operator
 
-    assert not passes(missing, nn.Identity(), torch.ones(3))
+    assert not is_correct_and_faster(missing, nn.Identity(), torch.ones(3))
 
 
-def test_a_few_slow_rounds_of_another_s_load_do_not_decide():
+def test_slow_rounds_due_to_other_load_do_not_decide():
     disturbed = iter([9.0] * 20 + [1.0] * 100)
-    assert quicker(lambda: next(disturbed), lambda: 2.0)
-    assert not quicker(lambda: 2.0, lambda: 1.9)
+    assert is_faster(lambda: next(disturbed), lambda: 2.0)
+    assert not is_faster(lambda: 2.0, lambda: 1.9)
 
 
-def test_what_is_clearly_quicker_is_not_tried_for_long():
+def test_a_clearly_faster_candidate_ends_the_trial_early():
     rounds = []
-    assert quicker(lambda: rounds.append(1) or 1.0, lambda: 2.0)
+    assert is_faster(lambda: rounds.append(1) or 1.0, lambda: 2.0)
     assert len(rounds) <= 8
