@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
@@ -63,6 +64,12 @@ class Batch:
 
     images: Tensor  # uint8 (B, H, W, 3), RGB
     truth: Tensor  # int64 (B,) labels, or uint8 (B, h, w) label maps
+    label_maps: Tensor | None = None  # uint8 (B, h, w), of a classifier's auxiliary loss
 
     def __len__(self) -> int:
         return len(self.images)
+
+    def to(self, device: torch.device) -> "Batch":
+        """Return the batch on the device."""
+        label_maps = None if self.label_maps is None else self.label_maps.to(device)
+        return Batch(self.images.to(device), self.truth.to(device), label_maps)

@@ -14,6 +14,7 @@ from models.checkpoint import Checkpoint, load, save
 from models.training.atomic_folder import published
 from models.training.confusion import Confusion
 from models.training.data.examples import Data
+from models.training.data.loader import Feed
 from models.training.data.sources import open_data
 from models.training.fitting.history import CURVES, METRICS, QUALITY, draw_curves, write_metrics
 from models.training.fitting.model_card import Fitted, model_card
@@ -103,7 +104,10 @@ def prepared(plan: Plan, device: str, stop: Stop, watcher: Watcher) -> Run:
     watcher.say(f"{start.about}; {data.about}")
     teacher = None if plan.teacher is None else load(plan.teacher)
     where = chosen(device)
-    return Run(plan.recipe, data, start, seed=plan.seed, device=where, teacher=teacher)
+    recipe = plan.recipe
+    size = min(recipe.batch_size, len(data.train))
+    feed = Feed(data.train, start.preprocessing, recipe.augmentation, size, plan.seed)
+    return Run(recipe, data, start, feed, device=where, teacher=teacher)
 
 
 def finish(run: Run, plan: Plan, out: Path, stop: Stop, watcher: Watcher) -> Path:

@@ -5,6 +5,7 @@ Does not know data or how the run goes on.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from math import prod
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -19,6 +20,7 @@ from models.checkpoint.config import parse
 from models.checkpoint.json_files import read_document
 from models.checkpoint.parameter_names import HEAD_NAMES, translate
 from models.checkpoint.weights import read_weights
+from models.layers.attention import Attention
 from models.layers.heads import MLPHead
 from models.layers.positions import resample
 from models.preprocessing import Preprocessing
@@ -30,7 +32,8 @@ from models.training.fitting.networks import (
     refuse_side,
     task_of,
 )
-from models.vit import ViTConfig
+from models.training.fitting.objective import Learner
+from models.vit import ViT, ViTConfig
 
 HEADS = ("head", "distillation_head", "decoder.head")  # what is replaced for other labels
 
@@ -149,6 +152,43 @@ def carried(name: str, tensor: Tensor, old: Network, new: Network) -> Tensor:
         size = (2 * rows - 1, 2 * columns - 1)
         return interpolate(tensor[None], size, mode="bicubic", align_corners=False)[0]
     return tensor
+
+
+def initialize_small(learner: Learner) -> None:
+    """Initialise the weights of a small network that is trained for minutes.
+
+    Weights keep the signal's variance: the standard deviation of 0.02 in the papers is for wide
+    networks. Heads start near zero, so that all labels are about equally likely.
+    """
+    for name, module in learner.named_modules():
+        if isinstance(module, nn.Linear | nn.Conv2d):
+            head = name.endswith("head")
+            std = 0.01 if head else prod(module.weight.shape[1:]) ** -0.5
+            nn.init.trunc_normal_(module.weight, std=std, a=-2 * std, b=2 * std)
+    if isinstance(learner.network, ViT):
+        attend_nearby(learner.network)
+
+
+def attend_nearby(network: ViT) -> None:
+    """Start with tokens that encode their place and attend to similar tokens.
+
+    A small ViT spends most of a short training on learning which patches are adjacent. The
+    positions, which are learned nevertheless, start as sines of row and column, and the keys equal
+    the queries, so that similar tokens attend to each other (mimetic initialization,
+    arXiv:2305.09828).
+    """
+    D, (rows, columns) = network.config.hidden_size, network.config.grid
+    pace = 1.2 * 10 ** -torch.linspace(0, 1, D // 4)  # radians per patch
+    y, x = torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij")
+    angles = torch.cat([x.reshape(-1, 1) * pace, y.reshape(-1, 1) * pace], dim=1)  # (N, D / 2)
+    with torch.no_grad():
+        network.positions[0, network.config.num_prefix_tokens :] = torch.cat(
+            [angles.sin(), angles.cos()], dim=1
+        )  # (N, D)
+        for attention in network.modules():
+            if isinstance(attention, Attention):
+                nn.init.orthogonal_(attention.query.weight, gain=0.8)
+                attention.key.weight.copy_(attention.query.weight)
 
 
 # a body's name in config.json: the architecture it is the body of, and where it lies in that

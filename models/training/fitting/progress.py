@@ -25,6 +25,7 @@ class Step(NamedTuple):
     loss: float  # the mean so far
     learning_rate: float
     images_per_s: float
+    latest: float = 0.0  # the loss of the last batch
 
 
 class Watcher(AbstractContextManager["Watcher"]):

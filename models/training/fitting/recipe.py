@@ -13,6 +13,7 @@ from torch import nn
 from torch.optim import Adam, AdamW, Optimizer
 
 from models.training.data.augmentation import Augmentation
+from models.training.data.curriculum import Curriculum
 from models.training.step import decaying, pace
 
 USUAL = Augmentation(flip=0.5, smallest_crop=0.8, brightness=0.2, contrast=0.2, saturation=0.2)
@@ -31,6 +32,7 @@ class Recipe:
     learning_rate: float = 5e-4
     body: float = 1.0  # the learning rate of what is taken from a checkpoint, in parts of that
     optimizer: Literal["adamw", "adam"] = "adamw"
+    beta2: float = 0.999  # of the optimizer: how much of the squared gradients a step keeps
     weight_decay: float = 0.05
     schedule: Literal["cosine", "steps"] = "cosine"
     warm_up: float = 0.05  # of all steps
@@ -38,7 +40,11 @@ class Recipe:
     step_factor: float = 0.8
     averaging: float = 0.02  # of all steps: over so many the weights are averaged
     largest_gradient: float = 1.0
-    augmentation: Augmentation = field(default=USUAL)
+    augmentation: Augmentation = field(default=USUAL)  # unused with a curriculum
+    curriculum: Curriculum | None = None  # generated scenes, in one epoch
+    patch_labels: int = 0  # labels of the auxiliary loss of a ViT's patches; 0: no such loss
+    cell: int = 1  # side in pixels of the cells whose label fractions a segmenter learns
+    small_init: bool = False  # initial weights for a small network and a short training
     as_is: bool = False  # from nothing: pictures come to size by nearest pixels, only rescaled
     at_input_size: bool = False  # label maps are measured there, not at the pictures' own size
 
@@ -97,4 +103,4 @@ def optimizer_for(
         for (new, matrix), parameters in groups.items()
     ]
     kind = AdamW if recipe.optimizer == "adamw" else Adam
-    return kind(described, fused=True)
+    return kind(described, betas=(0.9, recipe.beta2), fused=True)

@@ -13,11 +13,12 @@ import torch
 
 from models.checkpoint import Checkpoint
 from models.training.confusion import Confusion
+from models.training.data.curriculum import CurriculumFeed
 from models.training.data.examples import Batch, Data
 from models.training.data.loader import Feed
 from models.training.fitting.evaluate import measure
 from models.training.fitting.history import QUALITY, Row, write_metrics
-from models.training.fitting.initialize import Start
+from models.training.fitting.initialize import Start, initialize_small
 from models.training.fitting.objective import Learner, Teacher
 from models.training.fitting.progress import Step, Watcher
 from models.training.fitting.recipe import Recipe, optimizer_for
@@ -39,6 +40,7 @@ class Position:
     epoch: int = 0  # done
     batch: int = 0  # done in the epoch under way
     lost: float = 0.0  # the sum of the examples' losses
+    latest: float = 0.0  # the mean loss of the last batch
     seen: int = 0  # examples
     seconds: float = 0.0  # in which they were learnt from
     spent: float = 0.0  # seconds in all epochs
@@ -47,6 +49,7 @@ class Position:
         """A batch is done."""
         self.batch += 1
         self.lost += loss * examples
+        self.latest = loss
         self.seen += examples
         self.seconds += seconds
         self.spent += seconds
@@ -67,18 +70,26 @@ class Run:
         recipe: Recipe,
         data: Data,
         start: Start,
+        feed: Feed | CurriculumFeed,
         *,
-        seed: int,
         device: torch.device,
         teacher: Checkpoint | None = None,
     ) -> None:
         self.recipe, self.data, self.start, self.device = recipe, data, start, device
+        self.feed = feed
         teach = None if teacher is None else Teacher(teacher, data.labels, device)
-        learner = Learner(start.network, start.preprocessing, teach).to(device)
+        learner = Learner(
+            start.network,
+            start.preprocessing,
+            teach,
+            patch_labels=recipe.patch_labels,
+            cell=recipe.cell,
+        )
+        if recipe.small_init:
+            initialize_small(learner)
+        learner.to(device)
         names = start.fresh
         fresh = None if names is None else {f"network.{name}" for name in names}
-        size = min(recipe.batch_size, len(data.train))
-        self.feed = Feed(data.train, start.preprocessing, recipe.augmentation, size, seed)
         self.loop: Loop[Batch] = Loop(
             learner,
             optimizer_for(learner, recipe, fresh),
@@ -108,8 +119,7 @@ class Run:
         """The batches of an epoch that are left."""
         before = time.monotonic()
         for batch in self.feed.round(self.at.epoch, self.at.batch):
-            moved = Batch(batch.images.to(self.device), batch.truth.to(self.device))
-            loss = self.loop.step(moved, self.pace())
+            loss = self.loop.step(batch.to(self.device), self.pace())
             now = time.monotonic()
             self.at.count(loss, len(batch), now - before)
             before = now
@@ -166,6 +176,7 @@ class Run:
             self.at.lost / max(self.at.seen, 1),
             self.recipe.learning_rate * self.pace(ago=1),
             self.at.seen / max(self.at.seconds, 1e-9),
+            self.at.latest,
         )
 
     def state(self) -> dict[str, Any]:

@@ -1,10 +1,8 @@
 import numpy as np
-import pytest
 import torch
 from PIL import Image
 
 from models.preprocessing import Preprocessing
-from models.training.data import open_data
 from models.training.data.examples import Data, Example
 from models.training.fitting.evaluate import measure, truth_of
 
@@ -80,14 +78,3 @@ def test_truth_at_the_input_size_is_of_its_nearest_pixels():
     example = Example(Image.new("RGB", (2, 2)), truth)
     assert truth_of(example, at_input_size=True).tolist() == [[5, 7], [13, 15]]
     assert truth_of(example, at_input_size=False) is truth
-
-
-@pytest.mark.parametrize(("task", "least"), [("classify", 0.95), ("segment", 0.97)])
-def test_bundled_checkpoints_have_the_quality_they_are_known_for(task, least):
-    from models import checkpoint
-
-    loaded = checkpoint.load(checkpoint.bundled(task))
-    data = open_data("scenes:1", task, seed=1)
-    few = Data(task, data.labels, data.train, data.held_out.take(range(40)), "")
-    confusion = measure(loaded.network, few, loaded.preprocessing, batch_size=20)
-    assert confusion.accuracy >= least

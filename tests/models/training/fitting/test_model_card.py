@@ -4,7 +4,7 @@ import pytest
 from models.checkpoint import Checkpoint
 from models.training.confusion import Confusion
 from models.training.data.examples import Data
-from models.training.fitting.model_card import Fitted, model_card, told
+from models.training.fitting.model_card import Fitted, model_card, recipe_text
 from models.training.fitting.networks import network_named, preprocessing_for, task_of
 from models.training.fitting.recipe import RECIPES
 
@@ -64,10 +64,10 @@ def test_a_segmenters_quality_is_its_iou_and_where_it_was_measured():
 
 
 def test_recipes_are_told_in_full():
-    assert told(RECIPES["article"]) == (
+    assert recipe_text(RECIPES["article"]) == (
         "50 epochs in batches of 64, cross-entropy; Adam, learning rate 0.0004, times 0.8 every 12 "
         "epochs; pictures mirrored with a chance of 0.5, contrast by up to 30%."
     )
-    fine = told(RECIPES["fine-tune"])
+    fine = recipe_text(RECIPES["fine-tune"])
     assert "0.1 of it for what the checkpoint had" in fine
     assert "weights averaged over 2% of the steps" in fine

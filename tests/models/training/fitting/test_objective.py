@@ -5,10 +5,10 @@ from torch.nn.functional import cross_entropy
 
 from models import checkpoint
 from models.checkpoint import Checkpoint
-from models.training.data import Batch
-from models.training.fitting import Learner, Recipe, network_named
-from models.training.fitting.networks import preprocessing_for, task_of
-from models.training.fitting.recipe import optimizer_for
+from models.training.data.examples import Batch
+from models.training.fitting.networks import network_named, preprocessing_for, task_of
+from models.training.fitting.objective import Learner
+from models.training.fitting.recipe import Recipe, optimizer_for
 from models.training.step import Loop
 
 TINY = {"num_layers": "1", "hidden_size": "24", "num_heads": "3", "mlp_size": "24"}
