@@ -15,7 +15,7 @@ from models.training.confusion import Confusion
 from models.training.data.examples import Data
 from models.training.data.scenes import DrawnScenes
 from models.training.fitting.evaluate import measure, predictions
-from models.training.scenes.plots import Answer, confusion_picture, sheet
+from models.training.scenes.plots import Answer, confusion_plot, sheet
 from models.training.scenes.scene import LABELS, UNSEEN_SEED
 from models.training.scenes.shapes import KINDS
 
@@ -67,7 +67,7 @@ def evaluate(
     show(quality, console, f"{count} scenes of seed {seed}")
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
-        confusion_picture(quality.scenes).save(out / "confusion.png", optimize=True)
+        confusion_plot(quality.scenes).save(out / "confusion.png", optimize=True)
         sheet(answers(*pair, scenes, maps)).save(out / "scenes.png", optimize=True)
         console.print(f"pictures: {out / 'confusion.png'}, {out / 'scenes.png'}")
     return quality

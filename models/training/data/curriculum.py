@@ -21,7 +21,7 @@ class Curriculum:
     scenes: int
     steps: int
     single_steps: float  # fraction of the steps, from the first, on scenes with a single shape
-    singles: float = 1.0  # fraction of the scenes whose single-shape scenes are used afterwards
+    singles: float = 1.0  # fraction of the scenes in which single-shape ones are kept afterwards
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def draw_pool(
 
 @dataclass(frozen=True)
 class CurriculumFeed:
-    """Augmented batches of a pool in the order of a curriculum; a round is the whole curriculum.
+    """Augmented batches of a pool in the order of a curriculum; an epoch is the whole curriculum.
 
     Batches for the task "classify" also hold the label maps, for the auxiliary loss on patches.
     """
@@ -78,11 +78,11 @@ class CurriculumFeed:
 
     @property
     def steps(self) -> int:
-        """The number of batches in a round."""
+        """The number of batches in an epoch."""
         return self.curriculum.steps
 
-    def round(self, number: int, start: int = 0) -> Iterator[Batch]:
-        """Return the batches of a round, from batch `start` on.
+    def epoch(self, number: int, start: int = 0) -> Iterator[Batch]:
+        """Return the batches of an epoch, from batch `start` on.
 
         Raises:
             ValueError: the scenes of a stage of the curriculum do not fill a batch.

@@ -65,7 +65,7 @@ def predictions(
 
 
 def truth_of(example: Example, *, at_input_size: bool) -> LabelMap:
-    """Return the label as an array of one, or the label map, resized to the image if asked."""
+    """Return the label as an array of one, or the label map, optionally at the image's size."""
     image, truth = example
     if isinstance(truth, int):
         return np.array([truth])

@@ -1,4 +1,4 @@
-"""`patchserve train` on data of one's own: its flags, and what is told of mistakes."""
+"""`patchserve train` on a user's images: its flags and its error messages."""
 
 import os
 import signal
@@ -23,7 +23,7 @@ TINY += [
 @pytest.fixture
 def patchserve():
     runner = CliRunner()
-    return lambda *words: runner.invoke(cli, [str(word) for word in words])
+    return lambda *arguments: runner.invoke(cli, [str(argument) for argument in arguments])
 
 
 @pytest.fixture
@@ -31,16 +31,14 @@ def products(labelled_folder, tmp_path) -> Path:
     return labelled_folder(tmp_path / "products", 6)
 
 
-def test_a_folder_of_pictures_becomes_a_checkpoint(patchserve, products, tmp_path):
-    ended = patchserve("train", "--data", products, *TINY, "--out", tmp_path / "out")
-    assert ended.exit_code == 0, ended.output
-    assert "epoch 2 of 2: loss" in ended.output
+def test_a_run_writes_a_checkpoint(patchserve, products, tmp_path):
+    result = patchserve("train", "--data", products, *TINY, "--out", tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    assert "epoch 2 of 2: loss" in result.output
     assert checkpoint.load(tmp_path / "out").labels == ("cross", "disc", "stripes")
 
 
-def test_the_folder_is_called_after_the_data_unless_said(
-    products, monkeypatch, tmp_path, patchserve
-):
+def test_the_default_folder_is_named_after_the_data(products, monkeypatch, tmp_path, patchserve):
     monkeypatch.chdir(tmp_path)
     assert patchserve("train", "--data", "products", *TINY).exit_code == 0
     assert (tmp_path / "runs/products/config.json").is_file()
@@ -49,10 +47,10 @@ def test_the_folder_is_called_after_the_data_unless_said(
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("arguments", "error"),
     [
         (["--model", "vit-ti/16"], "--data is missing"),
-        (["--data", "scenes"], "say --from CHECKPOINT"),
+        (["--data", "scenes"], "--from CHECKPOINT is required"),
         (["--data", "scenes", "--model", "resnet"], "no network is called 'resnet'"),
         (["--data", "scenes", "--model", "vit-ti/16", "--option", "deep"], "name=value"),
         (["--data", "no/such", "--model", "vit-ti/16"], "no/such: No such folder"),
@@ -60,46 +58,53 @@ def test_the_folder_is_called_after_the_data_unless_said(
         (["--resume", "--out", "no/such"], "no interrupted run"),
     ],
 )
-def test_a_mistake_is_told_in_one_line(patchserve, words, said):
-    ended = patchserve("train", *words)
-    assert ended.exit_code == 2
-    assert said in ended.stderr
-    assert len(ended.stderr.strip().splitlines()) == 1
+def test_an_invalid_option_is_reported_in_one_line(patchserve, arguments, error):
+    result = patchserve("train", *arguments)
+    assert result.exit_code == 2
+    assert error in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
 
 
-def test_an_interrupted_run_says_how_to_go_on_and_does(patchserve, products, monkeypatch, tmp_path):
+def interrupt(*arguments) -> None:
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_an_interrupted_run_is_resumed_by_the_printed_command(
+    patchserve, products, monkeypatch, tmp_path
+):
     out = tmp_path / "out"
     with monkeypatch.context() as patched:
         patched.setattr(
-            train.training.Display, "stepped", lambda *words: os.kill(os.getpid(), signal.SIGINT)
+            train.training.Display,
+            "stepped",
+            lambda *arguments: os.kill(os.getpid(), signal.SIGINT),
         )
-        ended = patchserve("train", "--data", products, *TINY, "--out", out)
-    assert ended.exit_code == 130
-    assert f"patchserve train --resume --out {out} goes on" in ended.stderr
+        result = patchserve("train", "--data", products, *TINY, "--out", out)
+    assert result.exit_code == 130
+    assert f"patchserve train --resume --out {out} continues" in result.stderr
     refused = patchserve("train", "--resume", "--out", out, "--epochs", 9)
     assert (refused.exit_code, "cannot change" in refused.stderr) == (2, True)
-    ended = patchserve("train", "--resume", "--out", out, *TINY)
-    assert ended.exit_code == 0, ended.output
+    result = patchserve("train", "--resume", "--out", out, *TINY)
+    assert result.exit_code == 0, result.output
     assert checkpoint.load(out).task == "classify"
 
 
-def test_an_interruption_before_the_first_step_is_told(patchserve, products, monkeypatch, tmp_path):
-    def interrupt(*words):
-        os.kill(os.getpid(), signal.SIGINT)
-
+def test_an_interruption_before_the_first_step_leaves_nothing(
+    patchserve, products, monkeypatch, tmp_path
+):
     monkeypatch.setattr(train.training.Display, "checking", interrupt)
-    ended = patchserve("train", "--data", products, *TINY, "--out", tmp_path / "out")
-    assert ended.exit_code == 130
-    assert "interrupted" in ended.stderr
+    result = patchserve("train", "--data", products, *TINY, "--out", tmp_path / "out")
+    assert result.exit_code == 130
+    assert "interrupted" in result.stderr
     assert not (tmp_path / "out").exists()
 
 
-def test_the_second_signal_does_not_wait():
+def test_the_second_signal_raises_at_once():
     before = signal.getsignal(signal.SIGTERM)
-    with stopping() as told:
-        assert not told()
+    with stopping() as stop_requested:
+        assert not stop_requested()
         os.kill(os.getpid(), signal.SIGTERM)
-        assert told()
+        assert stop_requested()
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGINT)
     assert signal.getsignal(signal.SIGTERM) is before

@@ -19,7 +19,7 @@ GRID = (8, 8)  # patches of the bundled classifier
 def learner_and_batch(task: Task) -> tuple[Learner, Batch]:
     recipe = replace(RECIPES[task], batch_size=8, curriculum=Curriculum(8, 1, single_steps=0.0))
     run = prepared(task, 0, recipe, 1, Watcher())
-    return run.loop.learner, next(iter(run.feed.round(0)))
+    return run.loop.learner, next(iter(run.feed.epoch(0)))
 
 
 @pytest.mark.parametrize("task", ["classify", "segment"])
