@@ -97,7 +97,7 @@ def run_training(
     """
     if resume:
         with progress_shown(target) as callbacks:
-            training.resume(target, said=given, device=device, **callbacks)
+            training.resume(target, options=given, device=device, **callbacks)
     elif "data" in given:
         plan = training.Plan(**given)
         with progress_shown(target) as callbacks:

@@ -1,25 +1,17 @@
-"""How networks learn: the bundled ones from drawn scenes, and any of them from anyone's pictures.
-
-Knows nothing of the service.
-"""
+"""Training: the bundled checkpoints on generated scenes, and any network on a user's images."""
 
 from models.training.bundled.evaluate import Quality, evaluate
-from models.training.bundled.train import train
+from models.training.bundled.recipe import train
 from models.training.bundled.train_all import train_all
-from models.training.fitting import (
-    Display,
-    Interrupted,
-    Learner,
-    Plan,
-    fit,
-    resume,
-)
+from models.training.fitting.fit import fit, resume
+from models.training.fitting.plan import Plan
+from models.training.fitting.progress import Display
+from models.training.fitting.trainer import Interrupted
 from models.training.scenes.samples import write_scenes
 
 __all__ = [
     "Display",
     "Interrupted",
-    "Learner",
     "Plan",
     "Quality",
     "evaluate",

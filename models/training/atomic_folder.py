@@ -1,7 +1,4 @@
-"""A folder that appears in its place whole or not at all.
-
-Does not know what is in it.
-"""
+"""A folder that replaces another one only when it is complete."""
 
 import tempfile
 from collections.abc import Iterator
@@ -11,9 +8,9 @@ from pathlib import Path
 
 @contextmanager
 def published(target: Path) -> Iterator[Path]:
-    """A fresh folder to write into, which takes the target's place when the block has ended well.
+    """Yield an empty folder that replaces the target when the block ends without an exception.
 
-    What was there goes; when the block fails, it stays and nothing new does.
+    If the block raises, the target is unchanged.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".unfinished-") as folder:

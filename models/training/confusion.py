@@ -1,7 +1,4 @@
-"""A confusion matrix: how often what was said of what was true, and the figures that follow.
-
-Does not know whether images or pixels were counted.
-"""
+"""A confusion matrix of images or pixels, with accuracy, recall and IoU."""
 
 from dataclasses import dataclass
 
@@ -11,17 +8,17 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class Confusion:
-    """Counts by truth (rows) and answer (columns)."""
+    """Counts by true label (rows) and predicted label (columns)."""
 
     labels: tuple[str, ...]
     counts: NDArray[np.int64]
 
     @classmethod
     def of(
-        cls, labels: tuple[str, ...], truth: NDArray[np.integer], answer: NDArray[np.integer]
+        cls, labels: tuple[str, ...], truth: NDArray[np.integer], predicted: NDArray[np.integer]
     ) -> "Confusion":
-        """Count two arrays of the same shape that hold indices into the labels."""
-        pairs = truth.astype(np.int64).ravel() * len(labels) + answer.astype(np.int64).ravel()
+        """Count the pairs of two arrays of one shape that hold indices into the labels."""
+        pairs = truth.astype(np.int64).ravel() * len(labels) + predicted.astype(np.int64).ravel()
         counts = np.bincount(pairs, minlength=len(labels) ** 2)
         return cls(labels, counts.reshape(len(labels), len(labels)))
 
@@ -38,13 +35,13 @@ class Confusion:
 
     @property
     def recall(self) -> NDArray[np.float64]:
-        """By label: the part of what is true that was said; nan for what never was true."""
+        """The fraction of each true label that was predicted; nan for labels without truth."""
         with np.errstate(invalid="ignore"):
             return np.diag(self.counts) / self.counts.sum(1)
 
     @property
     def iou(self) -> NDArray[np.float64]:
-        """By label: where both say it, in parts of where either does; nan where neither does."""
+        """Intersection over union of each label; nan for a label that never occurs."""
         hits = np.diag(self.counts)
         with np.errstate(invalid="ignore"):
             return hits / (self.counts.sum(0) + self.counts.sum(1) - hits)

@@ -1,7 +1,4 @@
-"""The training loop's one step: a learner, its optimizer, and the average of its weights.
-
-Does not know what is learnt, where batches come from, or how the result is stored.
-"""
+"""The training step: a learner, its optimizer, and the moving average of its weights."""
 
 from math import cos, inf, pi
 from typing import Any, Generic, TypeVar, cast
@@ -17,11 +14,13 @@ Batch = TypeVar("Batch")
 
 
 class Loop(Generic[Batch]):
-    """All that changes while a learner learns; `state` holds it whole.
+    """All state that changes during training; `state` returns it.
 
-    The learner is a module that maps a batch to its loss, a scalar, and has a `network`. With
-    `averaging`, what a moving average keeps of itself per step, the result is that average of the
-    network's weights. Gradients longer than `largest_gradient` are shortened to it.
+    Args:
+        learner: maps a batch to its loss, a scalar; has an attribute `network`.
+        optimizer: of the learner's parameters, with the highest learning rates.
+        averaging: the decay per step of the moving average of the network's weights; 0 for none.
+        largest_gradient: the norm at which gradients are clipped.
     """
 
     def __init__(
@@ -34,7 +33,7 @@ class Loop(Generic[Batch]):
     ) -> None:
         self.learner, self.optimizer = learner, optimizer
         self.largest_gradient = largest_gradient
-        self.heights = [group["lr"] for group in optimizer.param_groups]
+        self.highest_rates = [group["lr"] for group in optimizer.param_groups]
         self.average: AveragedModel | None = None
         if averaging:
             self.average = AveragedModel(
@@ -43,11 +42,11 @@ class Loop(Generic[Batch]):
                 use_buffers=True,
             )
 
-    def step(self, batch: Batch, pace: float = 1.0) -> float:
-        """Learn from one batch, at learning rates in parts of their height; returns its loss."""
+    def step(self, batch: Batch, rate_factor: float = 1.0) -> float:
+        """Train on one batch and return its loss; `rate_factor` scales the learning rates."""
         self.learner.train()
-        for group, height in zip(self.optimizer.param_groups, self.heights, strict=True):
-            group["lr"] = height * pace
+        for group, rate in zip(self.optimizer.param_groups, self.highest_rates, strict=True):
+            group["lr"] = rate * rate_factor
         loss: Tensor = self.learner(batch)
         self.optimizer.zero_grad()
         loss.backward()
@@ -59,15 +58,15 @@ class Loop(Generic[Batch]):
         return loss.item()
 
     def result(self) -> Network:
-        """The network as it is now, or the average of its last weights, in eval mode.
+        """Return the network, with the average of its weights if there is one, in eval mode.
 
-        It goes on changing with each step.
+        Later steps change the returned network.
         """
         network = self.learner.network if self.average is None else self.average.module
         return cast(Network, cast(nn.Module, network).eval())
 
     def state(self) -> dict[str, Any]:
-        """Weights, the optimizer's memory, the average, and torch's random numbers to come."""
+        """Return the weights, the optimizer's state, the average, and torch's random state."""
         return {
             "learner": self.learner.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -77,22 +76,27 @@ class Loop(Generic[Batch]):
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on exactly where `state` was taken, by a loop that was built alike."""
+        """Continue exactly where `state` was taken, in a loop with the same arguments."""
         self.learner.load_state_dict(state["learner"])
         self.optimizer.load_state_dict(state["optimizer"])
         if self.average is not None:
             self.average.load_state_dict(state["average"])
         torch.set_rng_state(state["random"].cpu())
-        torch.cuda.set_rng_state_all([one.cpu() for one in state["random_cuda"]])
+        torch.cuda.set_rng_state_all([device.cpu() for device in state["random_cuda"]])
 
 
-def pace(progress: float, warm_up: float) -> float:
-    """The learning rate in parts of its height: up in a line, down in half a cosine."""
+def cosine_factor(progress: float, warm_up: float) -> float:
+    """Return the fraction of the highest learning rate: a linear rise, then half a cosine.
+
+    Args:
+        progress: the fraction of the training that is done.
+        warm_up: the fraction of the training in which the rate rises.
+    """
     if progress < warm_up:
         return progress / warm_up
     return (1 + cos(pi * (progress - warm_up) / (1 - warm_up))) / 2
 
 
 def decaying(module: nn.Module) -> set[Tensor]:
-    """The parameters that weight decay is for: matrices; not biases, norms, tokens, positions."""
+    """Return the parameters with weight decay: matrices; no biases, norms, tokens, positions."""
     return {part.weight for part in module.modules() if isinstance(part, nn.Linear | nn.Conv2d)}

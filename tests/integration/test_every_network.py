@@ -24,9 +24,9 @@ from models.registry import (
 )
 from models.runtimes.optimize import optimize
 from models.segformer import Segformer, SegformerClassifier, SegformerConfig
-from models.training.data import Batch
-from models.training.fitting import Learner, Recipe
-from models.training.fitting.recipe import optimizer_for
+from models.training.data.examples import Batch
+from models.training.fitting.objective import Learner
+from models.training.fitting.recipe import Recipe, optimizer_for
 from models.training.step import Loop
 from models.vit import ViT, ViTConfig
 from models.vit_segmenter import ViTSegmenter, ViTSegmenterConfig

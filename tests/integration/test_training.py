@@ -1,4 +1,4 @@
-"""From a folder of pictures to a served model: the commands as their users type them."""
+"""From a folder of images to a served model, by the commands."""
 
 import csv
 import os
@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 PATCHSERVE = Path(sys.executable).with_name("patchserve")
-FROM_NOTHING = [
+FROM_SCRATCH = [
     *("--model", "mit-b0", "--image-size", 32),
     *("--option", "hidden_sizes=16,32,40,64", "--option", "depths=1,1,1,1"),
     *("--epochs", 10, "--batch-size", 8, "--learning-rate", 2e-3),
@@ -31,44 +31,46 @@ def train(*flags: object) -> subprocess.Popen[str]:
     )
 
 
-def interrupt_after(process: subprocess.Popen[str], beginning: str) -> str:
-    """Send SIGINT at the first line that begins so; what it said on stderr."""
+def interrupt_after(process: subprocess.Popen[str], prefix: str) -> str:
+    """Send SIGINT after the first line with this prefix; return the output on stderr."""
     for line in process.stdout:
-        if line.startswith(beginning):
+        if line.startswith(prefix):
             break
     else:
-        pytest.fail(f"it ended before {beginning!r}: {process.stderr.read()}")
+        pytest.fail(f"the command ended before {prefix!r}: {process.stderr.read()}")
     process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=60)
-    return said
+    _, error = process.communicate(timeout=60)
+    return error
 
 
 @pytest.mark.parametrize(
-    "how", [FROM_NOTHING, pytest.param(FROM_BUNDLED, marks=pytest.mark.slow)], ids=["new", "tuned"]
+    "options",
+    [FROM_SCRATCH, pytest.param(FROM_BUNDLED, marks=pytest.mark.slow)],
+    ids=["scratch", "bundled"],
 )
-def test_a_folder_of_pictures_becomes_a_model_that_answers_rightly(
-    launch, labelled_folder, tmp_path, how
+def test_a_run_is_interrupted_resumed_and_its_model_served(
+    launch, labelled_folder, tmp_path, options
 ):
     products, out = labelled_folder(tmp_path / "products", 120), tmp_path / "runs/products"
-    process = train("--data", products, *how, "--out", out)
-    said = interrupt_after(process, "epoch 2 of")
+    process = train("--data", products, *options, "--out", out)
+    error = interrupt_after(process, "epoch 2 of")
     assert process.returncode == 130
     command = f"patchserve train --resume --out {out}"
-    assert said.strip() == f"patchserve: interrupted; continue with {command}"
+    assert error.strip() == f"patchserve: interrupted; continue with {command}"
     assert {path.name for path in out.iterdir()} == {"state.pt", "metrics.csv"}
 
     resumed = train("--resume", "--out", out)
-    told, said = resumed.communicate(timeout=300)
-    assert resumed.returncode == 0, said
-    assert "epoch 1 of" not in told
+    output, error = resumed.communicate(timeout=300)
+    assert resumed.returncode == 0, error
+    assert "epoch 1 of" not in output
     with (out / "metrics.csv").open() as file:
         assert float(list(csv.DictReader(file))[-1]["accuracy"]) >= 0.95
 
     unseen = labelled_folder(tmp_path / "unseen", 8, seed=9)
-    pictures = sorted(unseen.rglob("*.png"))
+    images = sorted(unseen.rglob("*.png"))
     with launch("--classifier", out, "--segmenter", "none") as service:
-        right = 0
-        for picture in pictures:
-            answer = httpx.post(f"{service.url}/classify", content=picture.read_bytes())
-            right += answer.json()["predictions"][0]["label"] == picture.parent.name
-    assert right / len(pictures) >= 0.9
+        correct = 0
+        for image in images:
+            response = httpx.post(f"{service.url}/classify", content=image.read_bytes())
+            correct += response.json()["predictions"][0]["label"] == image.parent.name
+    assert correct / len(images) >= 0.9

@@ -1,7 +1,4 @@
-"""The evaluation: both checkpoints on scenes they have not seen, as tables and as pictures.
-
-Does not know how they were trained.
-"""
+"""The quality of two checkpoints on generated scenes, as tables and as images."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,17 +11,21 @@ from rich.table import Table
 from models import checkpoint
 from models.checkpoint import Checkpoint
 from models.registry import Task
-from models.training.bundled.metrics import answers, measure
 from models.training.confusion import Confusion
-from models.training.scenes.plots import Answer, confusion_picture, sheet
-from models.training.scenes.scene import UNSEEN_SEED, Scene, draw_scene
+from models.training.data.examples import Data
+from models.training.data.scenes import DrawnScenes
+from models.training.fitting.evaluate import measure, predictions
+from models.training.scenes.plots import Answer, confusion_plot, sheet
+from models.training.scenes.scene import LABELS, UNSEEN_SEED
+from models.training.scenes.shapes import KINDS
 
+BATCH_SIZE = 50  # scenes
 SHOWN = 18  # scenes on the sheet
 
 
 @dataclass(frozen=True)
 class Quality:
-    """What was counted: scenes by the classifier's answer, pixels by the segmenter's."""
+    """The predictions of both: scenes by the classifier, pixels by the segmenter."""
 
     scenes: Confusion
     pixels: Confusion
@@ -47,45 +48,66 @@ def evaluate(
     out: Path | None = None,
     console: Console | None = None,
 ) -> Quality:
-    """Measure and print both checkpoints' quality on the first `count` scenes of a seed.
+    """Measure and print the quality of both checkpoints on the first `count` scenes of a seed.
 
-    With `out`, also write the confusion matrix and a sheet of the first scenes as pictures there.
-    ValueError for a checkpoint of the other task, or with other labels than the scenes'.
+    With `out`, also write the confusion matrix and a sheet of the first scenes there, as PNG.
+
+    Raises:
+        ValueError: a checkpoint of the other task, with other labels than the scenes', or that does
+            not resize each image to one size without a crop.
     """
     console = console or Console()
-    both = load("classify", classifier), load("segment", segmenter)
-    indices = track(range(count), "drawing", console=console, transient=True)
-    scenes = [draw_scene(seed, index) for index in indices]
-    with console.status("asking the networks"):
-        quality = Quality(measure(both[0], scenes), measure(both[1], scenes))
+    pair = load("classify", classifier, KINDS), load("segment", segmenter, LABELS)
+    scenes = DrawnScenes("classify", seed, range(count))
+    for index in track(range(count), "drawing", console=console, transient=True):
+        scenes.read(index)
+    maps = DrawnScenes("segment", seed, scenes.indices, scenes.kept)
+    with console.status("evaluating"):
+        quality = Quality(measured(pair[0], scenes), measured(pair[1], maps))
     show(quality, console, f"{count} scenes of seed {seed}")
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
-        confusion_picture(quality.scenes).save(out / "confusion.png", optimize=True)
-        sheet(answered(*both, scenes[:SHOWN])).save(out / "scenes.png", optimize=True)
+        confusion_plot(quality.scenes).save(out / "confusion.png", optimize=True)
+        sheet(answers(*pair, scenes, maps)).save(out / "scenes.png", optimize=True)
         console.print(f"pictures: {out / 'confusion.png'}, {out / 'scenes.png'}")
     return quality
 
 
-def load(task: Task, source: str | Path) -> Checkpoint:
-    """The checkpoint; ValueError when it is for another task."""
+def load(task: Task, source: str | Path, labels: tuple[str, ...]) -> Checkpoint:
+    """Return the checkpoint; ValueError as in `evaluate`."""
     loaded = checkpoint.load(source)
     if loaded.task != task:
         raise ValueError(f"{source} is for the task {loaded.task}, not {task}")
+    if loaded.labels != labels:
+        raise ValueError(f"{loaded.name} has the labels {loaded.labels}, not {labels}")
+    if loaded.preprocessing.crop_size is not None or loaded.preprocessing.size is None:
+        raise ValueError(f"{loaded.name} does not resize each image to one size without a crop")
     return loaded
 
 
-def answered(classifier: Checkpoint, segmenter: Checkpoint, scenes: list[Scene]) -> list[Answer]:
-    """What both say of some scenes."""
-    kinds, maps = answers(classifier, scenes), answers(segmenter, scenes)
+def measured(loaded: Checkpoint, scenes: DrawnScenes) -> Confusion:
+    """Count the checkpoint's predictions for the scenes."""
+    data = Data(loaded.task, loaded.labels, train=scenes, held_out=scenes, about="")
+    return measure(loaded.network, data, loaded.preprocessing, batch_size=BATCH_SIZE)
+
+
+def answers(
+    classifier: Checkpoint, segmenter: Checkpoint, scenes: DrawnScenes, maps: DrawnScenes
+) -> list[Answer]:
+    """Return the predictions of both for the first scenes."""
+    shown = range(min(SHOWN, len(scenes)))
+    kinds, label_maps = (
+        predictions(one.network, dataset.take(shown), one.preprocessing, BATCH_SIZE)
+        for one, dataset in ((classifier, scenes), (segmenter, maps))
+    )
     return [
-        Answer(scene, int(kind[0]), label_map)
-        for scene, kind, label_map in zip(scenes, kinds, maps, strict=True)
+        Answer(scenes.kept[index], int(kind[0]), label_map)
+        for index, (_, kind), (_, label_map) in zip(shown, kinds, label_maps, strict=True)
     ]
 
 
 def show(quality: Quality, console: Console, title: str) -> None:
-    """Print the figures: overall, by label, and who is taken for whom."""
+    """Print the quality: overall, by label, and the confusion matrix."""
     console.print(f"[bold]{title}[/bold]")
     console.print(f"accuracy {quality.accuracy:.4f}   mean IoU {quality.mean_iou:.4f}")
     table = Table(

@@ -1,7 +1,4 @@
-"""Both networks trained side by side, a process and a core each, with a progress bar for either.
-
-Does not know how a network is trained.
-"""
+"""Training of both bundled checkpoints side by side: a process, a core and progress bars each."""
 
 import signal
 import sys
@@ -15,26 +12,53 @@ from typing import Any, NamedTuple
 
 import torch
 from rich.console import Console
-from rich.progress import BarColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.progress import Progress as Bars
+from rich.progress import (
+    BarColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 from models.registry import Task
-from models.training.bundled.curriculum import Curriculum
-from models.training.bundled.train import CURRICULA, MEASURED, Progress, train, vacant
+from models.training.bundled.recipe import MEASURED, RECIPES, target_folder, train
+from models.training.fitting.progress import Step, Watcher
+from models.training.fitting.recipe import Recipe
 
-EVERY = 10  # scenes or steps are reported together
+EVERY = 10  # scenes or steps per message to the parent process
 
 
-class Run(NamedTuple):
-    """One network's training under way in a process of its own."""
+class Child(NamedTuple):
+    """The process that trains one network."""
 
     task: Task
     process: SpawnProcess
-    reports: Connection
+    messages: Connection
 
     def stop(self) -> None:
         self.process.terminate()
         self.process.join()
+
+
+class Messenger(Watcher):
+    """Sends the progress of a run to the parent process: phase, done, total, loss."""
+
+    def __init__(self, messages: Connection) -> None:
+        self.messages = messages
+
+    def checking(self, done: int, total: int) -> None:
+        self.send("drawing", done, total)
+
+    def stepped(self, step: Step) -> None:
+        self.send("training", step.done, step.total, f"loss {step.latest:.3f}")
+
+    def measuring(self, done: int, total: int) -> None:
+        self.send("measuring", done, total)
+
+    def send(self, phase: str, done: int, total: int, loss: str = "") -> None:
+        if done % EVERY == 0 or done == total:
+            self.messages.send((phase, done, total, loss))
 
 
 def train_all(
@@ -43,85 +67,84 @@ def train_all(
     seed: int = 1,
     overwrite: bool = False,
     console: Console | None = None,
-    curricula: Mapping[Task, Curriculum] = CURRICULA,
+    recipes: Mapping[Task, Recipe] = RECIPES,
     measured: int = MEASURED,
 ) -> tuple[Path, ...]:
-    """Train both networks into folders of `out`, each as `train` does; returns the folders.
+    """Train both networks into folders of `out`, each as `train` does.
 
-    Before anything is done, FileExistsError when one is there and not `overwrite`, and ValueError
-    for the seed of the unseen scenes. ChildProcessError when a run fails; the other, unless it has
-    ended by then, is stopped and leaves nothing.
+    If a run fails, the other run is stopped and leaves nothing, unless it has ended by then.
+
+    Returns:
+        The folders.
+
+    Raises:
+        FileExistsError: a folder exists, and not `overwrite`; nothing has been done.
+        ValueError: the seed is that of the unseen scenes; nothing has been done.
+        ChildProcessError: a run failed.
     """
-    targets = tuple(vacant(task, out, seed, overwrite=overwrite) for task in curricula)
+    targets = tuple(target_folder(task, out, seed, overwrite=overwrite) for task in recipes)
     with ExitStack() as stack:
-        bars = stack.enter_context(bars_on(console))
-        runs = []
-        for task, curriculum in curricula.items():
-            how = {
+        bars = stack.enter_context(progress_bars(console))
+        children = []
+        for task, recipe in recipes.items():
+            options = {
                 "seed": seed,
-                "curriculum": curriculum,
+                "recipe": recipe,
                 "measured": measured,
                 "overwrite": overwrite,
             }
-            runs.append(start(task, out, how))
-            stack.callback(runs[-1].stop)
-        follow(runs, bars)
+            children.append(start(task, out, options))
+            stack.callback(children[-1].stop)
+        follow(children, bars)
     return targets
 
 
-def start(task: Task, out: Path, how: dict[str, Any]) -> Run:
-    """Begin a run; spawned, because a fork of a process that has threads may hang."""
+def start(task: Task, out: Path, options: dict[str, Any]) -> Child:
+    """Start a run; by spawn, because a forked process of a parent with threads may hang."""
     context = get_context("spawn")
-    ours, theirs = context.Pipe(duplex=False)
-    process = context.Process(target=work, args=(task, out, how, theirs), daemon=True)
+    receiving, sending = context.Pipe(duplex=False)
+    process = context.Process(target=work, args=(task, out, options, sending), daemon=True)
     process.start()
-    theirs.close()  # so that ours ends when the process does
-    return Run(task, process, ours)
+    sending.close()  # so that the pipe ends when the child process does
+    return Child(task, process, receiving)
 
 
-def work(task: Task, out: Path, how: dict[str, Any], reports: Connection) -> None:
-    """The process's part: one network on one core. To answer an interrupt is the parent's."""
+def work(task: Task, out: Path, options: dict[str, Any], messages: Connection) -> None:
+    """Train one network on one core, in the child process; the parent handles an interrupt."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # through the blocks that clean up
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # leaves the blocks that clean up
     torch.set_num_threads(1)
-
-    def watch(progress: Progress) -> None:
-        if progress.done % EVERY == 0 or progress.done == progress.total:
-            reports.send(progress)
-
-    train(task, out, **how, watch=watch)
+    train(task, out, **options, watcher=Messenger(messages))
 
 
-def follow(runs: list[Run], bars: Bars) -> None:
-    """Move the bars until every run has ended well; ChildProcessError at the first that has not."""
-    open_ends = {run.reports: run for run in runs}
+def follow(children: list[Child], bars: Progress) -> None:
+    """Update the bars until every run has ended.
+
+    Raises:
+        ChildProcessError: a run failed.
+    """
+    running = {child.messages: child for child in children}
     rows: dict[tuple[Task, str], TaskID] = {}
-    while open_ends:
-        for end in wait(list(open_ends)):
-            run = open_ends[end]  # type: ignore[index]  # they are the connections we gave
+    while running:
+        for connection in wait(list(running)):
+            child = running[connection]  # type: ignore[index]  # one of the given connections
             try:
-                move(bars, rows, run.reports.recv())
+                phase, done, total, loss = child.messages.recv()
             except EOFError:
-                del open_ends[run.reports]
-                run.process.join()
-                if run.process.exitcode != 0:
-                    raise ChildProcessError(f"the run for {run.task} failed") from None
+                del running[child.messages]
+                child.process.join()
+                if child.process.exitcode != 0:
+                    raise ChildProcessError(f"the run for {child.task} failed") from None
+                continue
+            row = (child.task, phase)
+            if row not in rows:
+                rows[row] = bars.add_task(f"{child.task}: {phase}", total=total, loss=loss)
+            bars.update(rows[row], completed=done, loss=loss)
 
 
-def move(bars: Bars, rows: dict[tuple[Task, str], TaskID], progress: Progress) -> None:
-    """Bring the bar of a run's phase up to date; a phase gets its bar when it begins."""
-    row = (progress.task, progress.doing)
-    if row not in rows:
-        rows[row] = bars.add_task(
-            f"{progress.task}: {progress.doing}", total=progress.total, loss=""
-        )
-    loss = "" if progress.loss is None else f"loss {progress.loss:.3f}"
-    bars.update(rows[row], completed=progress.done, loss=loss)
-
-
-def bars_on(console: Console | None) -> Bars:
-    """A bar for each phase of each run, with its loss; drawn on the console."""
-    return Bars(
+def progress_bars(console: Console | None) -> Progress:
+    """Return a bar for each phase of each run, with the loss of the last step."""
+    return Progress(
         TextColumn("{task.description:<20}"),
         BarColumn(),
         TextColumn("{task.completed:>6} of {task.total:<6}"),

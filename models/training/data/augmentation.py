@@ -1,7 +1,4 @@
-"""Augmentation: a picture and its truth changed at random, in ways that leave the truth true.
-
-Does not know files, batches or networks.
-"""
+"""Random augmentation of an image together with its label or label map."""
 
 from dataclasses import dataclass
 
@@ -15,19 +12,20 @@ from models.training.data.examples import Example
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How much of what; the defaults change nothing.
+    """The strength of each augmentation; the defaults change nothing.
 
-    The jitters multiply by a number from 1 - jitter to 1 + jitter, as torchvision's ColorJitter.
+    Brightness, contrast and saturation are multiplied by a random factor from 1 - jitter to
+    1 + jitter, as in torchvision's ColorJitter.
     """
 
-    flip: float = 0.0  # chance to be mirrored, left to right
-    smallest_crop: float = 1.0  # of the area: a crop has from this to all of it
+    flip: float = 0.0  # probability of mirroring left and right
+    smallest_crop: float = 1.0  # fraction of the image area; the largest is 1
     brightness: float = 0.0
     contrast: float = 0.0
     saturation: float = 0.0
 
     def __call__(self, example: Example, rng: Generator, size: Size, resample: int) -> Example:
-        """A random crop of the example, brought to the size; a label map by its nearest pixels."""
+        """Return the augmented example at `size`; a label map is resized by nearest pixels."""
         image, truth = example
         box = crop(rng, image.height, image.width, self.smallest_crop)
         image = image.resize((size[1], size[0]), Image.Resampling(resample), box)
@@ -51,10 +49,10 @@ class Augmentation:
 def crop(
     rng: Generator, height: int, width: int, smallest: float
 ) -> tuple[float, float, float, float]:
-    """(left, top, right, bottom) of a random part of a picture, of its own aspect ratio or nearly.
+    """Return (left, top, right, bottom) of a random crop.
 
-    The part's area is from `smallest` to all of the picture's; an edge is stretched against the
-    other by up to 4:3, as far as the picture reaches (arXiv:1409.4842, section 6).
+    The crop's area is from `smallest` to 1 of the image's. Its aspect ratio differs from the
+    image's by up to 4:3, within the image (arXiv:1409.4842, section 6).
     """
     if smallest >= 1:
         return 0, 0, width, height

@@ -1,7 +1,4 @@
-"""Labelled pictures as files, each with its label or with a second file: its mask.
-
-Does not know in which folders they lie, nor which labels there are.
-"""
+"""Image files, each with a label or with a mask file."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,12 +11,12 @@ from models.preprocessing import to_rgb
 from models.training.data.examples import IGNORED, Example, LabelMap
 
 ReadMask = Callable[[Path], LabelMap]
-DRAFT = (64, 64)  # pixels: enough of a JPEG to see that it is whole, at a fraction of the cost
+DRAFT = (64, 64)  # pixels; decoding a JPEG at this size detects damage at a fraction of the cost
 
 
 @dataclass(frozen=True)
 class LabelledFiles:
-    """Pictures and the index of each one's label."""
+    """Image files, and the index of the label of each."""
 
     root: Path
     files: tuple[tuple[Path, int], ...]
@@ -33,10 +30,10 @@ class LabelledFiles:
 
     def read(self, index: int) -> Example:
         path, label = self.files[index]
-        return Example(read_picture(path), label)
+        return Example(read_image(path), label)
 
     def check(self, index: int) -> None:
-        read_picture(self.files[index][0], draft=True)
+        read_image(self.files[index][0], draft=True)
 
     def take(self, indices: Sequence[int]) -> "LabelledFiles":
         return LabelledFiles(self.root, tuple(self.files[index] for index in indices))
@@ -44,7 +41,7 @@ class LabelledFiles:
 
 @dataclass(frozen=True)
 class MaskedFiles:
-    """Pictures and the mask of each, a picture of the same size whose values are label indices."""
+    """Image files and their masks, images of the same size whose values are label indices."""
 
     root: Path
     files: tuple[tuple[Path, Path], ...]
@@ -59,15 +56,17 @@ class MaskedFiles:
 
     def read(self, index: int) -> Example:
         path, mask = self.files[index]
-        image, truth = read_picture(path), self.read_mask(mask)
+        image, truth = read_image(path), self.read_mask(mask)
         if truth.shape != (image.height, image.width):
             height, width = truth.shape
             raise ValueError(
-                f"{mask} has {width} x {height} pixels, its picture {image.width} x {image.height}"
+                f"{mask} has {width} x {height} pixels, its image {image.width} x {image.height}"
             )
         labels = truth[truth != IGNORED]
         if labels.size and labels.max() >= self.num_labels:
-            raise ValueError(f"{mask} has label {labels.max()}, of {self.num_labels} from 0 on")
+            raise ValueError(
+                f"{mask} has label {labels.max()}; the highest is {self.num_labels - 1}"
+            )
         return Example(image, truth)
 
     def check(self, index: int) -> None:
@@ -78,24 +77,26 @@ class MaskedFiles:
         return MaskedFiles(self.root, files, self.read_mask, self.num_labels)
 
 
-def read_picture(path: Path, *, draft: bool = False) -> Image.Image:
-    """The whole picture in RGB, as the service would see it; a draft may be smaller.
+def read_image(path: Path, *, draft: bool = False) -> Image.Image:
+    """Return the image in RGB, decoded as the service does it; a draft may be smaller.
 
-    ValueError with the file's name when it is damaged, or no picture.
+    Raises:
+        ValueError: the file is damaged, or no image; with the file's name.
     """
     try:
         with Image.open(path) as image:
             if draft:
-                image.draft("RGB", DRAFT)  # of effect with JPEG only
+                image.draft("RGB", DRAFT)  # has an effect on JPEG only
             return to_rgb(image)
     except Exception as error:
-        raise ValueError(f"{path} cannot be read as a picture: {error}") from error
+        raise ValueError(f"{path} cannot be read as an image: {error}") from error
 
 
 def read_label_map(path: Path) -> LabelMap:
-    """The values (H, W) of a one-channel picture: of a palette its indices, not its colours.
+    """Return the values (H, W) of a one-channel image; for a palette the indices.
 
-    ValueError with the file's name for any other picture, or for values above 255.
+    Raises:
+        ValueError: any other image, or values above 255; with the file's name.
     """
     try:
         with Image.open(path) as image:
@@ -104,7 +105,7 @@ def read_label_map(path: Path) -> LabelMap:
     except Exception as error:
         raise ValueError(f"{path} cannot be read as a mask: {error}") from error
     if values.ndim != 2 or values.dtype.kind not in "biu":
-        raise ValueError(f"{path} is no mask: its mode is {mode}, not one value for each pixel")
+        raise ValueError(f"{path} is no mask: its mode is {mode}, without a single value per pixel")
     if values.size and int(values.max()) > IGNORED:
         raise ValueError(f"{path} has the label {values.max()}; {IGNORED - 1} is the highest")
     return values.astype(np.uint8)

@@ -1,20 +1,17 @@
-"""Folders of pictures: a folder for each label, or pictures and masks of the same name.
-
-Does not know how a picture is read, nor what is held out.
-"""
+"""Folder layouts: one folder per label, or images and masks of the same name."""
 
 import json
 from pathlib import Path
 from typing import NamedTuple
 
-from models.training.data.examples import IGNORED, MOST_LABELS, Dataset
+from models.training.data.examples import MOST_LABELS, Dataset
 from models.training.data.files import LabelledFiles, MaskedFiles, read_label_map
 
-HELD_OUT = ("val", "valid", "validation", "test")  # in this order: the first that is there
+HELD_OUT = ("val", "valid", "validation", "test")  # the first of these that exists is used
 
 
 class Found(NamedTuple):
-    """The examples of a folder; `held_out` is None where the folder does not say which to hold."""
+    """The examples of a folder; `held_out` is None if the folder does not define the split."""
 
     labels: tuple[str, ...]
     train: Dataset
@@ -22,21 +19,26 @@ class Found(NamedTuple):
 
 
 def labelled(root: Path) -> Found:
-    """A folder with a subfolder for each label, maybe below train/ and val/.
+    """Return the examples of a folder with a subfolder per label, optionally in train/ and val/.
 
-    The labels are the subfolders' names, sorted; every file of a subfolder, at any depth, is an
-    example, but for hidden ones. ValueError for less than two labels, or an unknown one in val/.
+    The labels are the sorted names of the subfolders. Every file at any depth of a subfolder is an
+    example, except hidden files.
+
+    Raises:
+        ValueError: fewer than two labels, or a label of val/ that train/ does not have.
     """
     train, held_out = parts(root)
     labels = tuple(path.name for path in subfolders(train))
     if len(labels) < 2:
         raise ValueError(
-            f"{train} has {len(labels)} subfolders: of a folder with one for each label at least 2"
+            f"{train} has {len(labels)} subfolders; at least 2 are required, one per label"
         )
     if held_out is not None:
-        strange = [path.name for path in subfolders(held_out) if path.name not in labels]
-        if strange:
-            raise ValueError(f"{held_out} has labels that {train} has not: {', '.join(strange)}")
+        unknown = [path.name for path in subfolders(held_out) if path.name not in labels]
+        if unknown:
+            raise ValueError(
+                f"{held_out} has labels that {train} does not have: {', '.join(unknown)}"
+            )
     return Found(
         labels,
         by_label(root, train, labels),
@@ -45,7 +47,7 @@ def labelled(root: Path) -> Found:
 
 
 def by_label(root: Path, folder: Path, labels: tuple[str, ...]) -> LabelledFiles:
-    """Every file below the labels' folders, label by label, sorted."""
+    """Return all files in the folders of the labels, sorted within each label."""
     return LabelledFiles(
         root,
         tuple(
@@ -55,17 +57,19 @@ def by_label(root: Path, folder: Path, labels: tuple[str, ...]) -> LabelledFiles
 
 
 def has_masks(root: Path) -> bool:
-    """Whether it is a folder of images/ and masks/, maybe below train/."""
+    """Return whether the folder has images/ and masks/, optionally in train/."""
     train, _ = parts(root)
     return (train / "images").is_dir() and (train / "masks").is_dir()
 
 
 def masked(root: Path) -> Found:
-    """A folder of images/ and masks/, maybe below train/ and val/, and its list of labels.
+    """Return the examples of a folder with images/ and masks/, optionally in train/ and val/.
 
-    A mask is a picture of the same name (its suffix aside) and size, whose values are indices into
-    the labels, or 255 for what is of none. ValueError for a picture without a mask, and as in
-    `label_list`.
+    A mask is an image with the same size and, except for the suffix, the same name. Its values are
+    indices into the list of labels, or 255 for pixels without a label.
+
+    Raises:
+        ValueError: an image without a mask, or as in `label_list`.
     """
     labels = label_list(root)
     train, held_out = parts(root)
@@ -77,20 +81,21 @@ def masked(root: Path) -> Found:
 
 
 def with_masks(root: Path, folder: Path, num_labels: int) -> MaskedFiles:
-    """The pictures of images/, each with its namesake in masks/."""
+    """Return the images of images/, each with the mask of the same name."""
     masks = {path.stem: path for path in visible(folder / "masks")}
-    pictures = visible(folder / "images")
-    if lonely := [path.name for path in pictures if path.stem not in masks]:
-        more = f" and {len(lonely) - 1} others" if len(lonely) > 1 else ""
-        raise ValueError(f"{folder / 'masks'} has no mask for {lonely[0]}{more}")
-    files = tuple((path, masks[path.stem]) for path in pictures)
+    images = visible(folder / "images")
+    if missing := [path.name for path in images if path.stem not in masks]:
+        more = f" and {len(missing) - 1} others" if len(missing) > 1 else ""
+        raise ValueError(f"{folder / 'masks'} has no mask for {missing[0]}{more}")
+    files = tuple((path, masks[path.stem]) for path in images)
     return MaskedFiles(root, files, read_label_map, num_labels)
 
 
 def label_list(root: Path) -> tuple[str, ...]:
-    """The names in labels.txt, one a line, or labels.json, a list; by index.
+    """Return the labels by index: the lines of labels.txt, or the list in labels.json.
 
-    ValueError when there is neither, or when they are not 2 to 255 different names.
+    Raises:
+        ValueError: neither file exists, or there are not 2 to 255 different names.
     """
     if (path := root / "labels.txt").is_file():
         names = path.read_text(encoding="utf-8").split("\n")
@@ -102,12 +107,14 @@ def label_list(root: Path) -> tuple[str, ...]:
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise ValueError(f"{path} is no list of names")
     if not 2 <= len(set(names)) == len(names) <= MOST_LABELS:
-        raise ValueError(f"{path} has {len(names)} names: not 2 to {IGNORED} different ones")
+        raise ValueError(
+            f"{path} has {len(names)} names; it needs 2 to {MOST_LABELS} different ones"
+        )
     return tuple(names)
 
 
 def parts(root: Path) -> tuple[Path, Path | None]:
-    """The folder to train on and the one to hold out, if it is told apart."""
+    """Return the folder to train on, and the held-out folder if there is one."""
     if not (root / "train").is_dir():
         return root, None
     held_out = (root / name for name in HELD_OUT if (root / name).is_dir())
@@ -115,13 +122,13 @@ def parts(root: Path) -> tuple[Path, Path | None]:
 
 
 def subfolders(folder: Path) -> list[Path]:
-    """Those that are not hidden, sorted by name."""
+    """Return the subfolders that are not hidden, sorted by name."""
     found = (path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
     return sorted(found)
 
 
 def visible(folder: Path) -> list[Path]:
-    """The files at any depth that are not hidden, sorted; none where there is no such folder."""
+    """Return the files at any depth that are not hidden, sorted; none if the folder is missing."""
     return sorted(
         path
         for path in folder.rglob("*")

@@ -1,7 +1,7 @@
-"""Batches of a dataset: in a random order, augmented, decoded by a few threads ahead of time.
+"""Batches of a data set in random order, decoded and augmented ahead of time by a few threads.
 
-Does not know what is learnt. Every random number follows from the seed, the round and the
-example, so that a run that was interrupted goes on with what it would have had.
+Every random number depends on the seed, the epoch and the example only, so that a resumed run gets
+the same batches as an uninterrupted one.
 """
 
 from collections import deque
@@ -17,13 +17,13 @@ from models.preprocessing import Preprocessing, fit
 from models.training.data.augmentation import Augmentation
 from models.training.data.examples import Batch, Dataset, Example
 
-THREADS = 4  # that read and augment, next to the one that trains
-AHEAD = 3  # batches
+THREADS = 4  # that decode and augment, beside the training thread
+AHEAD = 3  # batches that are prepared before they are needed
 
 
 @dataclass(frozen=True)
 class Feed:
-    """A dataset as a network is to see it while it learns; `preprocessing` must say one size."""
+    """A data set as batches for training; `preprocessing` must have a fixed input size."""
 
     dataset: Dataset
     preprocessing: Preprocessing
@@ -33,37 +33,37 @@ class Feed:
 
     @property
     def steps(self) -> int:
-        """Batches in a round."""
+        """The number of batches in an epoch."""
         return ceil(len(self.dataset) / self.batch_size)
 
-    def round(self, number: int, start: int = 0) -> Iterator[Batch]:
-        """Each example once, from batch `start` on; the batches are of one size, give or take 1."""
+    def epoch(self, number: int, start: int = 0) -> Iterator[Batch]:
+        """Yield each example once, from batch `start` on, in batches of nearly equal size."""
         order = np.random.default_rng((self.seed, number)).permutation(len(self.dataset))
-        rows = deque(np.array_split(order, self.steps)[start:])
+        chunks = deque(np.array_split(order, self.steps)[start:])
         waiting: deque[list[Future[Example]]] = deque()
         with ThreadPoolExecutor(THREADS) as pool:
             try:
-                while rows or waiting:
-                    while rows and len(waiting) < AHEAD:
-                        row = rows.popleft().tolist()
-                        waiting.append([pool.submit(self.example, number, i) for i in row])
+                while chunks or waiting:
+                    while chunks and len(waiting) < AHEAD:
+                        chunk = chunks.popleft().tolist()
+                        waiting.append([pool.submit(self.example, number, i) for i in chunk])
                     yield stack([future.result() for future in waiting.popleft()])
             finally:
                 pool.shutdown(cancel_futures=True)
 
     def example(self, number: int, index: int) -> Example:
-        """An example as it is seen in that round."""
+        """Return an example as it is augmented in that epoch."""
         rng = np.random.default_rng((self.seed, number, index))
         size, resample = self.preprocessing.input_size, self.preprocessing.resample
         if size is None:
-            raise ValueError("a batch needs one size of picture; the preprocessing says none")
+            raise ValueError("a batch needs one image size; the preprocessing has none")
         return self.augmentation(self.dataset.read(index), rng, size, resample)
 
 
 def as_served(dataset: Dataset, preprocessing: Preprocessing, size: int) -> Iterator[list[Example]]:
-    """All examples in their order, `size` at a time, as the service sees them: not augmented.
+    """Yield all examples in order, `size` at a time, with the service's preprocessing.
 
-    The pictures are at the network's input size, the truth is as it was read.
+    The images have the network's input size; the label maps are unchanged.
     """
 
     def read(index: int) -> Example:
@@ -76,7 +76,7 @@ def as_served(dataset: Dataset, preprocessing: Preprocessing, size: int) -> Iter
 
 
 def stack(examples: list[Example]) -> Batch:
-    """Examples of one size side by side."""
+    """Return a batch of examples of one size."""
     images = torch.from_numpy(np.stack([np.asarray(image) for image, _ in examples]))
     truths = [truth for _, truth in examples]
     if isinstance(truths[0], int):

@@ -1,6 +1,6 @@
-"""The layout of the Oxford-IIIT Pet dataset: images/, and lists and trimaps in annotations/.
+"""The layout of the Oxford-IIIT Pet data set (Parkhi et al., "Cats and Dogs", CVPR 2012).
 
-Does not know how its pictures are used. The dataset: Parkhi et al., "Cats and Dogs", CVPR 2012.
+Images are in images/, lists and trimaps in annotations/.
 """
 
 from pathlib import Path
@@ -17,16 +17,18 @@ TRAIN, HELD_OUT = "trainval.txt", "test.txt"
 
 
 def is_pets(root: Path) -> bool:
-    """Whether the folder has this layout."""
+    """Return whether the folder has this layout."""
     return (root / "annotations" / "trimaps").is_dir() and (root / "images").is_dir()
 
 
 def pets(root: Path, task: Task) -> Found:
-    """To segment: pet, background and border by the trimaps. To classify: the breeds.
+    """Return the trimaps as label maps to segment, or the breeds as labels to classify.
 
-    trainval.txt and test.txt, where both are there, say what is learnt from and what is held out;
-    otherwise every picture that has a trimap is an example. The breed is a file's name up to its
-    number. ValueError for a listed picture that is not there.
+    trainval.txt and test.txt define the split, if both exist; otherwise every image with a trimap
+    is an example. The breed is the file's name up to its number.
+
+    Raises:
+        ValueError: a listed image does not exist.
     """
     annotations = root / "annotations"
     split = (annotations / TRAIN).is_file() and (annotations / HELD_OUT).is_file()
@@ -40,7 +42,7 @@ def pets(root: Path, task: Task) -> Found:
         MaskedFiles(root, trimapped(root, part), read_trimap, len(LABELS))
         if task == "segment"
         else LabelledFiles(
-            root, tuple((picture(root, name), breeds.index(breed(name))) for name in part)
+            root, tuple((image_path(root, name), breeds.index(breed(name))) for name in part)
         )
         for part in names
     ]
@@ -49,32 +51,32 @@ def pets(root: Path, task: Task) -> Found:
 
 
 def listed(path: Path) -> list[str]:
-    """The names in a list: the first word of each line that is no comment."""
+    """Return the names in a list: the first word of each line, without comments."""
     lines = path.read_text(encoding="utf-8").splitlines()
     return [line.split()[0] for line in lines if line.strip() and not line.startswith("#")]
 
 
 def breed(name: str) -> str:
-    """The name up to its number: yorkshire_terrier_12 shows a yorkshire_terrier."""
+    """Return the name up to its number: yorkshire_terrier for yorkshire_terrier_12."""
     return name.rpartition("_")[0] or name
 
 
 def trimapped(root: Path, names: list[str]) -> tuple[tuple[Path, Path], ...]:
-    """The pictures and their trimaps."""
+    """Return the paths of the images and of their trimaps."""
     trimaps = root / "annotations" / "trimaps"
-    return tuple((picture(root, name), trimaps / f"{name}.png") for name in names)
+    return tuple((image_path(root, name), trimaps / f"{name}.png") for name in names)
 
 
-def picture(root: Path, name: str) -> Path:
-    """The picture of that name, whatever its suffix."""
+def image_path(root: Path, name: str) -> Path:
+    """Return the path of the image of that name, with any of the suffixes."""
     for suffix in (".jpg", ".jpeg", ".png"):
         if (path := root / "images" / f"{name}{suffix}").is_file():
             return path
-    raise ValueError(f"{root / 'images'} has no picture {name}.jpg")
+    raise ValueError(f"{root / 'images'} has no image {name}.jpg")
 
 
 def read_trimap(path: Path) -> LabelMap:
-    """The labels 0, 1, 2 of a trimap's 1, 2, 3; ValueError for any other value."""
+    """Return labels 0, 1, 2 for the values 1, 2, 3; ValueError for any other value."""
     trimap = read_label_map(path)
     if not np.isin(trimap, (1, 2, 3)).all():
         raise ValueError(f"{path} is no trimap: its values are not 1, 2 and 3")

@@ -1,7 +1,4 @@
-"""The generated scenes as examples to classify or to segment.
-
-Does not know how a scene is drawn.
-"""
+"""Generated scenes as examples to classify or to segment."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -15,10 +12,10 @@ from models.training.scenes.scene import Scene, draw_scene
 
 @dataclass(frozen=True)
 class DrawnScenes:
-    """Scenes of a seed, with the largest shape's kind or every pixel's label.
+    """Scenes of a seed, labelled with the largest shape's kind or with a label map.
 
-    A scene is drawn when it is first asked for and then kept: to draw one takes longer than to
-    read a file, and keeps 64 KiB.
+    A scene is drawn on its first access and then kept: drawing takes longer than reading a file,
+    and a scene takes 64 KiB.
     """
 
     task: Task
@@ -41,7 +38,7 @@ class DrawnScenes:
         return Example(Image.fromarray(scene.image), truth)
 
     def check(self, index: int) -> None:
-        """Every scene can be drawn."""
+        """Do nothing: every scene can be drawn."""
 
     def take(self, indices: Sequence[int]) -> "DrawnScenes":
         chosen = [self.indices[index] for index in indices]

@@ -1,7 +1,4 @@
-"""From what `--data` says to examples: which layout it is, what is unusable, what is held out.
-
-Does not know how examples are read, nor what they are for.
-"""
+"""From the value of `--data` to examples: the layout, unusable files, and the held-out set."""
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,15 +15,15 @@ from models.training.scenes.scene import LABELS, UNSEEN_SEED
 from models.training.scenes.shapes import KINDS
 
 SCENES = "scenes"
-DRAWN, DRAWN_HELD_OUT = 2_000, 200  # scenes, unless `scenes:1000` says another number
-HELD_OUT_PART = 0.15
-WORKERS = 4  # threads that check files; the decoders run at the same time
+DRAWN, DRAWN_HELD_OUT = 2_000, 200  # scenes; `scenes:1000` changes the first number
+HELD_OUT_FRACTION = 0.15
+WORKERS = 4  # threads that check files; the decoders release the GIL
 
-Watch = Callable[[int, int], None]  # hears how many files are checked, and of how many
+Watch = Callable[[int, int], None]  # receives the number of checked files and of all files
 
 
 def natural_task(source: str) -> Task | None:
-    """What the data can only be for, or is most often; None for scenes, which serve both."""
+    """Return the only or most frequent task of the data; None for scenes, which fit both tasks."""
     if is_scenes(source):
         return None
     root = Path(source)
@@ -36,11 +33,14 @@ def natural_task(source: str) -> Task | None:
 def open_data(
     source: str, task: Task, *, seed: int, watch: Watch = lambda done, total: None
 ) -> Data:
-    """Open a folder of labelled pictures, of masks, of the Pets' layout, or draw scenes.
+    """Open a folder of labelled images, of masks, of the Pets' layout, or the generated scenes.
 
-    Each file is looked at once; those that cannot be used are told in `left_out`. Where the folder
-    does not say what to hold out, a part of each label is, drawn by the seed. OSError for a folder
-    that is not there; ValueError for one that is not of the task, or has not two examples.
+    Each file is checked once; `left_out` lists the unusable files. If the folder does not define
+    the split, a random fraction of each label is held out, by the seed.
+
+    Raises:
+        OSError: the folder does not exist.
+        ValueError: the folder does not fit the task, or has fewer than two usable examples.
     """
     if is_scenes(source):
         return scenes(source, task, seed)
@@ -52,58 +52,58 @@ def open_data(
     held_out = found.held_out
     if held_out is None:
         train, held_out = split(train, seed)
-        how = f"{HELD_OUT_PART:.0%} of them, drawn by seed {seed}, held out"
+        how = f"{HELD_OUT_FRACTION:.0%} of all images, drawn with seed {seed}"
     else:
         held_out, more = usable(held_out, watch)
-        left_out, how = left_out + more, "held out as the folder says"
-    for part, name in ((train, "learn from"), (held_out, "hold out")):
+        left_out, how = left_out + more, "the split of the folder"
+    for part, name in ((train, "train on"), (held_out, "hold out")):
         if not len(part):
             reasons = "; ".join(left_out[:1])
-            raise ValueError(f"{source} has no pictures to {name}{': ' * bool(reasons)}{reasons}")
-    if bare := without_examples(train, found.labels):
-        raise ValueError(f"{source} has no pictures to learn {', '.join(bare)} from")
-    about = f"The folder `{root.name}`: {len(train):,} pictures to learn from and "
-    about += f"{len(held_out):,} to measure on ({how})."
+            raise ValueError(f"{source} has no images to {name}{': ' * bool(reasons)}{reasons}")
+    if missing := without_examples(train, found.labels):
+        raise ValueError(f"{source} has no images of {', '.join(missing)} to train on")
+    about = f"The folder `{root.name}`: {len(train):,} training images and "
+    about += f"{len(held_out):,} held-out images ({how})."
     return Data(task, found.labels, train, held_out, about, left_out)
 
 
 def is_scenes(source: str) -> bool:
-    """Whether the source is `scenes` or `scenes:COUNT`, and not a folder of that name."""
+    """Return whether the source is `scenes` or `scenes:COUNT`, and no folder of that name."""
     return source.partition(":")[0] == SCENES and not Path(source).is_dir()
 
 
 def scenes(source: str, task: Task, seed: int) -> Data:
-    """The generated scenes of the seed, and the first unseen ones to measure on."""
+    """Return the generated scenes of the seed, and held-out scenes of the unseen seed."""
     _, _, count = source.partition(":")
     if count and not (count.isdecimal() and int(count)):
-        raise ValueError(f"{source!r}: after scenes: comes how many, e.g. scenes:{DRAWN}")
+        raise ValueError(f"{source!r}: scenes: must be followed by a number, e.g. scenes:{DRAWN}")
     if seed == UNSEEN_SEED:
         raise ValueError(f"seed {UNSEEN_SEED} is kept for measuring the quality")
     train = DrawnScenes(task, seed, range(int(count or DRAWN)))
     held_out = DrawnScenes(task, UNSEEN_SEED, range(DRAWN_HELD_OUT))
-    about = f"{len(train):,} generated scenes of seed {seed} to learn from, and "
-    about += f"{len(held_out):,} of seed {UNSEEN_SEED} to measure on (`patchserve scenes`)."
+    about = f"{len(train):,} generated scenes of seed {seed} for training, and "
+    about += f"{len(held_out):,} held-out scenes of seed {UNSEEN_SEED} (`patchserve scenes`)."
     return Data(task, KINDS if task == "classify" else LABELS, train, held_out, about)
 
 
 def found_in(root: Path, task: Task) -> folders.Found:
-    """What the folder holds for the task; ValueError for pictures without masks to segment."""
+    """Return the folder's examples for the task; ValueError if the layout does not fit the task."""
     if oxford_pets.is_pets(root):
         return oxford_pets.pets(root, task)
     if folders.has_masks(root):
         if task != "segment":
-            raise ValueError(f"{root} has images/ and masks/: it is for the task segment")
+            raise ValueError(f"{root} has images/ and masks/: its task is segment")
         return folders.masked(root)
     if task != "classify":
-        raise ValueError(f"{root} has no images/ and masks/ to learn the task segment from")
+        raise ValueError(f"{root} has no images/ and masks/, which the task segment needs")
     return folders.labelled(root)
 
 
 def usable(dataset: Dataset, watch: Watch) -> tuple[Dataset, tuple[str, ...]]:
-    """The examples that can be read, and a line for each other one."""
+    """Return the readable examples, and a line for each unreadable one."""
     problems: dict[int, str] = {}
 
-    def look(index: int) -> None:
+    def check(index: int) -> None:
         try:
             dataset.check(index)
         except ValueError as error:
@@ -112,7 +112,7 @@ def usable(dataset: Dataset, watch: Watch) -> tuple[Dataset, tuple[str, ...]]:
     count = len(dataset)
     with ThreadPoolExecutor(WORKERS) as pool:
         try:
-            for done, _ in enumerate(pool.map(look, range(count)), start=1):
+            for done, _ in enumerate(pool.map(check, range(count)), start=1):
                 watch(done, count)
         except BaseException:
             pool.shutdown(cancel_futures=True)
@@ -124,29 +124,29 @@ def usable(dataset: Dataset, watch: Watch) -> tuple[Dataset, tuple[str, ...]]:
 
 
 def split(dataset: Dataset, seed: int) -> tuple[Dataset, Dataset]:
-    """A part to learn from and one to hold out: of each label, where there is one, its share.
+    """Return a training set and a held-out set, with the same fraction of each label.
 
-    Of a single example of a label none is held out.
+    The only example of a label is not held out.
     """
     held: list[int] = []
     rng = np.random.default_rng(seed)
     for group in groups(dataset):
-        count = min(max(1, round(HELD_OUT_PART * len(group))), len(group) - 1)
+        count = min(max(1, round(HELD_OUT_FRACTION * len(group))), len(group) - 1)
         held += rng.permutation(group)[: max(count, 0)].tolist()
     kept = set(range(len(dataset))).difference(held)
     return dataset.take(sorted(kept)), dataset.take(sorted(held))
 
 
 def without_examples(dataset: Dataset, labels: tuple[str, ...]) -> list[str]:
-    """The labels that no picture shows; not known of masks."""
+    """Return the labels without an image; none for masks, which are not read."""
     if not isinstance(dataset, LabelledFiles):
         return []
-    shown = {label for _, label in dataset.files}
-    return [label for index, label in enumerate(labels) if index not in shown]
+    present = {label for _, label in dataset.files}
+    return [label for index, label in enumerate(labels) if index not in present]
 
 
 def groups(dataset: Dataset) -> list[Sequence[int]]:
-    """The examples by label; all in one where each has many labels."""
+    """Return the indices of the examples by label; one group if examples have label maps."""
     if not isinstance(dataset, LabelledFiles):
         return [range(len(dataset))]
     by_label: dict[int, list[int]] = {}

@@ -1,7 +1,4 @@
-"""From a plan to the folder of a checkpoint: what is begun or gone on with, and what is written.
-
-Does not know what happens within an epoch.
-"""
+"""Start or resume a run by its plan, and write the checkpoint's folder."""
 
 import hashlib
 from collections.abc import Mapping
@@ -14,6 +11,7 @@ from models.checkpoint import Checkpoint, load, save
 from models.training.atomic_folder import published
 from models.training.confusion import Confusion
 from models.training.data.examples import Data
+from models.training.data.loader import Feed
 from models.training.data.sources import open_data
 from models.training.fitting.history import CURVES, METRICS, QUALITY, draw_curves, write_metrics
 from models.training.fitting.model_card import Fitted, model_card
@@ -24,7 +22,14 @@ from models.training.fitting.snapshots import PROGRESS
 from models.training.fitting.trainer import Run, Stop
 
 CHECKPOINT = ("config.json", "model.safetensors", "preprocessor_config.json", "README.md")
-OURS = {*CHECKPOINT, METRICS, CURVES, PROGRESS, STATE, f"{STATE}.new"}  # that a run may replace
+RUN_FILES = {
+    *CHECKPOINT,
+    METRICS,
+    CURVES,
+    PROGRESS,
+    STATE,
+    f"{STATE}.new",
+}  # the files that a run may replace
 NO_CURVES = f"no {CURVES}: matplotlib draws it (pip install 'patchserve[figures]')"
 
 
@@ -37,15 +42,18 @@ def fit(
     stop: Stop = lambda: False,
     watcher: Watcher | None = None,
 ) -> Path:
-    """Train a network by the plan; the checkpoint, its card and its curves fill the folder `out`.
+    """Train a network by the plan, and write checkpoint, model card and curves to `out`.
 
-    Until all is done the folder has the run's state, for `resume`, and metrics.csv. Interrupted
-    when `stop` says so. FileExistsError when the folder is there and not `overwrite`, or has
-    files that are no run's; ValueError and OSError for a plan that cannot be carried out.
+    Until the run ends, the folder contains metrics.csv and the run's state, for `resume`.
+
+    Raises:
+        Interrupted: `stop` returned True.
+        FileExistsError: the folder exists, and not `overwrite`, or it contains other files.
+        ValueError, OSError: the plan cannot be carried out.
     """
-    vacant(out, overwrite=overwrite)
+    check_target(out, overwrite=overwrite)
     run = prepared(plan, device, stop, watcher or Watcher())
-    run.about = {"plan": plan.anchored().document(), "data": fingerprint(run.data)}
+    run.metadata = {"plan": plan.absolute().document(), "data": fingerprint(run.data)}
     (out / STATE).unlink(missing_ok=True)
     return finish(run, plan, out, stop, watcher or Watcher())
 
@@ -53,42 +61,45 @@ def fit(
 def resume(
     out: Path,
     *,
-    said: Mapping[str, Any] | None = None,
+    options: Mapping[str, Any] | None = None,
     device: str = "auto",
     stop: Stop = lambda: False,
     watcher: Watcher | None = None,
 ) -> Path:
-    """Go on with the run that was interrupted in the folder, to the very same result.
+    """Resume the interrupted run in the folder; the result is that of an uninterrupted run.
 
-    ValueError when there is none, when the data is not what it was, or when the plan is not what
-    is `said` of it, by field.
+    Raises:
+        ValueError: there is no interrupted run, its data has changed, or `options`, by field, are
+            not those of its plan.
     """
     state = read_state(out)
     plan = Plan(**state["plan"])
-    if otherwise := plan.contradicts(said or {}):
-        raise ValueError(f"the run in {out} cannot change: {otherwise}")
+    if difference := plan.difference(options or {}):
+        raise ValueError(f"the run in {out} cannot change: {difference}")
     run = prepared(plan, device, stop, watcher or Watcher())
-    run.about = {"plan": state["plan"], "data": fingerprint(run.data)}
-    if run.about["data"] != state["data"]:
-        raise ValueError(f"{plan.data} has changed since the run in {out} began")
+    run.metadata = {"plan": state["plan"], "data": fingerprint(run.data)}
+    if run.metadata["data"] != state["data"]:
+        raise ValueError(f"{plan.data} has changed since the run in {out} started")
     run.restore(state)
     return finish(run, plan, out, stop, watcher or Watcher())
 
 
-def vacant(out: Path, *, overwrite: bool) -> None:
-    """FileExistsError when the folder is not free to be filled."""
+def check_target(out: Path, *, overwrite: bool) -> None:
+    """Raise FileExistsError if a run must not write to the folder."""
     if out.exists() and not out.is_dir():
         raise FileExistsError(f"{out} is a file")
     present = {path.name for path in out.iterdir()} if out.is_dir() else set()
-    if strange := sorted(present - OURS):
-        raise FileExistsError(f"{out} has {strange[0]}, which is no run's: name another folder")
+    if foreign := sorted(present - RUN_FILES):
+        raise FileExistsError(
+            f"{out} contains {foreign[0]}, which is not a file of a run: choose another folder"
+        )
     if present and not overwrite:
-        how = "--resume goes on with its run, " if STATE in present else ""
-        raise FileExistsError(f"{out} is there already: {how}--overwrite replaces it")
+        how = "--resume continues its run, " if STATE in present else ""
+        raise FileExistsError(f"{out} exists already: {how}--overwrite replaces it")
 
 
 def prepared(plan: Plan, device: str, stop: Stop, watcher: Watcher) -> Run:
-    """The run at its beginning; always the same for the same plan and data."""
+    """Return the run before its first step; the same plan and data give the same run."""
 
     def checked(done: int, total: int) -> None:
         watcher.checking(done, total)
@@ -102,12 +113,15 @@ def prepared(plan: Plan, device: str, stop: Stop, watcher: Watcher) -> Run:
     start = plan.start(data, loaded)
     watcher.say(f"{start.about}; {data.about}")
     teacher = None if plan.teacher is None else load(plan.teacher)
-    where = chosen(device)
-    return Run(plan.recipe, data, start, seed=plan.seed, device=where, teacher=teacher)
+    where = select_device(device)
+    recipe = plan.recipe
+    size = min(recipe.batch_size, len(data.train))
+    feed = Feed(data.train, start.preprocessing, recipe.augmentation, size, plan.seed)
+    return Run(recipe, data, start, feed, device=where, teacher=teacher)
 
 
 def finish(run: Run, plan: Plan, out: Path, stop: Stop, watcher: Watcher) -> Path:
-    """Train what is left and put the result in the folder's place."""
+    """Train the remaining epochs and replace the folder with the result."""
     quality = run.go(out, stop, watcher)
     checkpoint = Checkpoint(
         run.loop.result(),
@@ -124,7 +138,7 @@ def finish(run: Run, plan: Plan, out: Path, stop: Stop, watcher: Watcher) -> Pat
 
 
 def write(run: Run, plan: Plan, checkpoint: Checkpoint, quality: Confusion, folder: Path) -> None:
-    """All of the folder but its curves."""
+    """Write all files of the folder except the curves."""
     fitted = Fitted(
         checkpoint=checkpoint,
         data=run.data,
@@ -143,19 +157,19 @@ def write(run: Run, plan: Plan, checkpoint: Checkpoint, quality: Confusion, fold
 
 
 def fingerprint(data: Data) -> str:
-    """Of what the examples are called: whether a run sees the same ones in the same order."""
+    """Return a hash of the examples' names in order, to detect changed data."""
     content: list[Any] = [data.task, data.labels]
     content += [[part.name(i) for i in range(len(part))] for part in (data.train, data.held_out)]
     return hashlib.sha256(repr(content).encode()).hexdigest()
 
 
-def chosen(device: str) -> torch.device:
-    """The device of that name; auto is CUDA where there is one. ValueError for one that is not."""
+def select_device(device: str) -> torch.device:
+    """Return the device; auto is CUDA if available. ValueError if the device does not exist."""
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         found = torch.device(device)
         torch.empty(0, device=found)
     except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"there is no device {device!r}: {error}") from error
+        raise ValueError(f"the device {device!r} does not exist: {error}") from error
     return found

@@ -1,7 +1,4 @@
-"""The history of a run: a row for each epoch, as a table and as curves.
-
-Does not know how any figure came about.
-"""
+"""The history of a run: one row per epoch, as a table and as curves."""
 
 import csv
 from collections.abc import Sequence
@@ -10,24 +7,24 @@ from typing import NamedTuple
 
 from models.registry import Task
 
-QUALITY: dict[Task, str] = {"classify": "accuracy", "segment": "mean_iou"}  # a row's field
+QUALITY: dict[Task, str] = {"classify": "accuracy", "segment": "mean_iou"}  # a field of Row
 METRICS, CURVES = "metrics.csv", "curves.png"
 BLUE, ORANGE, GREY = "#1f6fb4", "#d6602b", "#868e96"
 
 
 class Row(NamedTuple):
-    """One epoch; the quality is measured after it."""
+    """One epoch; the quality is measured at its end."""
 
-    epoch: int  # from 1 on
+    epoch: int  # from 1
     loss: float  # the mean over the epoch's examples
-    learning_rate: float  # at its last step
-    accuracy: float  # of examples or of pixels
+    learning_rate: float  # of the last step
+    accuracy: float  # of images or of pixels
     mean_iou: float
     images_per_s: float
 
 
 def write_metrics(rows: Sequence[Row], folder: Path) -> None:
-    """Write all rows as comma-separated values."""
+    """Write all rows to metrics.csv."""
     with (folder / METRICS).open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(Row._fields)
@@ -35,9 +32,16 @@ def write_metrics(rows: Sequence[Row], folder: Path) -> None:
 
 
 def draw_curves(rows: Sequence[Row], quality: str, title: str, folder: Path) -> bool:
-    """Draw loss, learning rate and quality over the epochs; False where matplotlib is missing.
+    """Draw loss, learning rate and quality over the epochs to curves.png.
 
-    `quality` is the field of a row to draw.
+    Args:
+        rows: at least one.
+        quality: the field of a row to draw.
+        title: of the figure.
+        folder: the folder to write to.
+
+    Returns:
+        False if matplotlib is not installed.
     """
     try:
         from matplotlib.figure import Figure

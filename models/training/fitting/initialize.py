@@ -1,10 +1,8 @@
-"""Where a run starts: an untrained network, or one that takes what fits from a checkpoint.
-
-Does not know data or how the run goes on.
-"""
+"""The network at the start of a run: untrained, or with weights from a checkpoint."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from math import prod
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -19,36 +17,38 @@ from models.checkpoint.config import parse
 from models.checkpoint.json_files import read_document
 from models.checkpoint.parameter_names import HEAD_NAMES, translate
 from models.checkpoint.weights import read_weights
+from models.layers.attention import Attention
 from models.layers.heads import MLPHead
 from models.layers.positions import resample
 from models.preprocessing import Preprocessing
 from models.registry import Network, Sizes, Task
 from models.segformer import Segformer, SegformerClassifier, SegformerConfig
 from models.training.fitting.networks import (
+    check_side,
     network_named,
     preprocessing_for,
-    refuse_side,
     task_of,
 )
-from models.vit import ViTConfig
+from models.training.fitting.objective import Learner
+from models.vit import ViT, ViTConfig
 
-HEADS = ("head", "distillation_head", "decoder.head")  # what is replaced for other labels
+HEADS = ("head", "distillation_head", "decoder.head")  # replaced if the labels differ
 
 
 @dataclass(frozen=True)
 class Start:
-    """A network to be trained, and what it asks of a picture.
+    """A network to train, and its preprocessing.
 
-    `fresh` are the parameters that come from no checkpoint; None are all.
+    `fresh` names the parameters that come from no checkpoint; None means all.
     """
 
     network: Network
     preprocessing: Preprocessing
     fresh: frozenset[str] | None
-    about: str  # what it is, for the model card
+    about: str  # the origin of the weights, for the model card
 
 
-def from_nothing(
+def from_scratch(
     name: str,
     task: Task,
     labels: tuple[str, ...],
@@ -57,9 +57,9 @@ def from_nothing(
     options: Mapping[str, str],
     as_is: bool,
 ) -> Start:
-    """The untrained network of that name; ValueError for one of the other task."""
+    """Return the untrained network of that name; ValueError if its task is not the data's."""
     if task_of(name) != task:
-        raise ValueError(f"{name} is to {task_of(name)}, the data to {task}")
+        raise ValueError(f"the task of {name} is {task_of(name)}, that of the data {task}")
     network = network_named(name, num_labels=len(labels), image_size=image_size, options=options)
     preprocessing = preprocessing_for(name, image_size, as_is=as_is)
     chosen = "".join(f", {key} {value}" for key, value in options.items())
@@ -69,33 +69,38 @@ def from_nothing(
 def from_checkpoint(
     checkpoint: Checkpoint, task: Task, labels: tuple[str, ...], *, image_size: int | None
 ) -> Start:
-    """The checkpoint's network with a head for these labels; for its own labels, with its head.
+    """Return the checkpoint's network with a new head, or with its head if the labels are equal.
 
-    Positions are resampled for another image size. A SegFormer's encoder goes on to the other
-    task, with a new decoder or head; ValueError for any other network of the other task.
+    Positions are resampled for another image size. The encoder of a SegFormer can start a network
+    of the other task, with a new decoder or head.
+
+    Raises:
+        ValueError: any other network of the other task, or an image size that does not fit.
     """
     old = checkpoint.network
     kind: type[Network] = type(old)
     if checkpoint.task != task:
         if not isinstance(old, Segformer | SegformerClassifier):
-            raise ValueError(f"{checkpoint.name} is to {checkpoint.task}, the data to {task}")
+            raise ValueError(
+                f"the task of {checkpoint.name} is {checkpoint.task}, that of the data {task}"
+            )
         kind = SegformerClassifier if isinstance(old, Segformer) else Segformer
     preprocessing = one_size(checkpoint.preprocessing, image_size)
     sizes = resized(old.config, image_size, len(labels))
     network: Network = kind(sizes)
     same = kind is type(old) and labels == checkpoint.labels
-    fresh = carry_over(old, network, keep_head=same)
+    fresh = copy_weights(old, network, keep_head=same)
     about = f"{checkpoint.name}, " + ("trained further" if same else "with a new head")
     return Start(network, preprocessing, fresh, about)
 
 
 def one_size(preprocessing: Preprocessing, image_size: int | None) -> Preprocessing:
-    """The same steps to one size for all pictures: the given, its own, or the shortest edge's."""
+    """Return the preprocessing with a fixed size: the given, its own, or the shortest edge."""
     if image_size is None and preprocessing.input_size is not None:
         return replace(preprocessing, reduce_labels=False)
     side = image_size or preprocessing.shortest_edge
     if side is None:
-        raise ValueError("the checkpoint asks for no image size: say one")
+        raise ValueError("the checkpoint has no image size; --image-size is required")
     return replace(
         preprocessing,
         size=(side, side),
@@ -107,37 +112,37 @@ def one_size(preprocessing: Preprocessing, image_size: int | None) -> Preprocess
 
 
 def resized(sizes: Sizes, image_size: int | None, num_labels: int) -> Any:
-    """The same config for so many labels and another image size."""
+    """Return the config with another number of labels and, if given, another image size."""
     if image_size is not None:
-        refuse_side(sizes, image_size)
+        check_side(sizes, image_size)
     if isinstance(sizes, SegformerConfig) or image_size is None:
         return replace(sizes, num_labels=num_labels)
     return replace(sizes, num_labels=num_labels, image_size=(image_size, image_size))
 
 
 @torch.no_grad()
-def carry_over(old: Network, new: Network, *, keep_head: bool) -> frozenset[str]:
-    """Copy into `new` what it has in common with `old`; the names of the parameters it has not.
+def copy_weights(old: Network, new: Network, *, keep_head: bool) -> frozenset[str]:
+    """Copy the common weights of `old` into `new`; return the names of the other parameters.
 
-    A new head ends in zeros, as ViT's at its fine-tuning (arXiv:2010.11929, section 3.2): at first
-    no label is likelier than another.
+    The last layer of a new head is zero, as in ViT's fine-tuning (arXiv:2010.11929, section 3.2),
+    so that all labels are equally likely at first.
     """
     state, stored = new.state_dict(), old.state_dict()
-    taken = {}
+    copied = {}
     for name in state:
         if name in stored and (keep_head or not name.startswith(tuple(f"{h}." for h in HEADS))):
-            taken[name] = carried(name, stored[name], old, new)
-    new.load_state_dict(state | taken)
+            copied[name] = converted(name, stored[name], old, new)
+    new.load_state_dict(state | copied)
     for name, module in new.named_modules():
         if name in HEADS and not keep_head:
             last = module.output if isinstance(module, MLPHead) else module
             for parameter in last.parameters(recurse=False):
                 nn.init.zeros_(parameter)
-    return frozenset(name for name, _ in new.named_parameters() if name not in taken)
+    return frozenset(name for name, _ in new.named_parameters() if name not in copied)
 
 
-def carried(name: str, tensor: Tensor, old: Network, new: Network) -> Tensor:
-    """The tensor as the new network has it: positions for its grid, all else unchanged."""
+def converted(name: str, tensor: Tensor, old: Network, new: Network) -> Tensor:
+    """Return the tensor for the new network: positions are resampled to its grid."""
     if isinstance(new.config, SegformerConfig) or isinstance(old.config, SegformerConfig):
         return tensor
     rows, columns = new.config.grid
@@ -151,7 +156,44 @@ def carried(name: str, tensor: Tensor, old: Network, new: Network) -> Tensor:
     return tensor
 
 
-# a body's name in config.json: the architecture it is the body of, and where it lies in that
+def initialize_small(learner: Learner) -> None:
+    """Initialise the weights of a small network that is trained for minutes.
+
+    Weights keep the signal's variance: the standard deviation of 0.02 in the papers is for wide
+    networks. Heads start near zero, so that all labels are about equally likely.
+    """
+    for name, module in learner.named_modules():
+        if isinstance(module, nn.Linear | nn.Conv2d):
+            head = name.endswith("head")
+            std = 0.01 if head else prod(module.weight.shape[1:]) ** -0.5
+            nn.init.trunc_normal_(module.weight, std=std, a=-2 * std, b=2 * std)
+    if isinstance(learner.network, ViT):
+        attend_nearby(learner.network)
+
+
+def attend_nearby(network: ViT) -> None:
+    """Start with tokens that encode their place and attend to similar tokens.
+
+    A small ViT spends most of a short training on learning which patches are adjacent. The
+    positions, which are learned nevertheless, start as sines of row and column, and the keys equal
+    the queries, so that similar tokens attend to each other (mimetic initialization,
+    arXiv:2305.09828).
+    """
+    D, (rows, columns) = network.config.hidden_size, network.config.grid
+    pace = 1.2 * 10 ** -torch.linspace(0, 1, D // 4)  # radians per patch
+    y, x = torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij")
+    angles = torch.cat([x.reshape(-1, 1) * pace, y.reshape(-1, 1) * pace], dim=1)  # (N, D / 2)
+    with torch.no_grad():
+        network.positions[0, network.config.num_prefix_tokens :] = torch.cat(
+            [angles.sin(), angles.cos()], dim=1
+        )  # (N, D)
+        for attention in network.modules():
+            if isinstance(attention, Attention):
+                nn.init.orthogonal_(attention.query.weight, gain=0.8)
+                attention.key.weight.copy_(attention.query.weight)
+
+
+# a network without a head, by its name in config.json: the architecture with a head, and the prefix
 BODIES: Mapping[str, tuple[str, str]] = MappingProxyType(
     {
         "ViTModel": ("ViTForImageClassification", "vit."),
@@ -162,23 +204,26 @@ BODIES: Mapping[str, tuple[str, str]] = MappingProxyType(
 
 
 def load_body(source: str | Path) -> Checkpoint:
-    """The checkpoint of a folder or hub id, as `checkpoint.load`; to a bare body, add a new head.
+    """Load a checkpoint as `checkpoint.load` does, or one without a head.
 
-    The head is random: it is there to be replaced. CheckpointError as `checkpoint.load`.
+    The latter gets a random head, which the caller replaces.
+
+    Raises:
+        CheckpointError: as `checkpoint.load`.
     """
     folder = folder_of(source)
     document = read_document(folder / "config.json")
     names = document.get("architectures")
-    name = names[0] if isinstance(names, list) and names else None
-    if not isinstance(name, str) or name not in BODIES:
+    body = names[0] if isinstance(names, list) and names else None
+    if not isinstance(body, str) or body not in BODIES:
         return load(source)
-    whole, prefix = BODIES[name]
+    whole, prefix = BODIES[body]
     config = parse({**document, "architectures": [whole]})
     network = build(config)
     stored = {f"{prefix}{key}": tensor for key, tensor in read_weights(folder).items()}
-    for ours, tensor in network.state_dict().items():
-        if HEAD_NAMES.fullmatch(ours):
-            stored[translate(ours, whole)[0]] = tensor
+    for name, tensor in network.state_dict().items():
+        if HEAD_NAMES.fullmatch(name):
+            stored[translate(name, whole)[0]] = tensor
     fill(network, stored, whole)
     processor = PROCESSORS[config.architecture.model_type]
     return Checkpoint(

@@ -1,7 +1,4 @@
-"""A network by the name that everyone calls it, with options, and the preprocessing it begins with.
-
-Does not know how it is trained.
-"""
+"""Untrained networks by their common names, with options, and their preprocessing."""
 
 import re
 from collections.abc import Mapping
@@ -21,12 +18,12 @@ FAMILY = re.compile(
     r"|(?P<mit>segformer|mit)-(?P<number>b\d)"
 )
 SIDES = {"vit": 224, "deit": 224, "mit": 224, "segformer": 512, "vit-segmenter": 128}
-LEAST_SIDE = 32  # of a SegFormer's pictures: one token is left at its last stage
-SET_ELSEWHERE = ("image_size", "num_labels")
+LEAST_SIDE = 32  # pixels; the last stage of a SegFormer then has a single token
+SET_ELSEWHERE = ("image_size", "num_labels")  # not options
 
 
 def task_of(name: str) -> Task:
-    """What the networks of that name do; ValueError for an unknown name."""
+    """Return the task of the network; ValueError for an unknown name."""
     return "segment" if family_of(name) in ("segformer", "vit-segmenter") else "classify"
 
 
@@ -37,17 +34,23 @@ def network_named(
     image_size: int | None = None,
     options: Mapping[str, str] | None = None,
 ) -> Network:
-    """The untrained network of a name, e.g. "vit-ti/16", "segformer-b0"; see NAMES.
+    """Return the untrained network of a name, e.g. "vit-ti/16" or "segformer-b0"; see NAMES.
 
-    `options` are fields of its config as text, e.g. {"positions": "sinusoidal_2d", "num_layers":
-    "6"}. ValueError for a name or an option that there is not, or for sizes that do not fit.
+    Args:
+        name: the name.
+        num_labels: the number of labels.
+        image_size: the side of the images in pixels; None for the usual size.
+        options: fields of the config as text, e.g. {"positions": "sinusoidal_2d"}.
+
+    Raises:
+        ValueError: an unknown name or option, or sizes that do not fit.
     """
     family, side = family_of(name), image_size or side_of(name)
     changes: dict[str, Any] = {"num_labels": num_labels}
     if family in ("mit", "segformer"):
         changes |= parsed(options or {}, SegformerConfig)
         config = segformer_config(name.rpartition("-")[2].upper(), **changes)
-        refuse_side(config, side)
+        check_side(config, side)
         return Segformer(config) if family == "segformer" else SegformerClassifier(config)
     changes["image_size"] = (side, side)
     network: ViT | ViTSegmenter
@@ -60,15 +63,15 @@ def network_named(
         changes |= parsed(options or {}, ViTConfig)
         size, _, patch = name.partition("-")[2].partition("/")
         network = ViT(vit_config(f"{size.capitalize()}/{patch}", **changes))
-    refuse_side(network.config, side)
+    check_side(network.config, side)
     return network
 
 
 def preprocessing_for(name: str, image_size: int | None, *, as_is: bool) -> Preprocessing:
-    """What such a network is to ask of a picture: a size, and the mean and deviation of its kind.
+    """Return the usual preprocessing of the network: image size, mean and standard deviation.
 
-    A segmenting ViT, which begins with a BatchNorm, takes the pixels rescaled only; so does any
-    network `as_is`, whose pictures are also brought to size by their nearest pixels.
+    A ViT segmenter starts with a BatchNorm, so that its pixels are only rescaled. With `as_is`,
+    pixels are only rescaled too, and images are resized by nearest pixels.
     """
     family, side = family_of(name), image_size or side_of(name)
     processor = {"vit": VIT, "deit": DEIT}.get(family, SEGFORMER)
@@ -81,8 +84,8 @@ def preprocessing_for(name: str, image_size: int | None, *, as_is: bool) -> Prep
     return Preprocessing(processor, (side, side), mean=HALF, std=HALF)
 
 
-def refuse_side(sizes: Sizes, side: int) -> None:
-    """ValueError for pictures that patches do not fill, or that are too small for four stages."""
+def check_side(sizes: Sizes, side: int) -> None:
+    """Raise ValueError for a side that is too small or no multiple of the patch size."""
     if isinstance(sizes, SegformerConfig):
         if side < LEAST_SIDE:
             raise ValueError(f"an image size of {side} is too small: at least {LEAST_SIDE}")
@@ -93,29 +96,29 @@ def refuse_side(sizes: Sizes, side: int) -> None:
 
 
 def family_of(name: str) -> str:
-    """vit, deit, vit-segmenter, segformer or mit; ValueError for an unknown name."""
+    """Return vit, deit, vit-segmenter, segformer or mit; ValueError for an unknown name."""
     match = FAMILY.fullmatch(name)
     if match is None:
-        raise ValueError(f"no network is called {name!r}; there are {NAMES}")
+        raise ValueError(f"no network is called {name!r}; the networks are {NAMES}")
     return match["family"] or match["mit"] or name
 
 
 def side_of(name: str) -> int:
-    """The side of the pictures that the networks of that name are used to."""
+    """Return the usual side of the images in pixels."""
     return SIDES[family_of(name)]
 
 
 def parsed(options: Mapping[str, str], config: type[Sizes]) -> dict[str, Any]:
-    """The options as values of the config's fields; ValueError for what is none."""
+    """Return the options as values of the config's fields; ValueError for an invalid option."""
     defaults = {f.name: f.default for f in fields(config) if f.name not in SET_ELSEWHERE}
     for name in options:
         if name not in defaults:
-            raise ValueError(f"there is no option {name!r}; there are {', '.join(defaults)}")
+            raise ValueError(f"no option is called {name!r}; the options are {', '.join(defaults)}")
     return {name: value(name, text, defaults[name]) for name, text in options.items()}
 
 
 def value(name: str, text: str, default: object) -> Any:
-    """The text as a value of the default's kind; lists are written 1,2,3."""
+    """Return the text as a value of the default's type; tuples are written 1,2,3."""
     try:
         match default:
             case bool():

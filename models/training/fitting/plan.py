@@ -1,7 +1,4 @@
-"""The plan of a run: what a user asks for, and what follows where nothing is said.
-
-Does not know how any of it is done.
-"""
+"""The plan of a run: the user's options, and the defaults of the others."""
 
 import shlex
 from collections.abc import Mapping
@@ -13,7 +10,7 @@ from models import checkpoint
 from models.registry import Task
 from models.training.data.examples import Data
 from models.training.data.sources import is_scenes, natural_task
-from models.training.fitting.initialize import Start, from_checkpoint, from_nothing, load_body
+from models.training.fitting.initialize import Start, from_checkpoint, from_scratch, load_body
 from models.training.fitting.networks import NAMES, task_of
 from models.training.fitting.recipe import RECIPES, Recipe
 
@@ -22,11 +19,13 @@ ARTICLE_MODEL = "vit-segmenter"
 
 @dataclass(frozen=True)
 class Plan:
-    """What is asked for; None is not said.
+    """The options of a run; None is not given.
 
-    `source` is a checkpoint to begin from, `teacher` one for a distillation head to learn from.
+    `source` is the checkpoint to start from, `teacher` the checkpoint that teaches a distillation
+    head.
 
-    ValueError for what contradicts itself or is missing.
+    Raises:
+        ValueError: options that exclude each other, or a missing option.
     """
 
     data: str
@@ -44,55 +43,57 @@ class Plan:
 
     def __post_init__(self) -> None:
         if self.preset is not None and self.preset not in RECIPES:
-            raise ValueError(f"no preset {self.preset!r}; there are {', '.join(RECIPES)}")
+            raise ValueError(
+                f"no preset is called {self.preset!r}; the presets are {', '.join(RECIPES)}"
+            )
         if self.model is not None and self.source is not None:
-            raise ValueError("a checkpoint has its network: --from and --model exclude each other")
+            raise ValueError("--from and --model exclude each other: a checkpoint has its network")
         if self.name is None and self.source is None:
             raise ValueError(
-                "say --from CHECKPOINT to begin from one, e.g. google/vit-base-patch16-224, "
-                f"or --model NAME to begin from nothing: {NAMES}"
+                "--from CHECKPOINT is required, e.g. --from google/vit-base-patch16-224, "
+                f"or --model NAME to start with random weights: {NAMES}"
             )
         if self.source is not None and self.options:
-            raise ValueError("a checkpoint has its options: --from and --option exclude each other")
+            raise ValueError("--from and --option exclude each other: a checkpoint has its options")
 
     @property
     def name(self) -> str | None:
-        """The network's name: what is said, or the article's own."""
+        """The network's name: the given one, or that of the article."""
         if self.model is None and self.source is None and self.preset == "article":
             return ARTICLE_MODEL
         return self.model
 
     @property
     def recipe(self) -> Recipe:
-        """The preset's numbers, or the usual ones, and what is said otherwise."""
-        usual = "scratch" if self.source is None else "fine-tune"
-        said = {
+        """The given or the default preset, with the given epochs, batch size and learning rate."""
+        default = "scratch" if self.source is None else "fine-tune"
+        given = {
             name: value
             for name in ("epochs", "batch_size", "learning_rate")
             if (value := getattr(self, name)) is not None
         }
-        return replace(RECIPES[self.preset or usual], **said)
+        return replace(RECIPES[self.preset or default], **given)
 
     def task_for(self, loaded: checkpoint.Checkpoint | None) -> Task:
-        """What is said, or what the data is for, or what the network does."""
+        """Return the given task, or that of the data, or that of the network."""
         if task := self.task or natural_task(self.data):
             return task
         return loaded.task if loaded else task_of(str(self.name))
 
     def load(self) -> checkpoint.Checkpoint | None:
-        """The checkpoint to begin from; `bundled` is the bundled one of the task."""
+        """Return the checkpoint to start from; `bundled` is the bundled one of the task."""
         if self.source == "bundled":
             task = self.task or natural_task(self.data)
             if task is None:
-                raise ValueError("there are two bundled checkpoints: say --task as well")
+                raise ValueError("there are two bundled checkpoints: --task is required")
             return checkpoint.load(checkpoint.bundled(task))
         return None if self.source is None else load_body(self.source)
 
     def start(self, data: Data, loaded: checkpoint.Checkpoint | None) -> Start:
-        """The network to be trained on that data."""
+        """Return the network to train on the data."""
         if loaded is not None:
             return from_checkpoint(loaded, data.task, data.labels, image_size=self.image_size)
-        return from_nothing(
+        return from_scratch(
             str(self.name),
             data.task,
             data.labels,
@@ -101,8 +102,8 @@ class Plan:
             as_is=self.recipe.as_is,
         )
 
-    def anchored(self) -> "Plan":
-        """The same plan from wherever it is looked at: folders by their absolute path."""
+    def absolute(self) -> "Plan":
+        """Return the plan with absolute paths of folders."""
         data = self.data if is_scenes(self.data) else str(Path(self.data).absolute())
         source, teacher = (
             str(Path(name).absolute()) if name and Path(name).is_dir() else name
@@ -111,7 +112,7 @@ class Plan:
         return replace(self, data=data, source=source, teacher=teacher)
 
     def command(self, out: str) -> str:
-        """The command line that runs it; folders by their names, wherever they are."""
+        """Return the command line of the plan, with the names of folders in place of paths."""
         words = ["patchserve", "train"]
         for field_name, value in self.document().items():
             flag = "from" if field_name == "source" else field_name.replace("_", "-")
@@ -123,13 +124,13 @@ class Plan:
         return shlex.join([*words, "--out", out])
 
     def document(self) -> dict[str, Any]:
-        """The plan as plain values, which `Plan(**document)` takes."""
+        """Return the plan as plain values, the arguments of Plan."""
         return asdict(self)
 
-    def contradicts(self, said: Mapping[str, Any]) -> str | None:
-        """What is first said otherwise than here, by field; what is None is not said."""
+    def difference(self, options: Mapping[str, Any]) -> str | None:
+        """Return a text about the first option with another value than here; None if all agree."""
         for each in fields(self):
-            value, here = said.get(each.name), getattr(self, each.name)
+            value, here = options.get(each.name), getattr(self, each.name)
             if (
                 each.name in ("data", "source", "teacher")
                 and value is not None
@@ -137,5 +138,5 @@ class Plan:
             ):
                 value = str(Path(value).absolute())
             if value is not None and value != here:
-                return f"it began with {each.name} {here}, not {value}"
+                return f"it started with {each.name} {here}, not {value}"
         return None

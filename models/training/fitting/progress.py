@@ -1,7 +1,4 @@
-"""Who hears of a run under way: nobody, or a console with a progress bar.
-
-Does not know how a run goes.
-"""
+"""Observers of a run: a silent base class, and a console with a progress bar."""
 
 from contextlib import AbstractContextManager
 from types import TracebackType
@@ -12,23 +9,24 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 
 from models.training.fitting.history import Row
 
-NAMED_AT_MOST = 5  # files that cannot be used
+NAMED_AT_MOST = 5  # unusable files
 
 
 class Step(NamedTuple):
-    """How far a run is within an epoch."""
+    """The progress of a run within an epoch."""
 
-    epoch: int  # from 1 on
+    epoch: int  # from 1
     epochs: int
     done: int  # batches
     total: int
-    loss: float  # the mean so far
+    loss: float  # the mean over the epoch so far
     learning_rate: float
     images_per_s: float
+    latest: float = 0.0  # the loss of the last batch
 
 
 class Watcher(AbstractContextManager["Watcher"]):
-    """Hears everything and says nothing."""
+    """Receives the events of a run and ignores them."""
 
     def __exit__(
         self,
@@ -39,26 +37,26 @@ class Watcher(AbstractContextManager["Watcher"]):
         return None
 
     def say(self, text: str) -> None:
-        """Something that is told once."""
+        """Receive a message for the user."""
 
     def checking(self, done: int, total: int) -> None:
-        """The files are looked at."""
+        """Files have been checked."""
 
     def stepped(self, step: Step) -> None:
-        """A step is done."""
+        """A step has ended."""
 
     def measuring(self, done: int, total: int) -> None:
-        """The held-out examples are answered."""
+        """Held-out examples have been measured."""
 
     def measured(self, row: Row, epochs: int, quality: str) -> None:
-        """An epoch is done; `quality` is the field of its row that tells most."""
+        """An epoch has ended; `quality` is the field of its row to report."""
 
     def left_out(self, files: tuple[str, ...]) -> None:
-        """Files that cannot be used; each has its line."""
+        """Receive a line for each unusable file."""
 
 
 class Display(Watcher):
-    """A bar for what goes on, on a terminal, and a line for each epoch, anywhere."""
+    """Prints a line per epoch and, on a terminal, a progress bar of the current phase."""
 
     def __init__(self, console: Console | None = None) -> None:
         self.console = console or Console()
@@ -67,13 +65,13 @@ class Display(Watcher):
             BarColumn(bar_width=24),
             TextColumn("{task.completed:>5} of {task.total:<5}"),
             TimeElapsedColumn(),
-            TextColumn("{task.fields[told]}"),
+            TextColumn("{task.fields[details]}"),
             console=self.console,
             transient=True,
             disable=not self.console.is_terminal,
         )
         self.row: TaskID | None = None
-        self.doing = ""
+        self.phase = ""
 
     def __enter__(self) -> "Display":
         self.bars.start()
@@ -94,16 +92,18 @@ class Display(Watcher):
         self.move("checking", done, total)
 
     def stepped(self, step: Step) -> None:
-        told = f"loss {step.loss:.3f}  rate {step.learning_rate:.1e}  {step.images_per_s:.0f} img/s"
-        self.move(f"epoch {step.epoch} of {step.epochs}", step.done, step.total, told)
+        details = (
+            f"loss {step.loss:.3f}  rate {step.learning_rate:.1e}  {step.images_per_s:.0f} img/s"
+        )
+        self.move(f"epoch {step.epoch} of {step.epochs}", step.done, step.total, details)
 
     def measuring(self, done: int, total: int) -> None:
         self.move("measuring", done, total)
 
     def measured(self, row: Row, epochs: int, quality: str) -> None:
-        told = f"{quality.replace('_', ' ')} {getattr(row, quality):.4f}"
+        figure = f"{quality.replace('_', ' ')} {getattr(row, quality):.4f}"
         self.say(
-            f"epoch {row.epoch} of {epochs}: loss {row.loss:.4f}, held-out {told}, "
+            f"epoch {row.epoch} of {epochs}: loss {row.loss:.4f}, held-out {figure}, "
             f"{row.images_per_s:.0f} images/s"
         )
 
@@ -113,10 +113,10 @@ class Display(Watcher):
         if len(files) > NAMED_AT_MOST:
             self.say(f"left out: {len(files) - NAMED_AT_MOST} more")
 
-    def move(self, doing: str, done: int, total: int, told: str = "") -> None:
-        """Bring the bar up to date; what is done anew gets a new one in its place."""
-        if self.row is None or doing != self.doing:
+    def move(self, phase: str, done: int, total: int, details: str = "") -> None:
+        """Update the bar; a new phase replaces it by a new bar."""
+        if self.row is None or phase != self.phase:
             if self.row is not None:
                 self.bars.remove_task(self.row)
-            self.row, self.doing = self.bars.add_task(doing, total=total, told=told), doing
-        self.bars.update(self.row, completed=done, total=total, told=told)
+            self.row, self.phase = self.bars.add_task(phase, total=total, details=details), phase
+        self.bars.update(self.row, completed=done, total=total, details=details)

@@ -1,6 +1,6 @@
-"""The state of a run that is not finished, as one file, written whole or not at all.
+"""The state of an unfinished run in one file, replaced atomically.
 
-Does not know what is in it but for plain values and tensors: the file can hold no code.
+The file holds plain values and tensors only, so that reading it runs no code.
 """
 
 import os
@@ -15,7 +15,7 @@ STATE = "state.pt"
 
 
 def write_state(folder: Path, state: dict[str, Any]) -> None:
-    """Put the state in the place of the one before."""
+    """Replace the file with this state."""
     fresh = folder / f"{STATE}.new"
     with fresh.open("wb") as file:
         torch.save(state, file)
@@ -25,16 +25,16 @@ def write_state(folder: Path, state: dict[str, Any]) -> None:
 
 
 def read_state(folder: Path) -> dict[str, Any]:
-    """The state; ValueError when there is none, or it is damaged."""
+    """Return the state; ValueError if there is none, or if it is damaged."""
     path = folder / STATE
     if not path.is_file():
-        raise ValueError(f"{folder} has no interrupted run to go on with")
-    if not zipfile.is_zipfile(path):  # as torch.save writes it, the directory last
-        raise ValueError(f"{path} is damaged: it is not whole")
+        raise ValueError(f"{folder} has no interrupted run to resume")
+    if not zipfile.is_zipfile(path):  # torch.save writes a ZIP file, which ends with its directory
+        raise ValueError(f"{path} is damaged: it is incomplete")
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError) as error:
         raise ValueError(f"{path} is damaged: {error}") from error
     if not isinstance(state, dict):
-        raise ValueError(f"{path} is no state of a run")
+        raise ValueError(f"{path} is not the state of a run")
     return state

@@ -1,7 +1,6 @@
-"""Snapshots of a segmenter's progress: what it says of a few held-out pictures after some epochs.
+"""Snapshots of a segmenter's progress: its label maps of a few images after some epochs.
 
-Does not know how it learns. What a head leaves undone shows: one that answers for a patch at a
-time first answers in blocks.
+They show the limits of a head: one that predicts a patch at a time first predicts blocks.
 """
 
 import colorsys
@@ -25,9 +24,9 @@ from models.training.scenes.plots import GAP, INK, PAPER, font
 from models.training.scenes.samples import LABEL_COLOURS
 
 PROGRESS = "progress.png"
-EPOCHS = (1, 2, 5, 10, 20, 50, 100, 200, 500)  # and the last
-SHOWN = 4  # pictures
-SIDE, TOP = 132, 26  # pixels: of a tile, and of the line over the columns
+EPOCHS = (1, 2, 5, 10, 20, 50, 100, 200, 500)  # and the last epoch
+SHOWN = 4  # images
+SIDE, TOP = 132, 26  # pixels: the side of a tile, and the height of the header
 
 
 @dataclass(frozen=True)
@@ -41,14 +40,14 @@ class Snapshots:
 
     @classmethod
     def of(cls, held_out: Dataset, preprocessing: Preprocessing, last: int) -> "Snapshots":
-        """Of pictures from all over the held-out ones."""
+        """Return snapshots of evenly spaced held-out images."""
         count = min(SHOWN, len(held_out))
         chosen = np.linspace(0, len(held_out) - 1, count).round().astype(int).tolist()
         return cls(held_out.take(chosen), preprocessing, last)
 
     @torch.no_grad()
     def take(self, epoch: int, network: Network) -> None:
-        """Ask the network, if this is one of the epochs to show."""
+        """Keep the network's label maps, if this is one of the epochs to show."""
         if epoch not in (*EPOCHS, self.last):
             return
         device = next(network.parameters()).device
@@ -60,16 +59,16 @@ class Snapshots:
         self.taken[epoch] = torch.stack(maps)
 
     def state(self) -> dict[int, Tensor]:
-        """What `restore` takes."""
+        """Return the argument of `restore`."""
         return dict(self.taken)
 
     def restore(self, state: dict[int, Any]) -> None:
-        """Go on after the epochs of the state."""
+        """Continue after the epochs of the state."""
         self.taken.update(state)
 
     def draw(self, folder: Path) -> None:
-        """Write the picture: a row for each example, its truth and the answers beside it."""
-        columns = ["picture", "truth", *(f"epoch {epoch}" for epoch in sorted(self.taken))]
+        """Write progress.png: for each example a row with image, truth and predictions."""
+        columns = ["image", "truth", *(f"epoch {epoch}" for epoch in sorted(self.taken))]
         size = (len(columns) * (SIDE + 4) + GAP, TOP + len(self.examples) * (SIDE + 4) + GAP)
         sheet = Image.new("RGB", size, PAPER)
         draw = ImageDraw.Draw(sheet)
@@ -81,19 +80,19 @@ class Snapshots:
             maps = [truth, *(self.taken[epoch][row].numpy() for epoch in sorted(self.taken))]
             tiles = [example.image.resize((SIDE, SIDE), Image.Resampling.BILINEAR)]
             tiles += [tile(each) for each in maps]
-            for column, picture in enumerate(tiles):
-                sheet.paste(picture, (GAP + column * (SIDE + 4), TOP + row * (SIDE + 4)))
+            for column, image in enumerate(tiles):
+                sheet.paste(image, (GAP + column * (SIDE + 4), TOP + row * (SIDE + 4)))
         sheet.save(folder / PROGRESS, optimize=True)
 
 
 def tile(labels: NDArray[np.uint8]) -> Image.Image:
-    """A label map in colours, each pixel a sharp square."""
-    picture = Image.fromarray(palette()[labels])
-    return picture.resize((SIDE, SIDE), Image.Resampling(NEAREST))
+    """Return a label map in colours, enlarged with sharp pixels."""
+    image = Image.fromarray(palette()[labels])
+    return image.resize((SIDE, SIDE), Image.Resampling(NEAREST))
 
 
 def palette() -> NDArray[np.uint8]:
-    """A colour for each of 256 labels, (256, 3): the scenes' own, then hues far from the last."""
+    """Return 256 colours (256, 3): those of the scenes, then hues far from the previous one."""
     colours = list(LABEL_COLOURS)
     for index in range(len(colours), IGNORED):
         red, green, blue = colorsys.hsv_to_rgb(index * 0.618 % 1, 0.65, 0.9)  # the golden ratio

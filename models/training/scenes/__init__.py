@@ -1,1 +1,1 @@
-"""Generated scenes with their labels and masks."""
+"""Generated scenes: shapes, layout, textures, and files and plots of them."""

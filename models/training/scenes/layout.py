@@ -1,7 +1,4 @@
-"""An arrangement: which shapes a scene holds, where they lie, and what is left to see of each.
-
-Does not know colours, paint or light.
-"""
+"""The layout of a scene: its shapes, their places, and the visible pixels of each."""
 
 from dataclasses import dataclass
 from math import cos, pi, sin
@@ -17,14 +14,14 @@ from models.training.scenes.textures import Plane
 Mask: TypeAlias = NDArray[np.bool_]  # (H, W)
 
 MOST_SHAPES = 4
-RADIUS = (0.17, 0.32)  # of the circle of a shape's area, in parts of the scene's side
-MARGIN = 1.25  # the largest shape and its kind cover this many times what any other kind does
-LEAST_VISIBLE = 0.6  # of each shape
+RADIUS = (0.17, 0.32)  # of the circle with a shape's area, as a fraction of the scene's side
+MARGIN = 1.25  # the area of the largest shape is this many times that of any other kind
+LEAST_VISIBLE = 0.6  # fraction of each shape
 
 
 @dataclass(frozen=True)
 class Placed:
-    """A shape in its place, and what the shapes before it leave of it."""
+    """A shape at its place, with the pixels that the shapes in front of it do not hide."""
 
     kind: int  # index into KINDS
     x: float
@@ -39,7 +36,7 @@ class Placed:
 
     @property
     def shown(self) -> float:
-        """The part of the shape that no other shape hides."""
+        """The fraction of the shape that is visible."""
         return self.area / int(np.count_nonzero(self.distance < 0))
 
     def behind(self, other: "Placed") -> "Placed":
@@ -48,7 +45,7 @@ class Placed:
 
 
 def arrange(rng: Generator, size: int) -> list[Placed]:
-    """Shapes from the rearmost to the foremost, one of them clearly the largest."""
+    """Return the shapes from back to front; one of them is clearly the largest."""
     while True:
         placed: list[Placed] = []
         for _ in range(rng.integers(1, MOST_SHAPES + 1)):
@@ -58,7 +55,7 @@ def arrange(rng: Generator, size: int) -> list[Placed]:
 
 
 def areas(placed: list[Placed]) -> NDArray[np.int64]:
-    """Visible pixels of each kind."""
+    """Return the visible pixels of each kind."""
     total = np.zeros(len(KINDS), np.int64)
     for shape in placed:
         total[shape.kind] += shape.area
@@ -66,12 +63,12 @@ def areas(placed: list[Placed]) -> NDArray[np.int64]:
 
 
 def largest(placed: list[Placed]) -> Placed:
-    """The shape with the most visible pixels."""
+    """Return the shape with the most visible pixels."""
     return max(placed, key=lambda shape: shape.area)
 
 
 def largest_is_clear(placed: list[Placed]) -> bool:
-    """Whether the largest shape's kind is that of the largest area too, both by the margin."""
+    """Return whether the largest shape exceeds the area of each other kind by the margin."""
     first = largest(placed)
     total = areas(placed)
     others = np.delete(total, first.kind)
@@ -79,9 +76,9 @@ def largest_is_clear(placed: list[Placed]) -> bool:
 
 
 def _with_one_more(rng: Generator, placed: list[Placed], size: int) -> list[Placed]:
-    """The same and a new foremost shape, unless that hides too much of another."""
-    before = placed[rng.integers(len(placed))] if placed and rng.random() < 0.65 else None
-    new = _place(rng, size, before)
+    """Return the shapes and a new one in front, unless it hides too much of another."""
+    neighbour = placed[rng.integers(len(placed))] if placed and rng.random() < 0.65 else None
+    new = _place(rng, size, neighbour)
     behind = [shape.behind(new) for shape in placed]
     if new.area == 0 or any(shape.shown < LEAST_VISIBLE for shape in behind):
         return placed
@@ -89,7 +86,7 @@ def _with_one_more(rng: Generator, placed: list[Placed], size: int) -> list[Plac
 
 
 def _place(rng: Generator, size: int, touching: Placed | None) -> Placed:
-    """A shape anywhere, or where it is likely to cover a part of `touching`."""
+    """Return a shape at a random place, or where it probably overlaps `touching`."""
     radius = rng.uniform(*RADIUS) * size
     if touching is None:
         x, y = rng.uniform(0.8 * radius, size - 0.8 * radius, 2)
@@ -103,7 +100,7 @@ def _place(rng: Generator, size: int, touching: Placed | None) -> Placed:
 
 
 def _distance(rng: Generator, kind: int, x: float, y: float, radius: float, size: int) -> Plane:
-    """The shape turned by any angle and squeezed a little, in pixels from its outline."""
+    """Return the distance in pixels to the outline of a randomly rotated and squeezed shape."""
     angle, squeeze = rng.uniform(0, 2 * pi), rng.uniform(0.85, 1 / 0.85)
     right = (np.arange(size, dtype=np.float32) + 0.5 - np.float32(x))[None, :]
     down = (np.arange(size, dtype=np.float32) + 0.5 - np.float32(y))[:, None]

@@ -1,7 +1,4 @@
-"""Pictures of a quality: the confusion matrix, and a sheet of scenes with truths and answers.
-
-Does not know networks, files or how anything was measured.
-"""
+"""Plots: a confusion matrix, and a sheet of scenes with their truth and predictions."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,26 +14,26 @@ from models.training.scenes.shapes import KINDS
 
 PAPER, INK, FAINT = (255, 255, 255), (33, 37, 41), (134, 142, 150)
 RIGHT, WRONG = (18, 110, 190), (214, 60, 40)
-CELL, LEFT, TOP = 84, 96, 64  # pixels: a cell of the matrix, the room beside it and above it
-GAP, CAPTION = 8, 26  # pixels: between the pictures of a sheet, and the line under three of them
+CELL, LEFT, TOP = 84, 96, 64  # pixels: a cell of the matrix, the margins left and above
+GAP, CAPTION = 8, 26  # pixels: between the images of a sheet, and the line below them
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What both networks said of a scene."""
+    """The predictions of both networks for a scene."""
 
     scene: Scene
     largest: int  # index into KINDS
     label_map: NDArray[np.integer]
 
 
-def confusion_picture(confusion: Confusion) -> Image.Image:
-    """Truths in rows, answers in columns; each cell as dark as its part of the row is large."""
+def confusion_plot(confusion: Confusion) -> Image.Image:
+    """Return a plot with truth in rows and predictions in columns; cells are shaded by recall."""
     count = len(confusion.labels)
     size = (LEFT + count * CELL + GAP, TOP + count * CELL + GAP)
     image = Image.new("RGB", size, PAPER)
     draw = ImageDraw.Draw(image)
-    draw.text((GAP, GAP), "rows: the largest shape; columns: what was said", FAINT, font(14))
+    draw.text((GAP, GAP), "rows: the largest shape; columns: predictions", FAINT, font(14))
     parts = confusion.counts / np.maximum(confusion.counts.sum(1, keepdims=True), 1)
     for row, label in enumerate(confusion.labels):
         y = TOP + row * CELL
@@ -53,7 +50,7 @@ def draw_cell(
 ) -> None:
     """One count, in a square between white and the colour of being right or wrong."""
     x, y = corner
-    strength = part**0.5  # so that a single mistake still shows
+    strength = part**0.5  # so that a single error is visible
     fill = blend(PAPER, RIGHT if right else WRONG, strength)
     draw.rectangle((x, y, x + CELL - 3, y + CELL - 3), fill, outline=(222, 226, 230))
     ink = PAPER if strength > 0.6 else (INK if count else (206, 212, 218))
@@ -64,7 +61,7 @@ def draw_cell(
 
 
 def sheet(answers: Sequence[Answer], columns: int = 3) -> Image.Image:
-    """Scenes in a grid: each the image, its true and its answered label map, and the two kinds."""
+    """Return a grid of scenes: the image, its true and its predicted label map, both kinds."""
     width, height = 3 * SIZE + 2 * 2 + 3 * GAP, SIZE + CAPTION + GAP
     rows = -(-len(answers) // columns)
     top = 40
@@ -78,44 +75,44 @@ def sheet(answers: Sequence[Answer], columns: int = 3) -> Image.Image:
 
 
 def draw_legend(draw: ImageDraw.ImageDraw) -> None:
-    """The colour of each label, in a line."""
+    """Draw a line with the colour of each label."""
     x = 2 * GAP
     for label, colour in zip(LABELS, LABEL_COLOURS, strict=True):
         draw.rectangle((x, 12, x + 16, 28), colour)
         draw.text((x + 22, 20), label, INK, font(15), anchor="lm")
         x += 22 + int(draw.textlength(label, font(15))) + 20
-    draw.text((x + GAP, 20), "each: image, truth, answer", FAINT, font(15), anchor="lm")
+    draw.text((x + GAP, 20), "each: image, truth, prediction", FAINT, font(15), anchor="lm")
 
 
 def draw_answer(image: Image.Image, corner: tuple[int, int], answer: Answer) -> None:
-    """The three pictures of a scene, and below them what is largest and what was said of it."""
+    """Draw the three images of a scene, and below them the true and the predicted kind."""
     x, y = corner
     scene = answer.scene
-    pictures = (scene.image, coloured(scene.label_map), coloured(answer.label_map))
-    for index, picture in enumerate(pictures):
-        image.paste(Image.fromarray(picture), (x + index * (SIZE + 2), y))
+    images = (scene.image, coloured(scene.label_map), coloured(answer.label_map))
+    for index, pixels in enumerate(images):
+        image.paste(Image.fromarray(pixels), (x + index * (SIZE + 2), y))
     draw = ImageDraw.Draw(image)
     hit = answer.largest == scene.largest
     agreed = float((answer.label_map == scene.label_map).mean())
     line = y + SIZE + CAPTION // 2
     draw.text((x, line), f"largest: {scene.kind}", INK, font(14), anchor="lm")
-    said = f"said: {KINDS[answer.largest]}; {agreed:.1%} of pixels right"
-    draw.text((x + SIZE + 2, line), said, RIGHT if hit else WRONG, font(14), anchor="lm")
+    text = f"predicted: {KINDS[answer.largest]}; {agreed:.1%} of pixels correct"
+    draw.text((x + SIZE + 2, line), text, RIGHT if hit else WRONG, font(14), anchor="lm")
 
 
 def coloured(label_map: NDArray[np.integer]) -> NDArray[np.uint8]:
-    """Each label in its colour."""
+    """Return the label map in the colours of the labels."""
     return np.array(LABEL_COLOURS, np.uint8)[label_map]
 
 
 def blend(
     one: tuple[int, int, int], other: tuple[int, int, int], part: float
 ) -> tuple[int, int, int]:
-    """A colour on the way from one to the other."""
+    """Return a mixture of two colours; `part` is the fraction of the second."""
     red, green, blue = (round(a + (b - a) * part) for a, b in zip(one, other, strict=True))
     return red, green, blue
 
 
 def font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    """Pillow's own, so that the pictures look alike everywhere."""
+    """Return Pillow's own font, so that plots are equal on all machines."""
     return ImageFont.load_default(size)

@@ -1,7 +1,4 @@
-"""Sample scenes as files: each a picture, its label map, and the truth of all in one document.
-
-Does not know any network.
-"""
+"""Sample scenes as files: images, label maps, and one file with the truth of all."""
 
 import json
 from pathlib import Path
@@ -11,7 +8,7 @@ from PIL import Image
 
 from models.training.scenes.scene import Scene, draw_scene
 
-LABEL_COLOURS = (  # of the scenes' LABELS, in hues that the colour-blind tell apart
+LABEL_COLOURS = (  # of the scenes' LABELS; distinguishable for the colour-blind
     (32, 36, 44),
     (230, 159, 0),
     (86, 180, 233),
@@ -23,14 +20,17 @@ LABEL_COLOURS = (  # of the scenes' LABELS, in hues that the colour-blind tell a
 
 
 def write_scenes(seed: int, count: int, out: Path) -> None:
-    """Draw the first `count` scenes of a seed into the folder `out`, made if need be.
+    """Draw the first `count` scenes of a seed into the folder `out`, which is created if missing.
 
-    Each is a `scene-0000.png` and a `scene-0000.mask.png`, whose pixel values are label indices.
-    `truth.json` says for each image its mask, the label of its largest shape, and the visible
-    pixels of each label. ValueError for a count below one.
+    Each scene has a `scene-0000.png` and a `scene-0000.mask.png`, whose pixel values are label
+    indices. `truth.json` contains for each image its mask, the label of its largest shape, and the
+    visible pixels of each label.
+
+    Raises:
+        ValueError: the count is below 1.
     """
     if count < 1:
-        raise ValueError(f"{count} scenes cannot be drawn: at least 1")
+        raise ValueError(f"the number of scenes is {count}; at least 1 is required")
     out.mkdir(parents=True, exist_ok=True)
     truths = {}
     for index in range(count):
@@ -43,7 +43,7 @@ def write_scenes(seed: int, count: int, out: Path) -> None:
 
 
 def truth(scene: Scene) -> dict[str, object]:
-    """What is to be said about a scene."""
+    """Return the facts about a scene for truth.json."""
     return {
         "label": scene.kind,
         "shapes": scene.shapes,
@@ -53,7 +53,7 @@ def truth(scene: Scene) -> dict[str, object]:
 
 
 def palette_image(scene: Scene) -> Image.Image:
-    """The label map with a colour for each label."""
+    """Return the label map as an image with a palette."""
     image = Image.fromarray(scene.label_map)
     image.putpalette(np.array(LABEL_COLOURS, np.uint8).tobytes())
     return image

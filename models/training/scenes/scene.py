@@ -1,6 +1,6 @@
-"""A scene: an arrangement of shapes, painted and lit, with the truth about each of its pixels.
+"""A scene: an image of painted and lit shapes, with its label map.
 
-Does not know who learns from it; the same seed and index always draw the same scene.
+The same seed and index always give the same scene.
 """
 
 from dataclasses import dataclass
@@ -21,20 +21,20 @@ from models.training.scenes.textures import (
     vivid_colour,
 )
 
-SIZE = 128  # pixels to a side
-LABELS = ("background", *KINDS)  # what the values of a label map stand for
-OCCLUDED = 0.05  # a scene is occluded when others hide this part of one of its shapes
+SIZE = 128  # pixels per side
+LABELS = ("background", *KINDS)  # of the values of a label map
+OCCLUDED = 0.05  # a scene is occluded if this fraction of one of its shapes is hidden
 
 
 @dataclass(frozen=True)
 class Scene:
-    """What is seen, and the truth about it."""
+    """An image and its truth."""
 
     image: NDArray[np.uint8]  # (SIZE, SIZE, 3)
     label_map: NDArray[np.uint8]  # (SIZE, SIZE), indices into LABELS
     largest: int  # index into KINDS of the shape with the most visible pixels
     shapes: int
-    hidden: float  # the part of the most covered shape that others hide
+    hidden: float  # fraction of the most hidden shape that others hide
 
     @property
     def kind(self) -> str:
@@ -45,13 +45,13 @@ class Scene:
         return self.hidden >= OCCLUDED
 
     def areas(self) -> dict[str, int]:
-        """Visible pixels of each label."""
+        """Return the visible pixels of each label."""
         pixels = np.bincount(self.label_map.ravel(), minlength=len(LABELS))
         return {label: int(count) for label, count in zip(LABELS, pixels, strict=True)}
 
 
 def draw_scene(seed: int, index: int) -> Scene:
-    """Scene number `index` of the endless row that `seed` stands for."""
+    """Return scene number `index` of the sequence with this seed."""
     rng = np.random.default_rng((seed, index))
     placed = arrange(rng, SIZE)
     label_map = np.zeros((SIZE, SIZE), np.uint8)
@@ -63,7 +63,7 @@ def draw_scene(seed: int, index: int) -> Scene:
 
 
 def _paint(rng: Generator, placed: list[Placed]) -> Picture:
-    """The background and, over it, one shape after the other with soft edges a pixel wide."""
+    """Paint the background, then the shapes from back to front, with soft edges of one pixel."""
     picture = paint(rng, muted_colour(rng), SIZE)
     colours: list[Colour] = []
     for shape in placed:
@@ -74,7 +74,7 @@ def _paint(rng: Generator, placed: list[Placed]) -> Picture:
 
 
 def _photograph(rng: Generator, picture: Picture) -> NDArray[np.uint8]:
-    """Light from one side, a lens that blurs and a sensor with noise."""
+    """Apply light from one side, a lens's blur and a sensor's noise."""
     light = rng.uniform(0.75, 1.2) + rng.uniform(-0.3, 0.3) * slope(rng, SIZE) / SIZE
     lit = _to_bytes(picture * light[..., None].astype(np.float32))
     blurred = Image.fromarray(lit).filter(ImageFilter.GaussianBlur(rng.uniform(0, 0.9)))
@@ -86,4 +86,4 @@ def _to_bytes(picture: Picture) -> NDArray[np.uint8]:
     return (np.clip(picture, 0, 1) * 255 + 0.5).astype(np.uint8)
 
 
-UNSEEN_SEED = 20_000  # of the scenes that quality is measured on, and that are never trained on
+UNSEEN_SEED = 20_000  # of the scenes for measuring quality, which no training uses

@@ -1,9 +1,7 @@
-"""The kinds of shape a scene is made of, each as a signed distance to its outline.
+"""The kinds of shapes in a scene, each as a signed distance to its outline.
 
-Does not know where a shape lies in a scene, nor what it is painted with.
-
-Each function takes local coordinates x and y and gives a value that is negative inside the shape.
-Its constants give every kind the area of the unit circle, so that size tells nothing about kind.
+Each function takes local coordinates x and y and returns a value that is negative inside the shape.
+All kinds have the area of the unit circle, so that the size does not reveal the kind.
 """
 
 from collections.abc import Callable, Mapping
@@ -18,24 +16,24 @@ Plane: TypeAlias = NDArray[np.floating]  # one value per pixel, (H, W)
 
 
 def circle(x: Plane, y: Plane) -> Plane:
-    """The disc of radius 1."""
+    """Return the distance to a circle of radius 1."""
     return np.hypot(x, y) - 1
 
 
 def square(x: Plane, y: Plane) -> Plane:
-    """Its side is parallel to an axis."""
+    """Return the distance to a square with sides parallel to the axes."""
     return np.maximum(np.abs(x), np.abs(y)) - sqrt(pi) / 2
 
 
 def triangle(x: Plane, y: Plane) -> Plane:
-    """With three equal sides."""
+    """Return the distance to a triangle with three equal sides."""
     inradius = sqrt(pi / (3 * sqrt(3)))
     return np.maximum(-y, sqrt(3) / 2 * np.abs(x) + y / 2) - inradius
 
 
 def star(x: Plane, y: Plane) -> Plane:
-    """With five points."""
-    notch = 0.42  # radius of the notches in parts of that of the five tips
+    """Return the distance to a star with five points."""
+    notch = 0.42  # radius of the notches as a fraction of the radius of the tips
     tip = sqrt(pi / (5 * notch * sin(pi / 5)))
     # fold the plane onto half of one point: the tip at angle 0, the notch at pi / 5
     radius = np.hypot(x, y)
@@ -46,15 +44,15 @@ def star(x: Plane, y: Plane) -> Plane:
 
 
 def ring(x: Plane, y: Plane) -> Plane:
-    """A disc with a round hole."""
-    hole = 0.55  # radius of the hole in parts of the outer one
+    """Return the distance to a disc with a round hole."""
+    hole = 0.55  # radius of the hole as a fraction of the outer radius
     outer = 1 / sqrt(1 - hole**2)
     return np.abs(np.hypot(x, y) - outer * (1 + hole) / 2) - outer * (1 - hole) / 2
 
 
 def cross(x: Plane, y: Plane) -> Plane:
-    """Two bars at a right angle, as a plus sign."""
-    breadth = 0.35  # of an arm in parts of its length
+    """Return the distance to two bars at a right angle, as a plus sign."""
+    breadth = 0.35  # of an arm as a fraction of its length
     arm = sqrt(pi / (4 * breadth * (2 - breadth)))
     far, near = np.maximum(np.abs(x), np.abs(y)), np.minimum(np.abs(x), np.abs(y))
     return np.maximum(far - arm, near - breadth * arm)
@@ -71,4 +69,4 @@ SHAPES: Mapping[str, Callable[[Plane, Plane], Plane]] = MappingProxyType(
     }
 )
 KINDS = tuple(SHAPES)  # the classifier's labels, in the order of its classes
-REACH = 1.7  # no shape reaches further from its middle than this
+REACH = 1.7  # the largest distance of a shape's outline from its centre

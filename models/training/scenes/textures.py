@@ -1,7 +1,4 @@
-"""Paint: a colour with a pattern over it, drawn alike for backgrounds and for every kind of shape.
-
-Does not know what it is painted on.
-"""
+"""Textures: a colour with a pattern, drawn alike for backgrounds and for every kind of shape."""
 
 from collections.abc import Callable
 from colorsys import hsv_to_rgb
@@ -17,17 +14,17 @@ Colour: TypeAlias = NDArray[np.float32]  # red, green, blue from 0 to 1
 Picture: TypeAlias = NDArray[np.float32]  # (H, W, 3)
 Plane: TypeAlias = NDArray[np.floating]  # (H, W)
 
-CONTRAST = 0.4  # the least distance in RGB between the colours of two shapes of a scene
-SWING = 0.1  # how far a pattern moves the colour to either side, at most
+CONTRAST = 0.4  # the least distance in RGB between the colours of two shapes in a scene
+SWING = 0.1  # the largest change of a colour by a pattern, in both directions
 
 
 def muted_colour(rng: Generator) -> Colour:
-    """A background's: any brightness, nearly grey."""
+    """Return a colour for a background: any brightness, nearly grey."""
     return _colour(rng.random(), rng.uniform(0, 0.25), rng.uniform(0.15, 0.95))
 
 
 def vivid_colour(rng: Generator, taken: list[Colour]) -> Colour:
-    """A shape's, of whatever kind: any hue, but not one that could pass for one taken already."""
+    """Return a colour for a shape: any hue, at least CONTRAST from the given colours."""
     while True:
         colour = _colour(rng.random(), rng.uniform(0.65, 1), rng.uniform(0.6, 1))
         if all(float(np.linalg.norm(colour - other)) >= CONTRAST for other in taken):
@@ -35,52 +32,52 @@ def vivid_colour(rng: Generator, taken: list[Colour]) -> Colour:
 
 
 def paint(rng: Generator, colour: Colour, size: int) -> Picture:
-    """A square of `colour` with one of the patterns over it."""
+    """Return a square of `colour` with a random pattern."""
     pattern = PATTERNS[rng.integers(len(PATTERNS))](rng, size)
-    towards = rng.normal(size=3)
-    swing = towards / np.linalg.norm(towards) * rng.uniform(0.4, 1) * SWING
+    direction = rng.normal(size=3)
+    swing = direction / np.linalg.norm(direction) * rng.uniform(0.4, 1) * SWING
     return colour + pattern.astype(np.float32)[..., None] * swing.astype(np.float32)
 
 
 def slope(rng: Generator, size: int) -> Plane:
-    """A plane that rises by one for each pixel in some direction and is zero in the middle."""
+    """Return a plane that rises by 1 per pixel in a random direction and is 0 in the middle."""
     angle = rng.uniform(0, 2 * pi)
     steps = np.arange(size, dtype=np.float32) - (size - 1) / 2
     return (steps * np.float32(cos(angle)))[None, :] + (steps * np.float32(sin(angle)))[:, None]
 
 
 def plain(rng: Generator, size: int) -> Plane:
-    """No pattern."""
+    """Return no pattern."""
     return np.zeros((size, size), np.float32)
 
 
 def gradient(rng: Generator, size: int) -> Plane:
-    """From one edge to the other."""
+    """Return a gradient from one edge to the other."""
     rising = slope(rng, size)
     return rising / np.abs(rising).max()
 
 
 def stripes(rng: Generator, size: int) -> Plane:
-    """At any angle and pitch."""
+    """Return stripes with a random angle and pitch."""
     return np.sign(np.sin(slope(rng, size) * _pitch(rng) + rng.uniform(0, 2 * pi)))
 
 
 def checker(rng: Generator, size: int) -> Plane:
-    """A board of squares at any angle."""
+    """Return a checkerboard with a random angle and pitch."""
     rising, pitch = slope(rng, size), _pitch(rng)
-    across = np.rot90(rising)  # the same slope, turned by a right angle
+    across = np.rot90(rising)  # the same slope, rotated by a right angle
     return np.sign(np.sin(rising * pitch) * np.sin(across * pitch))
 
 
 def dots(rng: Generator, size: int) -> Plane:
-    """Round spots on a board at any angle."""
+    """Return a grid of round spots with a random angle and pitch."""
     rising, pitch = slope(rng, size), _pitch(rng)
     across = np.rot90(rising)
     return np.where(np.sin(rising * pitch) * np.sin(across * pitch) > 0.5, 1, -1).astype(np.float32)
 
 
 def clouds(rng: Generator, size: int) -> Plane:
-    """Smooth blots of some size."""
+    """Return smooth blots of a random size."""
     cells = int(rng.integers(4, 24))
     coarse = Image.fromarray(rng.uniform(-1, 1, (cells, cells)).astype(np.float32))
     return np.asarray(coarse.resize((size, size), Image.Resampling.BICUBIC))
@@ -91,7 +88,7 @@ def _colour(hue: float, saturation: float, value: float) -> Colour:
 
 
 def _pitch(rng: Generator) -> np.float32:
-    """Radians per pixel of a pattern that repeats every 6 to 24 pixels."""
+    """Return the radians per pixel of a pattern with a period of 6 to 24 pixels."""
     return np.float32(2 * pi / rng.uniform(6, 24))
 
 

@@ -23,7 +23,7 @@ TINY += [
 @pytest.fixture
 def patchserve():
     runner = CliRunner()
-    return lambda *words: runner.invoke(cli, [str(word) for word in words])
+    return lambda *arguments: runner.invoke(cli, [str(word) for word in arguments])
 
 
 @pytest.fixture
@@ -47,10 +47,10 @@ def test_the_default_folder_is_named_after_the_data(products, monkeypatch, tmp_p
 
 
 @pytest.mark.parametrize(
-    ("words", "message"),
+    ("arguments", "message"),
     [
         (["--model", "vit-ti/16"], "--data is missing"),
-        (["--data", "scenes"], "say --from CHECKPOINT"),
+        (["--data", "scenes"], "--from CHECKPOINT is required"),
         (["--data", "scenes", "--model", "resnet"], "no network is called 'resnet'"),
         (["--data", "scenes", "--model", "vit-ti/16", "--option", "deep"], "name=value"),
         (["--data", "no/such", "--model", "vit-ti/16"], "no/such: No such folder"),
@@ -58,8 +58,8 @@ def test_the_default_folder_is_named_after_the_data(products, monkeypatch, tmp_p
         (["--resume", "--out", "no/such"], "no interrupted run"),
     ],
 )
-def test_an_error_is_one_line(patchserve, words, message):
-    ended = patchserve("train", *words)
+def test_an_error_is_one_line(patchserve, arguments, message):
+    ended = patchserve("train", *arguments)
     assert ended.exit_code == 2
     assert message in ended.stderr
     assert len(ended.stderr.strip().splitlines()) == 1
@@ -71,7 +71,9 @@ def test_an_interrupted_run_says_how_to_continue_and_continues(
     out = tmp_path / "out"
     with monkeypatch.context() as patched:
         patched.setattr(
-            train.training.Display, "stepped", lambda *words: os.kill(os.getpid(), signal.SIGINT)
+            train.training.Display,
+            "stepped",
+            lambda *arguments: os.kill(os.getpid(), signal.SIGINT),
         )
         ended = patchserve("train", "--data", products, *TINY, "--out", out)
     assert ended.exit_code == 130
@@ -86,7 +88,7 @@ def test_an_interrupted_run_says_how_to_continue_and_continues(
 def test_an_interruption_before_the_first_step_is_reported(
     patchserve, products, monkeypatch, tmp_path
 ):
-    def interrupt(*words):
+    def interrupt(*arguments):
         os.kill(os.getpid(), signal.SIGINT)
 
     monkeypatch.setattr(train.training.Display, "checking", interrupt)

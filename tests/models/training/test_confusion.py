@@ -4,17 +4,17 @@ import pytest
 from models.training.confusion import Confusion
 
 LABELS = ("a", "b", "c")
-TRUTH, ANSWER = np.array([[0, 0, 0], [1, 1, 2]]), np.array([[0, 0, 1], [1, 1, 1]])
+TRUTH, PREDICTED = np.array([[0, 0, 0], [1, 1, 2]]), np.array([[0, 0, 1], [1, 1, 1]])
 
 
-def test_counts_truths_in_rows_and_answers_in_columns():
-    confusion = Confusion.of(LABELS, TRUTH, ANSWER)
+def test_rows_are_truth_and_columns_are_predictions():
+    confusion = Confusion.of(LABELS, TRUTH, PREDICTED)
     assert confusion.counts.tolist() == [[2, 1, 0], [0, 2, 0], [0, 1, 0]]
     assert confusion.total == 6
 
 
-def test_figures_follow_from_the_counts():
-    confusion = Confusion.of(LABELS, TRUTH, ANSWER)
+def test_accuracy_recall_and_iou():
+    confusion = Confusion.of(LABELS, TRUTH, PREDICTED)
     assert confusion.accuracy == pytest.approx(4 / 6)
     assert confusion.recall.tolist() == pytest.approx([2 / 3, 1, 0])
     assert confusion.iou.tolist() == pytest.approx([2 / 3, 2 / 4, 0])
@@ -27,12 +27,12 @@ def test_small_integers_do_not_overflow():
     assert Confusion.of(labels, all_last, all_last).counts[99, 99] == 9
 
 
-def test_sum_counts_both():
-    confusion = Confusion.of(LABELS, TRUTH, ANSWER)
+def test_the_sum_of_two_matrices():
+    confusion = Confusion.of(LABELS, TRUTH, PREDICTED)
     assert (confusion + confusion).counts.tolist() == (2 * confusion.counts).tolist()
 
 
-def test_what_never_occurs_does_not_enter_the_mean():
+def test_a_label_that_never_occurs_is_not_in_the_mean():
     confusion = Confusion.of(LABELS, np.array([0, 1]), np.array([0, 1]))
     assert np.isnan(confusion.recall[2])
     assert confusion.mean_iou == 1

@@ -4,11 +4,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from models.training.step import Loop, decaying, pace
+from models.training.step import Loop, cosine_factor, decaying
 
 
-class Guess(nn.Module):
-    """Learns to say what it hears, through a layer that forgets at random."""
+class Identity(nn.Module):
+    """Learns to return its input, through a layer with dropout."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -20,7 +20,7 @@ class Guess(nn.Module):
 
 def loop(averaging: float = 0.0, largest_gradient: float = math.inf) -> Loop[Tensor]:
     torch.manual_seed(0)
-    learner = Guess()
+    learner = Identity()
     optimizer = torch.optim.AdamW(learner.parameters(), lr=1e-2)
     return Loop(learner, optimizer, averaging=averaging, largest_gradient=largest_gradient)
 
@@ -31,28 +31,28 @@ def batches() -> Tensor:
 
 @pytest.mark.parametrize("averaging", [0.0, 0.8])
 def test_steps_lower_the_loss(averaging):
-    learning = loop(averaging)
-    losses = [learning.step(batch) for batch in batches()]
+    trained = loop(averaging)
+    losses = [trained.step(batch) for batch in batches()]
     assert sum(losses[-5:]) < sum(losses[:5])
-    assert not learning.result().training
+    assert not trained.result().training
 
 
-def test_result_is_the_average_where_one_is_kept():
-    learning = loop(averaging=0.5)
+def test_the_result_is_the_average_of_the_weights():
+    trained = loop(averaging=0.5)
     weights = []
     for batch in batches()[:2]:
-        learning.step(batch)
-        weights.append(learning.learner.network[0].weight.detach().clone())
-    assert torch.allclose(learning.result()[0].weight, (weights[0] + weights[1]) / 2)
+        trained.step(batch)
+        weights.append(trained.learner.network[0].weight.detach().clone())
+    assert torch.allclose(trained.result()[0].weight, (weights[0] + weights[1]) / 2)
 
 
-def test_result_without_an_average_is_the_network_itself():
-    learning = loop()
-    assert learning.result() is learning.learner.network
+def test_the_result_without_an_average_is_the_network_itself():
+    trained = loop()
+    assert trained.result() is trained.learner.network
 
 
 @pytest.mark.parametrize("averaging", [0.0, 0.8])
-def test_a_restored_loop_goes_on_as_if_nothing_had_been(averaging):
+def test_a_restored_loop_continues_as_if_uninterrupted(averaging):
     whole, first, second = loop(averaging), loop(averaging), loop(averaging)
     torch.manual_seed(7)
     losses = [whole.step(batch) for batch in batches()]
@@ -63,31 +63,31 @@ def test_a_restored_loop_goes_on_as_if_nothing_had_been(averaging):
     torch.manual_seed(8)
     second.restore(state)
     assert [second.step(batch) for batch in batches()[11:]] == losses[11:]
-    one, same = whole.result().state_dict(), second.result().state_dict()
-    assert all(torch.equal(one[name], same[name]) for name in one)
+    expected, actual = whole.result().state_dict(), second.result().state_dict()
+    assert all(torch.equal(expected[name], actual[name]) for name in expected)
 
 
-def test_a_pace_of_nothing_leaves_the_weights_alone():
-    learning = loop()
-    before = learning.learner.network[0].weight.detach().clone()
-    learning.step(batches()[0], pace=0.0)
-    assert torch.equal(before, learning.learner.network[0].weight)
+def test_a_learning_rate_of_zero_keeps_the_weights():
+    trained = loop()
+    before = trained.learner.network[0].weight.detach().clone()
+    trained.step(batches()[0], rate_factor=0.0)
+    assert torch.equal(before, trained.learner.network[0].weight)
 
 
-def test_long_gradients_are_shortened():
-    learning = loop(largest_gradient=1e-3)
-    learning.step(1000 * batches()[0])
-    norms = [parameter.grad.norm() for parameter in learning.learner.parameters()]
+def test_large_gradients_are_clipped():
+    trained = loop(largest_gradient=1e-3)
+    trained.step(1000 * batches()[0])
+    norms = [parameter.grad.norm() for parameter in trained.learner.parameters()]
     assert torch.stack(norms).norm() == pytest.approx(1e-3, rel=1e-3)
 
 
-def test_only_matrices_decay():
+def test_only_matrices_have_weight_decay():
     module = nn.Sequential(nn.Linear(2, 3), nn.LayerNorm(3), nn.Conv2d(3, 4, 1))
     assert decaying(module) == {module[0].weight, module[2].weight}
 
 
-def test_pace_rises_to_one_and_falls_to_nearly_nothing():
-    assert pace(0, 0.1) == 0
-    assert pace(0.05, 0.1) == pytest.approx(0.5)
-    assert pace(0.1, 0.1) == pytest.approx(1)
-    assert pace(0.999, 0.1) < 0.001
+def test_the_learning_rate_rises_to_its_maximum_and_falls_to_nearly_zero():
+    assert cosine_factor(0, 0.1) == 0
+    assert cosine_factor(0.05, 0.1) == pytest.approx(0.5)
+    assert cosine_factor(0.1, 0.1) == pytest.approx(1)
+    assert cosine_factor(0.999, 0.1) < 0.001

@@ -1,4 +1,4 @@
-"""The checkpoints that ship: quality on scenes they have not seen, size, files."""
+"""The bundled checkpoints: quality on unseen scenes, size, files."""
 
 import json
 from pathlib import Path
@@ -11,8 +11,11 @@ import transformers
 from models.checkpoint import Checkpoint, bundled, load
 from models.preprocessing import normalize
 from models.training import evaluate
-from models.training.bundled.metrics import answers, measure, resized
-from models.training.scenes.scene import LABELS, UNSEEN_SEED, Scene, draw_scene
+from models.training.bundled.evaluate import measured
+from models.training.data.loader import as_served
+from models.training.data.scenes import DrawnScenes
+from models.training.fitting.evaluate import predictions
+from models.training.scenes.scene import LABELS, UNSEEN_SEED
 from models.training.scenes.shapes import KINDS
 
 SAMPLES = Path(__file__).parents[3] / "samples"
@@ -35,8 +38,13 @@ def segmenter() -> Checkpoint:
 
 
 @pytest.fixture(scope="module")
-def unseen() -> list[Scene]:
-    return [draw_scene(UNSEEN_SEED + 1, index) for index in range(400)]
+def unseen() -> dict[str, DrawnScenes]:
+    """The same 400 scenes, of which segmenters use the first half."""
+    scenes = DrawnScenes("classify", UNSEEN_SEED + 1, range(400))
+    return {
+        "classify": scenes,
+        "segment": DrawnScenes("segment", scenes.seed, range(200), scenes.kept),
+    }
 
 
 def test_both_folders_are_complete_and_small():
@@ -48,12 +56,12 @@ def test_both_folders_are_complete_and_small():
 
 def test_classifier_names_the_largest_shape(classifier, unseen):
     assert classifier.labels == KINDS
-    assert measure(classifier, unseen).accuracy >= 0.97
+    assert measured(classifier, unseen["classify"]).accuracy >= 0.97
 
 
 def test_segmenter_finds_every_shape(segmenter, unseen):
     assert segmenter.labels == LABELS
-    assert measure(segmenter, unseen[:200]).mean_iou >= 0.90
+    assert measured(segmenter, unseen["segment"]).mean_iou >= 0.90
 
 
 @pytest.mark.slow
@@ -63,21 +71,25 @@ def test_quality_on_two_thousand_unseen_scenes():
     assert quality.mean_iou >= 0.90
 
 
-def test_samples_come_from_a_seed_of_their_own_and_are_answered_rightly(classifier, segmenter):
-    truths = json.loads((SAMPLES / "truth.json").read_text())
-    scenes = [draw_scene(truth["seed"], truth["index"]) for truth in truths.values()]
-    assert {truth["seed"] for truth in truths.values()}.isdisjoint({1, UNSEEN_SEED})
-    kinds = [KINDS[int(answer[0])] for answer in answers(classifier, scenes)]
-    assert kinds == [truth["label"] for truth in truths.values()]
-    for scene, label_map in zip(scenes, answers(segmenter, scenes), strict=True):
-        assert (label_map == scene.label_map).mean() > 0.95
+def test_predictions_for_the_samples_are_correct(classifier, segmenter):
+    truths = json.loads((SAMPLES / "truth.json").read_text()).values()
+    (seed,) = {truth["seed"] for truth in truths}
+    assert seed not in (1, UNSEEN_SEED)
+    indices = [truth["index"] for truth in truths]
+    scenes = DrawnScenes("classify", seed, indices)
+    kinds = predictions(classifier.network, scenes, classifier.preprocessing, 8)
+    assert [KINDS[int(kind[0])] for _, kind in kinds] == [truth["label"] for truth in truths]
+    maps = DrawnScenes("segment", seed, indices)
+    for truth, label_map in predictions(segmenter.network, maps, segmenter.preprocessing, 8):
+        assert (label_map == truth).mean() > 0.95
 
 
 @pytest.mark.parametrize("task", ["classify", "segment"])
 def test_transformers_loads_the_folder_and_agrees(task, unseen):
     ours = load(bundled(task))
     reference = REFERENCES[task].from_pretrained(bundled(task)).eval()
-    pixels = torch.from_numpy(np.stack([resized(scene, ours) for scene in unseen[:4]]))
+    examples = next(as_served(unseen[task], ours.preprocessing, 4))
+    pixels = torch.from_numpy(np.stack([np.asarray(image) for image, _ in examples]))
     pixels = normalize(pixels, ours.preprocessing)
     with torch.no_grad():
         difference = ours.network(pixels) - reference(pixels).logits

@@ -1,34 +1,45 @@
 import io
+from dataclasses import replace
 
 import pytest
 from PIL import Image
 from rich.console import Console
 
-from models.training import evaluate, train
-from models.training.bundled.curriculum import Curriculum
+from models import checkpoint
+from models.checkpoint import bundled
+from models.training import evaluate
 
-TINY = Curriculum(scenes=24, steps=2, batch_size=8, learning_rate=1e-3, alone=0.25)
-
-
-@pytest.fixture(scope="module")
-def folders(tmp_path_factory):
-    out = tmp_path_factory.mktemp("trained")
-    return [train(task, out, curriculum=TINY, measured=2) for task in ("classify", "segment")]
+BOTH = bundled("classify"), bundled("segment")
 
 
-def test_quality_is_printed_and_pictures_are_written(folders, tmp_path):
+def test_quality_is_printed_and_images_are_written(tmp_path):
     console = Console(file=io.StringIO(), width=140)
-    quality = evaluate(*folders, seed=9, count=20, out=tmp_path / "pictures", console=console)
+    quality = evaluate(*BOTH, seed=9, count=20, out=tmp_path / "images", console=console)
     shown = console.file.getvalue()
     assert "20 scenes of seed 9" in shown
     assert f"accuracy {quality.accuracy:.4f}" in shown
     assert f"mean IoU {quality.mean_iou:.4f}" in shown
     assert quality.scenes.total == 20
     for name in ("confusion.png", "scenes.png"):
-        with Image.open(tmp_path / "pictures" / name) as image:
+        with Image.open(tmp_path / "images" / name) as image:
             image.load()
 
 
-def test_checkpoint_of_the_other_task_is_refused(folders):
+def test_a_checkpoint_of_the_other_task_is_refused():
     with pytest.raises(ValueError, match="is for the task segment, not classify"):
-        evaluate(folders[1], folders[0], count=1)
+        evaluate(BOTH[1], BOTH[0], count=1)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"), [("labels", "has the labels"), ("crop", "without a crop")]
+)
+def test_a_checkpoint_with_other_labels_or_a_crop_is_refused(tmp_path, change, message):
+    loaded = checkpoint.load(BOTH[0])
+    if change == "labels":
+        loaded = replace(loaded, labels=tuple("abcdef"))
+    else:
+        cropping = replace(loaded.preprocessing, size=(64, 64), crop_size=(48, 48))
+        loaded = replace(loaded, preprocessing=cropping)
+    checkpoint.save(loaded, tmp_path)
+    with pytest.raises(ValueError, match=message):
+        evaluate(tmp_path, BOTH[1], count=1)

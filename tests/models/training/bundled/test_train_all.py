@@ -10,19 +10,20 @@ from rich.console import Console
 
 from models import checkpoint
 from models.training import evaluate
-from models.training.bundled.curriculum import Curriculum
+from models.training.bundled.recipe import RECIPES
 from models.training.bundled.train_all import train_all
+from models.training.data.curriculum import Curriculum
 from models.training.scenes.scene import UNSEEN_SEED
 
-TINY = Curriculum(scenes=24, steps=4, batch_size=8, learning_rate=1e-3, alone=0.25)
-LONG = replace(TINY, steps=100_000)
-BROKEN = replace(TINY, scenes=4)
+TINY = {
+    task: replace(recipe, batch_size=4, curriculum=Curriculum(24, 2, single_steps=0.25))
+    for task, recipe in RECIPES.items()
+}
 
 
 def test_both_networks_are_trained_side_by_side(tmp_path):
     console = Console(file=io.StringIO(), force_terminal=True, width=120)
-    curricula = {"classify": TINY, "segment": TINY}
-    folders = train_all(tmp_path, seed=3, console=console, curricula=curricula, measured=4)
+    folders = train_all(tmp_path, seed=3, console=console, recipes=TINY, measured=2)
     assert [checkpoint.load(folder).task for folder in folders] == ["classify", "segment"]
     shown = console.file.getvalue()
     assert "classify: training" in shown
@@ -30,15 +31,17 @@ def test_both_networks_are_trained_side_by_side(tmp_path):
     assert "loss" in shown
 
 
-def test_failed_run_stops_the_other_and_says_so(tmp_path, capfd):
-    curricula = {"classify": BROKEN, "segment": LONG}
+def test_a_failed_run_stops_the_other_run(tmp_path, capfd):
+    too_few = replace(TINY["classify"], curriculum=Curriculum(2, 2, 0.25))
+    long = replace(TINY["segment"], curriculum=Curriculum(24, 100_000, 0.25))
+    recipes = {"classify": too_few, "segment": long}
     with pytest.raises(ChildProcessError, match="classify failed"):
-        train_all(tmp_path, console=Console(file=io.StringIO()), curricula=curricula, measured=4)
+        train_all(tmp_path, console=Console(file=io.StringIO()), recipes=recipes, measured=2)
     assert list(tmp_path.iterdir()) == []
-    assert "does not fill a batch" in capfd.readouterr().err
+    assert "do not fill a batch" in capfd.readouterr().err
 
 
-def test_nothing_begins_when_it_would_be_for_nothing(tmp_path):
+def test_nothing_starts_if_a_folder_exists_or_the_seed_is_refused(tmp_path):
     (tmp_path / "shapes-segformer").mkdir()
     with pytest.raises(FileExistsError):
         train_all(tmp_path)
@@ -51,17 +54,21 @@ SCRIPT = """
 import sys
 from dataclasses import replace
 from pathlib import Path
-from models.training.bundled.train import CURRICULA
+from models.training.bundled.recipe import RECIPES
 from models.training.bundled.train_all import train_all
+from models.training.data.curriculum import Curriculum
 from rich.console import Console
 
 if __name__ == "__main__":
-    long = {task: replace(one, scenes=200) for task, one in CURRICULA.items()}
-    train_all(Path(sys.argv[1]), curricula=long, console=Console(force_terminal=True))
+    long = {
+        task: replace(recipe, batch_size=4, curriculum=Curriculum(24, 100_000, 0.25))
+        for task, recipe in RECIPES.items()
+    }
+    train_all(Path(sys.argv[1]), recipes=long, console=Console(force_terminal=True))
 """
 
 
-def test_interrupt_ends_both_runs_and_leaves_nothing(tmp_path):
+def test_an_interrupt_ends_both_runs_and_leaves_nothing(tmp_path):
     script, out = tmp_path / "script.py", tmp_path / "out"
     script.write_text(SCRIPT)
     process = subprocess.Popen(
@@ -71,17 +78,17 @@ def test_interrupt_ends_both_runs_and_leaves_nothing(tmp_path):
         shown = b""
         while b"segment: training" not in shown or b"classify: training" not in shown:
             shown += (part := process.stdout.read1())
-            assert part, "it ended before both runs were training"
+            assert part, "the process ended before both runs were training"
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=60)
     finally:
-        process.kill()  # the runs end when there is nobody to report to
+        process.kill()  # the runs end when their parent process does
     assert process.returncode != 0
     assert not out.exists() or list(out.iterdir()) == []
 
 
 @pytest.mark.slow
-def test_command_trains_anew_what_reaches_the_quality_that_ships(tmp_path):
+def test_the_command_trains_checkpoints_of_the_bundled_quality(tmp_path):
     command = [Path(sys.executable).with_name("patchserve"), "train", "--out", tmp_path]
     subprocess.run(command, check=True)
     quality = evaluate(tmp_path / "shapes-vit", tmp_path / "shapes-segformer")

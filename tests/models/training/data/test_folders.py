@@ -5,7 +5,7 @@ import pytest
 from models.training.data.folders import has_masks, label_list, labelled, masked, visible
 
 
-def test_labels_are_the_subfolders_sorted(labelled_folder, tmp_path):
+def test_labels_are_the_sorted_subfolders(labelled_folder, tmp_path):
     root = labelled_folder(tmp_path / "data", 2, kinds=("stripes", "disc"))
     (root / ".hidden").mkdir()
     (root / "disc/.DS_Store").touch()
@@ -17,7 +17,7 @@ def test_labels_are_the_subfolders_sorted(labelled_folder, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["val", "test"])
-def test_train_and_val_are_kept_apart(labelled_folder, tmp_path, name):
+def test_train_and_val_define_the_split(labelled_folder, tmp_path, name):
     labelled_folder(tmp_path / "train", 2)
     labelled_folder(tmp_path / name, 1, kinds=("disc",))
     found = labelled(tmp_path)
@@ -26,19 +26,19 @@ def test_train_and_val_are_kept_apart(labelled_folder, tmp_path, name):
     assert found.held_out.name(0) == f"{name}/disc/000.png 1"
 
 
-def test_a_label_only_of_val_is_refused(labelled_folder, tmp_path):
+def test_a_label_that_only_val_has_is_refused(labelled_folder, tmp_path):
     labelled_folder(tmp_path / "train", 1)
     labelled_folder(tmp_path / "val", 1, kinds=("moon",))
     with pytest.raises(ValueError, match="moon"):
         labelled(tmp_path)
 
 
-def test_less_than_two_labels_are_refused(labelled_folder, tmp_path):
+def test_fewer_than_two_labels_are_refused(labelled_folder, tmp_path):
     with pytest.raises(ValueError, match="has 1 subfolders"):
         labelled(labelled_folder(tmp_path / "data", 1, kinds=("disc",)))
 
 
-def test_masks_belong_to_pictures_of_the_same_name(masked_folder, tmp_path):
+def test_masks_have_the_names_of_their_images(masked_folder, tmp_path):
     root = masked_folder(tmp_path / "data", 3)
     assert has_masks(root)
     found = masked(root)
@@ -48,7 +48,7 @@ def test_masks_belong_to_pictures_of_the_same_name(masked_folder, tmp_path):
     assert set(truth.ravel().tolist()) == {0, 1}
 
 
-def test_masks_may_be_split_too(masked_folder, tmp_path):
+def test_masks_can_be_split_too(masked_folder, tmp_path):
     masked_folder(tmp_path / "train", 3)
     masked_folder(tmp_path / "val", 2)
     (tmp_path / "labels.json").write_text(json.dumps(["background", "disc"]))
@@ -57,7 +57,7 @@ def test_masks_may_be_split_too(masked_folder, tmp_path):
     assert (len(found.train), len(found.held_out)) == (3, 2)
 
 
-def test_a_picture_without_a_mask_is_named(masked_folder, tmp_path):
+def test_the_error_names_an_image_without_a_mask(masked_folder, tmp_path):
     root = masked_folder(tmp_path / "data", 3)
     (root / "masks/001.png").unlink()
     with pytest.raises(ValueError, match=r"no mask for 001\.jpg"):
@@ -68,7 +68,7 @@ def test_a_picture_without_a_mask_is_named(masked_folder, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("file", "content", "said"),
+    ("file", "content", "error"),
     [
         ("labels.txt", "one\n", "1 names"),
         ("labels.txt", "one\none\n", "different"),
@@ -77,13 +77,13 @@ def test_a_picture_without_a_mask_is_named(masked_folder, tmp_path):
         ("other", "", "neither"),
     ],
 )
-def test_labels_that_make_no_sense_are_refused(tmp_path, file, content, said):
+def test_invalid_lists_of_labels_are_refused(tmp_path, file, content, error):
     (tmp_path / file).write_text(content)
-    with pytest.raises(ValueError, match=said):
+    with pytest.raises(ValueError, match=error):
         label_list(tmp_path)
 
 
-def test_only_files_that_are_not_hidden_are_visible(tmp_path):
+def test_hidden_files_are_ignored(tmp_path):
     for name in ("b/c.png", "a.png", ".x/d.png", "b/.y.png"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()

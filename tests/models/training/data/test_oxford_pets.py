@@ -5,7 +5,7 @@ from PIL import Image
 from models.training.data.oxford_pets import is_pets, listed, pets
 
 
-def test_lists_say_what_is_learnt_from_and_what_is_held_out(pets_folder, tmp_path):
+def test_the_lists_define_the_split(pets_folder, tmp_path):
     root = pets_folder(tmp_path / "pets", train=5, test=3)
     assert is_pets(root)
     found = pets(root, "segment")
@@ -14,7 +14,7 @@ def test_lists_say_what_is_learnt_from_and_what_is_held_out(pets_folder, tmp_pat
     assert found.held_out.name(0) == "images/great_pyrenees_5.jpg"
 
 
-def test_trimaps_count_from_nought(pets_folder, tmp_path):
+def test_labels_of_trimaps_start_at_zero(pets_folder, tmp_path):
     root = pets_folder(tmp_path / "pets", train=1, test=1)
     image, truth = pets(root, "segment").train.read(0)
     trimap = np.asarray(Image.open(root / "annotations/trimaps/Abyssinian_0.png"))
@@ -23,7 +23,7 @@ def test_trimaps_count_from_nought(pets_folder, tmp_path):
     assert set(truth.ravel().tolist()) == {0, 1, 2}
 
 
-def test_breeds_are_what_the_files_are_called_up_to_their_number(pets_folder, tmp_path):
+def test_breeds_are_the_names_of_the_files_without_their_number(pets_folder, tmp_path):
     found = pets(pets_folder(tmp_path / "pets", train=4, test=2), "classify")
     assert found.labels == ("Abyssinian", "great_pyrenees")
     assert [found.train.read(i).truth for i in range(4)] == [0, 1, 0, 1]
@@ -32,20 +32,20 @@ def test_breeds_are_what_the_files_are_called_up_to_their_number(pets_folder, tm
 def test_without_lists_every_trimap_is_an_example(pets_folder, tmp_path):
     root = pets_folder(tmp_path / "pets", train=3, test=2)
     (root / "annotations/test.txt").unlink()
-    (root / "annotations/trimaps/._Abyssinian_0.png").touch()  # as the published archive has them
+    (root / "annotations/trimaps/._Abyssinian_0.png").touch()  # as in the published archive
     found = pets(root, "segment")
     assert len(found.train) == 5
     assert found.held_out is None
 
 
-def test_a_listed_picture_that_is_not_there_is_named(pets_folder, tmp_path):
+def test_the_error_names_a_listed_image_that_is_missing(pets_folder, tmp_path):
     root = pets_folder(tmp_path / "pets", train=3, test=2)
     (root / "images/great_pyrenees_1.jpg").unlink()
-    with pytest.raises(ValueError, match="no picture great_pyrenees_1"):
+    with pytest.raises(ValueError, match="no image great_pyrenees_1"):
         pets(root, "segment")
 
 
-def test_a_mask_that_is_no_trimap_is_refused(pets_folder, tmp_path):
+def test_a_mask_with_other_values_is_refused(pets_folder, tmp_path):
     root = pets_folder(tmp_path / "pets", train=1, test=1)
     Image.new("L", (40, 36), 0).save(root / "annotations/trimaps/Abyssinian_0.png")
     with pytest.raises(ValueError, match="no trimap"):

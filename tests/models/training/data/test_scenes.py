@@ -4,7 +4,7 @@ from models.training.data.scenes import DrawnScenes
 from models.training.scenes.scene import draw_scene
 
 
-def test_truth_is_the_largest_kind_or_the_label_map():
+def test_the_truth_is_the_largest_kind_or_the_label_map():
     scene = draw_scene(4, 7)
     classified, segmented = (
         DrawnScenes(task, 4, [6, 7]).read(1) for task in ("classify", "segment")

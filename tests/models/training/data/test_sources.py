@@ -11,14 +11,14 @@ def names(dataset) -> list[str]:
     return [dataset.name(index) for index in range(len(dataset))]
 
 
-def test_the_layout_says_the_task(labelled_folder, masked_folder, pets_folder, tmp_path):
+def test_the_layout_defines_the_task(labelled_folder, masked_folder, pets_folder, tmp_path):
     assert natural_task(str(labelled_folder(tmp_path / "a", 1))) == "classify"
     assert natural_task(str(masked_folder(tmp_path / "b", 1))) == "segment"
     assert natural_task(str(pets_folder(tmp_path / "c", train=1, test=1))) == "segment"
     assert natural_task("scenes") is None
 
 
-def test_a_share_of_each_label_is_held_out_by_the_seed(labelled_folder, tmp_path):
+def test_a_fraction_of_each_label_is_held_out_by_the_seed(labelled_folder, tmp_path):
     root = str(labelled_folder(tmp_path / "data", 14))
     data, same, other = (open_data(root, "classify", seed=seed) for seed in (1, 1, 2))
     assert Counter(name[-1] for name in names(data.held_out)) == {"0": 2, "1": 2, "2": 2}
@@ -33,23 +33,23 @@ def test_masks_and_unlisted_pets_are_split_too(masked_folder, tmp_path):
     assert (len(data.train), len(data.held_out)) == (7, 1)
 
 
-def test_listed_pets_are_held_out_as_they_say(pets_folder, tmp_path):
+def test_listed_pets_use_the_split_of_their_lists(pets_folder, tmp_path):
     data = open_data(str(pets_folder(tmp_path / "p", train=4, test=3)), "segment", seed=1)
     assert (len(data.train), len(data.held_out)) == (4, 3)
 
 
-def test_files_that_cannot_be_read_are_left_out_by_name(labelled_folder, tmp_path):
+def test_unreadable_files_are_left_out_and_named(labelled_folder, tmp_path):
     root = labelled_folder(tmp_path / "data", 4)
     (root / "disc/000.png").write_bytes(b"broken")
-    (root / "disc/notes.txt").write_text("not a picture")
-    heard = []
-    data = open_data(str(root), "classify", seed=1, watch=lambda *part: heard.append(part))
-    assert heard[-1] == (13, 13)
+    (root / "disc/notes.txt").write_text("not an image")
+    reports = []
+    data = open_data(str(root), "classify", seed=1, watch=lambda *done: reports.append(done))
+    assert reports[-1] == (13, 13)
     assert len(data.train) + len(data.held_out) == 11
     assert ["000.png" in data.left_out[0], "notes.txt" in data.left_out[1]] == [True, True]
 
 
-def test_an_error_while_checking_ends_it(labelled_folder, tmp_path):
+def test_an_exception_ends_the_check_of_files(labelled_folder, tmp_path):
     def interrupt(done, total):
         raise KeyboardInterrupt
 
@@ -57,32 +57,32 @@ def test_an_error_while_checking_ends_it(labelled_folder, tmp_path):
         open_data(str(labelled_folder(tmp_path / "d", 4)), "classify", seed=1, watch=interrupt)
 
 
-def test_nothing_to_learn_or_to_hold_out_is_told(labelled_folder, tmp_path):
+def test_a_label_without_images_to_train_on_or_to_hold_out_is_refused(labelled_folder, tmp_path):
     root = labelled_folder(tmp_path / "data", 1)
-    with pytest.raises(ValueError, match="no pictures to hold out"):
+    with pytest.raises(ValueError, match="no images to hold out"):
         open_data(str(root), "classify", seed=1)
     for kind in ("cross", "disc"):
         (root / kind / "000.png").write_bytes(b"broken")
     labelled_folder(tmp_path / "more", 3, kinds=("stripes",))
     (tmp_path / "more/stripes").rename(root / "stripes/more")
-    with pytest.raises(ValueError, match="no pictures to learn cross, disc from"):
+    with pytest.raises(ValueError, match="no images of cross, disc to train on"):
         open_data(str(root), "classify", seed=1)
 
 
 def test_data_for_the_other_task_is_refused(labelled_folder, masked_folder, tmp_path):
-    with pytest.raises(ValueError, match="to learn the task segment from"):
+    with pytest.raises(ValueError, match="which the task segment needs"):
         open_data(str(labelled_folder(tmp_path / "a", 1)), "segment", seed=1)
-    with pytest.raises(ValueError, match="for the task segment"):
+    with pytest.raises(ValueError, match="its task is segment"):
         open_data(str(masked_folder(tmp_path / "b", 1)), "classify", seed=1)
 
 
-def test_a_folder_that_is_not_there_is_told(tmp_path):
+def test_a_missing_folder_is_refused(tmp_path):
     with pytest.raises(FileNotFoundError):
         open_data(str(tmp_path / "nowhere"), "classify", seed=1)
 
 
 @pytest.mark.parametrize(("task", "labels"), [("classify", 6), ("segment", 7)])
-def test_scenes_are_drawn_by_the_seed_and_measured_on_unseen_ones(task, labels):
+def test_scenes_depend_on_the_seed_and_held_out_ones_are_unseen(task, labels):
     data = open_data("scenes:30", task, seed=5)
     assert (len(data.labels), len(data.train)) == (labels, 30)
     assert data.train.name(2) == "5/2"
@@ -90,15 +90,15 @@ def test_scenes_are_drawn_by_the_seed_and_measured_on_unseen_ones(task, labels):
     assert len(open_data("scenes", task, seed=5).train) > 1_000
 
 
-def test_scenes_that_cannot_be_drawn_are_refused():
+def test_an_invalid_number_or_seed_of_scenes_is_refused():
     for source in ("scenes:0", "scenes:many"):
-        with pytest.raises(ValueError, match="how many"):
+        with pytest.raises(ValueError, match="followed by a number"):
             open_data(source, "classify", seed=1)
     with pytest.raises(ValueError, match="kept for measuring"):
         open_data("scenes", "classify", seed=UNSEEN_SEED)
 
 
-def test_a_folder_called_scenes_is_a_folder(labelled_folder, tmp_path, monkeypatch):
+def test_a_folder_named_scenes_is_used_as_a_folder(labelled_folder, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     labelled_folder(tmp_path / "scenes", 2)
     assert open_data("scenes", "classify", seed=1).labels == ("cross", "disc", "stripes")

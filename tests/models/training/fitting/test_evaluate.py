@@ -1,18 +1,16 @@
 import numpy as np
-import pytest
 import torch
 from PIL import Image
 
 from models.preprocessing import Preprocessing
-from models.training.data import open_data
 from models.training.data.examples import Data, Example
 from models.training.fitting.evaluate import measure, truth_of
 
 SIDE = 8
 
 
-class Answers(torch.nn.Module):
-    """Says what the red channel says, pixel by pixel, or of the first pixel of all."""
+class RedChannel(torch.nn.Module):
+    """Predicts the values of the red channel: of each pixel, or of the first pixel."""
 
     def __init__(self, num_labels: int, *, dense: bool) -> None:
         super().__init__()
@@ -47,47 +45,38 @@ def data_of(examples: list[Example], task: str) -> Data:
     return Data(task, ("a", "b", "c"), Listed([]), Listed(examples), "")
 
 
-def test_a_classifiers_answers_are_counted_by_picture():
-    said, truth = [0, 1, 2, 1, 1], [0, 1, 2, 2, 1]
-    examples = [Example(red(np.full((SIDE, SIDE), s)), t) for s, t in zip(said, truth, strict=True)]
-    heard = []
+def test_predictions_of_a_classifier_are_counted_by_image():
+    predicted, truth = [0, 1, 2, 1, 1], [0, 1, 2, 2, 1]
+    examples = [
+        Example(red(np.full((SIDE, SIDE), p)), t) for p, t in zip(predicted, truth, strict=True)
+    ]
+    reports = []
     confusion = measure(
-        Answers(3, dense=False),
+        RedChannel(3, dense=False),
         data_of(examples, "classify"),
         RAW,
         batch_size=2,
-        watch=lambda *part: heard.append(part),
+        watch=lambda *progress: reports.append(progress),
     )
     assert confusion.counts.tolist() == [[1, 0, 0], [0, 2, 0], [0, 1, 1]]
-    assert heard == [(2, 5), (4, 5), (5, 5)]
+    assert reports == [(2, 5), (4, 5), (5, 5)]
 
 
-def test_a_segmenters_answers_are_counted_at_the_size_of_the_truth():
+def test_predictions_of_a_segmenter_are_counted_at_the_size_of_the_truth():
     truth = np.repeat(np.array([[0, 1], [2, 1]], np.uint8), 16, 0).repeat(16, 1)  # 32 x 32
     ignored = truth.copy()
     ignored[:4] = 255
     data = data_of([Example(red(truth), ignored)], "segment")
-    confusion = measure(Answers(3, dense=True), data, RAW, batch_size=2)
+    confusion = measure(RedChannel(3, dense=True), data, RAW, batch_size=2)
     assert confusion.total == 28 * 32
     assert confusion.accuracy > 0.85
-    small = measure(Answers(3, dense=True), data, RAW, batch_size=2, at_input_size=True)
+    small = measure(RedChannel(3, dense=True), data, RAW, batch_size=2, at_input_size=True)
     assert small.total == 7 * SIDE
     assert small.accuracy == 1
 
 
-def test_truth_at_the_input_size_is_of_its_nearest_pixels():
+def test_the_truth_is_resized_by_nearest_pixels():
     truth = np.arange(16, dtype=np.uint8).reshape(4, 4)
     example = Example(Image.new("RGB", (2, 2)), truth)
     assert truth_of(example, at_input_size=True).tolist() == [[5, 7], [13, 15]]
     assert truth_of(example, at_input_size=False) is truth
-
-
-@pytest.mark.parametrize(("task", "least"), [("classify", 0.95), ("segment", 0.97)])
-def test_bundled_checkpoints_have_the_quality_they_are_known_for(task, least):
-    from models import checkpoint
-
-    loaded = checkpoint.load(checkpoint.bundled(task))
-    data = open_data("scenes:1", task, seed=1)
-    few = Data(task, data.labels, data.train, data.held_out.take(range(40)), "")
-    confusion = measure(loaded.network, few, loaded.preprocessing, batch_size=20)
-    assert confusion.accuracy >= least

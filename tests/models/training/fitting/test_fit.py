@@ -1,5 +1,5 @@
 import json
-import sys
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 
 from models import checkpoint
+from models.training.fitting import fit as fit_module
 from models.training.fitting.fit import NO_CURVES, fit, resume
 from models.training.fitting.plan import Plan
 from models.training.fitting.progress import Watcher
@@ -23,18 +24,16 @@ FILES = {
     "preprocessor_config.json",
 }
 
-MODULE = sys.modules["models.training.fitting.fit"]  # the package has a function of that name
 
-
-class Listener(Watcher):
-    """Keeps what is said, and says stop after so many steps, or while the n-th time measuring."""
+class Interrupter(Watcher):
+    """Records messages; requests a stop after some steps or reports of the measurement."""
 
     def __init__(self, steps: int = 10**9, measurings: int = 10**9) -> None:
         self.steps, self.measurings = steps, measurings
-        self.said: list[str] = []
+        self.messages: list[str] = []
 
     def say(self, text: str) -> None:
-        self.said.append(text)
+        self.messages.append(text)
 
     def stepped(self, step) -> None:
         self.steps -= 1
@@ -46,59 +45,59 @@ class Listener(Watcher):
         return self.steps <= 0 or self.measurings <= 0
 
 
-@pytest.fixture
-def plan(labelled_folder, tmp_path) -> Plan:
-    data = labelled_folder(tmp_path / "data", 6)  # 15 to learn from, 3 to measure on
-    options = TINY | {"dropout": "0.1"}
-    return Plan(str(data), model="vit-ti/8", options=options, image_size=16, epochs=3, batch_size=4)
-
-
-@pytest.fixture
-def pets_plan(pets_folder, tmp_path) -> Plan:
-    data = pets_folder(tmp_path / "pets", train=6, test=2)
-    return Plan(str(data), preset="article", options=TINY, image_size=32, epochs=2, batch_size=3)
+def interrupted(plan: Plan, out: Path, **options) -> None:
+    """Start a run that stops after a few steps or reports of the measurement."""
+    interrupter = Interrupter(**options)
+    with pytest.raises(Interrupted):
+        fit(plan, out, overwrite=out.exists(), stop=interrupter.stop, watcher=interrupter)
 
 
 def weights(folder: Path) -> bytes:
     return (folder / "model.safetensors").read_bytes()
 
 
-def test_a_run_fills_a_folder_that_loads(plan, tmp_path):
-    out = fit(plan, tmp_path / "runs" / "mine", device="cpu")
-    assert {path.name for path in out.iterdir()} == FILES
-    loaded = checkpoint.load(out)
+@pytest.fixture(scope="module")
+def plan(labelled_folder, tmp_path_factory) -> Plan:
+    """Three epochs of four steps, on 15 training and 3 held-out images."""
+    data = labelled_folder(tmp_path_factory.mktemp("plan") / "data", 6)
+    options = TINY | {"dropout": "0.1"}
+    return Plan(str(data), model="vit-ti/8", options=options, image_size=16, epochs=3, batch_size=4)
+
+
+@pytest.fixture(scope="module")
+def short(plan) -> Plan:
+    return replace(plan, epochs=1)
+
+
+@pytest.fixture(scope="module")
+def whole(plan, tmp_path_factory) -> Path:
+    """The result of the plan without an interruption."""
+    return fit(plan, tmp_path_factory.mktemp("whole") / "runs" / "mine", device="cpu")
+
+
+def test_a_run_fills_a_folder_that_loads(whole):
+    assert {path.name for path in whole.iterdir()} == FILES
+    loaded = checkpoint.load(whole)
     assert loaded.labels == ("cross", "disc", "stripes")
     assert loaded.preprocessing.size == (16, 16)
-    assert len((out / "metrics.csv").read_text().splitlines()) == 4
-    assert "patchserve train --data data" in (out / "README.md").read_text()
-    assert [path.name for path in out.parent.iterdir()] == ["mine"]
+    assert len((whole / "metrics.csv").read_text().splitlines()) == 4
+    assert "patchserve train --data data" in (whole / "README.md").read_text()
+    assert [path.name for path in whole.parent.iterdir()] == ["mine"]
 
 
-def test_the_same_plan_gives_the_same_weights_and_another_seed_others(plan, tmp_path):
-    one, same, other = tmp_path / "one", tmp_path / "same", tmp_path / "other"
-    fit(plan, one)
-    fit(plan, same)
-    fit(replace(plan, seed=2), other)
-    assert weights(one) == weights(same)
+def test_another_seed_gives_other_weights(short, tmp_path):
+    one, other = fit(short, tmp_path / "one"), fit(replace(short, seed=2), tmp_path / "other")
     assert weights(one) != weights(other)
 
 
 @pytest.mark.parametrize(
-    "listener",
-    [
-        Listener(steps=1),
-        Listener(steps=6),
-        Listener(steps=8),
-        Listener(measurings=2),
-        Listener(measurings=3),
-    ],
+    "options",
+    [{"steps": 1}, {"steps": 6}, {"steps": 8}, {"measurings": 2}, {"measurings": 3}],
     ids=["first step", "within an epoch", "last of an epoch", "measuring", "measuring at the end"],
 )
-def test_interrupted_and_resumed_is_the_same_as_never_interrupted(plan, tmp_path, listener):
-    whole, broken = tmp_path / "whole", tmp_path / "broken"
-    fit(plan, whole)
-    with pytest.raises(Interrupted):
-        fit(plan, broken, stop=listener.stop, watcher=listener)
+def test_a_resumed_run_equals_an_uninterrupted_run(plan, whole, tmp_path, options):
+    broken = tmp_path / "broken"
+    interrupted(plan, broken, **options)
     assert {path.name for path in broken.iterdir()} <= {"state.pt", "metrics.csv"}
     torch.manual_seed(99)
     resume(broken)
@@ -106,100 +105,90 @@ def test_interrupted_and_resumed_is_the_same_as_never_interrupted(plan, tmp_path
     assert {path.name for path in broken.iterdir()} == FILES
 
 
-def test_a_run_that_died_goes_on_from_its_last_epoch(plan, tmp_path, monkeypatch):
-    whole, broken = tmp_path / "whole", tmp_path / "broken"
-    fit(plan, whole)
+def test_a_failed_run_resumes_after_its_last_epoch(plan, whole, tmp_path, monkeypatch):
+    broken = tmp_path / "broken"
 
-    def fail(*words):
+    def fail(*arguments):
         raise OSError("the disk is full")
 
     with monkeypatch.context() as patched:
-        patched.setattr(MODULE, "save", fail)
+        patched.setattr(fit_module, "save", fail)
         with pytest.raises(OSError, match="the disk is full"):
             fit(plan, broken)
     resume(broken)
     assert weights(broken) == weights(whole)
 
 
-def test_pets_are_learnt_by_the_articles_recipe(pets_plan, tmp_path):
-    out = fit(pets_plan, tmp_path / "out")
+def test_a_segmenter_of_the_article_keeps_its_snapshots_when_resumed(pets_folder, tmp_path):
+    data = pets_folder(tmp_path / "pets", train=6, test=2)
+    plan = Plan(str(data), preset="article", options=TINY, image_size=32, epochs=2, batch_size=3)
+    out, broken = fit(plan, tmp_path / "out"), tmp_path / "broken"
     assert {path.name for path in out.iterdir()} == FILES | {"progress.png"}
     loaded = checkpoint.load(out)
     assert loaded.labels == ("pet", "background", "border")
     assert (loaded.preprocessing.resample, loaded.preprocessing.mean) == (0, None)
     assert json.loads((out / "config.json").read_text())["model_type"] == "patchserve_vit_segmenter"
-    with Image.open(out / "progress.png") as picture:
-        assert picture.width > picture.height
-
-
-def test_an_interrupted_segmenter_keeps_its_snapshots(pets_plan, tmp_path):
-    whole, broken = tmp_path / "whole", tmp_path / "broken"
-    fit(pets_plan, whole)
-    listener = Listener(steps=3)
-    with pytest.raises(Interrupted):
-        fit(pets_plan, broken, stop=listener.stop, watcher=listener)
+    with Image.open(out / "progress.png") as image:
+        assert image.width > image.height
+    interrupted(plan, broken, steps=3)
     resume(broken)
-    assert (broken / "progress.png").read_bytes() == (whole / "progress.png").read_bytes()
+    assert (broken / "progress.png").read_bytes() == (out / "progress.png").read_bytes()
 
 
-def test_a_checkpoint_gets_a_new_head(plan, tmp_path):
-    first = fit(replace(plan, epochs=1), tmp_path / "first")
-    again = Plan(plan.data, source=str(first), epochs=1, image_size=24)
+def test_a_run_can_start_from_a_checkpoint_at_another_size(plan, whole, tmp_path):
+    again = Plan(plan.data, source=str(whole), epochs=1, image_size=24)
     out = fit(again, tmp_path / "second")
     assert checkpoint.load(out).preprocessing.size == (24, 24)
-    assert "first, trained further" in (out / "README.md").read_text()
+    assert "mine, trained further" in (out / "README.md").read_text()
 
 
-def test_a_distilled_run_goes_on_with_its_teacher(plan, tmp_path):
-    teacher = fit(replace(plan, epochs=1), tmp_path / "teacher")
-    student = replace(plan, model="deit-ti/8", teacher=str(teacher), epochs=2)
-    whole, broken, listener = tmp_path / "whole", tmp_path / "broken", Listener(steps=3)
-    fit(student, whole)
-    with pytest.raises(Interrupted):
-        fit(student, broken, stop=listener.stop, watcher=listener)
+def test_a_distilled_run_resumes_with_its_teacher(plan, whole, tmp_path):
+    student = replace(plan, model="deit-ti/8", teacher=str(whole), epochs=2)
+    taught, broken = fit(student, tmp_path / "taught"), tmp_path / "broken"
+    interrupted(student, broken, steps=3)
     resume(broken)
-    assert weights(broken) == weights(whole)
-    fit(replace(student, teacher=None), tmp_path / "alone")
-    assert weights(tmp_path / "alone") != weights(whole)
-    assert "--teacher teacher" in (whole / "README.md").read_text()
+    assert weights(broken) == weights(taught)
+    alone = fit(replace(student, teacher=None), tmp_path / "alone")
+    assert weights(alone) != weights(taught)
+    assert "--teacher mine" in (taught / "README.md").read_text()
 
 
-def test_what_is_there_is_replaced_only_when_asked(plan, tmp_path):
-    out = fit(replace(plan, epochs=1), tmp_path / "out")
+def test_an_existing_result_is_replaced_only_on_request_and_at_the_end(plan, short, tmp_path):
+    out = fit(short, tmp_path / "out")
     before = weights(out)
     with pytest.raises(FileExistsError, match="--overwrite replaces it"):
         fit(plan, out)
-    listener = Listener(steps=1)
-    with pytest.raises(Interrupted):
-        fit(plan, out, overwrite=True, stop=listener.stop, watcher=listener)
+    interrupted(plan, out, steps=1)
     assert weights(out) == before
-    with pytest.raises(FileExistsError, match="--resume goes on"):
+    with pytest.raises(FileExistsError, match="--resume continues"):
         fit(plan, out)
     resume(out)
     assert weights(out) != before
 
 
-def test_a_folder_of_other_things_is_never_replaced(plan, tmp_path):
-    with pytest.raises(FileExistsError, match="no run's"):
-        fit(plan, tmp_path / "data", overwrite=True)
+def test_a_folder_with_other_files_is_never_replaced(short, tmp_path):
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "mine.txt").touch()
+    with pytest.raises(FileExistsError, match="not a file of a run"):
+        fit(short, tmp_path / "other", overwrite=True)
     (tmp_path / "file").touch()
     with pytest.raises(FileExistsError, match="is a file"):
-        fit(plan, tmp_path / "file", overwrite=True)
+        fit(short, tmp_path / "file", overwrite=True)
     (tmp_path / "empty").mkdir()
-    fit(replace(plan, epochs=1), tmp_path / "empty")
+    fit(short, tmp_path / "empty")
 
 
-def test_a_run_cannot_go_on_otherwise_than_it_began(plan, tmp_path, labelled_folder):
-    out, listener = tmp_path / "out", Listener(steps=2)
+def test_a_run_cannot_be_resumed_with_other_options_or_data(plan, tmp_path):
+    data = shutil.copytree(plan.data, tmp_path / "data")
+    out = tmp_path / "out"
     with pytest.raises(ValueError, match="no interrupted run"):
         resume(out)
-    with pytest.raises(Interrupted):
-        fit(plan, out, stop=listener.stop, watcher=listener)
+    interrupted(replace(plan, data=str(data)), out, steps=2)
     with pytest.raises(ValueError, match="epochs 3, not 5"):
-        resume(out, said={"epochs": 5})
-    (tmp_path / "data/disc/000.png").unlink()
+        resume(out, options={"epochs": 5})
+    (data / "disc/000.png").unlink()
     with pytest.raises(ValueError, match="has changed"):
-        resume(out, said={"epochs": 3})
+        resume(out, options={"epochs": 3})
 
 
 def test_an_interruption_before_the_first_step_leaves_nothing(plan, tmp_path):
@@ -208,15 +197,15 @@ def test_an_interruption_before_the_first_step_leaves_nothing(plan, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_without_matplotlib_all_but_the_curves_is_there(plan, tmp_path, monkeypatch):
-    monkeypatch.setattr(MODULE, "draw_curves", lambda *words: False)
-    listener = Listener()
-    out = fit(replace(plan, epochs=1), tmp_path / "out", watcher=listener)
+def test_without_matplotlib_only_the_curves_are_missing(short, tmp_path, monkeypatch):
+    monkeypatch.setattr(fit_module, "draw_curves", lambda *arguments: False)
+    watcher = Interrupter()
+    out = fit(short, tmp_path / "out", watcher=watcher)
     assert {path.name for path in out.iterdir()} == FILES - {"curves.png"}
-    assert NO_CURVES in listener.said
+    assert NO_CURVES in watcher.messages
 
 
 @pytest.mark.parametrize("device", ["cuda:63", "abacus"])
-def test_a_device_that_is_not_there_is_told(plan, tmp_path, device):
+def test_a_device_that_does_not_exist_is_refused(plan, tmp_path, device):
     with pytest.raises(ValueError, match=device):
         fit(plan, tmp_path / "out", device=device)

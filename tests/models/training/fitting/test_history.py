@@ -8,7 +8,7 @@ from models.training.fitting.history import CURVES, METRICS, Row, draw_curves, w
 ROWS = [Row(epoch, 1 / epoch, 1e-3, 1 - 0.5 / epoch, 0.6, 100.0) for epoch in (1, 2, 3)]
 
 
-def test_metrics_are_a_table_with_a_row_for_each_epoch(tmp_path):
+def test_metrics_are_a_table_with_a_row_per_epoch(tmp_path):
     write_metrics(ROWS[:1], tmp_path)
     write_metrics(ROWS, tmp_path)
     with (tmp_path / METRICS).open() as file:
@@ -17,13 +17,13 @@ def test_metrics_are_a_table_with_a_row_for_each_epoch(tmp_path):
     assert float(rows[1]["accuracy"]) == 0.75
 
 
-def test_curves_are_a_picture(tmp_path):
+def test_curves_are_an_image(tmp_path):
     assert draw_curves(ROWS, "accuracy", "mine", tmp_path)
-    with Image.open(tmp_path / CURVES) as picture:
-        assert picture.width > 2 * picture.height
+    with Image.open(tmp_path / CURVES) as image:
+        assert image.width > 2 * image.height
 
 
-def test_without_matplotlib_there_is_no_picture(tmp_path, monkeypatch):
+def test_without_matplotlib_no_curves_are_drawn(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     assert not draw_curves(ROWS, "accuracy", "mine", tmp_path)
     assert list(tmp_path.iterdir()) == []

@@ -6,7 +6,7 @@ import torch
 from models.checkpoint import Checkpoint
 from models.layers.positions import resample
 from models.preprocessing import Preprocessing
-from models.training.fitting.initialize import from_checkpoint, from_nothing, one_size
+from models.training.fitting.initialize import from_checkpoint, from_scratch, one_size
 from models.training.fitting.networks import network_named, preprocessing_for, task_of
 
 TINY = {"num_layers": "1", "hidden_size": "24", "num_heads": "3", "mlp_size": "24"}
@@ -14,15 +14,15 @@ SMALL = {"depths": "1,1,1,1", "hidden_sizes": "8,8,8,8", "num_heads": "1,1,1,1"}
 OLD, NEW = ("a", "b"), ("x", "y", "z")
 
 
-def made(name: str, **options: str) -> Checkpoint:
+def checkpoint_of(name: str, **options: str) -> Checkpoint:
     torch.manual_seed(0)
     options = (SMALL if "-b" in name else TINY) | options
     network = network_named(name, num_labels=2, image_size=32, options=options)
-    asked = preprocessing_for(name, 32, as_is=False)
-    return Checkpoint(network.eval(), OLD, asked, task_of(name), name=name)
+    preprocessing = preprocessing_for(name, 32, as_is=False)
+    return Checkpoint(network.eval(), OLD, preprocessing, task_of(name), name=name)
 
 
-def start(checkpoint: Checkpoint, labels=NEW, task=None, image_size=None):
+def started(checkpoint: Checkpoint, labels=NEW, task=None, image_size=None):
     return from_checkpoint(checkpoint, task or checkpoint.task, labels, image_size=image_size)
 
 
@@ -39,82 +39,82 @@ def start(checkpoint: Checkpoint, labels=NEW, task=None, image_size=None):
         ("mit-b0", {"head.weight", "head.bias"}),
     ],
 )
-def test_the_body_is_kept_and_the_head_is_new(name, heads):
-    checkpoint = made(name)
-    begun = start(checkpoint)
-    assert begun.fresh == heads
-    old, new = checkpoint.network.state_dict(), begun.network.state_dict()
+def test_the_body_is_copied_and_the_head_is_new(name, heads):
+    checkpoint = checkpoint_of(name)
+    start = started(checkpoint)
+    assert start.fresh == heads
+    old, new = checkpoint.network.state_dict(), start.network.state_dict()
     assert all(torch.equal(old[key], new[key]) for key in new.keys() - heads)
-    assert begun.network.config.num_labels == 3
-    assert begun.about == f"{name}, with a new head"
+    assert start.network.config.num_labels == 3
+    assert start.about == f"{name}, with a new head"
 
 
 @pytest.mark.parametrize("head", ["linear", "mlp"])
-def test_at_first_no_label_is_likelier_than_another(head):
-    begun = start(made("vit-ti/8", head=head))
-    assert not begun.network(torch.rand(2, 3, 32, 32)).any()
-    assert (len(begun.fresh) == 4) is (head == "mlp")
+def test_a_new_head_predicts_all_labels_equally(head):
+    start = started(checkpoint_of("vit-ti/8", head=head))
+    assert not start.network(torch.rand(2, 3, 32, 32)).any()
+    assert (len(start.fresh) == 4) is (head == "mlp")
 
 
-def test_its_own_labels_keep_their_head():
-    checkpoint = made("vit-ti/8")
-    begun = start(checkpoint, labels=OLD)
-    assert begun.fresh == frozenset()
+def test_the_head_is_kept_for_the_same_labels():
+    checkpoint = checkpoint_of("vit-ti/8")
+    start = started(checkpoint, labels=OLD)
+    assert start.fresh == frozenset()
     pixels = torch.rand(2, 3, 32, 32)
-    assert torch.equal(begun.network.eval()(pixels), checkpoint.network(pixels))
-    assert begun.about == "vit-ti/8, trained further"
+    assert torch.equal(start.network.eval()(pixels), checkpoint.network(pixels))
+    assert start.about == "vit-ti/8, trained further"
 
 
 @pytest.mark.parametrize(
     ("name", "prefix"), [("vit-ti/8", 1), ("deit-ti/8", 2), ("vit-segmenter", 0)]
 )
 def test_positions_are_resampled_for_another_size(name, prefix):
-    checkpoint = made(name)
-    begun = start(checkpoint, image_size=64)
-    old, new = checkpoint.network, begun.network
+    checkpoint = checkpoint_of(name)
+    start = started(checkpoint, image_size=64)
+    old, new = checkpoint.network, start.network
     grids = old.config.grid, new.config.grid
-    assert begun.preprocessing.size == new.config.image_size == (64, 64)
+    assert start.preprocessing.size == new.config.image_size == (64, 64)
     assert torch.equal(new.positions[:, :prefix], old.positions[:, :prefix])
     assert torch.equal(new.positions[:, prefix:], resample(old.positions[:, prefix:], *grids))
 
 
-def test_relative_positions_are_resampled_as_the_network_would():
-    checkpoint = made("vit-ti/8", positions="relative")
+def test_relative_positions_are_resampled_as_the_network_resamples_them():
+    checkpoint = checkpoint_of("vit-ti/8", positions="relative")
     with torch.no_grad():
         checkpoint.network.relative_bias.table.normal_()
-    begun = start(checkpoint, labels=OLD, image_size=48)
-    assert begun.network.relative_bias.table.shape == (3, 11, 11)
+    start = started(checkpoint, labels=OLD, image_size=48)
+    assert start.network.relative_bias.table.shape == (3, 11, 11)
     pixels = torch.rand(1, 3, 48, 48)
-    assert torch.allclose(begun.network(pixels), checkpoint.network(pixels), atol=1e-6)
+    assert torch.allclose(start.network(pixels), checkpoint.network(pixels), atol=1e-6)
 
 
-def test_an_encoder_of_segformer_goes_on_to_the_other_task():
-    classifier = made("mit-b0")
-    begun = start(classifier, task="segment")
-    assert begun.network(torch.rand(1, 3, 32, 32)).shape == (1, 3, 8, 8)
-    assert all(name.startswith("decoder.") for name in begun.fresh)
-    old, new = classifier.network.encoder.state_dict(), begun.network.encoder.state_dict()
+def test_the_encoder_of_a_segformer_can_start_the_other_task():
+    classifier = checkpoint_of("mit-b0")
+    start = started(classifier, task="segment")
+    assert start.network(torch.rand(1, 3, 32, 32)).shape == (1, 3, 8, 8)
+    assert all(name.startswith("decoder.") for name in start.fresh)
+    old, new = classifier.network.encoder.state_dict(), start.network.encoder.state_dict()
     assert all(torch.equal(old[key], new[key]) for key in new)
-    back = start(made("segformer-b0"), task="classify")
+    back = started(checkpoint_of("segformer-b0"), task="classify")
     assert back.fresh == {"head.weight", "head.bias"}
 
 
-def test_other_networks_are_of_one_task():
-    with pytest.raises(ValueError, match="vit-ti/8 is to classify, the data to segment"):
-        start(made("vit-ti/8"), task="segment")
+def test_other_networks_cannot_start_the_other_task():
+    with pytest.raises(ValueError, match="task of vit-ti/8 is classify, that of the data segment"):
+        started(checkpoint_of("vit-ti/8"), task="segment")
 
 
-def test_a_size_that_patches_do_not_fill_is_refused():
+def test_an_image_size_that_does_not_fit_is_refused():
     with pytest.raises(ValueError, match="no multiple of the patch size 8"):
-        start(made("vit-ti/8"), image_size=60)
+        started(checkpoint_of("vit-ti/8"), image_size=60)
     with pytest.raises(ValueError, match="at least 32"):
-        start(made("mit-b0"), image_size=16)
+        started(checkpoint_of("mit-b0"), image_size=16)
 
 
-def test_preprocessing_comes_to_one_size():
-    asked = Preprocessing(size=None, shortest_edge=40, longest_edge=90, reduce_labels=True)
-    assert one_size(asked, None) == Preprocessing(size=(40, 40))
-    assert one_size(asked, 64) == Preprocessing(size=(64, 64))
+def test_the_preprocessing_gets_a_fixed_size():
+    preprocessing = Preprocessing(size=None, shortest_edge=40, longest_edge=90, reduce_labels=True)
+    assert one_size(preprocessing, None) == Preprocessing(size=(40, 40))
+    assert one_size(preprocessing, 64) == Preprocessing(size=(64, 64))
     cropped = Preprocessing(size=(48, 48), crop_size=(32, 32))
     assert one_size(cropped, None) == cropped
     assert one_size(cropped, 64) == replace(cropped, size=(64, 64), crop_size=None)
@@ -122,11 +122,11 @@ def test_preprocessing_comes_to_one_size():
         one_size(Preprocessing(size=None), None)
 
 
-def test_from_nothing_everything_is_fresh_and_of_the_datas_task():
-    how = {"image_size": 32, "options": TINY, "as_is": False}
-    begun = from_nothing("vit-ti/8", "classify", NEW, **how)
-    assert begun.fresh is None
-    assert begun.network.config.num_labels == 3
-    assert "hidden_size 24" in begun.about
-    with pytest.raises(ValueError, match="vit-ti/8 is to classify, the data to segment"):
-        from_nothing("vit-ti/8", "segment", NEW, **how)
+def test_from_scratch_all_weights_are_fresh_and_the_task_is_that_of_the_data():
+    options = {"image_size": 32, "options": TINY, "as_is": False}
+    start = from_scratch("vit-ti/8", "classify", NEW, **options)
+    assert start.fresh is None
+    assert start.network.config.num_labels == 3
+    assert "hidden_size 24" in start.about
+    with pytest.raises(ValueError, match="task of vit-ti/8 is classify, that of the data segment"):
+        from_scratch("vit-ti/8", "segment", NEW, **options)

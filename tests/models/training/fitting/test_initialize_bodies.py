@@ -28,32 +28,32 @@ BODIES = [
 
 
 @pytest.mark.parametrize(("kind", "config", "sizes"), BODIES)
-def test_a_body_without_a_head_is_one_to_begin_from(tmp_path, perturb, kind, config, sizes):
+def test_a_checkpoint_without_a_head_can_start_a_run(tmp_path, perturb, kind, config, sizes):
     body = kind(config(**sizes)).eval()
     perturb(body)
     body.save_pretrained(tmp_path / "body")
     with pytest.raises(CheckpointError):
         checkpoint.load(tmp_path / "body")
-    begun = from_checkpoint(
+    start = from_checkpoint(
         load_body(tmp_path / "body"), "classify", ("a", "b", "c"), image_size=None
     )
     pixels = torch.rand(1, 3, 32, 32) if kind is transformers.SegformerModel else None
     pixels = torch.rand(1, 3, 16, 16) if pixels is None else pixels
     with torch.no_grad():
-        theirs = body(pixels).last_hidden_state
-        ours = begun.network.eval().classify(pixels).embedding
-    expected = theirs.mean((2, 3)) if theirs.ndim == 4 else theirs[:, 0]
-    assert torch.allclose(ours, expected, atol=1e-5)
-    assert not begun.network(pixels).any()
+        features = body(pixels).last_hidden_state
+        actual = start.network.eval().classify(pixels).embedding
+    expected = features.mean((2, 3)) if features.ndim == 4 else features[:, 0]
+    assert torch.allclose(actual, expected, atol=1e-5)
+    assert not start.network(pixels).any()
 
 
-def test_a_whole_checkpoint_is_loaded_as_ever():
+def test_a_checkpoint_with_a_head_is_loaded_unchanged():
     loaded = load_body(checkpoint.bundled("classify"))
     assert loaded.name == "shapes-vit"
     assert len(loaded.labels) == 6
 
 
-def test_a_body_that_lacks_more_than_its_head_is_refused(tmp_path):
+def test_a_checkpoint_that_lacks_more_than_a_head_is_refused(tmp_path):
     transformers.ViTModel(transformers.ViTConfig(**VIT)).save_pretrained(tmp_path)
     text = (tmp_path / "config.json").read_text()
     (tmp_path / "config.json").write_text(

@@ -4,7 +4,7 @@ import pytest
 from models.checkpoint import Checkpoint
 from models.training.confusion import Confusion
 from models.training.data.examples import Data
-from models.training.fitting.model_card import Fitted, model_card, told
+from models.training.fitting.model_card import Fitted, model_card, recipe_text
 from models.training.fitting.networks import network_named, preprocessing_for, task_of
 from models.training.fitting.recipe import RECIPES
 
@@ -14,13 +14,13 @@ LABELS = ("a", "b")
 
 def card(name: str, **options: str) -> str:
     network = network_named(name, num_labels=2, image_size=32, options=TINY | options)
-    asked, task = preprocessing_for(name, 32, as_is=False), task_of(name)
-    checkpoint = Checkpoint(network, LABELS, asked, task, name="mine")
+    preprocessing, task = preprocessing_for(name, 32, as_is=False), task_of(name)
+    checkpoint = Checkpoint(network, LABELS, preprocessing, task, name="mine")
     fitted = Fitted(
         checkpoint=checkpoint,
         data=Data(task, LABELS, [], [0, 0, 0], "The folder `data`."),
         recipe=RECIPES["article" if task == "segment" else "fine-tune"],
-        about="what it was",
+        about="the origin",
         command="patchserve train --data data",
         seed=4,
         minutes=2.0,
@@ -29,9 +29,9 @@ def card(name: str, **options: str) -> str:
     return model_card(fitted)
 
 
-def test_card_tells_data_recipe_command_and_quality():
+def test_the_card_reports_data_recipe_command_and_quality():
     text = card("vit-ti/8")
-    for said in (
+    for line in (
         "library_name: transformers",
         "pipeline_tag: image-classification",
         "ViTForImageClassification",
@@ -41,33 +41,33 @@ def test_card_tells_data_recipe_command_and_quality():
         "Seed 4; 2.0 minutes",
         "**accuracy 0.8750**",
         "| a | 0.7500 |",
-        "what it was",
+        "the origin",
     ):
-        assert said in text
+        assert line in text
     assert "{" not in text
 
 
 @pytest.mark.parametrize(
     ("name", "options"), [("vit-ti/8", {"head": "mlp"}), ("vit-segmenter", {})]
 )
-def test_what_only_we_load_is_not_said_to_be_for_transformers(name, options):
+def test_the_card_of_a_network_of_patchserve_does_not_name_transformers(name, options):
     text = card(name, **options)
     assert "library_name: patchserve" in text
     assert "transformers" not in text
 
 
-def test_a_segmenters_quality_is_its_iou_and_where_it_was_measured():
+def test_the_quality_of_a_segmenter_is_its_iou_at_the_measured_size():
     text = card("vit-segmenter")
     assert "patchserve serve --segmenter mine" in text
-    assert "learnt from, at the input size:" in text
+    assert "used for training, at the input size:" in text
     assert "**mean IoU 0.7750**" in text
 
 
-def test_recipes_are_told_in_full():
-    assert told(RECIPES["article"]) == (
+def test_the_text_of_a_recipe_is_complete():
+    assert recipe_text(RECIPES["article"]) == (
         "50 epochs in batches of 64, cross-entropy; Adam, learning rate 0.0004, times 0.8 every 12 "
-        "epochs; pictures mirrored with a chance of 0.5, contrast by up to 30%."
+        "epochs; images mirrored with probability 0.5, contrast changed by up to 30%."
     )
-    fine = told(RECIPES["fine-tune"])
-    assert "0.1 of it for what the checkpoint had" in fine
+    fine = recipe_text(RECIPES["fine-tune"])
+    assert "0.1 of it for the weights from the checkpoint" in fine
     assert "weights averaged over 2% of the steps" in fine

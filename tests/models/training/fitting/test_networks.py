@@ -21,7 +21,7 @@ SMALL = {"depths": "1,1,1,1", "hidden_sizes": "8,8,8,8", "num_heads": "1,1,1,1"}
         ("mit-b0", SegformerClassifier, "classify"),
     ],
 )
-def test_each_family_has_its_network_and_task(name, kind, task):
+def test_each_name_has_its_network_and_task(name, kind, task):
     options = SMALL if "-b" in name else TINY
     network = network_named(name, num_labels=5, options=options)
     assert type(network) is kind
@@ -29,18 +29,18 @@ def test_each_family_has_its_network_and_task(name, kind, task):
     assert task_of(name) == task
 
 
-def test_the_name_says_size_and_patch():
+def test_the_name_defines_size_and_patch():
     config = network_named("vit-s/32", num_labels=2, options={"num_layers": "1"}).config
     assert (config.hidden_size, config.patch_size, config.image_size) == (384, 32, (224, 224))
 
 
-def test_deit_has_both_its_token_and_its_head():
+def test_deit_has_a_distillation_token_and_head():
     config = network_named("deit-ti/16", num_labels=2, options=TINY).config
     assert config.distillation_token
     assert config.distillation_head
 
 
-def test_options_are_of_the_kind_of_their_defaults():
+def test_options_have_the_types_of_their_defaults():
     options = {"positions": "sinusoidal_2d", "qkv_bias": "false", "dropout": "0.25"}
     config = network_named("vit-ti/16", num_labels=2, image_size=32, options=TINY | options).config
     assert (config.positions, config.qkv_bias, config.dropout) == ("sinusoidal_2d", False, 0.25)
@@ -49,13 +49,13 @@ def test_options_are_of_the_kind_of_their_defaults():
 
 
 @pytest.mark.parametrize(
-    ("name", "options", "said"),
+    ("name", "options", "error"),
     [
         ("vit-xl/16", {}, "no network is called"),
         ("vit-b", {}, "no network is called"),
         ("segformer-b9", {}, "no SegFormer"),
-        ("vit-ti/16", {"depth": "3"}, "no option 'depth'"),
-        ("vit-ti/16", {"num_labels": "3"}, "no option 'num_labels'"),
+        ("vit-ti/16", {"depth": "3"}, "no option is called 'depth'"),
+        ("vit-ti/16", {"num_labels": "3"}, "no option is called 'num_labels'"),
         ("vit-ti/16", {"num_layers": "few"}, "num_layers=few"),
         ("vit-ti/16", {"qkv_bias": "maybe"}, "qkv_bias=maybe"),
         ("vit-ti/16", {"positions": "gps"}, "gps"),
@@ -63,18 +63,18 @@ def test_options_are_of_the_kind_of_their_defaults():
         ("deit-ti/16", {"pooling": "mean"}, "class token"),
     ],
 )
-def test_what_there_is_not_is_refused(name, options, said):
-    with pytest.raises(ValueError, match=said):
+def test_unknown_names_and_options_are_refused(name, options, error):
+    with pytest.raises(ValueError, match=error):
         network_named(name, num_labels=2, options=options)
 
 
 @pytest.mark.parametrize("name", ["segformer-b0", "mit-b0"])
-def test_pictures_too_small_for_four_stages_are_refused(name):
+def test_an_image_size_too_small_for_four_stages_is_refused(name):
     with pytest.raises(ValueError, match="at least 32"):
         network_named(name, num_labels=2, image_size=28, options=SMALL)
 
 
-def test_each_family_asks_for_what_its_kind_is_used_to():
+def test_each_family_has_its_usual_preprocessing():
     assert preprocessing_for("vit-b/16", None, as_is=False).mean == HALF
     assert preprocessing_for("mit-b0", 64, as_is=False).size == (64, 64)
     assert preprocessing_for("segformer-b0", None, as_is=False).mean == IMAGENET_MEAN
@@ -82,6 +82,10 @@ def test_each_family_asks_for_what_its_kind_is_used_to():
     assert preprocessing_for("vit-segmenter", None, as_is=False).mean is None
 
 
-def test_as_it_is_a_picture_is_only_stretched_and_rescaled():
-    asked = preprocessing_for("vit-b/16", None, as_is=True)
-    assert (asked.resample, asked.mean, asked.rescale_factor) == (NEAREST, None, 1 / 255)
+def test_as_is_images_are_only_resized_and_rescaled():
+    preprocessing = preprocessing_for("vit-b/16", None, as_is=True)
+    assert (preprocessing.resample, preprocessing.mean, preprocessing.rescale_factor) == (
+        NEAREST,
+        None,
+        1 / 255,
+    )

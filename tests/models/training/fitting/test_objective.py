@@ -5,10 +5,10 @@ from torch.nn.functional import cross_entropy
 
 from models import checkpoint
 from models.checkpoint import Checkpoint
-from models.training.data import Batch
-from models.training.fitting import Learner, Recipe, network_named
-from models.training.fitting.networks import preprocessing_for, task_of
-from models.training.fitting.recipe import optimizer_for
+from models.training.data.examples import Batch
+from models.training.fitting.networks import network_named, preprocessing_for, task_of
+from models.training.fitting.objective import Learner
+from models.training.fitting.recipe import Recipe, optimizer_for
 from models.training.step import Loop
 
 TINY = {"num_layers": "1", "hidden_size": "24", "num_heads": "3", "mlp_size": "24"}
@@ -49,35 +49,39 @@ def pixels_of(batch: Batch) -> torch.Tensor:
     return (batch.images.permute(0, 3, 1, 2) / 255 - 0.5) / 0.5
 
 
-@pytest.mark.parametrize(("name", "options", "theirs"), NETWORKS)
-def test_a_step_teaches_each_network_and_it_is_saved_and_loaded(tmp_path, name, options, theirs):
+@pytest.mark.parametrize(("name", "options", "reference"), NETWORKS)
+def test_a_step_trains_each_network_which_is_then_saved_and_loaded(
+    tmp_path, name, options, reference
+):
     torch.manual_seed(0)
     network = network_named(name, num_labels=3, image_size=SIDE, options=options)
-    asked = preprocessing_for(name, SIDE, as_is=False)
-    learner = Learner(network, asked)
+    preprocessing = preprocessing_for(name, SIDE, as_is=False)
+    learner = Learner(network, preprocessing)
     loop = Loop(learner, optimizer_for(learner, Recipe()))
     batch = batch_for(name)
     before = {key: value.clone() for key, value in network.state_dict().items()}
     assert 0 < loop.step(batch) < 3
     after = network.state_dict()
-    still = [k for k, _ in network.named_parameters() if torch.equal(before[k], after[k])]
-    assert all(".query." in key or ".key." in key for key in still)  # a lone token's are idle
+    unchanged = [k for k, _ in network.named_parameters() if torch.equal(before[k], after[k])]
+    assert all(
+        ".query." in key or ".key." in key for key in unchanged
+    )  # with a single token they have no gradient
     trained = loop.result()
-    checkpoint.save(Checkpoint(trained, LABELS, asked, task_of(name)), tmp_path)
+    checkpoint.save(Checkpoint(trained, LABELS, preprocessing, task_of(name)), tmp_path)
     loaded = checkpoint.load(tmp_path)
     pixels = torch.rand(2, 3, SIDE, SIDE)
     with torch.no_grad():
         expected = trained(pixels)
         assert torch.equal(loaded.network(pixels), expected)
-        if theirs:
-            reference = getattr(transformers, theirs).from_pretrained(tmp_path).eval()
-            assert torch.allclose(reference(pixels).logits, expected, atol=2e-5)
+        if reference:
+            theirs = getattr(transformers, reference).from_pretrained(tmp_path).eval()
+            assert torch.allclose(theirs(pixels).logits, expected, atol=2e-5)
 
 
-def test_pixels_of_no_label_do_not_count():
+def test_pixels_without_a_label_do_not_count():
     network = network_named("segformer-b0", num_labels=3, options=SMALL)
-    asked = preprocessing_for("segformer-b0", SIDE, as_is=False)
-    learner, batch = Learner(network, asked).eval(), batch_for("segformer-b0")
+    preprocessing = preprocessing_for("segformer-b0", SIDE, as_is=False)
+    learner, batch = Learner(network, preprocessing).eval(), batch_for("segformer-b0")
     truth = batch.truth.clone()
     truth[:, :8] = 255
     some, others = truth.clone(), truth.clone()
@@ -88,11 +92,11 @@ def test_pixels_of_no_label_do_not_count():
     assert whole == pytest.approx(0.75 * parts[0] + 0.25 * parts[1], rel=1e-4)
 
 
-def test_both_heads_of_deit_learn_by_themselves():
+def test_both_heads_of_deit_learn_separately():
     network = network_named("deit-ti/8", num_labels=3, image_size=SIDE, options=TINY)
-    asked = preprocessing_for("deit-ti/8", SIDE, as_is=False)
+    preprocessing = preprocessing_for("deit-ti/8", SIDE, as_is=False)
     batch = batch_for("deit-ti/8")
-    learner = Learner(network, asked).eval()
+    learner = Learner(network, preprocessing).eval()
     with torch.no_grad():
         network.distillation_head.bias.copy_(torch.tensor([9.0, 0.0, 0.0]))
         loss = learner(batch).item()
@@ -102,15 +106,15 @@ def test_both_heads_of_deit_learn_by_themselves():
     assert loss == pytest.approx(expected, rel=1e-5)
 
 
-def test_the_second_head_learns_from_a_teacher_and_no_other_network_has_one():
+def test_only_the_distillation_head_learns_from_a_teacher():
     network = network_named("deit-ti/8", num_labels=3, image_size=SIDE, options=TINY)
-    asked = preprocessing_for("deit-ti/8", SIDE, as_is=False)
+    preprocessing = preprocessing_for("deit-ti/8", SIDE, as_is=False)
     batch = batch_for("deit-ti/8")
-    learner = Learner(network, asked, lambda images: torch.full((len(images),), 2)).eval()
+    learner = Learner(network, preprocessing, lambda images: torch.full((len(images),), 2)).eval()
     with torch.no_grad():
         network.distillation_head.bias.copy_(torch.tensor([0.0, 0.0, 40.0]))
         whole = cross_entropy(network.head(network.features(pixels_of(batch))[:, 0]), batch.truth)
         assert learner(batch).item() == pytest.approx(whole.item() / 2, rel=1e-4)
     plain = network_named("vit-ti/8", num_labels=3, image_size=SIDE, options=TINY)
     with pytest.raises(ValueError, match="distillation head"):
-        Learner(plain, asked, lambda images: batch.truth)
+        Learner(plain, preprocessing, lambda images: batch.truth)

@@ -19,17 +19,19 @@ def loaded():
     return checkpoint.load(checkpoint.bundled("classify"))
 
 
-def test_a_teacher_says_what_it_sees_at_whatever_size(loaded):
+def test_a_teacher_predicts_images_of_any_size(loaded):
     scenes = [draw_scene(41, index) for index in range(20)]
     teacher = Teacher(loaded, KINDS, CPU)
     for side in (48, 128):
         images = [Image.fromarray(scene.image).resize((side, side)) for scene in scenes]
-        said = teacher(torch.from_numpy(np.stack([np.asarray(image) for image in images])))
-        right = [int(one) == scene.largest for one, scene in zip(said, scenes, strict=True)]
-        assert sum(right) >= 18
+        predicted = teacher(torch.from_numpy(np.stack([np.asarray(image) for image in images])))
+        correct = [
+            int(kind) == scene.largest for kind, scene in zip(predicted, scenes, strict=True)
+        ]
+        assert sum(correct) >= 18
 
 
-def test_who_cannot_teach_is_refused(loaded):
+def test_an_unsuitable_teacher_is_refused(loaded):
     with pytest.raises(ValueError, match="other labels"):
         Teacher(loaded, ("a", "b"), CPU)
     varying = replace(loaded, preprocessing=Preprocessing(size=None, shortest_edge=48))

@@ -4,7 +4,7 @@ import torch
 from models.training.fitting.resume_state import STATE, read_state, write_state
 
 
-def test_state_is_read_back(tmp_path):
+def test_the_state_is_read_back(tmp_path):
     state = {"tensor": torch.arange(3), "rows": [(1, 0.5)], "none": None, "deep": {"a": 1.0}}
     write_state(tmp_path, {"old": 1})
     write_state(tmp_path, state)
@@ -14,19 +14,19 @@ def test_state_is_read_back(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == [STATE]
 
 
-def test_a_write_that_fails_leaves_the_state_before(tmp_path):
+def test_a_failed_write_keeps_the_previous_state(tmp_path):
     write_state(tmp_path, {"epoch": 1})
     with pytest.raises(TypeError):
         write_state(tmp_path, {"epoch": (n for n in ())})
     assert read_state(tmp_path) == {"epoch": 1}
 
 
-def test_no_state_is_told(tmp_path):
+def test_a_missing_state_is_refused(tmp_path):
     with pytest.raises(ValueError, match="no interrupted run"):
         read_state(tmp_path)
 
 
-def test_a_damaged_state_is_told(tmp_path):
+def test_a_damaged_state_is_refused(tmp_path):
     write_state(tmp_path, {"epoch": 1})
     whole = (tmp_path / STATE).read_bytes()
     for broken in (whole[:200], b"", b"text"):
@@ -34,7 +34,7 @@ def test_a_damaged_state_is_told(tmp_path):
         with pytest.raises(ValueError, match="damaged"):
             read_state(tmp_path)
     torch.save([1], tmp_path / STATE)
-    with pytest.raises(ValueError, match="no state"):
+    with pytest.raises(ValueError, match="not the state of a run"):
         read_state(tmp_path)
 
 

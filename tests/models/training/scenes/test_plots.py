@@ -1,47 +1,53 @@
 import numpy as np
+import pytest
 
 from models.training.confusion import Confusion
-from models.training.scenes.plots import PAPER, RIGHT, Answer, confusion_picture, sheet
-from models.training.scenes.scene import SIZE
+from models.training.scenes.plots import PAPER, RIGHT, Answer, confusion_plot, sheet
+from models.training.scenes.scene import SIZE, Scene, draw_scene
 from models.training.scenes.shapes import KINDS
+
+
+@pytest.fixture(scope="module")
+def scenes() -> list[Scene]:
+    return [draw_scene(31, index) for index in range(5)]
 
 
 def colours(image) -> set[tuple[int, int, int]]:
     return {colour for _, colour in image.getcolors(1 << 24)}
 
 
-def test_confusion_picture_fills_full_cells_and_leaves_empty_ones_white():
+def test_full_cells_are_coloured_and_empty_cells_are_white():
     perfect = Confusion(KINDS, np.diag([10] * len(KINDS)))
-    image = confusion_picture(perfect)
+    image = confusion_plot(perfect)
     found = colours(image)
     assert RIGHT in found
     assert PAPER in found
 
 
-def test_a_single_mistake_shows():
+def test_a_single_error_is_visible():
     counts = np.diag([100] * len(KINDS))
-    before = confusion_picture(Confusion(KINDS, counts.copy()))
+    before = confusion_plot(Confusion(KINDS, counts.copy()))
     counts[0, 1] = 1
-    after = confusion_picture(Confusion(KINDS, counts))
+    after = confusion_plot(Confusion(KINDS, counts))
     assert colours(after) - colours(before)
 
 
-def test_sheet_shows_image_truth_and_answer_of_each_scene(scenes):
+def test_the_sheet_shows_the_image_of_each_scene_once(scenes):
     answers = [Answer(scene, scene.largest, 0 * scene.label_map) for scene in scenes[:4]]
     image = sheet(answers, columns=2)
     pixels = np.asarray(image)
     scene = scenes[0].image
-    places = [
+    positions = [
         (y, x)
         for y, x in zip(*np.where((pixels == scene[0, 0]).all(-1)), strict=True)
         if y + SIZE <= len(pixels)
         and x + SIZE <= pixels.shape[1]
         and np.array_equal(pixels[y : y + SIZE, x : x + SIZE], scene)
     ]
-    assert len(places) == 1
+    assert len(positions) == 1
 
 
-def test_sheet_grows_by_rows(scenes):
+def test_the_sheet_grows_by_rows(scenes):
     answers = [Answer(scene, scene.largest, scene.label_map) for scene in scenes[:5]]
     assert sheet(answers, columns=2).height > sheet(answers[:4], columns=2).height
     assert sheet(answers[:3], columns=2).height == sheet(answers[:4], columns=2).height

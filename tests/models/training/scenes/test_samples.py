@@ -8,7 +8,7 @@ from models.training import write_scenes
 from models.training.scenes.scene import LABELS, draw_scene
 
 
-def test_files_hold_what_is_drawn_for_the_seed(tmp_path):
+def test_the_files_contain_the_scenes_of_the_seed(tmp_path):
     write_scenes(5, 3, tmp_path / "new" / "folder")
     truths = json.loads((tmp_path / "new/folder/truth.json").read_text())
     assert list(truths) == ["scene-0000.png", "scene-0001.png", "scene-0002.png"]
@@ -22,7 +22,7 @@ def test_files_hold_what_is_drawn_for_the_seed(tmp_path):
         assert (truth["seed"], truth["index"], truth["label"]) == (5, index, scene.kind)
 
 
-def test_areas_are_those_of_the_mask(tmp_path):
+def test_the_areas_are_those_of_the_mask(tmp_path):
     write_scenes(6, 1, tmp_path)
     truth = json.loads((tmp_path / "truth.json").read_text())["scene-0000.png"]
     with Image.open(tmp_path / "scene-0000.mask.png") as mask:
@@ -31,6 +31,6 @@ def test_areas_are_those_of_the_mask(tmp_path):
     assert truth["label"] == max(LABELS[1:], key=truth["areas"].get)
 
 
-def test_no_scenes_are_not_drawn(tmp_path):
-    with pytest.raises(ValueError, match="at least 1"):
+def test_zero_scenes_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="at least 1 is required"):
         write_scenes(5, 0, tmp_path)

@@ -4,11 +4,19 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from models.training.scenes.layout import LEAST_VISIBLE, MARGIN
-from models.training.scenes.scene import LABELS, SIZE, draw_scene
+from models.training.scenes.scene import LABELS, SIZE, Scene, draw_scene
 from models.training.scenes.shapes import KINDS
 
+SEED = 31
 
-def test_the_same_seed_and_index_draw_the_same_scene():
+
+@pytest.fixture(scope="module")
+def scenes() -> list[Scene]:
+    """Enough scenes for statistics."""
+    return [draw_scene(SEED, index) for index in range(1_000)]
+
+
+def test_the_same_seed_and_index_give_the_same_scene():
     one, same = draw_scene(3, 14), draw_scene(3, 14)
     assert np.array_equal(one.image, same.image)
     assert np.array_equal(one.label_map, same.label_map)
@@ -16,11 +24,11 @@ def test_the_same_seed_and_index_draw_the_same_scene():
 
 
 @pytest.mark.parametrize(("seed", "index"), [(3, 15), (4, 14)])
-def test_another_seed_or_index_draws_another_scene(seed, index):
+def test_another_seed_or_index_gives_another_scene(seed, index):
     assert not np.array_equal(draw_scene(3, 14).image, draw_scene(seed, index).image)
 
 
-def test_image_and_label_map_have_one_size(scenes):
+def test_image_and_label_map_have_the_same_size(scenes):
     for scene in scenes[:20]:
         assert scene.image.shape == (SIZE, SIZE, 3)
         assert scene.image.dtype == np.uint8
@@ -36,7 +44,7 @@ def test_largest_kind_covers_clearly_more_than_any_other(scenes):
         assert sum(scene.areas().values()) == SIZE * SIZE
 
 
-def test_scenes_hold_one_to_four_shapes(scenes):
+def test_scenes_have_one_to_four_shapes(scenes):
     counts = np.bincount([scene.shapes for scene in scenes], minlength=5)
     assert counts[0] == 0
     assert all(counts[1:] > 0)
@@ -47,31 +55,34 @@ def test_at_least_three_scenes_in_ten_are_occluded(scenes):
     assert np.mean([scene.occluded for scene in scenes]) >= 0.3
 
 
-def test_no_shape_is_hidden_beyond_recognition(scenes):
+def test_every_shape_is_visible_enough(scenes):
     assert max(scene.hidden for scene in scenes) <= 1 - LEAST_VISIBLE
 
 
-def test_every_kind_is_largest_about_as_often(scenes):
+def test_every_kind_is_the_largest_about_equally_often(scenes):
     counts = np.bincount([scene.largest for scene in scenes], minlength=len(KINDS))
     assert counts.min() / len(scenes) > 0.12
     assert counts.max() / len(scenes) < 0.21
 
 
-def test_background_is_most_of_a_scene_but_not_all(scenes):
-    shown = np.array([(scene.label_map > 0).mean() for scene in scenes])
-    assert 0.15 < shown.mean() < 0.5
-    assert shown.min() > 0.01
+def test_shapes_cover_a_part_of_each_scene(scenes):
+    covered = np.array([(scene.label_map > 0).mean() for scene in scenes])
+    assert 0.15 < covered.mean() < 0.5
+    assert covered.min() > 0.01
 
 
 def colours(image: np.ndarray) -> np.ndarray:
-    """How often each of 5 x 5 x 5 colours occurs, and the mean and spread of each channel."""
+    """Return a histogram of 5 x 5 x 5 colours, and mean and deviation of each channel."""
     bins = (image.astype(np.int64) * 5 // 256) @ (25, 5, 1)
     histogram = np.bincount(bins.ravel(), minlength=125) / bins.size
     return np.concatenate([np.sqrt(histogram), image.mean((0, 1)) / 255, image.std((0, 1)) / 255])
 
 
-def test_colours_alone_do_not_tell_the_largest_kind():
-    drawn = [draw_scene(77, index) for index in range(3_000)]
+@pytest.mark.parametrize("count", [1_000, pytest.param(3_000, marks=pytest.mark.slow)])
+def test_the_largest_kind_cannot_be_learned_from_colours_alone(scenes, count):
+    """A small network on colour statistics stays far below the quality of the classifier."""
+    drawn = scenes + [draw_scene(SEED, index) for index in range(len(scenes), count)]
+    held_out = count // 5
     x = torch.tensor(np.stack([colours(scene.image) for scene in drawn]), dtype=torch.float32)
     x = (x - x.mean(0)) / (x.std(0) + 1e-6)
     y = torch.tensor([scene.largest for scene in drawn])
@@ -82,9 +93,10 @@ def test_colours_alone_do_not_tell_the_largest_kind():
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3, weight_decay=0.1)
     accuracies = []
     for _ in range(150):
-        loss = cross_entropy(model(x[:2_400]), y[:2_400])
+        loss = cross_entropy(model(x[held_out:]), y[held_out:])
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        accuracies.append(float((model(x[2_400:]).argmax(1) == y[2_400:]).float().mean()))
+        predicted = model(x[:held_out]).argmax(1)
+        accuracies.append(float((predicted == y[:held_out]).float().mean()))
     assert max(accuracies) < 0.4
