@@ -21,6 +21,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from bench.common import machine
+from bench.common.axes import plain_log_scale
 from models.layers.attention import Attention, AxialAttention, ReducedAttention
 
 RESULTS = Path(__file__).parent / "results" / "attention.md"
@@ -117,14 +118,13 @@ def draw(costs: dict[tuple[str, int], Cost], file: Path) -> None:
     for axis, (field, title) in zip(figure.subplots(1, 3), TITLES.items(), strict=True):
         for kind in KINDS:
             values = [getattr(costs[kind, side], field) for side in SIDES]
-            axis.loglog(tokens, values, marker="o", markersize=4, label=LEGEND[kind])
+            axis.plot(tokens, values, marker="o", markersize=4, label=LEGEND[kind])
         axis.set_title(title, fontsize=10)
         axis.set_xlabel("tokens")
+        axis.set_xscale("log")
         axis.set_xticks(tokens, [f"{count:,}" for count in tokens], fontsize=8)
-        axis.set_xticks([], minor=True)
-        axis.yaxis.set_major_formatter("{x:g}")
-        axis.yaxis.set_minor_formatter("{x:g}" if field == "megabytes" else "")
-        axis.tick_params(axis="y", which="both", labelsize=8)
+        plain_log_scale(axis)
+        axis.tick_params(axis="y", labelsize=8)
         axis.grid(visible=True, alpha=0.3)
     handles, labels = figure.axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=9)

@@ -129,7 +129,7 @@ def draw(comparisons: Sequence[Comparison], file: Path) -> None:
         bars = axis.barh(range(len(names)), values, height=0.75, color=colours)
         axis.bar_label(bars, [f"{one:.1f}" if one else "" for one in values], padding=3, fontsize=9)
         axis.set_yticks(range(len(names)), [name.replace("ours", "patchserve") for name in names])
-        axis.margins(x=0.22)
+        axis.margins(x=0.3)
         axis.set_title(f"{network}, batch {smallest[network].batch}", fontsize=11)
     for axis in axes[len(ratios) :]:
         axis.set_axis_off()

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from bench.common.axes import plain_log_scale
 from bench.serving import burst
 from bench.serving.burst_cases import CaseResult
 from bench.serving.records import Record
@@ -73,8 +74,7 @@ def draw_latencies(axis: Any, result: CaseResult) -> None:
         sent = [one.sent - result.times.begins for one in records]
         latencies = [one.latency_ms for one in records]
         axis.plot(sent, latencies, ".", markersize=3, color=f"C{number}")
-    axis.set_yscale("log")
-    axis.yaxis.set_major_formatter("{x:g}")
+    plain_log_scale(axis)
     axis.set_ylabel("latency of each\nrequest, ms")
 
 

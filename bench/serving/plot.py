@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from bench.common.axes import plain_log_scale
 from bench.serving.report import NetworkResult
 from bench.serving.servers import REPLICAS
 from bench.serving.summary import Load, median_of
@@ -38,8 +39,7 @@ def panel(axis: Any, result: NetworkResult) -> None:
         curves(axis, result, server, f"C{number}")
     axis.axvline(statistics.median(one.loop.rate for one in result.rounds), color="black", lw=1)
     axis.set_xlim(left=0)
-    axis.set_yscale("log")
-    axis.yaxis.set_major_formatter("{x:g}")
+    plain_log_scale(axis)
     axis.set_title(result.network, fontsize=11)
     axis.set_xlabel("images/s")
     axis.set_ylabel("latency, ms")
@@ -70,10 +70,18 @@ def legend(results: Sequence[NetworkResult]) -> list[Any]:
     grey = {"color": "grey", "marker": "."}
     return [
         *marks,
-        Line2D([], [], ls="-", label="median; more clients to the right", **grey),
-        Line2D([], [], ls="--", label="99th percentile", **grey),
+        Line2D([], [], ls="-", label="median, a point for each number of clients", **grey),
+        Line2D([], [], ls="--", label="99th percentile, likewise", **grey),
         Line2D([], [], ls="", marker="s", color="grey", label="median, random arrivals"),
-        Line2D([], [], ls="", marker="s", mfc="none", color="grey", label="99th, random arrivals"),
+        Line2D(
+            [],
+            [],
+            ls="",
+            marker="s",
+            mfc="none",
+            color="grey",
+            label="99th percentile, random arrivals",
+        ),
         Line2D([], [], color="black", lw=1, label="images/s of the bare loop without HTTP"),
     ]
 

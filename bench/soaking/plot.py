@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from bench.common.axes import plain_log_scale
 from bench.soaking.report import SoakResult
 
 WIDTH, HEIGHT, DPI = 8.0, 8.5, 100
@@ -52,11 +53,10 @@ def growth(result: SoakResult) -> str:
 def draw_latencies(axis: Any, result: SoakResult) -> None:
     """Draw both percentiles of each second."""
     at = [second[0] / 60 for second in result.seconds]
-    for (place, label), colour in zip(LATENCIES, ("C0", "C1"), strict=True):
+    for (place, label), colour in zip(LATENCIES, ("C9", "C1"), strict=True):
         values = [second[place] for second in result.seconds]
         axis.plot(at, values, linewidth=0.8, color=colour, label=label)
-    axis.set_yscale("log")
-    axis.yaxis.set_major_formatter("{x:g}")
+    plain_log_scale(axis)
     axis.set_ylabel("latency in\neach second, ms")
 
 

@@ -77,7 +77,8 @@ def test_gaps_between_poisson_arrivals_have_their_mean_as_deviation():
 
 def test_a_closed_loop_counts_responses_and_keeps_one_for_each_request(port, tmp_path):
     large = b"x" * 5_000_000  # more than a socket buffers
-    found, events = run_job(port, requests(tmp_path, b"one", large), do="closed", concurrency=3)
+    files = requests(tmp_path, b"one", large)
+    found, events = run_job(port, files, do="closed", concurrency=3, seconds=1.0)
     assert events == ["begin", "end"]
     assert found["errors"] == []
     assert len(found["latencies_ms"]) > 2
