@@ -2,7 +2,7 @@
 
     python -m bench.attention [--device cpu|cuda] [--out FOLDER]
 
-Each figure comes from a process of its own, because of the memory. On a CPU, time is the CPU time
+Each figure comes from a process of its own, because memory is measured. On a CPU, time is the CPU time
 of one thread.
 """
 

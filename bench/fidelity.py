@@ -32,11 +32,11 @@ def reference(checkpoint: str, photos: list[Path]) -> list[torch.Tensor]:
 async def served(checkpoint: str, photos: list[Path]) -> list[list[dict[str, float | int | str]]]:
     """Return the predictions of the service for each photograph."""
     async with serving("--classifier", checkpoint, "--segmenter", "none") as client:
-        answers = [
+        responses = [
             await client.post(f"/classify?top_k={TOP_K}", content=photo.read_bytes())
             for photo in photos
         ]
-    return [answer.raise_for_status().json()["predictions"] for answer in answers]
+    return [one.raise_for_status().json()["predictions"] for one in responses]
 
 
 def main(checkpoint: str, *names: str) -> None:

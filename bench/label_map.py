@@ -1,7 +1,7 @@
 """Compares models.label_map with other methods to compute a label map from logits.
 
-Each figure comes from a process of its own, because of the memory, which keeps freed memory like
-the service.
+Each figure comes from a process of its own, because memory is measured. The process keeps freed
+memory like the service.
 """
 
 import multiprocessing

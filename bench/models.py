@@ -195,7 +195,7 @@ def main(arguments: Sequence[str] = ()) -> None:
     for name in options.models:
         for dtype, rates in peak.measured(options.device).items():
             known = peaks.setdefault(dtype, {})
-            known |= {way: max(rate, known.get(way, 0.0)) for way, rate in rates.items()}
+            known |= {one: max(rate, known.get(one, 0.0)) for one, rate in rates.items()}
         with tempfile.TemporaryDirectory() as folder:
             results.append(measure(name, options, Path(folder)))
         publish(results, peaks, options)

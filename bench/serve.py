@@ -14,7 +14,7 @@ With --against, the service of this checkout is compared with that of another ch
 rounds, without bare loop and other servers. The result is only printed: for each network and
 concurrency the median over rounds of the ratio new / old of throughput, CPU time per image and
 latency, with its 95 % confidence interval (order statistics). By default (networks T and ViT-Ti/16,
-1 and 32 clients, 15 rounds) it takes about 8 minutes on two cores. At least 15 rounds are
+1 and 32 clients, 15 rounds) it takes about 10 minutes on two cores. At least 15 rounds are
 recommended; fewer than 6 give no interval.
 """
 

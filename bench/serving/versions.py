@@ -33,7 +33,7 @@ from bench.serving.servers import (
 )
 from bench.serving.summary import Load, Measurement
 
-ROUNDS_PER_START = 5  # then both servers start anew: two starts of one version differ a little
+ROUNDS_PER_START = 4  # then both servers start anew, because two starts of one version differ
 FIGURES: tuple[tuple[str, str, Callable[[Measurement], float]], ...] = (
     ("images/s", "{:.1f}", lambda one: one.rate),
     ("CPU ms per image", "{:.2f}", lambda one: one.cpu_ms),
@@ -74,10 +74,11 @@ def compare(
         loop.expect(folder / "expected.npy")
     pairs: dict[Load, list[Pair]] = {load: [] for load in plan.loads}
     with child("bench.serving.generator", env=untuned()) as generator:
-        for first in range(0, plan.rounds, ROUNDS_PER_START):
+        for start, first in enumerate(range(0, plan.rounds, ROUNDS_PER_START)):
             rounds = range(first, min(first + ROUNDS_PER_START, plan.rounds))
+            old_first = start % 2 == 1
             site = Site(folder, task, runtime, 0)
-            with both_versions(checkouts, site, photos, generator) as setup:
+            with both_versions(checkouts, site, photos, generator, old_first) as setup:
                 for load, pair in paired_rounds(setup, plan, rounds):
                     pairs[load].append(pair)
     return pairs
@@ -85,12 +86,17 @@ def compare(
 
 @contextmanager
 def both_versions(
-    checkouts: tuple[Path, Path], site: Site, photos: Sequence[Path], generator: Child
+    checkouts: tuple[Path, Path],
+    site: Site,
+    photos: Sequence[Path],
+    generator: Child,
+    old_first: bool,
 ) -> Iterator[Setup]:
-    """Start both versions and warm them up; each is stopped while the other one is measured."""
+    """Start both versions, one after the other, and warm them up."""
     with ExitStack() as stack:
         servers = []
-        for name, checkout in zip(Pair._fields, checkouts, strict=True):
+        versions = list(zip(Pair._fields, checkouts, strict=True))
+        for name, checkout in versions[::-1] if old_first else versions:
             port = free_port()
             command, env = ours_from(checkout, site._replace(port=port))
             log, kind = site.folder / "servers.log", SERVERS[OURS]
@@ -101,7 +107,7 @@ def both_versions(
         }
         expected = np.load(site.folder / "expected.npy")
         setup = Setup(servers, requests, expected, generator)
-        for server in servers:
+        for server in servers[::-1] if old_first else servers:
             warm_up(setup, server)
         yield setup
 
@@ -125,7 +131,7 @@ def heading(checkouts: tuple[Path, Path], rounds: int) -> list[str]:
         "",
         f"{machine.cpu()}. New: {checkouts[0]}. Old: {checkouts[1]}. {rounds} rounds, in which "
         "both versions are measured one after the other, each one first in every second round; "
-        f"both start anew after {ROUNDS_PER_START} rounds. The ratio is the median over rounds of "
+        f"both start anew after {ROUNDS_PER_START} rounds, in the other order. The ratio is the median over rounds of "
         f"new / old, with the {CONFIDENCE:.0%} interval of this median in brackets (order "
         "statistics of the ratios). The other figures are medians over rounds.",
         "",
