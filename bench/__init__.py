@@ -1,1 +1,1 @@
-"""The measurements behind the project's figures; each module that names RESULTS keeps its own."""
+"""Measurements of the project; each module with RESULTS is a benchmark and writes to that file."""

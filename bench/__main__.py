@@ -1,6 +1,6 @@
-"""Runs the benchmarks: `python -m bench [NAME...]`, all of them unless named.
+"""Runs benchmarks: `python -m bench [NAME...]`, all of them by default.
 
-A module of this folder takes part when it says where it keeps its figures, RESULTS.
+A module of this folder is a benchmark if it defines RESULTS, the file for its results.
 """
 
 import pkgutil

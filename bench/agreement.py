@@ -1,8 +1,9 @@
-"""Measures how often bfloat16, and OpenVINO, say the same as the plain network in float32.
+"""Measures how often bfloat16 and OpenVINO agree with the plain network in float32.
 
     python -m bench.agreement [CHECKPOINT PHOTO...]
 
-The bundled checkpoints on scenes they have not seen; one given with photographs, on these.
+The bundled checkpoints run on scenes that are not in their training data, a given checkpoint on
+the given photographs.
 """
 
 import sys
@@ -28,54 +29,54 @@ Form = Callable[[Tensor], Tensor]
 
 
 def forms(loaded: Checkpoint) -> dict[str, Form]:
-    """Each way to run the network on bytes."""
-    found: dict[str, Form] = {}
+    """Return the inference forms by name."""
+    by_name: dict[str, Form] = {}
     for dtype in (torch.float32, torch.bfloat16):
         name, preprocessing = str(dtype).removeprefix("torch."), loaded.preprocessing
-        found[name] = optimize(loaded.network, dtype=dtype, normalization=preprocessing)
+        by_name[name] = optimize(loaded.network, dtype=dtype, normalization=preprocessing)
         if available():
             form = OpenVINOForm(loaded.network, dtype=dtype, normalization=preprocessing)
-            found[f"OpenVINO {name}"] = form
-    return found
+            by_name[f"OpenVINO {name}"] = form
+    return by_name
 
 
 def fitted(pictures: Iterator[Image.Image], loaded: Checkpoint) -> Iterator[Tensor]:
-    """Each picture as the network takes it, uint8 (1, H, W, 3)."""
+    """Yield each picture at the network's input size, uint8 (1, H, W, 3)."""
     for picture in pictures:
         yield torch.from_numpy(np.asarray(fit(to_rgb(picture), loaded.preprocessing)).copy())[None]
 
 
 @torch.inference_mode()
-def compare(source: str | Path, pictures: Iterator[Image.Image], what: str) -> Iterator[str]:
-    """The table's lines of one checkpoint."""
+def compare(source: str | Path, pictures: Iterator[Image.Image], kind: str) -> Iterator[str]:
+    """Yield the table's lines of one checkpoint."""
     loaded = checkpoint.load(source)
-    ways = forms(loaded)
-    agreed, worst = dict.fromkeys(ways, 0.0), dict.fromkeys(ways, 0.0)
+    all_forms = forms(loaded)
+    agreed, worst = dict.fromkeys(all_forms, 0.0), dict.fromkeys(all_forms, 0.0)
     count = 0
     for image in fitted(pictures, loaded):
         count += 1
-        truth = loaded.network(normalize(image, loaded.preprocessing))
-        for name, form in ways.items():
+        expected = loaded.network(normalize(image, loaded.preprocessing))
+        for name, form in all_forms.items():
             logits = form(image).float()
-            agreed[name] += (logits.argmax(1) == truth.argmax(1)).float().mean().item()
-            change = (logits.softmax(1) - truth.softmax(1)).abs().max().item()
+            agreed[name] += (logits.argmax(1) == expected.argmax(1)).float().mean().item()
+            change = (logits.softmax(1) - expected.softmax(1)).abs().max().item()
             worst[name] = max(worst[name], change)
-    for name in ways:
+    for name in all_forms:
         yield (
-            f"| {loaded.name} | {count} {what} | {name} | "
+            f"| {loaded.name} | {count} {kind} | {name} | "
             f"{agreed[name] / count:.3%} | {worst[name]:.1e} |"
         )
 
 
 def main(*arguments: str) -> None:
-    """Print the table and keep it."""
+    """Print the table and write it."""
     lines = [
         "# Agreement with the plain network in float32",
         "",
-        f"{machine.cpu()}. Of classifiers the best label, of segmenters that of each pixel of the "
-        "logits; and the largest difference of a score.",
+        f"{machine.cpu()}. Agreement of the best label: of an image for classifiers, of each pixel "
+        "of the logits for segmenters; and the largest difference of a score.",
         "",
-        "| checkpoint | pictures | form | the same | a score off by at most |",
+        "| checkpoint | pictures | form | agreement | largest difference of a score |",
         "|---|---|---|---|---|",
     ]
     print("\n".join(lines))

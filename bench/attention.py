@@ -1,9 +1,9 @@
-"""Measures what the kinds of attention cost as the number of tokens grows.
+"""Measures the cost of each kind of attention by the number of tokens.
 
     python -m bench.attention [--device cpu|cuda] [--out FOLDER]
 
-Each figure comes from a process of its own, for the memory's sake. On a CPU it is the processor
-time of one thread: what the clock would show on a machine with nothing else to do.
+Each figure comes from a process of its own, because memory is measured. On a CPU, time is the CPU time
+of one thread.
 """
 
 import argparse
@@ -21,16 +21,17 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from bench.common import machine
+from bench.common.axes import plain_log_scale
 from models.layers.attention import Attention, AxialAttention, ReducedAttention
 
 RESULTS = Path(__file__).parent / "results" / "attention.md"
 SIDES = (16, 32, 64, 128)
 WIDTH, HEADS, RATIO = 192, 3, 8
-SECONDS = 1.0  # of calls, for one median
+SECONDS = 1.0  # total time of the calls of one median
 
 
 class Full(Attention):
-    """Full attention of a token grid: every token heeds every other."""
+    """Full attention on a token grid: every token attends to every token."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
         return super().forward(x.flatten(1, 2)).view(x.shape)  # (B, H, W, D)
@@ -43,8 +44,20 @@ KINDS: dict[str, Callable[[], nn.Module]] = {
 }
 
 
+TITLES = {  # of the panels, by field of Cost
+    "seconds": "time, s",
+    "gflop": "operations, GFLOP",
+    "megabytes": "memory of a call, MB",
+}
+LEGEND = {
+    "full": "full attention (ViT)",
+    "reduced": "reduced keys (SegFormer)",
+    "axial": "axial: columns, then rows",
+}
+
+
 class Cost(NamedTuple):
-    """What one call takes."""
+    """Operations, time and memory of one call."""
 
     gflop: float
     seconds: float
@@ -52,7 +65,7 @@ class Cost(NamedTuple):
 
 
 def gflop(kind: str, side: int) -> float:
-    """The products and sums of matrix products and convolutions of one call, in 10^9."""
+    """Return the operations of matrix products and convolutions of one call, in 10^9."""
     with torch.device("meta"), FlopCounterMode(display=False) as counter:
         KINDS[kind]()(torch.empty(1, side, side, WIDTH))
     return float(counter.get_total_flops()) / 1e9
@@ -60,11 +73,11 @@ def gflop(kind: str, side: int) -> float:
 
 @torch.inference_mode()
 def measure(kind: str, side: int, device: str) -> Cost:
-    """The FLOPs of a call, the extra memory of the first, the median time of those of a second."""
+    """Return the operations, the extra memory of the first call, and the median time of a call."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
     network = KINDS[kind]().to(device)
-    network(torch.randn(1, RATIO, RATIO, WIDTH, device=device))  # what torch sets up once
+    network(torch.randn(1, RATIO, RATIO, WIDTH, device=device))  # one-time setup of torch
     x = torch.randn(1, side, side, WIDTH, device=device)
     extra = extra_memory(device, network, x)
     taken: list[float] = []
@@ -74,7 +87,7 @@ def measure(kind: str, side: int, device: str) -> Cost:
 
 
 def extra_memory(device: str, network: nn.Module, x: torch.Tensor) -> float:
-    """What a call needs besides its weights and its input, in MB."""
+    """Return the memory that a call needs besides its weights and its input, in MB."""
     if device == "cuda":
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
@@ -87,7 +100,7 @@ def extra_memory(device: str, network: nn.Module, x: torch.Tensor) -> float:
 
 
 def seconds(device: str, network: nn.Module, x: torch.Tensor) -> float:
-    """The seconds of one call."""
+    """Return the seconds of one call."""
     clock = time.process_time if device == "cpu" else time.perf_counter
     began = clock()
     network(x)
@@ -97,32 +110,39 @@ def seconds(device: str, network: nn.Module, x: torch.Tensor) -> float:
 
 
 def draw(costs: dict[tuple[str, int], Cost], file: Path) -> None:
-    """Each cost against the number of tokens, both on logarithmic axes."""
-    from matplotlib.figure import Figure  # only who draws needs it
+    """Draw each cost by the number of tokens, on logarithmic axes, with one legend."""
+    from matplotlib.figure import Figure  # only plots need it
 
-    figure = Figure(figsize=(12, 4), layout="constrained")
-    titles = {"seconds": "seconds", "gflop": "GFLOP", "megabytes": "MB besides weights and input"}
-    for axis, (field, title) in zip(figure.subplots(1, 3), titles.items(), strict=True):
+    figure = Figure(figsize=(8, 3.4), layout="constrained")
+    tokens = [side**2 for side in SIDES]
+    for axis, (field, title) in zip(figure.subplots(1, 3), TITLES.items(), strict=True):
         for kind in KINDS:
             values = [getattr(costs[kind, side], field) for side in SIDES]
-            axis.loglog([side**2 for side in SIDES], values, marker="o", label=kind)
-        axis.set_title(title)
+            axis.plot(tokens, values, marker="o", markersize=4, label=LEGEND[kind])
+        axis.set_title(title, fontsize=10)
         axis.set_xlabel("tokens")
+        axis.set_xscale("log")
+        axis.set_xticks(tokens, [f"{count:,}" for count in tokens], fontsize=8)
+        plain_log_scale(axis)
+        axis.tick_params(axis="y", labelsize=8)
         axis.grid(visible=True, alpha=0.3)
-    figure.axes[0].legend()
-    figure.savefig(file, dpi=110)
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=9)
+    figure.savefig(file, dpi=100)
 
 
 def table(costs: dict[tuple[str, int], Cost], device: str) -> list[str]:
-    """The lines of the page."""
-    how = "processor time of one thread" if device == "cpu" else torch.cuda.get_device_name()
+    """Return the introduction and the table."""
+    timing = "CPU time of one thread" if device == "cpu" else torch.cuda.get_device_name()
     lines = [
-        "# What attention costs",
+        "# The cost of attention",
         "",
-        f"{machine.cpu()}, {how}; {WIDTH} channels, {HEADS} heads, one image, float32. Medians. "
-        f"`reduced` is SegFormer's, by {RATIO} x {RATIO} tokens; `axial` is columns, then rows.",
+        f"{machine.cpu()}, {timing}; {WIDTH} channels, {HEADS} heads, one image, float32. Medians. "
+        f"`reduced` is SegFormer's attention, with keys and values reduced by {RATIO} x {RATIO} "
+        "tokens; `axial` attends along columns, then along rows. MB: memory of a call besides "
+        "weights and input.",
         "",
-        "| tokens | kind | GFLOP | ms | to full | MB besides weights and input |",
+        "| tokens | kind | GFLOP | ms | ratio of ms to full | MB |",
         "|---|---|---|---|---|---|",
     ]
     for side in SIDES:
@@ -133,11 +153,11 @@ def table(costs: dict[tuple[str, int], Cost], device: str) -> list[str]:
                 f"{cost.seconds * 1e3:.1f} | {cost.seconds / full.seconds:.2f} | "
                 f"{cost.megabytes:.0f} |"
             )
-    return [*lines, "", "![The same as curves](attention.png)"]
+    return [*lines, "", "![The figures of the table as curves](attention.png)"]
 
 
 def main(arguments: Sequence[str] = ()) -> None:
-    """Print the table and keep it, with a plot."""
+    """Print the table and write it, with a plot."""
     parser = argparse.ArgumentParser(prog="bench.attention")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--out", type=Path, default=RESULTS.parent)

@@ -1,9 +1,10 @@
-"""Measures what a 12-megapixel JPEG costs decoded exactly and scaled, and whether answers change.
+"""Measures the cost of decoding 12-megapixel JPEGs, exact and scaled, and whether results change.
 
     python -m bench.decode [CHECKPOINT PHOTO...]
 
-The bundled classifier on enlarged scenes; one given with photographs, on these: each whole and
-cut at its corners, mirrored and not, so that twelve make 120.
+The bundled classifier runs on enlarged scenes, a given checkpoint on crops of the given
+photographs: each one whole and cropped at its four corners, mirrored and not, so ten per
+photograph.
 """
 
 import asyncio
@@ -35,34 +36,34 @@ RESULTS = Path(__file__).parent / "results" / "decode.md"
 SCENES = 120
 PIXELS = 12_000_000
 QUALITY = 90
-KEPT = 0.85  # of each side, in a cut
-GRAIN = 4.0  # standard deviation of what an enlarged picture lacks and a camera's has
-ASKED, TURNS = 12, 5  # files that the service is asked about, and how often
-WAYS = ("exact", "scaled")
+CROP = 0.85  # fraction of each side that a crop keeps
+GRAIN = 4.0  # standard deviation of the noise that a camera adds and an enlarged picture lacks
+REQUEST_FILES, REPEATS = 12, 5  # files that are sent to the service, and how often
+MODES = ("exact", "scaled")
 
 
-class Compared(NamedTuple):
-    """One file both ways: the seconds and the scores (num_labels,) of each."""
+class Comparison(NamedTuple):
+    """The seconds and the scores (num_labels,) of one file in both modes."""
 
     seconds: dict[str, float]
     scores: dict[str, Tensor]
 
 
 def scenes() -> Iterator[Image.Image]:
-    """What the bundled classifier has not seen, in the shape of a photograph."""
+    """Yield scenes that are not in the training data, in the shape of a photograph."""
     for index in range(SCENES):
         yield Image.fromarray(draw_scene(UNSEEN_SEED, index).image).resize((160, 120))
 
 
 def cuts(photos: Iterable[Path]) -> Iterator[Image.Image]:
-    """Ten pictures of each photograph."""
+    """Yield ten pictures of each photograph."""
     for path, mirrored, corner in product(photos, (False, True), range(5)):
         with Image.open(path) as file:
             image = to_rgb(file)
         if mirrored:
             image = ImageOps.mirror(image)
         if corner:
-            width, height = int(KEPT * image.width), int(KEPT * image.height)
+            width, height = int(CROP * image.width), int(CROP * image.height)
             left = image.width - width if corner in (2, 4) else 0
             top = image.height - height if corner in (3, 4) else 0
             image = image.crop((left, top, left + width, top + height))
@@ -70,12 +71,12 @@ def cuts(photos: Iterable[Path]) -> Iterator[Image.Image]:
 
 
 def enlarged(image: Image.Image, grain: float) -> bytes:
-    """A JPEG file of the picture at 12 megapixels."""
+    """Return a JPEG file of the picture at 12 megapixels."""
     scale = (PIXELS / (image.width * image.height)) ** 0.5
     size = round(image.width * scale), round(image.height * scale)
     image = image.resize(size, Image.Resampling.BICUBIC)
     if grain:
-        noise = Image.effect_noise(size, grain)  # around 128
+        noise = Image.effect_noise(size, grain)  # mean 128
         image = ImageChops.add(image, Image.merge("RGB", [noise] * 3), offset=-128)
     file = BytesIO()
     image.save(file, "JPEG", quality=QUALITY)
@@ -83,75 +84,77 @@ def enlarged(image: Image.Image, grain: float) -> bytes:
 
 
 @torch.inference_mode()
-def compare(data: bytes, loaded: Checkpoint) -> Compared:
-    """Decode a file both ways, on the clock, and classify it with the plain network."""
+def compare(data: bytes, loaded: Checkpoint) -> Comparison:
+    """Decode a file in both modes, timed, and classify it with the plain network."""
     seconds, scores = {}, {}
-    for way in WAYS:
+    for mode in MODES:
         began = time.process_time()
-        photo = decode(data, loaded.preprocessing, max_pixels=2 * PIXELS, scaled=way == "scaled")
-        seconds[way] = time.process_time() - began
+        photo = decode(data, loaded.preprocessing, max_pixels=2 * PIXELS, scaled=mode == "scaled")
+        seconds[mode] = time.process_time() - began
         pixels = normalize(torch.from_numpy(photo.pixels.copy())[None], loaded.preprocessing)
-        scores[way] = loaded.network(pixels)[0].softmax(0)
-    return Compared(seconds, scores)
+        scores[mode] = loaded.network(pixels)[0].softmax(0)
+    return Comparison(seconds, scores)
 
 
 async def processor_seconds(client: httpx.AsyncClient) -> float:
-    """What the service has used so far, by its own account."""
-    found = re.search(
-        r"^process_cpu_seconds_total (\S+)", (await client.get("/metrics")).text, re.M
-    )
-    assert found  # noqa: S101  # Linux has it
-    return float(found[1])
+    """Return the CPU time of the service so far, from its metrics."""
+    metrics = (await client.get("/metrics")).text
+    value = re.search(r"^process_cpu_seconds_total (\S+)", metrics, re.M)
+    assert value  # noqa: S101  # always present on Linux
+    return float(value[1])
 
 
-async def request_seconds(source: str, way: str, files: list[bytes]) -> float:
-    """The processor time of one POST /classify, all of the service."""
-    flags = ("--classifier", source, "--segmenter", "none", "--jpeg-decode", way)
+async def request_seconds(source: str, mode: str, files: list[bytes]) -> float:
+    """Return the CPU time of one POST /classify in the whole service."""
+    flags = ("--classifier", source, "--segmenter", "none", "--jpeg-decode", mode)
     async with serving(*flags) as client:
         for data in files[:2]:
             (await client.post("/classify", content=data)).raise_for_status()
         before = await processor_seconds(client)
-        for data in files * TURNS:
+        for data in files * REPEATS:
             (await client.post("/classify", content=data)).raise_for_status()
-        return (await processor_seconds(client) - before) / len(files) / TURNS
+        return (await processor_seconds(client) - before) / len(files) / REPEATS
 
 
-def row(source: str | Path, pictures: Iterator[Image.Image], grain: float, what: str) -> str:
-    """One line of the table."""
+def row(source: str | Path, pictures: Iterator[Image.Image], grain: float, kind: str) -> str:
+    """Return one line of the table."""
     loaded = checkpoint.load(source)
-    compared, asked, size = list[Compared](), list[bytes](), 0
+    compared, request_files, size = list[Comparison](), list[bytes](), 0
     for image in pictures:
         data = enlarged(image, grain)
         size += len(data)
         compared.append(compare(data, loaded))
-        asked += [data] if len(asked) < ASKED else []
+        request_files += [data] if len(request_files) < REQUEST_FILES else []
     pairs = [(one.scores["exact"], one.scores["scaled"]) for one in compared]
     same = [bool(exact.argmax() == scaled.argmax()) for exact, scaled in pairs]
     worst = max((exact - scaled).abs().max().item() for exact, scaled in pairs)
-    ms = {way: 1e3 * statistics.mean(one.seconds[way] for one in compared) for way in WAYS}
-    whole = {way: 1e3 * asyncio.run(request_seconds(str(source), way, asked)) for way in WAYS}
+    ms = {mode: 1e3 * statistics.mean(one.seconds[mode] for one in compared) for mode in MODES}
+    request_ms = {
+        mode: 1e3 * asyncio.run(request_seconds(str(source), mode, request_files)) for mode in MODES
+    }
     return (
-        f"| {loaded.name} | {len(same)} {what} | {size / len(same) / 1e6:.1f} MB | "
+        f"| {loaded.name} | {len(same)} {kind} | {size / len(same) / 1e6:.1f} MB | "
         f"{ms['exact']:.0f} ms | {ms['scaled']:.0f} ms | {ms['scaled'] / ms['exact']:.2f} | "
-        f"{whole['exact']:.0f} ms | {whole['scaled']:.0f} ms | "
-        f"{whole['scaled'] / whole['exact']:.2f} | {sum(same) / len(same):.1%} | {worst:.3f} |"
+        f"{request_ms['exact']:.0f} ms | {request_ms['scaled']:.0f} ms | "
+        f"{request_ms['scaled'] / request_ms['exact']:.2f} | "
+        f"{sum(same) / len(same):.1%} | {worst:.3f} |"
     )
 
 
 def main(*arguments: str) -> None:
-    """Print the table and keep it."""
+    """Print the table and write it."""
     torch.set_num_threads(1)
-    keep_freed_memory()  # as the service does
+    keep_freed_memory()  # like the service
     lines = [
         "# JPEGs of 12 megapixels, decoded exactly and scaled",
         "",
-        f"{machine.cpu()}; processor time. Decoding includes the resize to the network's input; a "
-        "request is all that the service spends on one `POST /classify`, network included. Scores "
-        f"are the plain network's. Grain: noise of standard deviation {GRAIN:g} over each picture, "
-        "for an enlarged one is smoother than a camera's.",
+        f"{machine.cpu()}; CPU time. Decoding includes the resize to the network's input. A "
+        "request is one `POST /classify` in the whole service, network included. Scores are those "
+        f"of the plain network. Grain: noise of standard deviation {GRAIN:g} is added to each "
+        "picture, because an enlarged picture is smoother than a photograph.",
         "",
-        "| checkpoint | pictures | file | exact | scaled | ratio | request, exact "
-        "| request, scaled | ratio | same label | a score off by at most |",
+        "| checkpoint | pictures | file | decoding, exact | decoding, scaled | ratio "
+        "| request, exact | request, scaled | ratio | same label | largest difference of a score |",
         "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     print("\n".join(lines))

@@ -1,11 +1,15 @@
-"""Measures what a request costs beside its image: HTTP, ASGI, parsing, queueing, counting, logging.
+"""Measures the CPU time of a request without its image: HTTP, parsing, queueing, counting, logging.
 
-Serves engines that answer at once as real processes, drives them with wrk, and counts their
-processor time. The body has the bytes of a photograph and next to none of its pixels.
+    python -m bench.edge [CHECKOUT | --against CHECKOUT] [--rounds N]
 
-    python -m bench.edge [a checkout of another version, measured in the same run]
+The service runs as a process on an engine without computation, and wrk sends the requests. Their
+bodies have the bytes of a photograph but only 8 x 8 pixels. With a checkout of another version,
+both versions are measured in the same rounds, and the table has the median over rounds of the
+ratio ours / other with its 95 % confidence interval (order statistics); the table is then only
+printed. A comparison has 15 rounds by default and takes 3 minutes; other runs have 7 rounds.
 """
 
+import argparse
 import base64
 import os
 import socket
@@ -15,8 +19,7 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from io import BytesIO
 from pathlib import Path
@@ -25,10 +28,17 @@ from typing import NamedTuple
 from PIL import Image
 
 from bench.common.machine import cpu
+from bench.common.ratios import CONFIDENCE, paired_ratio
+from bench.common.sigterm import exit_on_sigterm
 
 RESULTS = Path(__file__).parent / "results" / "edge.md"
-ROUNDS, SECONDS, CONNECTIONS = 7, 1, 16
-BODY = 80_000  # bytes, of a JPEG photograph of 640 x 480
+ROUNDS, COMPARED_ROUNDS = 7, 15  # without and with another version
+SECONDS, CONNECTIONS = 1, 16  # length of a measurement, connections of wrk
+SCRIPTS = (  # the serving program: its path now and in older versions
+    Path("bench", "serving", "instant_engine.py"),
+    Path("bench", "instant.py"),
+)
+BODY = 80_000  # bytes, like a JPEG photograph of 640 x 480
 BOUNDARY = "frontier"
 LUA = """
 wrk.method = "{method}"
@@ -43,27 +53,30 @@ end
 
 
 class Load(NamedTuple):
-    """What is sent: where to, and what."""
+    """A path, and the content type and body that are sent there."""
 
     path: str
     content_type: str = ""
     body: bytes = b""
 
 
+Results = dict[str, dict[str, list[float]]]  # microseconds of each round, by load and service
+
+
 class Service(NamedTuple):
-    """A process that answers."""
+    """A server process."""
 
     pid: int
     url: str
 
     def cpu_s(self) -> float:
-        """The processor time it has used, all threads, in seconds."""
+        """Return the CPU time of all its threads, in seconds."""
         fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def loads() -> dict[str, Load]:
-    """Every form of a body, and a probe."""
+    """Return a request for each form of the body, and a probe."""
     image = jpeg()
     disposition = 'Content-Disposition: form-data; name="file"; filename="photo.jpg"'
     head = f"--{BOUNDARY}\r\n{disposition}\r\nContent-Type: image/jpeg\r\n\r\n"
@@ -78,7 +91,7 @@ def loads() -> dict[str, Load]:
 
 
 def jpeg() -> bytes:
-    """A file of 8 x 8 pixels, with comments until it has the bytes of a photograph."""
+    """Return a JPEG of 8 x 8 pixels, with comments that give it the size of a photograph."""
     file = BytesIO()
     Image.new("RGB", (8, 8), "red").save(file, "JPEG")
     small = file.getvalue()
@@ -88,11 +101,11 @@ def jpeg() -> bytes:
 
 @contextmanager
 def serving(which: str, checkout: Path) -> Iterator[Service]:
-    """`bare` or `ours`, of a checkout, in a process of its own."""
+    """Start `bare` or `ours` of a checkout, by this checkout's own program."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    script = Path(__file__).parent / "serving" / "instant_engine.py"
+    script = next(checkout / path for path in SCRIPTS if (checkout / path).is_file())
     command = [sys.executable, "-P", str(script), which, str(port)]
     environment = {**os.environ, "PYTHONPATH": str(checkout), "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)  # noqa: S603
@@ -106,7 +119,7 @@ def serving(which: str, checkout: Path) -> Iterator[Service]:
 
 
 def wait_until_ready(url: str) -> None:
-    """Ask until /readyz answers 200."""
+    """Poll /readyz until it answers 200."""
     ends = time.monotonic() + 60
     while True:
         try:
@@ -119,74 +132,110 @@ def wait_until_ready(url: str) -> None:
 
 
 def microseconds(service: Service, load: Load, folder: Path) -> float:
-    """The processor time of one request."""
+    """Return the CPU time of one request."""
     body, script = folder / "body", folder / "load.lua"
     body.write_bytes(load.body)
     method = "POST" if load.body else "GET"
     script.write_text(LUA.format(method=method, content_type=load.content_type, file=body))
-    began = service.cpu_s()
+    before = service.cpu_s()
     command = ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{SECONDS}s", "-s", str(script)]
-    told = subprocess.run([*command, service.url + load.path], check=True, capture_output=True)  # noqa: S603
-    used = service.cpu_s() - began
-    requests, failed = (int(number) for number in told.stdout.split()[-2:])
+    wrk = subprocess.run([*command, service.url + load.path], check=True, capture_output=True)  # noqa: S603
+    used = service.cpu_s() - before
+    requests, failed = (int(number) for number in wrk.stdout.split()[-2:])
     if failed:
         raise RuntimeError(f"{failed} of {requests} requests to {load.path} failed")
     return used / requests * 1e6
 
 
-def measure(services: Mapping[str, Service]) -> dict[str, dict[str, float]]:
-    """Medians over interleaved rounds: microseconds by load and service."""
-    taken: dict[tuple[str, str], list[float]] = defaultdict(list)
+def measure(services: Mapping[str, Service], rounds: int) -> Results:
+    """Measure in interleaved rounds; the order of the services is reversed in every second one."""
+    results: Results = {name: {service: [] for service in services} for name in loads()}
     with tempfile.TemporaryDirectory() as folder:
-        for _ in range(ROUNDS):
-            for what, load in loads().items():
-                for name, service in services.items():
-                    taken[what, name].append(microseconds(service, load, Path(folder)))
-    found: dict[str, dict[str, float]] = {what: {} for what in loads()}
-    for (what, name), values in taken.items():
-        found[what][name] = statistics.median(values)
-    return found
+        for number in range(rounds):
+            order = list(services) if number % 2 == 0 else list(services)[::-1]
+            for name, load in loads().items():
+                for service in order:
+                    taken = microseconds(services[service], load, Path(folder))
+                    results[name][service].append(taken)
+    return results
 
 
-def table(found: Mapping[str, Mapping[str, float]]) -> list[str]:
-    """The medians, and what we cost as a multiple of the bare app."""
-    names = list(next(iter(found.values())))
-    lines = [f"| request | {' | '.join(names)} | ours / bare |", "|---" * (len(names) + 2) + "|"]
-    for what, row in found.items():
-        shown = " | ".join(f"{row[name]:.0f} us" for name in names)
-        lines.append(f"| {what} | {shown} | {row['ours'] / row['bare']:.1f} |")
+def table(results: Results) -> list[str]:
+    """Return the medians, the ratio of our service to the bare app, and that to the other one."""
+    names = list(next(iter(results.values())))
+    compared = ["ours / other"] if "other" in names else []
+    heads = ["request", *names, "ours / bare", *compared]
+    lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
+    for name, row in results.items():
+        medians = {service: statistics.median(taken) for service, taken in row.items()}
+        cells = [f"{medians[service]:.0f} us" for service in names]
+        cells.append(f"{medians['ours'] / medians['bare']:.1f}")
+        cells += [str(paired_ratio(row["ours"], row["other"])) for _ in compared]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
     return lines
 
 
-def page(found: Mapping[str, Mapping[str, float]]) -> str:
-    """The results as they are kept."""
+def page(results: Results) -> str:
+    """Return the introduction and the table."""
+    first = next(iter(results.values()))
+    rounds = len(first["ours"])
+    ratio = (
+        f" `other` is the same in another version; ours / other is the median over rounds, with "
+        f"the {CONFIDENCE:.0%} interval of this median in brackets."
+        if "other" in first
+        else ""
+    )
     lines = [
-        "# What a request costs beside its image",
+        "# The cost of a request without its image",
         "",
-        f"Processor time of the service's process for one request, {BODY // 1000} kB in all but "
-        f"the probe, {CONNECTIONS} connections, on {cpu()}; medians of {ROUNDS} interleaved "
-        "rounds. `bare` is an ASGI app under uvicorn that reads the body and answers. `ours` is "
-        "the whole service on an engine that answers at once; its image has 8 x 8 pixels, so that "
-        "decoding is the opening of a file. What wakes another thread or wrk is in it.",
+        f"CPU time of the service's process per request, on {cpu()}. All bodies have "
+        f"{BODY // 1000} kB, except the probe's; {CONNECTIONS} connections; medians of {rounds} "
+        "interleaved rounds. `bare` is an ASGI app under uvicorn that reads the body and responds. "
+        "`ours` is the whole service on an engine without computation, with images of 8 x 8 "
+        "pixels, so that decoding is hardly more than opening a file. The time to wake other "
+        f"threads and wrk is included.{ratio}",
         "",
-        *table(found),
+        *table(results),
         "",
     ]
     return "\n".join(lines)
 
 
-def main(other: str | None = None) -> None:
-    """Print the table, and keep it unless it is a comparison."""
+def parsed(arguments: Sequence[str]) -> argparse.Namespace:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(
+        prog="bench.edge",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    checkout = parser.add_mutually_exclusive_group()
+    help_ = "another checkout of this project, measured in the same rounds"
+    checkout.add_argument("checkout", nargs="?", type=Path, metavar="CHECKOUT", help=help_)
+    checkout.add_argument("--against", type=Path, metavar="CHECKOUT", help="the same")
+    parser.add_argument("--rounds", type=int, help="7 by default; 15 with another checkout")
+    given = parser.parse_args(arguments)
+    given.against = given.against or given.checkout
+    if given.against and not any((given.against / path).is_file() for path in SCRIPTS):
+        parser.error(f"{given.against} is no checkout of this project")
+    return given
+
+
+@exit_on_sigterm()
+def main(arguments: Sequence[str] = ()) -> None:
+    """Print the table; write it unless it is a comparison."""
+    given = parsed(arguments)
     here = Path(__file__).resolve().parents[1]
     with ExitStack() as stack:
         services = {name: stack.enter_context(serving(name, here)) for name in ("bare", "ours")}
-        if other is not None:
-            services["other"] = stack.enter_context(serving("ours", Path(other).resolve()))
-        found = measure(services)
-    print(page(found))
-    if other is None:
-        RESULTS.write_text(page(found))
+        if given.against is not None:
+            other = serving("ours", given.against.resolve())
+            services["other"] = stack.enter_context(other)
+        rounds = given.rounds or (COMPARED_ROUNDS if given.against else ROUNDS)
+        results = measure(services, rounds)
+    print(page(results))
+    if given.against is None:
+        RESULTS.write_text(page(results))
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main(sys.argv[1:])

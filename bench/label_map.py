@@ -1,7 +1,7 @@
-"""Measures models.label_map against the plain way, and others that need less memory than it.
+"""Compares models.label_map with other methods to compute a label map from logits.
 
-Each figure comes from a process of its own, for the memory's sake, that keeps freed memory as the
-service does.
+Each figure comes from a process of its own, because memory is measured. The process keeps freed
+memory like the service.
 """
 
 import multiprocessing
@@ -20,19 +20,19 @@ from torch.nn.functional import interpolate
 
 from app.core.malloc import keep_freed_memory
 from bench.common import machine
-from bench.runtimes.resizes import WAYS, resized
+from bench.runtimes.resizes import METHODS, resized
 from models.label_map import label_map
 
 RESULTS = Path(__file__).parent / "results" / "label_map.md"
 ROUNDS = 3
-ENOUGH_S = 0.3
-SLOW_S = 3.0  # what takes longer is measured once
+MIN_S = 0.3
+SLOW_S = 3.0  # a slower method is measured once
 SIZES = ((480, 640), (1500, 2000), (3000, 4000))
 NUM_LABELS, GRID = 150, (128, 128)
 
 
 class Figures(NamedTuple):
-    """What one call takes."""
+    """Time and memory of one call."""
 
     seconds: float
     megabytes: float
@@ -42,30 +42,30 @@ class Figures(NamedTuple):
 
 
 def regions() -> Tensor:
-    """Smooth logits; busier than a photograph's, as every class is as likely everywhere."""
+    """Return smooth logits, with more regions than a photograph: all classes are equally likely."""
     coarse = torch.randn(1, NUM_LABELS, 16, 16)
     return interpolate(coarse, GRID, mode="bicubic")[0]
 
 
 def white_noise() -> Tensor:
-    """The worst case: no two neighbours agree."""
+    """Return the worst case: no two neighbours have the same label."""
     return torch.randn(NUM_LABELS, *GRID)
 
 
 KINDS: dict[str, Callable[[], Tensor]] = {"regions": regions, "white noise": white_noise}
 
 
-def measure(way: str, kind: str, size: tuple[int, int], threads: int) -> Figures:
-    """The extra memory of the first call, and the median time of it and those that follow."""
+def measure(method: str, kind: str, size: tuple[int, int], threads: int) -> Figures:
+    """Return the median time of the calls, and the extra memory of the first one."""
     keep_freed_memory()
     torch.set_num_threads(threads)
     torch.manual_seed(0)
-    logits, call = KINDS[kind](), WAYS[way]
-    call(logits[:2], (32, 32))  # what torch sets up once
+    logits, call = KINDS[kind](), METHODS[method]
+    call(logits[:2], (32, 32))  # one-time setup of torch
     Path("/proc/self/clear_refs").write_text("5")  # VmHWM counts from here
     before = machine.memory("VmRSS")
     taken: list[float] = []
-    while not taken or sum(taken) < ENOUGH_S:
+    while not taken or sum(taken) < MIN_S:
         began = time.perf_counter()
         call(logits, size)
         taken.append(time.perf_counter() - began)
@@ -73,52 +73,55 @@ def measure(way: str, kind: str, size: tuple[int, int], threads: int) -> Figures
 
 
 def differences(kind: str, size: tuple[int, int]) -> str:
-    """How many pixels come out otherwise than the plain way, and by how close a call."""
+    """Return how many pixels differ from the plain method, and their largest margin."""
     torch.manual_seed(0)
     logits = KINDS[kind]()
     values = resized(logits, size)
     ours, plain = label_map(logits, size).long(), values.argmax(0)
-    gap = values.gather(0, plain[None]) - values.gather(0, ours[None])
+    margin = values.gather(0, plain[None]) - values.gather(0, ours[None])
     count = int((ours != plain).sum())
-    return f"{kind}: {count} of {plain.numel()} pixels differ, by {gap.max():.0e} at most"
+    return f"{kind}: {count} of {plain.numel()} pixels differ, margin at most {margin.max():.0e}"
 
 
 def row(kind: str, size: tuple[int, int], threads: int, pool: ProcessPoolExecutor) -> str:
-    """One line of the table, from interleaved rounds of all ways."""
+    """Return one line of the table, from interleaved rounds of all methods."""
     rounds: list[dict[str, Figures]] = []
     for _ in range(ROUNDS):
         before = rounds[-1] if rounds else {}
-        slow = {way: figures for way, figures in before.items() if figures.seconds > SLOW_S}
-        quick = [way for way in WAYS if way not in slow]
-        now = {way: pool.submit(measure, way, kind, size, threads).result() for way in quick}
+        slow = {method: figures for method, figures in before.items() if figures.seconds > SLOW_S}
+        quick = [method for method in METHODS if method not in slow]
+        now = {
+            method: pool.submit(measure, method, kind, size, threads).result() for method in quick
+        }
         rounds.append(slow | now)
     cells = [
-        str(Figures(*map(statistics.median, zip(*(one[way] for one in rounds), strict=True))))
-        for way in WAYS
+        str(Figures(*map(statistics.median, zip(*(one[method] for one in rounds), strict=True))))
+        for method in METHODS
     ]
     cells += [
-        f"{statistics.median(one['ours'].seconds / one[way].seconds for one in rounds):.2f}"
-        for way in ("plain", "row strips")
+        f"{statistics.median(one['ours'].seconds / one[method].seconds for one in rounds):.2f}"
+        for method in ("plain", "row strips")
     ]
     return f"| {kind} | {size[0]} x {size[1]} | {threads} | {' | '.join(cells)} |"
 
 
 def main() -> None:
-    """Print the table and keep it."""
+    """Print the table and write it."""
     lines = [
         f"# Label maps of {NUM_LABELS} classes from logits of {GRID[0]} x {GRID[1]}",
         "",
-        f"{machine.cpu()}, by the clock; medians of {ROUNDS} interleaved rounds, but one of "
-        f"what takes over {SLOW_S:g} s. Memory is what "
-        "a call needs besides its logits. The last columns are ours' time as a part of theirs.",
+        f"{machine.cpu()}, wall-clock time; medians of {ROUNDS} interleaved rounds, or one call if "
+        f"it takes more than {SLOW_S:g} s. Memory is that of a call without its logits. `plain` is "
+        "the method of transformers, `ours` that of models.label_map. The last columns are the "
+        "ratio of the time of `ours` to that of another method.",
         "",
-        f"| logits | output | threads | {' | '.join(WAYS)} | to plain | to row strips |",
-        "|---|---|---|" + "---|" * (len(WAYS) + 2),
+        f"| logits | output | threads | {' | '.join(METHODS)} | ours / plain | ours / row strips |",
+        "|---|---|---|" + "---|" * (len(METHODS) + 2),
     ]
     print("\n".join(lines))
-    apart = multiprocessing.get_context("forkserver")
-    apart.set_forkserver_preload(["bench.runtimes.resizes"])
-    with ProcessPoolExecutor(1, apart, max_tasks_per_child=1) as pool:
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["bench.runtimes.resizes"])
+    with ProcessPoolExecutor(1, context, max_tasks_per_child=1) as pool:
         for kind, size, threads in product(KINDS, SIZES, (1, os.cpu_count() or 1)):
             lines.append(row(kind, size, threads, pool))
             print(lines[-1], flush=True)

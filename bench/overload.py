@@ -1,14 +1,14 @@
-"""Measures what the service does when far more is asked of it than it can do.
+"""Measures the service while it is offered far more requests than it can process.
 
     python -m bench.overload [--networks NAME...] [--timeout-s SECONDS...] [--seconds S]
                              [--factor F] [--workers N] [--concurrency N]
                              [--runtime auto|torch|openvino] [--out FOLDER]
 
-In one run: what it manages when as many as it likes are waiting (its capacity), how long a lone
-request takes, a burst at random times of three times the capacity for a minute, single requests
-again until all is as before, and the capacity once more. Who asks is a process of its own and
-waits for nobody. About three minutes for each network and timeout; what was measured while others
-used the machine is measured again.
+One run measures the capacity in a closed loop, the latency of single requests, a burst of three
+times the capacity at random times for a minute, single requests again until latency is normal, and
+the capacity once more. The load generator is a process of its own and does not wait for responses.
+A run takes about three minutes for each network and timeout; a measurement that other processes
+disturb is repeated.
 """
 
 import argparse
@@ -21,13 +21,14 @@ from typing import Any, NamedTuple
 
 from bench.common import checkpoints
 from bench.common.children import Child, child
-from bench.common.cpu import Share, Usage, between, usage
+from bench.common.cpu import Usage, UsageDelta, usage, usage_between
 from bench.common.idle import undisturbed
-from bench.common.resources import watched
+from bench.common.resources import sampling
+from bench.common.sigterm import exit_on_sigterm
 from bench.serving import burst_report, photographs
 from bench.serving.arrivals import Phase
 from bench.serving.burst import Times
-from bench.serving.burst_cases import CALM, Case, Found
+from bench.serving.burst_cases import CALM, Case, CaseResult
 from bench.serving.burst_plot import draw
 from bench.serving.records import Record
 from bench.serving.rounds import write_requests
@@ -35,21 +36,21 @@ from bench.serving.servers import OURS, Running, Site, free_port, launched, ours
 
 RESULTS = Path(__file__).parent / "results" / "overload.md"
 NETWORKS = ("T", "ViT-Ti/16", "ViT-B/16", "SegFormer-B0")
-CAPACITY_S, WARM_S = 30.0, 6.0
-BEFORE_S, AFTER_S = 15.0, 15.0
-CONNECTIONS = 800  # at most; select takes 1024
-SAMPLE_S = 0.5
+CAPACITY_S, WARM_S = 30.0, 6.0  # measurement of the capacity, and its warm-up
+BEFORE_S, AFTER_S = 15.0, 15.0  # single requests before and after the burst
+CONNECTIONS = 800  # maximum; select accepts 1024 sockets
+SAMPLE_S = 0.5  # between samples of the memory
 
 
 class Options(NamedTuple):
-    """What the command line asks for."""
+    """The options of the command line."""
 
     cases: Sequence[Case]
     out: Path
 
 
 def parsed(arguments: Sequence[str]) -> Options:
-    """The options of a command line: each network with each timeout."""
+    """Parse the command line; there is a case for each network with each timeout."""
     parser = argparse.ArgumentParser(prog="bench.overload")
     parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=["ViT-B/16"])
     parser.add_argument("--timeout-s", nargs="+", type=float, default=[5.0, 30.0])
@@ -77,19 +78,27 @@ def parsed(arguments: Sequence[str]) -> Options:
 
 
 def command(case: Case, folder: Path, port: int) -> list[str]:
-    """The service as anyone starts it, with the deadline and the replicas of the case."""
-    site = Site(folder, task_of(case.network), case.runtime, port)
+    """Return the command of the service, with the deadline and the replicas of the case."""
+    site = Site(folder, checkpoints.task_of(case.network), case.runtime, port)
     more = ["--request-timeout-s", f"{case.timeout_s:g}", "--workers", str(case.workers)]
     return [*ours(site), *more]
 
 
-def task_of(network: str) -> str:
-    """classify or segment."""
-    return "segment" if checkpoints.kind_of(network) == "SegFormer" else "classify"
+class Setup(NamedTuple):
+    """The processes that take part, and the port and requests for the generator."""
+
+    case: Case
+    server: Running
+    generator: Child
+    target: dict[str, Any]
+
+    def usage(self) -> Usage:
+        """Return the CPU time that the service and the generator have used."""
+        return usage({"service": self.server.pid, "generator": self.generator.pid})
 
 
-def measured(case: Case, folder: Path) -> Found:
-    """The whole run of one case."""
+def measured(case: Case, folder: Path) -> CaseResult:
+    """Measure one case."""
     checkpoints.write(case.network, folder, smoothly=True)
     photos = photographs.write(folder)
     port = free_port()
@@ -97,95 +106,84 @@ def measured(case: Case, folder: Path) -> Found:
         launched(OURS, command(case, folder, port), port, folder / "servers.log") as server,
         child("bench.serving.generator", env=untuned()) as generator,
     ):
-        files = write_requests(server, task_of(case.network), photos, folder)
-        how = {"port": port, "requests": [str(file) for file in files]}
-        field = Field(case, server, generator, how)
-        rate = undisturbed("the capacity", partial(capacity, field))
-        found = undisturbed("the burst", partial(storm, field, rate))
-        return found._replace(again=undisturbed("the capacity", partial(capacity, field)))
+        files = write_requests(server, checkpoints.task_of(case.network), photos, folder)
+        target = {"port": port, "requests": [str(file) for file in files]}
+        setup = Setup(case, server, generator, target)
+        before = undisturbed("the capacity", partial(capacity, setup))
+        result = undisturbed("the burst", partial(run_burst, setup, before))
+        after = undisturbed("the capacity", partial(capacity, setup))
+        return result._replace(capacity_after=after)
 
 
-class Field(NamedTuple):
-    """Who takes part, and what the generator is told of whom to ask."""
-
-    case: Case
-    server: Running
-    generator: Child
-    how: dict[str, Any]
-
-    def usage(self) -> Usage:
-        """What both have used of the processor."""
-        return usage({"service": self.server.pid, "generator": self.generator.pid})
-
-
-def capacity(field: Field) -> tuple[float, Share]:
-    """Answers a second when so many are always waiting for one.
+def capacity(setup: Setup) -> tuple[float, UsageDelta]:
+    """Return the responses per second of a closed loop, and the CPU use meanwhile.
 
     Raises:
-        RuntimeError: some got none, or none but a refusal.
+        RuntimeError: there were refused or lost requests.
     """
-    concurrency, generator = field.case.concurrency, field.generator
-    span = {"warm_s": WARM_S, "seconds": CAPACITY_S}
-    generator.ask(do="closed", concurrency=concurrency, **span, **field.how)
-    generator.hear("begin")
-    before = field.usage()
-    generator.hear("end")
-    share = between(before, field.usage())
-    done = generator.hear("done")
+    concurrency, generator = setup.case.concurrency, setup.generator
+    times = {"warm_s": WARM_S, "seconds": CAPACITY_S}
+    generator.send(do="closed", concurrency=concurrency, **times, **setup.target)
+    generator.receive("begin")
+    before = setup.usage()
+    generator.receive("end")
+    delta = usage_between(before, setup.usage())
+    done = generator.receive("done")
     if done["errors"]:
         raise RuntimeError(f"at a concurrency of {concurrency}: {done['errors'][0]}")
-    return len(done["latencies_ms"]) / share.seconds, share
+    return len(done["latencies_ms"]) / delta.seconds, delta
 
 
-def storm(field: Field, rate: float) -> tuple[Found, Share]:
-    """Few requests, the burst, and few again."""
-    case, generator = field.case, field.generator
+def run_burst(setup: Setup, rate: float) -> tuple[CaseResult, UsageDelta]:
+    """Send few requests, the burst, and few again; also return the CPU use during the burst."""
+    case, generator = setup.case, setup.generator
     phases = [
         Phase(CALM * rate, BEFORE_S, even=True),
         Phase(case.factor * rate, case.seconds),
         Phase(CALM * rate, case.timeout_s + AFTER_S, even=True),
     ]
-    told = [phase._asdict() for phase in phases]
-    with watched(field.server.pid, SAMPLE_S) as samples:
-        generator.ask(do="phases", phases=told, connections=CONNECTIONS, seed=0, **field.how)
+    job = {"phases": [phase._asdict() for phase in phases], "connections": CONNECTIONS, "seed": 0}
+    with sampling(setup.server.pid, SAMPLE_S) as samples:
+        generator.send(do="phases", **job, **setup.target)
         usages: list[Usage] = []
         for _ in phases:
-            generator.hear("phase")
-            usages.append(field.usage())
-        done = generator.hear("done")
+            generator.receive("phase")
+            usages.append(setup.usage())
+        done = generator.receive("done")
     columns = done["records"].values()
     begins = done["started"] + BEFORE_S
-    share = between(usages[1], usages[2])
-    found = Found(
+    delta = usage_between(usages[1], usages[2])
+    result = CaseResult(
         case,
         rate,
         [Record(*row) for row in zip(*columns, strict=True)],
         Times(begins, begins + case.seconds),
-        share,
+        delta,
         list(samples),
         done["unsent"],
         done["unanswered"],
     )
-    return found, share
+    return result, delta
 
 
-def publish(founds: Sequence[Found], out: Path) -> None:
-    """Print what is known so far and keep it, with a plot."""
-    lines = burst_report.lines(founds)
+def publish(results: Sequence[CaseResult], out: Path) -> None:
+    """Print the results so far; write them and a plot."""
+    lines = burst_report.lines(results)
     print("\n".join(lines), flush=True)
     out.mkdir(parents=True, exist_ok=True)
     (out / RESULTS.name).write_text("\n".join(lines))
-    draw(founds, out / RESULTS.with_suffix(".png").name)
+    draw(results, out / RESULTS.with_suffix(".png").name)
 
 
+@exit_on_sigterm()
 def main(arguments: Sequence[str] = ()) -> None:
     """Measure one case after the other."""
     options = parsed(arguments)
-    founds: list[Found] = []
+    results: list[CaseResult] = []
     for case in options.cases:
         with tempfile.TemporaryDirectory() as folder:
-            founds.append(measured(case, Path(folder)))
-        publish(founds, options.out)
+            results.append(measured(case, Path(folder)))
+        publish(results, options.out)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""Measures ways to compress masks as PNGs: zlib's levels and strategies, and bits for a pixel.
+"""Compares ways to compress masks as PNGs: levels and strategies of zlib, and bits per pixel.
 
-Label maps are those of smooth logits and of ragged ones, by one thread.
+The label maps have smooth or ragged borders; everything runs on one thread.
 """
 
 import statistics
@@ -22,16 +22,16 @@ from models.label_map import label_map
 RESULTS = Path(__file__).parent / "results" / "png.md"
 SIZES = ((480, 640), (3000, 4000))
 CLASSES = (3, 21, 150)
-RAGGED = 0.4  # of the logits' standard deviation
+RAGGED = 0.4  # standard deviation of the noise, relative to that of the logits
 LEVELS = (0, 1, 2, 3, 4, 6, 9)
-STRATEGIES = ("default", "filtered", "huffman", "runs", "fixed")  # zlib's, in its order
+STRATEGIES = ("default", "filtered", "huffman", "runs", "fixed")  # of zlib, in its order
 OURS = (8, COMPRESSION["compress_level"], COMPRESSION["compress_type"])
 ROUNDS = 3
-LONG_S = 0.5  # measured once
+LONG_S = 0.5  # a compression that takes longer is measured once
 
 
-class Way(NamedTuple):
-    """How to compress."""
+class PngOptions(NamedTuple):
+    """Bits per pixel, and level and strategy of zlib."""
 
     bits: int
     level: int
@@ -42,7 +42,7 @@ class Way(NamedTuple):
 
 
 class Cost(NamedTuple):
-    """What it takes."""
+    """CPU time and file size."""
 
     ms: float
     kilobytes: float
@@ -51,61 +51,69 @@ class Cost(NamedTuple):
         return f"{self.ms:.1f} ms, {self.kilobytes:.0f} kB"
 
 
-def ways(classes: int) -> list[Way]:
-    """All that make sense: levels differ little but for two of the strategies."""
+def candidates(classes: int) -> list[PngOptions]:
+    """Return the options to try: all strategies at levels 1 to 3, the default one at all levels."""
     bits = [bits for bits in (2, 4, 8) if classes <= 1 << bits]
     return [
-        Way(*way)
-        for way in product(bits, LEVELS, range(len(STRATEGIES)))
-        if (way[1] and way[1] <= 3) or way[2] == 0
+        PngOptions(*options)
+        for options in product(bits, LEVELS, range(len(STRATEGIES)))
+        if (options[1] and options[1] <= 3) or options[2] == 0
     ]
 
 
 def maps(classes: int, size: tuple[int, int]) -> Iterator[tuple[str, LabelMap]]:
-    """Label maps of smooth regions, and of regions whose borders are ragged."""
+    """Yield label maps with smooth and with ragged borders."""
     smooth = interpolate(torch.randn(1, classes, 16, 16), (128, 128), mode="bicubic")[0]
     yield "smooth", label_map(smooth, size).numpy()
     yield "ragged", label_map(smooth + RAGGED * torch.randn_like(smooth), size).numpy()
 
 
-def measure(labels: LabelMap, way: Way) -> Cost:
-    """The processor time of a PNG file, and its size."""
+def measure(labels: LabelMap, options: PngOptions) -> Cost:
+    """Return the CPU time and the size of a PNG file."""
     image = Image.fromarray(labels)
-    image.putpalette(palette(1 << way.bits).tobytes())
+    image.putpalette(palette(1 << options.bits).tobytes())
     taken: list[float] = []
     while len(taken) < ROUNDS and sum(taken) < LONG_S:
         file = BytesIO()
         began = time.process_time()
-        image.save(file, "PNG", bits=way.bits, compress_level=way.level, compress_type=way.strategy)
+        image.save(
+            file,
+            "PNG",
+            bits=options.bits,
+            compress_level=options.level,
+            compress_type=options.strategy,
+        )
         taken.append(time.process_time() - began)
     return Cost(1e3 * statistics.median(taken), len(file.getvalue()) / 1e3)
 
 
 def row(kind: str, labels: LabelMap, classes: int) -> str:
-    """One line of the table."""
-    costs = {way: measure(labels, way) for way in ways(classes)}
-    ours = costs[Way(*OURS)]
-    plain, usual = costs[Way(8, 1, 0)], costs[Way(8, 6, 0)]
-    packed = [f"{cost}" for way, cost in costs.items() if way[1:] == OURS[1:] and way.bits < 8]
-    compressed = {way: cost for way, cost in costs.items() if way.level}
-    fastest = min(compressed, key=lambda way: compressed[way].ms)
-    smallest = min(compressed, key=lambda way: compressed[way].kilobytes)
+    """Return one line of the table."""
+    costs = {options: measure(labels, options) for options in candidates(classes)}
+    ours = costs[PngOptions(*OURS)]
+    level_1, pillow = costs[PngOptions(8, 1, 0)], costs[PngOptions(8, 6, 0)]
+    packed = [
+        f"{cost}" for options, cost in costs.items() if options[1:] == OURS[1:] and options.bits < 8
+    ]
+    compressed = {options: cost for options, cost in costs.items() if options.level}
+    fastest = min(compressed, key=lambda options: compressed[options].ms)
+    smallest = min(compressed, key=lambda options: compressed[options].kilobytes)
     height, width = labels.shape
     return (
-        f"| {kind}, {classes} | {width} x {height} | {usual} | {plain} | {ours} | "
+        f"| {kind}, {classes} | {width} x {height} | {pillow} | {level_1} | {ours} | "
         f"{'; '.join(packed)} | {fastest}: {costs[fastest]} | {smallest}: {costs[smallest]} |"
     )
 
 
 def main() -> None:
-    """Print the table and keep it."""
+    """Print the table and write it."""
     torch.manual_seed(0)
     torch.set_num_threads(1)
     lines = [
         "# Masks as PNGs",
         "",
-        f"{machine.cpu()}, processor time of one thread. Ours is {Way(*OURS)}; the filter is "
-        "always none, as Pillow has it for palettes.",
+        f"{machine.cpu()}, CPU time of one thread. `ours` are the service's options: "
+        f"{PngOptions(*OURS)}. The filter is always none, Pillow's default for palettes.",
         "",
         "| map, classes | size | level 6, Pillow's default | level 1 | ours | ours, packed "
         "| fastest | smallest |",

@@ -1,7 +1,4 @@
-"""Owns the networks that the benchmark runs: the published sizes with random weights, as folders.
-
-Knows nothing of who runs them.
-"""
+"""Checkpoint folders of the networks that are measured: published sizes with random weights."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,18 +17,23 @@ from models.vit import ViT, ViTConfig
 
 LABELS = {"ViT": 1000, "SegFormer": 150}
 SIDES = {"ViT": 224, "SegFormer": 512}
-STAGE_WEIGHTS = (0.1, 0.2, 0.5, 1.0)  # of a smooth SegFormer's stages, the finest first
-TINY = "T"  # so small, 1 ms, that what surrounds a network shows beside it
+STAGE_WEIGHTS = (0.1, 0.2, 0.5, 1.0)  # factors of a smooth SegFormer's stages, the finest first
+TINY = "T"  # takes about 1 ms, so that the cost of the service around the network is visible
 TINY_CONFIG = ViTConfig(hidden_size=64, num_layers=2, num_heads=2, mlp_size=256, patch_size=32)
 
 
 def kind_of(name: str) -> str:
-    """ViT or SegFormer."""
+    """Return ViT or SegFormer."""
     return "ViT" if name == TINY else name.partition("-")[0]
 
 
+def task_of(name: str) -> str:
+    """Return the task of a network: classify or segment."""
+    return "classify" if kind_of(name) == "ViT" else "segment"
+
+
 def network(name: str) -> Network:
-    """The untrained network of a name such as ViT-B/16 or SegFormer-B0; T is a tiny ViT."""
+    """Return the untrained network of a name such as ViT-B/16 or SegFormer-B0; T is a tiny ViT."""
     kind, size = kind_of(name), name.partition("-")[2]
     if name == TINY:
         return ViT(TINY_CONFIG)
@@ -41,7 +43,7 @@ def network(name: str) -> Network:
 
 
 def preprocessing(name: str) -> Preprocessing:
-    """What the published checkpoints of that kind ask of an image."""
+    """Return the preprocessing of the published checkpoints of this kind."""
     kind = kind_of(name)
     size = (SIDES[kind], SIDES[kind])
     if kind == "ViT":
@@ -50,9 +52,10 @@ def preprocessing(name: str) -> Preprocessing:
 
 
 def randomized(name: str) -> Network:
-    """The network with random weights, none of them neutral, so that no step hides an error.
+    """Return the network with random weights.
 
-    Matrices keep the size of what passes through them, so that logits differ by about 1.
+    No parameter has a neutral value (0 or 1), so that no optimization step hides an error. Matrices
+    keep the scale of their input, so that logits differ by about 1.
     """
     random, generator = network(name), torch.Generator().manual_seed(0)
     with torch.no_grad():
@@ -62,11 +65,11 @@ def randomized(name: str) -> Network:
 
 
 def smooth(segmenter: Segformer) -> None:
-    """Let the coarse stages decide, as they do after training: a photograph gets some 10 labels in
-    regions.
+    """Give the coarse stages the largest weights, as training does, so that the label map of a
+    photograph consists of regions with some 10 labels.
 
-    One logit in ten then differs in its label from the one above it; of all random weights one in
-    four, and of the bundled segmenter, on scenes, one in 15.
+    One logit in ten then has another label than the logit above it; with all random weights one in
+    four, and with the bundled segmenter, on scenes, one in 15.
     """
     with torch.no_grad():
         for projection, weight in zip(segmenter.decoder.projections, STAGE_WEIGHTS, strict=True):
@@ -74,7 +77,13 @@ def smooth(segmenter: Segformer) -> None:
 
 
 def write(name: str, folder: Path, *, smoothly: bool = False) -> None:
-    """Save the network with random weights; a segmenter's masks are smooth if asked for."""
+    """Save the network with random weights as a checkpoint folder.
+
+    Args:
+        name: the network.
+        folder: the folder to write.
+        smoothly: whether a segmenter gets weights that give smooth label maps.
+    """
     random, kind = randomized(name), kind_of(name)
     if smoothly and isinstance(random, Segformer):
         smooth(random)
@@ -84,8 +93,8 @@ def write(name: str, folder: Path, *, smoothly: bool = False) -> None:
 
 
 def fill(key: str, tensor: Tensor, generator: torch.Generator) -> None:
-    """Fill one tensor of a network's state."""
-    if tensor.ndim == 0:  # the number of batches that a BatchNorm has seen
+    """Fill one tensor of a network's state with random values."""
+    if tensor.ndim == 0:  # num_batches_tracked of a BatchNorm
         return
     noise = torch.randn(tensor.shape, generator=generator)
     if key.endswith("running_var"):
@@ -99,7 +108,7 @@ def fill(key: str, tensor: Tensor, generator: torch.Generator) -> None:
 
 
 def images(name: str, batch: int) -> tuple[Tensor, Tensor]:
-    """Random images, uint8 (B, H, W, 3), and the same normalised, float (B, 3, H, W)."""
+    """Return random images, uint8 (B, H, W, 3), and the same normalised, float (B, 3, H, W)."""
     side = SIDES[kind_of(name)]
     generator = torch.Generator().manual_seed(batch)
     pixels = torch.randint(0, 256, (batch, side, side, 3), dtype=torch.uint8, generator=generator)
@@ -107,9 +116,9 @@ def images(name: str, batch: int) -> tuple[Tensor, Tensor]:
 
 
 def flops(name: str, foldings: Sequence[Transformation] = ()) -> int:
-    """The floating-point operations for one image, of the network as published or folded.
+    """Return the floating-point operations for one image, of the published or of a folded network.
 
-    Products and sums of matrix products and convolutions; all else is not counted.
+    Products and sums of matrix products and convolutions count, other operations do not.
     """
     side = SIDES[kind_of(name)]
     with torch.device("meta"), torch.no_grad():

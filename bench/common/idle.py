@@ -1,39 +1,40 @@
-"""Owns the rule that a measurement does not count while others use the machine.
-
-Knows nothing of what is measured.
-"""
+"""Repeats a measurement that other processes on the machine have disturbed."""
 
 import sys
 import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from bench.common.cpu import Share, between, usage
+from bench.common.cpu import UsageDelta, usage, usage_between
 
-PATIENCE_S = 300.0  # with those who keep the machine busy
-GLANCE_S = 0.2
+TIMEOUT_S = 300.0  # how long to wait for a machine without other work
+CHECK_S = 0.2  # length of a check of the machine's CPU use
 Measured = TypeVar("Measured")
 
 
-def undisturbed(what: str, measured: Callable[[], tuple[Measured, Share]]) -> Measured:
-    """What was measured at a time when others left the machine alone.
+def undisturbed(name: str, measure: Callable[[], tuple[Measured, UsageDelta]]) -> Measured:
+    """Measure until other processes have used little CPU time during the measurement.
 
     Raises:
-        RuntimeError: they never did.
+        RuntimeError: every attempt within the timeout was disturbed.
     """
-    ends = time.monotonic() + PATIENCE_S
+    ends = time.monotonic() + TIMEOUT_S
     while time.monotonic() < ends:
-        if glance().void:
+        if machine_use().disturbed:
             continue
-        found, share = measured()
-        if not share.void:
-            return found
-        print(f"void: {what}, {share.foreign:.0%} in others' hands", file=sys.stderr, flush=True)
-    raise RuntimeError(f"{what}: others use the machine")
+        result, delta = measure()
+        if not delta.disturbed:
+            return result
+        print(
+            f"repeated: {name}, other processes used {delta.foreign:.0%} of the machine",
+            file=sys.stderr,
+            flush=True,
+        )
+    raise RuntimeError(f"{name}: other processes use the machine")
 
 
-def glance() -> Share:
-    """What the machine does while we do nothing."""
+def machine_use() -> UsageDelta:
+    """Return the CPU use of the machine while this process sleeps."""
     before = usage({})
-    time.sleep(GLANCE_S)
-    return between(before, usage({}))
+    time.sleep(CHECK_S)
+    return usage_between(before, usage({}))

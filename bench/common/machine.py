@@ -1,7 +1,4 @@
-"""Owns what a benchmark says of the machine it ran on.
-
-Knows nothing of what is measured.
-"""
+"""The CPU model and the memory of this machine's processes."""
 
 import os
 import platform
@@ -9,7 +6,7 @@ from pathlib import Path
 
 
 def cpu() -> str:
-    """The processor's name and how many cores of it there are."""
+    """Return the name of the CPU and its number of cores."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
     names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
@@ -17,6 +14,6 @@ def cpu() -> str:
 
 
 def memory(key: str, file: str = "/proc/self/status") -> float:
-    """A line of the file in MB: VmRSS is what this process holds now, VmHWM the most it held."""
+    """Return a line of a status file in MB: VmRSS is the resident memory now, VmHWM its peak."""
     lines = Path(file).read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith(key)) / 1024

@@ -1,7 +1,4 @@
-"""Owns what a process tree holds over time: memory, threads and open files, a sample now and then.
-
-Knows nothing of what the processes do. Linux only: it reads /proc.
-"""
+"""Samples of memory, threads and open files of a process tree (Linux only: read from /proc)."""
 
 import os
 import threading
@@ -13,14 +10,14 @@ from typing import NamedTuple
 from bench.common.cpu import PROC, processes, stat, tree
 from bench.common.machine import memory
 
-THREADS = 17  # the field of /proc/PID/stat, counted from the state
+THREADS = 17  # index of the number of threads in the fields that `stat` returns
 
 
-class Held(NamedTuple):
-    """What a process tree held at a moment of the monotonic clock.
+class ResourceSample(NamedTuple):
+    """Resources of a process tree at a moment of the monotonic clock.
 
     Attributes:
-        rss: MB; what processes share counts once for each.
+        rss: resident memory in MB; shared memory counts once for each process.
     """
 
     at: float
@@ -29,31 +26,31 @@ class Held(NamedTuple):
     files: int
 
 
-def held(root: int) -> Held:
-    """What the tree with this root holds now."""
+def sample(root: int) -> ResourceSample:
+    """Return the present resources of the process tree with this root."""
     rss, threads, files = 0.0, 0, 0
     for pid in tree(root, dict(processes())):
-        with suppress(OSError, StopIteration, IndexError):  # it has ended
+        with suppress(OSError, StopIteration, IndexError):  # the process has ended
             rss += memory("VmRSS", f"/proc/{pid}/status")
             threads += int(stat(pid)[THREADS])
             files += len(os.listdir(PROC / str(pid) / "fd"))
-    return Held(time.monotonic(), rss, threads, files)
+    return ResourceSample(time.monotonic(), rss, threads, files)
 
 
 @contextmanager
-def watched(root: int, every_s: float) -> Iterator[list[Held]]:
-    """The samples of a process tree, which become more as long as the `with` lasts."""
-    samples = [held(root)]
-    over = threading.Event()
+def sampling(root: int, every_s: float) -> Iterator[list[ResourceSample]]:
+    """Yield a list to which a thread appends samples until the end of the `with` block."""
+    samples = [sample(root)]
+    finished = threading.Event()
 
-    def look() -> None:
-        while not over.wait(every_s):
-            samples.append(held(root))
+    def append_samples() -> None:
+        while not finished.wait(every_s):
+            samples.append(sample(root))
 
-    thread = threading.Thread(target=look)
+    thread = threading.Thread(target=append_samples)
     thread.start()
     try:
         yield samples
     finally:
-        over.set()
+        finished.set()
         thread.join()

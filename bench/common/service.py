@@ -1,7 +1,4 @@
-"""Owns the real service as a process, for a benchmark to ask.
-
-Knows nothing of what is measured.
-"""
+"""The service as a process, with an HTTP client for it."""
 
 import asyncio
 import socket
@@ -15,20 +12,20 @@ import httpx
 
 @asynccontextmanager
 async def serving(*flags: str, connections: int = 64) -> AsyncIterator[httpx.AsyncClient]:
-    """A client of `patchserve serve` with these flags, once it is ready."""
+    """Start `patchserve serve` with these flags and yield a client as soon as it is ready."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     patchserve = Path(sys.executable).with_name("patchserve")
     command = [str(patchserve), "serve", "--port", str(port), "--log-level", "warning", *flags]
-    command += ["--lame-duck-s", "0"]  # nobody else sends work
+    command += ["--lame-duck-s", "0"]  # there is no load balancer that has to notice the shutdown
     process = await asyncio.create_subprocess_exec(*command)
     try:
         limits = httpx.Limits(max_connections=connections)
         transport = httpx.AsyncHTTPTransport(retries=10, limits=limits)
         url = f"http://127.0.0.1:{port}"
         async with httpx.AsyncClient(transport=transport, base_url=url, timeout=60) as client:
-            while (await client.get("/readyz")).status_code != 200:  # noqa: ASYNC110  # a process
+            while (await client.get("/readyz")).status_code != 200:  # noqa: ASYNC110  # another process
                 await asyncio.sleep(0.1)
             yield client
     finally:

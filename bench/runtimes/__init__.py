@@ -1,1 +1,1 @@
-"""Parts of the race between the ways to run a network."""
+"""The ways to run a network, and the race between them."""

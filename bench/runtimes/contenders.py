@@ -1,7 +1,4 @@
-"""Owns the contenders: each way to run a checkpoint on a batch, by name.
-
-Knows nothing of clocks or processes.
-"""
+"""The contenders by name: each way to run a checkpoint on a batch."""
 
 from collections.abc import Callable
 from functools import partial
@@ -13,16 +10,16 @@ from bench.runtimes.ours import ours, ours_in_openvino, plain
 
 
 class Contender(NamedTuple):
-    """How to build one, and what its figures are held against."""
+    """How to build a contender, its dtype, and the converted format that it needs, if any."""
 
     build: Callable[[Job], Run]
     dtype: str = "float32"
-    needs: str = ""  # a format that transformers' network is converted to
+    needs: str = ""  # a format of bench.runtimes.export
 
 
 BF16 = "bfloat16"
-UNTIL = "ours, until "
-INSTALLED, SERVED = VARIANTS = (", as installed", ", as served")
+PLAIN, UNTIL = "ours, plain", "ours, until "
+INSTALLED, SERVED = VARIANTS = (", as installed", ", as served")  # suffixes of names
 CPU = {
     "transformers": Contender(transformers),
     "transformers, torch.compile": Contender(partial(transformers, mode="default")),
@@ -54,9 +51,9 @@ CONTENDERS = {"cpu": CPU, "cuda": CUDA}
 
 
 def contender(device: str, name: str) -> Contender:
-    """The contender of that name, whatever is said behind it of the variables that it runs with.
+    """Return the contender of a name, without the suffix for its environment variables.
 
-    "ours, until <step>" are the steps of the optimization up to that one.
+    "ours, until <step>" is the optimization up to and including this step.
     """
     for suffix in VARIANTS:
         name = name.removesuffix(suffix)

@@ -1,7 +1,7 @@
-"""Owns the ways to run an inference form on a device, and the clock that they are held against.
+"""The ways to execute an inference form on a device, and their timing.
 
-Knows nothing of tables. It imports nothing of the service but its pipeline, so that it runs on a
-machine that has torch and no web framework.
+The module imports nothing of the service except its pipeline, so that it runs on a machine with
+torch and without web frameworks.
 """
 
 import statistics
@@ -19,37 +19,41 @@ from torch import Tensor, nn
 from app.engine.pipeline import Graphs, Pipeline, streams_of
 from models.runtimes.optimize.form import Form
 
-Call = Callable[[], object]  # one batch
+Call = Callable[[], object]  # runs one batch
 ROUNDS = 5
-OPEN = 2  # batches on their way at once: one is staged while the other computes
+OPEN_BATCHES = 2  # batches in flight: one is staged while the other one computes
 
 
 def eager(form: Form, images: Tensor) -> Call:
-    """The form as it is, kernel by kernel."""
+    """Return a call that runs the form kernel by kernel."""
     return partial(form, images)
 
 
 def graphs(form: Form, images: Tensor) -> Call:
-    """The form recorded as a CUDA graph, as the engine does. RuntimeError where it cannot be."""
+    """Return a call that replays the form as a CUDA graph, like the engine.
+
+    Raises:
+        RuntimeError: the form cannot be recorded.
+    """
     return partial(recorded(form, images), images)
 
 
 def compiled(form: Form, images: Tensor) -> Call:
-    """The network through torch.compile, for this batch size alone; bytes become floats before."""
+    """Return a call through torch.compile, for this batch size only."""
     return partial(compiled_form(form), images)
 
 
 def compiled_graphs(form: Form, images: Tensor) -> Call:
-    """What torch.compile makes of the network, recorded as a CUDA graph."""
+    """Return a call that replays the compiled network as a CUDA graph."""
     return graphs(compiled_form(form), images)
 
 
 def compiled_form(form: Form) -> Form:
-    """The form around its network compiled."""
+    """Return the form with its network compiled."""
     return form.changed(cast(nn.Module, torch.compile(form.network, dynamic=False)))
 
 
-WAYS: dict[str, Callable[[Form, Tensor], Call]] = {
+EXECUTIONS: dict[str, Callable[[Form, Tensor], Call]] = {
     "eager": eager,
     "graphs": graphs,
     "torch.compile": compiled,
@@ -58,37 +62,40 @@ WAYS: dict[str, Callable[[Form, Tensor], Call]] = {
 
 
 def recorded(form: Form, images: Tensor) -> Graphs:
-    """The form with a recording for that many images; on a CPU without."""
-    found = Graphs(lambda batch: (form(batch),), streams_of(images.device).recorder)
-    found.record(images[0], [len(images)])
-    if images.is_cuda and not found.sizes:
-        raise RuntimeError("it cannot be recorded")
-    return found
+    """Return the form with a recorded graph for this number of images; without a graph on a CPU."""
+    recording = Graphs(lambda batch: (form(batch),), streams_of(images.device).recorder)
+    recording.record(images[0], [len(images)])
+    if images.is_cuda and not recording.sizes:
+        raise RuntimeError("the form cannot be recorded as a graph")
+    return recording
 
 
-def staged(form: Form, images: Sequence[NDArray[np.uint8]], device: str, at_once: int) -> Call:
-    """A batch from the host's memory to the best five labels there, so many on their way at once.
+def staged(form: Form, images: Sequence[NDArray[np.uint8]], device: str, batches: int) -> Call:
+    """Return a call that sends a batch through the pipeline, from host memory to the best labels.
 
-    It begins a batch and, when there are so many, collects the oldest.
+    Each call launches a batch. If `batches` are in flight, it also collects the oldest one.
     """
     example = torch.from_numpy(np.stack(images)).to(device)
     work, pipeline = recorded(form, example), Pipeline(streams_of(example.device))
-    open_: deque[Call] = deque()
+    in_flight: deque[Call] = deque()
 
-    def best(said: tuple[Tensor, ...]) -> list[Tensor]:
-        return list(said[0].float().softmax(dim=-1).topk(5))
+    def best(outputs: tuple[Tensor, ...]) -> list[Tensor]:
+        return list(outputs[0].float().softmax(dim=-1).topk(5))
 
     def step() -> None:
-        open_.append(pipeline.launch(images, work, best))
-        if len(open_) == at_once:
-            open_.popleft()()
+        in_flight.append(pipeline.launch(images, work, best))
+        if len(in_flight) == batches:
+            in_flight.popleft()()
 
     return step
 
 
 @torch.inference_mode()
 def seconds(call: Call, device: str, round_s: float) -> float:
-    """The median seconds of a call, over rounds of as many as take `round_s`, after a warm-up."""
+    """Return the median over rounds of the seconds per call, after a warm-up.
+
+    Each round has as many calls as take about `round_s` seconds.
+    """
     for _ in range(3):
         call()
     calls = max(1, round(round_s / timed(call, device, 1)))
@@ -96,7 +103,7 @@ def seconds(call: Call, device: str, round_s: float) -> float:
 
 
 def timed(call: Call, device: str, calls: int) -> float:
-    """The seconds of each of some calls, until the device is done with all of them."""
+    """Return the seconds per call of some calls, including the wait for the device."""
     synchronize(device)
     began = time.perf_counter()
     for _ in range(calls):
@@ -106,6 +113,6 @@ def timed(call: Call, device: str, calls: int) -> float:
 
 
 def synchronize(device: str) -> None:
-    """Wait for a GPU; a CPU is done."""
+    """Wait for a GPU; on a CPU there is nothing to wait for."""
     if device == "cuda":
         torch.cuda.synchronize()

@@ -1,6 +1,6 @@
-"""Owns transformers' networks as a user has them, and the graphs that other runtimes take of them.
+"""The networks of transformers, and their conversion to ONNX and OpenVINO.
 
-Knows nothing of ours. Run as a program it converts one: FORMAT CHECKPOINT INPUT.npy OUT.
+As a program it converts one network: FORMAT CHECKPOINT INPUT.npy OUT.
 """
 
 import sys
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 
 class Logits(nn.Module):
-    """A network of transformers that gives a tensor: float (B, 3, H, W) to its logits."""
+    """A network of transformers that returns a tensor: float (B, 3, H, W) to its logits."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
@@ -26,7 +26,7 @@ class Logits(nn.Module):
 
 
 def load(folder: Path, dtype: torch.dtype = torch.float32, device: str = "cpu") -> nn.Module:
-    """The network of a checkpoint, in eval mode, with the attention that it has by default."""
+    """Load the network of a checkpoint in eval mode, with its default attention."""
     transformers.utils.logging.disable_progress_bar()
     (name,) = transformers.AutoConfig.from_pretrained(folder).architectures  # nosec B615
     network = getattr(transformers, name).from_pretrained(folder, dtype=dtype)
@@ -34,13 +34,13 @@ def load(folder: Path, dtype: torch.dtype = torch.float32, device: str = "cpu") 
 
 
 def to_onnx(network: nn.Module, pixels: Tensor, file: Path) -> None:
-    """Write the network as ONNX, for this shape only."""
+    """Write the network as ONNX, for this input shape only."""
     torch.onnx.export(network, (pixels,), file, dynamo=True, external_data=False, verbose=False)
 
 
 def to_openvino(network: nn.Module, pixels: Tensor, file: Path) -> None:
-    """Write the network as OpenVINO's own format, in float32, for this shape only."""
-    import openvino  # what converts to ONNX does without
+    """Write the network in OpenVINO's format, in float32, for this input shape only."""
+    import openvino  # not needed for ONNX
 
     model: Any = openvino.convert_model(network, example_input=pixels)
     model.reshape({model.inputs[0]: openvino.PartialShape(list(pixels.shape))})
@@ -53,7 +53,7 @@ CONVERTERS = {"onnx": to_onnx, "openvino": to_openvino}
 @torch.no_grad()
 def main(format_: str, folder: str, pixels: str, file: str) -> None:
     """Convert the network of a folder for the shape of the stored input."""
-    warnings.simplefilter("ignore")  # of tracing: the logits are compared afterwards
+    warnings.simplefilter("ignore")  # tracing warns; the race compares the logits
     shape = torch.from_numpy(np.load(pixels))
     CONVERTERS[format_](load(Path(folder)), shape, Path(file))
 

@@ -1,7 +1,4 @@
-"""Owns what a contender is given and what it gives: a checkpoint and a batch, and calls of it.
-
-Knows nothing of who the contenders are.
-"""
+"""The input of a contender (a checkpoint, a batch, a device), and its output."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class Job(NamedTuple):
-    """What to run: a checkpoint, what was prepared for it beside it, and the batch and device."""
+    """What to run: a checkpoint with its prepared files, the batch size and the device."""
 
     folder: Path
     batch: int
@@ -22,27 +19,27 @@ class Job(NamedTuple):
 
     @property
     def images(self) -> Path:
-        """The batch as uint8 (B, H, W, 3)."""
+        """The file of the batch as uint8 (B, H, W, 3)."""
         return self.folder / f"images-{self.batch}.npy"
 
     @property
     def pixels(self) -> Path:
-        """The same batch normalised, float32 (B, 3, H, W)."""
+        """The file of the same batch normalised, float32 (B, 3, H, W)."""
         return self.folder / f"pixels-{self.batch}.npy"
 
     def converted(self, format_: str) -> Path:
-        """transformers' network as ONNX or in OpenVINO's format, for this batch."""
+        """Return the file of transformers' network in a format (onnx, openvino), for this batch."""
         return self.folder / f"batch-{self.batch}.{SUFFIXES[format_]}"
 
 
 SUFFIXES = {"onnx": "onnx", "openvino": "xml"}
-Run = Callable[[], Any]  # one batch; what it returns is for numpy_of
+Run = Callable[[], Any]  # runs one batch; `numpy_of` converts its output
 
 
 def in_torch(
     network: "Callable[[torch.Tensor], torch.Tensor]", input_: "torch.Tensor", device: str
 ) -> Run:
-    """The network on the input, which is on the device already; done when the device is."""
+    """Return a call of the network on an input on the device, including the wait for the device."""
     import torch
 
     def run() -> "torch.Tensor":
@@ -56,7 +53,7 @@ def in_torch(
 
 
 def numpy_of(output: Any) -> "np.ndarray[Any, np.dtype[np.float32]]":
-    """The logits in what a contender's run returned, as float32."""
+    """Return the logits of a contender's output as float32."""
     if hasattr(output, "float"):  # a tensor of torch
         return output.float().cpu().numpy()
     (logits,) = output.values() if hasattr(output, "values") else output

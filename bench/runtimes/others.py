@@ -1,6 +1,6 @@
-"""Owns the other ways to run a checkpoint: transformers, ONNX Runtime and OpenVINO.
+"""Other ways to run a checkpoint: transformers, ONNX Runtime and OpenVINO.
 
-Knows nothing of ours. Each loads its runtime only when it is built.
+Each runtime is imported only when it is built.
 """
 
 import os
@@ -12,14 +12,14 @@ from bench.runtimes.job import Job, Run, in_torch
 
 
 def transformers(job: Job, dtype: str = "float32", mode: str | None = None) -> Run:
-    """transformers as it comes, or through torch.compile with a mode of its."""
+    """Build transformers, optionally through torch.compile in one of its modes."""
     import torch
 
     from bench.runtimes.export import load
 
     network = load(job.folder, getattr(torch, dtype), job.device)
     if mode is not None:
-        torch._inductor.config.freezing = job.device == "cpu"  # weights become constants, packed
+        torch._inductor.config.freezing = job.device == "cpu"  # weights become packed constants
         network = torch.compile(network, mode=mode, dynamic=False)
     pixels = torch.from_numpy(np.load(job.pixels)).to(job.device, getattr(torch, dtype))
     run = in_torch(network, pixels, job.device)
@@ -29,7 +29,7 @@ def transformers(job: Job, dtype: str = "float32", mode: str | None = None) -> R
 
 
 def onnxruntime(job: Job) -> Run:
-    """transformers' network in ONNX Runtime, on every core."""
+    """Build transformers' network in ONNX Runtime, on every core."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -41,7 +41,7 @@ def onnxruntime(job: Job) -> Run:
 
 
 def openvino(job: Job, dtype: str = "float32") -> Run:
-    """transformers' network in OpenVINO, on every core."""
+    """Build transformers' network in OpenVINO, on every core."""
     from models.runtimes.openvino.package import import_openvino
 
     openvino = import_openvino()

@@ -1,6 +1,6 @@
-"""Owns our ways to run a checkpoint: plain, optimized as far as one likes, and in OpenVINO.
+"""Our ways to run a checkpoint: plain, optimized up to a step, and in OpenVINO.
 
-Knows nothing of the others. Each loads its runtime only when it is built.
+Each runtime is imported only when it is built.
 """
 
 from functools import partial
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def plain(job: Job, dtype: str = "float32") -> Run:
-    """Our network as models/ has it."""
+    """Build our network as it is in models/."""
     import torch
 
     from models import checkpoint
@@ -32,9 +32,10 @@ def ours(
     compile: bool = False,
     mode: str | None = None,
 ) -> Run:
-    """Our network optimized, by every step or those up to a named one; on the bytes of images.
+    """Build our network optimized, by all steps or up to a named one.
 
-    Before the step that folds the normalisation it runs on normalised pixels, as the others do.
+    It runs on the bytes of images; before the step that folds the normalisation, on normalised
+    pixels like the other contenders.
     """
     import torch
 
@@ -59,7 +60,7 @@ def ours(
 
 
 def ours_in_openvino(job: Job, dtype: str = "float32") -> Run:
-    """Our folded network in OpenVINO, on the bytes of images."""
+    """Build our folded network in OpenVINO, on the bytes of images."""
     import torch
 
     from models import checkpoint

@@ -1,8 +1,4 @@
-"""Owns the measured peak of matrix products: what a network's time is held against.
-
-Knows nothing of networks. Run as a program it prints, as JSON, TFLOP/s by dtype and by the way to
-multiply, of those that torch has on the device.
-"""
+"""The measured peak rate of matrix products, in TFLOP/s by dtype and implementation."""
 
 import json
 import subprocess
@@ -15,41 +11,41 @@ import torch
 from torch import Tensor
 from torch.nn.functional import linear
 
-SIDE = {"cpu": 2048, "cuda": 8192}
+SIDE = {"cpu": 2048, "cuda": 8192}  # of the square matrices
 CALLS = 40
 Product = Callable[[Tensor, Tensor], Tensor]
 
 
 def packed(x: Tensor, weight: Tensor) -> Tensor:
-    """oneDNN's product with a weight that it has laid out for itself."""
+    """Multiply by a weight in oneDNN's own layout."""
     return torch.ops.mkldnn._linear_pointwise(x, weight, None, "none", [], "")
 
 
-def ways(device: str, x: Tensor, weight: Tensor) -> dict[str, tuple[Product, Tensor]]:
-    """The ways to multiply by (N, K) -> (N, M), each with the weight as it wants it."""
-    known: dict[str, tuple[Product, Tensor]] = {"linear": (linear, weight)}
+def products(device: str, x: Tensor, weight: Tensor) -> dict[str, tuple[Product, Tensor]]:
+    """Return the implementations of (N, K) -> (N, M), each with the weight in its layout."""
+    by_name: dict[str, tuple[Product, Tensor]] = {"linear": (linear, weight)}
     if device == "cpu" and torch.backends.mkldnn.is_available():
-        with suppress(RuntimeError):  # oneDNN has no product of this dtype for this processor
+        with suppress(RuntimeError):  # oneDNN has no product of this dtype for this CPU
             laid_out = torch.ops.mkldnn._reorder_linear_weight(weight, len(x))
-            known["oneDNN packed"] = (packed, laid_out)
-    return known
+            by_name["oneDNN packed"] = (packed, laid_out)
+    return by_name
 
 
 def measure(device: str, dtype: torch.dtype) -> dict[str, float]:
-    """TFLOP/s of each way, from the quickest of some calls: a peak is what can be reached."""
+    """Return TFLOP/s of each implementation, from its fastest call."""
     side = SIDE[device]
     x = torch.randn(side, side, device=device, dtype=dtype)
     weight = torch.randn(side, side, device=device, dtype=dtype)
-    found = {}
-    for name, (product, laid_out) in ways(device, x, weight).items():
+    rates = {}
+    for name, (product, laid_out) in products(device, x, weight).items():
         product(x, laid_out)
         taken = [seconds(device, product, x, laid_out) for _ in range(CALLS)]
-        found[name] = 2 * side**3 / min(taken) / 1e12
-    return found
+        rates[name] = 2 * side**3 / min(taken) / 1e12
+    return rates
 
 
 def seconds(device: str, product: Product, x: Tensor, weight: Tensor) -> float:
-    """The seconds of one product."""
+    """Return the seconds of one product."""
     began = time.perf_counter()
     product(x, weight)
     if device == "cuda":
@@ -58,16 +54,16 @@ def seconds(device: str, product: Product, x: Tensor, weight: Tensor) -> float:
 
 
 def measured(device: str) -> dict[str, dict[str, float]]:
-    """TFLOP/s by dtype and way, from a process that does nothing else."""
+    """Return TFLOP/s by dtype and implementation, measured in a process of its own."""
     command = [sys.executable, "-m", "bench.runtimes.peak", device]
-    found = subprocess.run(command, stdout=subprocess.PIPE, check=True)  # noqa: S603  # ourselves
-    rates: dict[str, dict[str, float]] = json.loads(found.stdout)
+    process = subprocess.run(command, stdout=subprocess.PIPE, check=True)  # noqa: S603  # this module
+    rates: dict[str, dict[str, float]] = json.loads(process.stdout)
     return rates
 
 
 @torch.inference_mode()
 def main(device: str) -> None:
-    """Print every way's figure for both dtypes."""
+    """Print the rates for both dtypes as JSON."""
     dtypes = {"float32": torch.float32, "bfloat16": torch.bfloat16}
     print(json.dumps({name: measure(device, dtype) for name, dtype in dtypes.items()}))
 

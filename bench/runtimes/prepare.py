@@ -1,7 +1,4 @@
-"""Owns what the contenders find in a network's folder: weights, inputs and converted graphs.
-
-Knows nothing of who reads them.
-"""
+"""Prepares the folder of a network for the contenders: weights, inputs and converted networks."""
 
 import os
 import subprocess
@@ -18,7 +15,7 @@ from bench.runtimes.job import Job
 
 
 def prepare(name: str, batches: Sequence[int], formats: Collection[str], folder: Path) -> None:
-    """Write the network's weights, and for each batch its inputs and transformers' graphs."""
+    """Write the network's weights, and for each batch its inputs and the converted networks."""
     checkpoints.write(name, folder)
     jobs = [Job(folder, batch) for batch in batches]
     for job in jobs:
@@ -31,13 +28,13 @@ def prepare(name: str, batches: Sequence[int], formats: Collection[str], folder:
 
 
 def convert(format_: str, job: Job) -> None:
-    """Put transformers' network, converted for the job's batch, where its contender looks.
+    """Write transformers' network in a format for the job's batch.
 
-    A failure is in errors.txt; the contender then misses its file, and the race says so.
+    An error goes to errors.txt; the contender then has no file, and the race reports that.
     """
     command = [sys.executable, "-m", "bench.runtimes.export", format_]
     files = [str(file) for file in (job.folder, job.pixels, job.converted(format_))]
     with (job.folder / "errors.txt").open("a") as errors:
-        subprocess.run(  # noqa: S603  # ourselves
+        subprocess.run(  # noqa: S603  # a module of this project
             [*command, *files], stdout=errors, stderr=errors, check=False
         )

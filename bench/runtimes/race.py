@@ -1,7 +1,4 @@
-"""Owns the race: contenders in processes of their own take turns on one batch, and are timed.
-
-Knows nothing of what the contenders are, nor of what is made of the figures.
-"""
+"""Runs contenders in processes of their own and times them in interleaved rounds on one batch."""
 
 import json
 import os
@@ -21,15 +18,19 @@ MAX_ROUNDS = 100
 
 
 class Limits(NamedTuple):
-    """How long a race lasts: so many rounds at least, and more until so many seconds are over."""
+    """The minimum number of rounds, and the seconds after which no more rounds begin."""
 
     rounds: int
     seconds: float
 
 
 class Figures(NamedTuple):
-    """What a race says of a contender: seconds of a batch in each round, and the largest
-    difference of a logit from the first contender's; or why there is nothing to say.
+    """The figures of a contender.
+
+    Attributes:
+        seconds: time of a batch in each round.
+        difference: largest difference of a logit from the first contender's.
+        error: why it could not run; empty if it ran.
     """
 
     seconds: tuple[float, ...] = ()
@@ -37,30 +38,33 @@ class Figures(NamedTuple):
     error: str = ""
 
 
-class Entrant:
-    """A contender's process; see bench.runtimes.worker for what may be asked of it."""
+class ContenderProcess:
+    """The process of a contender; bench.runtimes.worker lists its requests."""
 
     def __init__(self, name: str, process: "subprocess.Popen[str]") -> None:
         self.name = name
         self.error = ""
         self._process = process
 
-    def ask(self, do: str, **what: Any) -> dict[str, Any]:
-        """The answer; from the first error on nothing is asked any more, and the answer empty."""
+    def request(self, do: str, **parameters: Any) -> dict[str, Any]:
+        """Send a request and return the response; after an error send nothing, return nothing."""
         if self.error or self._process.stdin is None or self._process.stdout is None:
             return {}
         try:
-            print(json.dumps({"do": do, **what}), file=self._process.stdin, flush=True)
-            answer = json.loads(self._process.stdout.readline() or '{"error": "the process ended"}')
+            print(json.dumps({"do": do, **parameters}), file=self._process.stdin, flush=True)
+            line = self._process.stdout.readline() or '{"error": "the process ended"}'
+            response = json.loads(line)
         except BrokenPipeError:
-            answer = {"error": "the process ended"}
-        self.error = answer.get("error", "")
-        return answer
+            response = {"error": "the process ended"}
+        self.error = response.get("error", "")
+        return response
 
 
 @contextmanager
-def entered(name: str, variables: Mapping[str, str], log: Path) -> Iterator[Entrant]:
-    """A contender's process with these variables on top of what a user has who tunes nothing."""
+def contender_process(
+    name: str, variables: Mapping[str, str], log: Path
+) -> Iterator[ContenderProcess]:
+    """Start a contender with these variables, in an environment without others that tune."""
     clean = {k: v for k, v in os.environ.items() if not k.startswith(TUNING)}
     with log.open("a") as errors:
         process = subprocess.Popen(
@@ -73,70 +77,75 @@ def entered(name: str, variables: Mapping[str, str], log: Path) -> Iterator[Entr
         )
         with process:
             try:
-                yield Entrant(name, process)
+                yield ContenderProcess(name, process)
             finally:
                 process.kill()
 
 
 def race(
-    entries: Mapping[str, Mapping[str, str]],
+    contenders: Mapping[str, Mapping[str, str]],
     folder: Path,
     batches: Mapping[int, Collection[str]],
     device: str,
     limits: Limits,
 ) -> dict[int, dict[str, Figures]]:
-    """Let the contenders take turns on each batch; their figures by batch and name.
+    """Time contenders on each batch.
 
     Args:
-        entries: the variables of each contender's process, by the contender's name. The first is
-            the one that the others' logits are compared with.
+        contenders: the environment variables of each contender by its name. The first contender
+            gives the logits that the others' are compared with.
         folder: the checkpoint and what was prepared beside it.
-        batches: who takes part, by batch size.
+        batches: the names of the contenders by batch size.
         device: cpu or cuda.
-        limits: how long each race lasts.
+        limits: the length of the race on each batch.
+
+    Returns:
+        The figures by batch size and name.
     """
     with ExitStack() as stack:
-        entrants = [
-            stack.enter_context(entered(name, variables, folder / "errors.txt"))
-            for name, variables in entries.items()
+        processes = [
+            stack.enter_context(contender_process(name, variables, folder / "errors.txt"))
+            for name, variables in contenders.items()
         ]
         return {
-            batch: heat([e for e in entrants if e.name in names], folder, batch, device, limits)
+            batch: race_batch(
+                [one for one in processes if one.name in names], folder, batch, device, limits
+            )
             for batch, names in batches.items()
         }
 
 
-def heat(
-    entrants: Sequence[Entrant], folder: Path, batch: int, device: str, limits: Limits
+def race_batch(
+    processes: Sequence[ContenderProcess], folder: Path, batch: int, device: str, limits: Limits
 ) -> dict[str, Figures]:
-    """One race on one batch."""
+    """Time contenders on one batch, in random order in each round."""
     build = {"folder": str(folder), "batch": batch, "device": device}
-    for entrant in entrants:  # one by one: some try on the clock what is quicker
-        entrant.ask("build", contender=entrant.name, **build)
-    differences = compare(entrants, folder)
-    taken: dict[str, list[float]] = {entrant.name: [] for entrant in entrants}
+    for process in processes:  # one after the other: some time kernels to choose the fastest
+        process.request("build", contender=process.name, **build)
+    differences = compare(processes, folder)
+    seconds: dict[str, list[float]] = {process.name: [] for process in processes}
     order, ends = random.Random(0), time.monotonic() + limits.seconds  # noqa: S311  # not a secret
     for done in range(MAX_ROUNDS):
         if done >= limits.rounds and time.monotonic() > ends:
             break
-        for entrant in order.sample(entrants, len(entrants)):
-            if "seconds" in (answer := entrant.ask("round")):
-                taken[entrant.name].append(answer["seconds"])
+        for process in order.sample(processes, len(processes)):
+            if "seconds" in (response := process.request("round")):
+                seconds[process.name].append(response["seconds"])
     return {
-        one.name: Figures(tuple(taken[one.name]), differences.get(one.name, 0.0), one.error)
-        for one in entrants
+        one.name: Figures(tuple(seconds[one.name]), differences.get(one.name, 0.0), one.error)
+        for one in processes
     }
 
 
-def compare(entrants: Sequence[Entrant], folder: Path) -> dict[str, float]:
-    """The largest difference of a logit from those of the first that ran, by name."""
+def compare(processes: Sequence[ContenderProcess], folder: Path) -> dict[str, float]:
+    """Return the largest difference of a logit from the first contender that ran, by name."""
     logits = {}
-    for index, entrant in enumerate(entrants):
+    for index, process in enumerate(processes):
         file = folder / f"logits-{index}.npy"
-        entrant.ask("logits", file=str(file))
-        if not entrant.error:
-            logits[entrant.name] = np.load(file)
+        process.request("logits", file=str(file))
+        if not process.error:
+            logits[process.name] = np.load(file)
     if not logits:
-        raise RuntimeError("; ".join(f"{entrant.name}: {entrant.error}" for entrant in entrants))
+        raise RuntimeError("; ".join(f"{process.name}: {process.error}" for process in processes))
     reference = next(iter(logits.values()))
-    return {name: float(np.abs(found - reference).max()) for name, found in logits.items()}
+    return {name: float(np.abs(values - reference).max()) for name, values in logits.items()}

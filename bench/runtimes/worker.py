@@ -1,10 +1,10 @@
-"""Runs one contender in a process of its own: it answers lines of JSON on its standard input.
+"""The process of one contender, which reads requests as lines of JSON from its standard input.
 
     {"do": "build", "contender": "OpenVINO", "folder": "...", "batch": 1, "device": "cpu"}
-    {"do": "logits", "file": "..."}   runs it twice, so that all is set up, and keeps what it gave
-    {"do": "round"}                   runs it for a while: {"seconds": of one batch}
+    {"do": "logits", "file": "..."}   runs the batch twice, as warm-up, and saves the logits
+    {"do": "round"}                   runs the batch for a while; returns {"seconds": per batch}
 
-Knows nothing of the others. Whatever else is printed goes to the standard error.
+All other output goes to the standard error.
 """
 
 import json
@@ -24,40 +24,40 @@ ROUND_S = 0.1
 
 
 def build(request: dict[str, Any]) -> Run:
-    """The contender that the request names."""
+    """Build the contender that the request names."""
     job = Job(Path(request["folder"]), request["batch"], request["device"])
     return contender(job.device, request["contender"]).build(job)
 
 
-def round_(run: Run) -> float:
-    """The median seconds of as many calls as begin within a tenth of a second, one at least."""
-    taken: list[float] = []
-    while sum(taken) < ROUND_S:
+def time_round(run: Run) -> float:
+    """Return the median seconds of the calls that begin within 0.1 s, at least one call."""
+    seconds: list[float] = []
+    while sum(seconds) < ROUND_S:
         began = time.perf_counter()
         run()
-        taken.append(time.perf_counter() - began)
-    return statistics.median(taken)
+        seconds.append(time.perf_counter() - began)
+    return statistics.median(seconds)
 
 
 def main() -> None:
-    """Answer until the input ends."""
-    answers = os.fdopen(os.dup(1), "w")
+    """Handle requests until the input ends."""
+    messages = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     run: Run | None = None
     for line in sys.stdin:
-        request, answer = json.loads(line), {}
+        request, message = json.loads(line), {}
         try:
             if request["do"] == "build":
-                run = None  # frees the last one first
+                run = None  # frees the memory of the last one
                 run = build(request)
             elif request["do"] == "logits" and run is not None:
                 run()
                 np.save(request["file"], numpy_of(run()))
             elif run is not None:
-                answer["seconds"] = round_(run)
-        except Exception as error:  # noqa: BLE001  # the parent leaves this one out and says so
-            answer["error"] = f"{type(error).__name__}: {error}"
-        print(json.dumps(answer), file=answers, flush=True)
+                message["seconds"] = time_round(run)
+        except Exception as error:  # noqa: BLE001  # the results have the error
+            message["error"] = f"{type(error).__name__}: {error}"
+        print(json.dumps(message), file=messages, flush=True)
 
 
 if __name__ == "__main__":

@@ -1,1 +1,1 @@
-"""What the benchmark of the service is made of: who serves, who asks, who accounts, who draws."""
+"""The parts of the service benchmarks: servers, load generator, summaries, tables and plots."""

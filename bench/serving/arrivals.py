@@ -1,7 +1,4 @@
-"""Owns when requests arrive that wait for nobody: at random times, or evenly, in phases.
-
-Knows nothing of who sends them.
-"""
+"""Arrival times of an open loop: random or evenly spaced, in phases."""
 
 import random
 from collections.abc import Iterator, Sequence
@@ -9,10 +6,12 @@ from typing import NamedTuple
 
 
 class Phase(NamedTuple):
-    """A stretch of an open loop: so many requests a second for so long.
+    """A part of an open loop with a constant rate.
 
     Attributes:
-        even: they come at equal distances, and not at random times.
+        rate: requests per second.
+        seconds: duration.
+        even: whether arrivals are evenly spaced instead of random.
     """
 
     rate: float
@@ -21,7 +20,7 @@ class Phase(NamedTuple):
 
 
 def poisson(rate: float, seconds: float, seed: int) -> Iterator[float]:
-    """Seconds at which requests arrive independently of each other, `rate` of them a second."""
+    """Yield the arrival times of a Poisson process, in seconds, with `rate` arrivals per second."""
     source = random.Random(seed)  # noqa: S311  # not a secret
     at = source.expovariate(rate)
     while at < seconds:
@@ -30,7 +29,7 @@ def poisson(rate: float, seconds: float, seed: int) -> Iterator[float]:
 
 
 def arrivals(phases: Sequence[Phase], seed: int) -> Iterator[tuple[float, int]]:
-    """When each request of all phases is due, in seconds from the first, and the phase's number."""
+    """Yield the arrival time of each request, in seconds from the start, and its phase's index."""
     begins = 0.0
     for number, phase in enumerate(phases):
         if phase.even:

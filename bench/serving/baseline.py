@@ -1,7 +1,4 @@
-"""Owns the raw limit: the bare loop in the way that suits the network and this machine best.
-
-Knows nothing of servers.
-"""
+"""The bare loop: the same work as a server without HTTP, in its best configuration."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -11,17 +8,17 @@ from pathlib import Path
 from typing import NamedTuple
 
 from bench.common.children import Child, child
-from bench.common.cpu import Share, between, usage
+from bench.common.cpu import UsageDelta, usage, usage_between
 from bench.common.idle import undisturbed
 from bench.serving.servers import untuned
 
 BATCHES = (1, 2, 4, 8)
-TRIAL_S = 0.7
+TRIAL_S = 0.7  # length of the measurement of one configuration
 CORES = os.cpu_count() or 1
 
 
-class Way(NamedTuple):
-    """So many processes, each with so many threads of torch, on batches of so many images."""
+class LoopConfig(NamedTuple):
+    """The number of processes, the torch threads of each, and the batch size."""
 
     processes: int
     threads: int
@@ -33,67 +30,70 @@ class Way(NamedTuple):
         return f"{processes} of {threads}, batch {self.batch}"
 
 
-class Pace(NamedTuple):
-    """How it went: images a second, milliseconds of processor time an image, of a batch by the
-    clock.
-    """
+class LoopRun(NamedTuple):
+    """Images per second, CPU milliseconds per image, wall-clock milliseconds per batch."""
 
     rate: float
     cpu_ms: float
     batch_ms: float
 
 
-def ways() -> list[Way]:
-    """One process that has all cores, and one process for each core."""
+def loop_configs() -> list[LoopConfig]:
+    """Return the configurations: one process with all cores, or one process per core."""
     shapes = dict.fromkeys(((1, CORES), (CORES, 1)))
-    return [Way(*shape, batch) for shape in shapes for batch in BATCHES]
+    return [LoopConfig(*shape, batch) for shape in shapes for batch in BATCHES]
 
 
-class RawLoop:
-    """The loop's processes, one for each core."""
+class BareLoop:
+    """The processes of the bare loop."""
 
     def __init__(self, workers: Sequence[Child]) -> None:
         self._workers = workers
 
     def expect(self, out: Path) -> None:
-        """Keep what the network says of each photograph."""
-        self._workers[0].ask(do="expect", out=str(out))
-        self._workers[0].hear("done")
+        """Save the network's result for each photograph."""
+        self._workers[0].send(do="expect", out=str(out))
+        self._workers[0].receive("done")
 
-    def run(self, way: Way, seconds: float) -> tuple[Pace, Share]:
-        """Let it go on in one way for so long; how it went, and what the machine did meanwhile."""
-        workers = self._workers[: way.processes]
+    def run(self, config: LoopConfig, seconds: float) -> tuple[LoopRun, UsageDelta]:
+        """Run the loop in a configuration; return its figures and the CPU use meanwhile."""
+        workers = self._workers[: config.processes]
         roots = {str(worker.pid): worker.pid for worker in workers}
         before = usage(roots)
         for worker in workers:
-            worker.ask(do="run", threads=way.threads, batch=way.batch, seconds=seconds)
-        done = [worker.hear("done") for worker in workers]
-        pace = Pace(
+            worker.send(do="run", threads=config.threads, batch=config.batch, seconds=seconds)
+        done = [worker.receive("done") for worker in workers]
+        result = LoopRun(
             rate=sum(one["images"] / one["seconds"] for one in done),
             cpu_ms=sum(one["cpu"] for one in done) / sum(one["images"] for one in done) * 1e3,
             batch_ms=max(one["batch_ms"] for one in done),
         )
-        return pace, between(before, usage(roots))
+        return result, usage_between(before, usage(roots))
 
-    def best(self) -> tuple[Way, Way]:
-        """The ways with the most images a second, and with the least time for a single image."""
-        single = {Way(1, 1, 1), Way(1, CORES, 1)}
-        paces = {
-            way: undisturbed(f"the loop in {way}", partial(self.run, way, TRIAL_S))
-            for way in single.union(ways())
+    def best(self) -> tuple[LoopConfig, LoopConfig]:
+        """Return the configurations with the highest rate and with the fastest single image."""
+        single = {LoopConfig(1, 1, 1), LoopConfig(1, CORES, 1)}
+        runs = {
+            config: undisturbed(f"the bare loop with {config}", partial(self.run, config, TRIAL_S))
+            for config in single.union(loop_configs())
         }
-        quickest = max(paces, key=lambda way: paces[way].rate)
-        return quickest, min(single, key=lambda way: paces[way].batch_ms)
+        fastest = max(runs, key=lambda config: runs[config].rate)
+        return fastest, min(single, key=lambda config: runs[config].batch_ms)
 
 
 @contextmanager
-def raw_loop(folder: Path, runtime: str, photos: Sequence[Path]) -> Iterator[RawLoop]:
-    """The loop on a checkpoint, built one process after the other: they try what is quicker."""
+def bare_loop(
+    folder: Path, runtime: str, photos: Sequence[Path], workers: int = CORES
+) -> Iterator[BareLoop]:
+    """Start the worker processes of the bare loop on a checkpoint.
+
+    They start one after the other, because each one times kernels to choose the fastest.
+    """
     with ExitStack() as stack:
-        workers = []
-        for _ in range(CORES):
+        started = []
+        for _ in range(workers):
             arguments = (str(folder), runtime, *map(str, photos))
             worker = child("bench.serving.baseline_worker", *arguments, env=untuned())
-            workers.append(stack.enter_context(worker))
-            workers[-1].hear("ready")
-        yield RawLoop(workers)
+            started.append(stack.enter_context(worker))
+            started[-1].receive("ready")
+        yield BareLoop(started)

@@ -1,10 +1,10 @@
-"""Runs the bare loop in a process of its own: decode, resize, forward, and for a segmenter the
-mask's PNG; it answers lines of JSON on its standard input.
+"""A worker process of the bare loop: decode, resize, forward, and for a segmenter the mask's PNG.
 
-    {"do": "expect", "out": FILE}                       what the network says of each photograph
-    {"do": "run", "threads": 1, "batch": 4, "seconds": 2.0}    how many images it came to
+    {"do": "expect", "out": FILE}                            saves the result for each photograph
+    {"do": "run", "threads": 1, "batch": 4, "seconds": 2.0}  returns the number of images
 
-Knows nothing of servers. Nothing is around the loop: no queue, no threads but torch's.
+It reads jobs as lines of JSON from its standard input. It has no queue and no threads except
+those of torch.
 """
 
 import json
@@ -31,7 +31,7 @@ MAX_PIXELS = 10**8
 
 
 class Loop:
-    """A checkpoint's inference form and the photographs that it is run on."""
+    """The inference form of a checkpoint and the photographs that it runs on."""
 
     def __init__(self, folder: Path, runtime: Runtime, photos: list[Path]) -> None:
         torch.set_num_threads(1)
@@ -40,7 +40,7 @@ class Loop:
         self._preprocessing = loaded.preprocessing
         self._photos = [file.read_bytes() for file in photos]
         self._next = 0
-        self._device = torch.device(resolve_device("auto"))  # as the service does
+        self._device = torch.device(resolve_device("auto"))  # like the service
         self._form = inference_form(
             loaded.network,
             runtime=runtime,
@@ -51,7 +51,7 @@ class Loop:
         ).form
 
     def batch(self, size: int) -> list[NDArray[Any]]:
-        """What is said of the next photographs: an index each, or a label map."""
+        """Return the results for the next photographs: a label index each, or a label map."""
         decoded = [self._decode() for _ in range(size)]
         pixels = torch.from_numpy(np.stack([photo.pixels for photo in decoded]))  # (B, H, W, 3)
         logits = self._form(pixels.to(self._device))
@@ -66,21 +66,23 @@ class Loop:
         return decode(data, self._preprocessing, max_pixels=MAX_PIXELS)
 
     def expect(self, out: Path) -> None:
-        """Keep what the network says of each photograph, in order."""
+        """Save the network's result for each photograph, in order."""
         self._next = -1
         np.save(out, np.stack([self.batch(1)[0] for _ in self._photos]))
 
     @torch.inference_mode()
     def run(self, threads: int, batch: int, seconds: float) -> dict[str, float]:
-        """Go on for so long: images, the seconds and processor seconds that they took, the median
-        milliseconds of a batch.
+        """Run for some seconds.
+
+        Returns:
+            The number of images, wall-clock and CPU seconds, and the median milliseconds per batch.
         """
         torch.set_num_threads(threads)
-        self._answer(batch)  # allocates
+        self._process(batch)  # allocates memory
         began, used, taken = time.perf_counter(), time.process_time(), list[float]()
         while sum(taken) < seconds:
             before = time.perf_counter()
-            self._answer(batch)
+            self._process(batch)
             taken.append(time.perf_counter() - before)
         return {
             "images": batch * len(taken),
@@ -89,20 +91,20 @@ class Loop:
             "batch_ms": statistics.median(taken) * 1e3,
         }
 
-    def _answer(self, size: int) -> None:
-        for said in self.batch(size):
+    def _process(self, size: int) -> None:
+        for result in self.batch(size):
             if self._segments:
-                render(said, self._labels, "mask")
+                render(result, self._labels, "mask")
 
 
 @torch.inference_mode()
 def main(folder: str, runtime: str, *photos: str) -> None:
-    """Answer until the input ends."""
-    answers = os.fdopen(os.dup(1), "w")
+    """Run jobs until the input ends."""
+    messages = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     keep_freed_memory()
     loop = Loop(Path(folder), cast(Runtime, runtime), [Path(photo) for photo in photos])
-    print(json.dumps({"event": "ready"}), file=answers, flush=True)
+    print(json.dumps({"event": "ready"}), file=messages, flush=True)
     for line in sys.stdin:
         request = json.loads(line)
         done = {}
@@ -110,7 +112,7 @@ def main(folder: str, runtime: str, *photos: str) -> None:
             loop.expect(Path(request["out"]))
         else:
             done = loop.run(**request)
-        print(json.dumps({"event": "done", **done}), file=answers, flush=True)
+        print(json.dumps({"event": "done", **done}), file=messages, flush=True)
 
 
 if __name__ == "__main__":

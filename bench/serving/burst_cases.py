@@ -1,27 +1,27 @@
-"""Owns the cases of a burst: what is asked of which service, and all that was found.
-
-Knows nothing of how it was measured, nor of how it is shown.
-"""
+"""The cases of a burst, and the result of each."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from bench.common.cpu import Share
-from bench.common.resources import Held
+from bench.common.cpu import UsageDelta
+from bench.common.resources import ResourceSample
 from bench.serving import burst
 from bench.serving.burst import Times
 from bench.serving.records import Record
 
-CALM = 0.3  # of the capacity: what is asked before and after the burst
+CALM = 0.3  # fraction of the capacity that is offered before and after the burst
 
 
 class Case(NamedTuple):
-    """What is asked of which service.
+    """A service and a burst.
 
     Attributes:
-        timeout_s: the service's REQUEST_TIMEOUT_S; seconds: of the burst.
-        factor: how many times its capacity is asked of it.
-        workers: replicas; concurrency: of those who show what the capacity is.
+        network: the network that is served.
+        timeout_s: the service's REQUEST_TIMEOUT_S.
+        seconds: length of the burst.
+        factor: offered rate as a multiple of the capacity.
+        workers: replicas.
+        concurrency: clients of the closed loop that measures the capacity.
         runtime: the service's RUNTIME.
     """
 
@@ -38,30 +38,34 @@ class Case(NamedTuple):
         return f"{self.network}, {self.timeout_s:g} s{replicas}"
 
 
-class Found(NamedTuple):
-    """What was measured in one case.
+class CaseResult(NamedTuple):
+    """The measurements of one case.
 
     Attributes:
-        capacity: images a second before the burst; again: after everything.
-        share: of the processor, during the burst.
-        samples: of the service's memory, all the time.
-        unsent: requests for which there was no connection left.
-        unanswered: requests that had no answer at the end.
+        case: the case.
+        capacity: images per second before the burst.
+        records: all requests.
+        times: start and end of the burst.
+        cpu: CPU use during the burst.
+        samples: the service's memory over the whole time.
+        unsent: requests that were due while no connection was free.
+        unanswered: requests without a response at the end.
+        capacity_after: images per second after everything.
     """
 
     case: Case
     capacity: float
     records: Sequence[Record]
     times: Times
-    share: Share
-    samples: Sequence[Held]
+    cpu: UsageDelta
+    samples: Sequence[ResourceSample]
     unsent: int
     unanswered: int
-    again: float = 0.0
+    capacity_after: float = 0.0
 
     @property
-    def few(self) -> float:
-        """The requests a second before and after the burst."""
+    def calm_rate(self) -> float:
+        """The requests per second before and after the burst."""
         return CALM * self.capacity
 
     @property
@@ -71,20 +75,20 @@ class Found(NamedTuple):
 
     @property
     def refused(self) -> list[Record]:
-        """Those of the burst that were not let in."""
+        """The refused requests of the burst."""
         return burst.refused(self.burst)
 
     @property
-    def admitted(self) -> list[Record]:
-        """Those of the burst that were."""
-        return burst.admitted(self.burst)
+    def accepted(self) -> list[Record]:
+        """The accepted requests of the burst."""
+        return burst.accepted(self.burst)
 
     @property
     def answered(self) -> list[Record]:
-        """Those of the burst that were answered in time."""
-        return [one for one in self.admitted if one.status == 200]
+        """The accepted requests of the burst with a response in time."""
+        return [one for one in self.accepted if one.status == 200]
 
     @property
     def before(self) -> list[Record]:
-        """Those that came before the burst."""
+        """The requests before the burst."""
         return [one for one in self.records if one.due < self.times.begins]

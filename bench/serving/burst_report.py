@@ -1,188 +1,193 @@
-"""Owns how the figures of a burst are shown: one table, a column for each case.
-
-Knows nothing of how they were measured.
-"""
+"""The results of bench.overload as one Markdown table with a column for each case."""
 
 import statistics
 from collections.abc import Callable, Sequence
 from functools import partial
 
 from bench.common import machine
-from bench.common.cpu import VOID
+from bench.common.cpu import MAX_FOREIGN_SHARE
 from bench.serving import burst, slope
-from bench.serving.burst_cases import Found
+from bench.serving.burst_cases import CaseResult
 from bench.serving.records import Record
 from bench.serving.report import CORES
 from bench.serving.summary import percentile
 
-SETTLED_S = 10.0  # from the begin of the burst
-EDGE_S = 5.0  # whose mean is the memory at the begin and at the end
-PARTS = (0.5, 0.95, 0.99)
+SETTLED_S = 10.0  # after the start of the burst: memory counts from here
+EDGE_S = 5.0  # memory at the start and at the end is the mean over this time
+PERCENTILES = (0.5, 0.95, 0.99)
 
 
-def lines(founds: Sequence[Found]) -> list[str]:
-    """The whole page."""
+def lines(results: Sequence[CaseResult]) -> list[str]:
+    """Return the whole page."""
     table = [
-        f"| | {' | '.join(str(found.case) for found in founds)} | target |",
-        f"|---|{'---|' * (len(founds) + 1)}",
+        f"| | {' | '.join(str(result.case) for result in results)} | target |",
+        f"|---|{'---|' * (len(results) + 1)}",
     ]
     for name, figure, target in ROWS:
-        cells = [figure(found) for found in founds]
+        cells = [figure(result) for result in results]
         table.append(f"| {name} | {' | '.join(cells)} | {target} |")
-    title = f"# {founds[0].case.factor:g} times the capacity"
-    plot = "![Answers, latency and memory over time](overload.png)"
-    return [title, "", heading(founds), "", *table, "", meaning(founds), "", plot, ""]
+    title = f"# {results[0].case.factor:g} times the capacity"
+    plot = "![Responses, latency and memory over time](overload.png)"
+    return [title, "", heading(results), "", *table, "", notes(results), "", plot, ""]
 
 
-def heading(founds: Sequence[Found]) -> str:
-    """What was done, and on which machine."""
-    case = founds[0].case
+def heading(results: Sequence[CaseResult]) -> str:
+    """Return the introduction: the machine, and the phases of the run."""
+    case = results[0].case
     return (
-        f"{machine.cpu()}; who asks is on the same machine, in a process of its own. First the "
-        f"capacity is measured: {case.concurrency} callers who each wait for their answer. Then "
-        f"few requests come, evenly; then, for {case.seconds:g} s, {case.factor:g} times the "
-        "capacity at random times, whether others were answered or not; then few again; then the "
-        f"capacity once more. What was measured with more than {VOID:.0%} of the machine in "
-        "others' hands is measured again. The seconds behind a network are the service's "
-        "REQUEST_TIMEOUT_S. Photographs of 640 x 480, 75 to 95 kB. Latencies count from the last "
-        "byte of the request, unless it says otherwise."
+        f"{machine.cpu()}; the load generator is a process on the same machine. First the "
+        f"capacity is measured in a closed loop of {case.concurrency} clients. Then some requests "
+        f"are sent, evenly spaced; then, for {case.seconds:g} s, {case.factor:g} times the "
+        "capacity at random times, whether earlier requests were answered or not; then some again; "
+        "at last the capacity once more. A measurement is repeated if other processes used more "
+        f"than {MAX_FOREIGN_SHARE:.0%} of the machine. The seconds behind a network are the "
+        "service's REQUEST_TIMEOUT_S. Photographs of 640 x 480, 75 to 95 kB. Latencies count from "
+        "the last byte of the request, unless the row says otherwise."
     )
 
 
-def meaning(founds: Sequence[Found]) -> str:
-    """How the figures that need it are reckoned."""
-    rates = ", ".join(f"{found.few:.1f}" for found in founds)
+def notes(results: Sequence[CaseResult]) -> str:
+    """Return how the figures are computed."""
+    rates = ", ".join(f"{result.calm_rate:.1f}" for result in results)
     return (
-        "Goodput counts what was answered with 200 during the burst. The wait of a request "
-        "admitted at the instant of a refusal is the latency of those admitted just before and "
-        "just after it, in proportion to how near they are. `retry_after_ms` is a predicted wait "
-        f"times 1 to 1.5, at random: within a factor of two is 0.5 to 2 once the mean, "
-        f"{burst.JITTER:g}, is taken out; 0.5 to 3 is what some jitter would explain, 0.75 to 2 "
-        f"what holds whatever it was. Latency is normal again from the first of {burst.CALM} "
-        f"requests in a row that take at most {burst.SLOW:g} times what 95 % of those before the "
-        f"burst did; they come at {rates} a second, which is how precisely that is known. Memory "
-        "is the resident size of all processes of the service; its slope is given with the "
-        "interval that holds it 19 times in 20."
+        "Goodput counts the responses with 200 during the burst. The real wait at a refusal is "
+        "interpolated between the latencies of the requests accepted directly before and after it. "
+        "`retry_after_ms` is a predicted wait times a random factor (jitter) from 1 to 1.5. It is "
+        f"within a factor of two of the real wait if the ratio is 0.5 to 2 after division by the "
+        f"mean jitter {burst.JITTER:g}; some jitter explains ratios from 0.5 to 3, and any jitter "
+        f"those from 0.75 to 2. Latency is normal from the first of {burst.CALM} consecutive "
+        f"requests that take at most {burst.SLOW:g} times the 95th percentile before the burst; "
+        f"they are sent at {rates} per second, which limits the precision. Memory is the resident "
+        "size of all processes of the service; its slope has a 95 % interval."
     )
 
 
-def goodput(found: Found) -> str:
-    """Over the capacity; in brackets over what of it the generator's share of the cores leaves."""
-    part = burst.goodput(found.records, found.times) / found.capacity
-    left = 1 - found.share.cpu["generator"] / found.share.seconds / CORES
-    return f"{part:.3f} ({part / left:.3f})"
+def goodput(result: CaseResult) -> str:
+    """Return goodput over capacity; in brackets over the capacity that the generator leaves."""
+    ratio = burst.goodput(result.records, result.times) / result.capacity
+    left = 1 - result.cpu.cpu["generator"] / result.cpu.seconds / CORES
+    return f"{ratio:.3f} ({ratio / left:.3f})"
 
 
-def cores(found: Found) -> str:
-    """What the service, the generator and others used of the processor during the burst."""
-    used = [found.share.cpu[who] / found.share.seconds for who in ("service", "generator")]
-    return f"{used[0]:.2f}, {used[1]:.3f}, {found.share.foreign * CORES:.2f}"
+def cores(result: CaseResult) -> str:
+    """Return the cores that the service, the generator and others used during the burst."""
+    service, generator = (
+        result.cpu.cpu[name] / result.cpu.seconds for name in ("service", "generator")
+    )
+    return f"{service:.2f}, {generator:.3f}, {result.cpu.foreign * CORES:.2f}"
 
 
 def percentiles(
-    records: Callable[[Found], Sequence[Record]], of: Callable[[Record], float], found: Found
+    records: Callable[[CaseResult], Sequence[Record]],
+    figure: Callable[[Record], float],
+    result: CaseResult,
 ) -> str:
-    """p50, p95 and p99 of a figure of some of the requests."""
-    values = [of(one) for one in records(found)]
-    return ", ".join(f"{percentile(values, part):.1f}" for part in PARTS)
+    """Return p50, p95 and p99 of a figure of some of the requests."""
+    values = [figure(one) for one in records(result)]
+    return ", ".join(f"{percentile(values, fraction):.1f}" for fraction in PERCENTILES)
 
 
-def prediction(found: Found) -> str:
-    """p5, p50 and p95 of what refusals said over what those waited who were admitted then."""
-    ratios = burst.prediction(found.records, found.times).ratios
-    return ", ".join(f"{percentile(ratios, part):.2f}" for part in (0.05, 0.5, 0.95))
+def prediction(result: CaseResult) -> str:
+    """Return p5, p50 and p95 of the predicted waits over the real waits."""
+    ratios = burst.prediction(result.records, result.times).ratios
+    return ", ".join(f"{percentile(ratios, fraction):.2f}" for fraction in (0.05, 0.5, 0.95))
 
 
-def shares(found: Found) -> str:
-    """How many of the refusals foretold the wait, by three readings."""
-    said = burst.prediction(found.records, found.times)
-    return f"{said.within:.1%}, {said.possible:.1%}, {said.certain:.1%}"
+def correct_predictions(result: CaseResult) -> str:
+    """Return the fractions of correct predictions, by the three definitions."""
+    prediction = burst.prediction(result.records, result.times)
+    return f"{prediction.within:.1%}, {prediction.possible:.1%}, {prediction.certain:.1%}"
 
 
-def missed(found: Found) -> str:
-    """The share of the admitted that was answered 504."""
-    late = sum(one.status == 504 for one in found.admitted)
-    return f"{late / max(len(found.admitted), 1):.2%} of {len(found.admitted)}"
+def missed(result: CaseResult) -> str:
+    """Return the fraction of the accepted requests that missed their deadline."""
+    late = sum(one.status == 504 for one in result.accepted)
+    return f"{late / max(len(result.accepted), 1):.2%} of {len(result.accepted)}"
 
 
-def whole(found: Found) -> str:
-    """How many of the refusals are as they should be."""
-    return f"{sum(map(burst.complete, found.refused))} of {len(found.refused)}"
+def complete(result: CaseResult) -> str:
+    """Return how many of the refusals are complete."""
+    return f"{sum(map(burst.complete, result.refused))} of {len(result.refused)}"
 
 
-def other(found: Found) -> str:
-    """Whatever else became of requests, before and after the burst too."""
-    counts = burst.others(found.records)
-    outside = len(burst.refused(found.records)) - len(found.refused)
+def other(result: CaseResult) -> str:
+    """Return all other outcomes, also before and after the burst."""
+    counts = burst.others(result.records)
+    outside = len(burst.refused(result.records)) - len(result.refused)
     counts["refused outside the burst"] = outside
-    counts["no connection left"], counts["no answer"] = found.unsent, found.unanswered
+    counts["without a free connection"] = result.unsent
+    counts["without a response"] = result.unanswered
     return ", ".join(f"{count} {name}" for name, count in counts.items() if count) or "none"
 
 
-def lateness(found: Found) -> str:
-    """How much later than intended requests of the burst were sent: p99 and the worst."""
-    late = [(one.sent - one.due) * 1e3 for one in found.burst]
+def lateness(result: CaseResult) -> str:
+    """Return how late requests of the burst were sent: p99 and maximum."""
+    late = [(one.sent - one.due) * 1e3 for one in result.burst]
     return f"{percentile(late, 0.99):.1f}, {percentile(late, 1):.1f}"
 
 
-def memory(found: Found) -> str:
-    """What memory grew by from second 10 of the burst to its end, and its slope meanwhile."""
-    begins, ends = found.times.begins + SETTLED_S, found.times.ends
-    points = [(one.at, one.rss) for one in found.samples if begins <= one.at < ends]
+def memory(result: CaseResult) -> str:
+    """Return memory at the end, its growth from second 10 of the burst on, and its slope."""
+    begins, ends = result.times.begins + SETTLED_S, result.times.ends
+    points = [(one.at, one.rss) for one in result.samples if begins <= one.at < ends]
     if ends - begins < 2 * EDGE_S:
-        return "too short a burst"
+        return "the burst is too short"
     early = statistics.fmean(rss for at, rss in points if at < begins + EDGE_S)
     late = statistics.fmean(rss for at, rss in points if at >= ends - EDGE_S)
     rise = slope.slope(*zip(*points, strict=True))
-    each = f"{rise.value * 60:.1f} ({rise.low * 60:.1f} to {rise.high * 60:.1f})"
-    return f"{late:.0f}, {late - early:+.1f}, {each}"
+    per_minute = f"{rise.value * 60:.1f} ({rise.low * 60:.1f} to {rise.high * 60:.1f})"
+    return f"{late:.0f}, {late - early:+.1f}, {per_minute}"
 
 
-def recovered(found: Found) -> str:
-    """When latency was normal again, by both clocks."""
-    took = burst.recovery(found.records, found.times)
+def recovered(result: CaseResult) -> str:
+    """Return when latency was normal again."""
+    took = burst.recovery(result.records, result.times)
     return f"{took.after_burst:.1f}, {took.backlog:.1f}, {took.after_backlog:.1f}"
 
 
-ROWS: tuple[tuple[str, Callable[[Found], str], str], ...] = (
-    ("capacity, images/s: before, after", lambda f: f"{f.capacity:.2f}, {f.again:.2f}", ""),
+ROWS: tuple[tuple[str, Callable[[CaseResult], str], str], ...] = (
     (
-        "requests in the burst, a second",
-        lambda f: f"{len(f.burst)}, {len(f.burst) / f.case.seconds:.1f}",
+        "capacity, images/s: before, after",
+        lambda result: f"{result.capacity:.2f}, {result.capacity_after:.2f}",
         "",
     ),
-    ("goodput over capacity (less what the generator took)", goodput, ">= 0.95"),
-    ("cores: the service, the generator, others", cores, ""),
-    ("requests were sent late by, ms: p99, worst", lateness, ""),
-    ("refused: all complete (problem, `Retry-After` its ceiling)", whole, "all"),
     (
-        "refused within, ms: p50, p95, p99",
-        partial(percentiles, lambda f: f.refused, lambda one: one.latency_ms),
+        "requests in the burst: all, per second",
+        lambda result: f"{len(result.burst)}, {len(result.burst) / result.case.seconds:.1f}",
+        "",
+    ),
+    ("goodput over capacity (over the capacity that the generator leaves)", goodput, ">= 0.95"),
+    ("cores: service, generator, others", cores, ""),
+    ("requests sent late by, ms: p99, maximum", lateness, ""),
+    ("complete refusals (problem, `Retry-After` the ceiling of its value)", complete, "all"),
+    (
+        "time to a refusal, ms: p50, p95, p99",
+        partial(percentiles, lambda result: result.refused, lambda one: one.latency_ms),
         "p99 <= 50",
     ),
     (
         "the same from the intended time",
-        partial(percentiles, lambda f: f.refused, lambda one: one.from_due_ms),
+        partial(percentiles, lambda result: result.refused, lambda one: one.from_due_ms),
         "",
     ),
-    ("`retry_after_ms` over the wait: p5, p50, p95", prediction, ""),
-    ("within a factor of two: mean jitter, some jitter, any jitter", shares, ""),
+    ("`retry_after_ms` over the real wait: p5, p50, p95", prediction, ""),
+    ("within a factor of two: mean jitter, some jitter, any jitter", correct_predictions, ""),
     (
-        "admitted and answered, s: p50, p95, p99",
-        partial(percentiles, lambda f: f.answered, lambda one: one.latency_ms / 1e3),
+        "accepted and answered, s: p50, p95, p99",
+        partial(percentiles, lambda result: result.answered, lambda one: one.latency_ms / 1e3),
         "",
     ),
-    ("admitted, then 504", missed, "<= 1 %"),
-    ("other answers, lost connections", other, "none"),
-    ("memory at the end, MB; from second 10; MB/min", memory, "flat"),
+    ("accepted, then 504", missed, "<= 1 %"),
+    ("other responses, lost connections", other, "none"),
+    ("memory at the end, MB; growth from second 10; MB/min", memory, "flat"),
     (
-        "before the burst, ms: p50, p95, p99",
-        partial(percentiles, lambda f: f.before, lambda one: one.latency_ms),
+        "latency before the burst, ms: p50, p95, p99",
+        partial(percentiles, lambda result: result.before, lambda one: one.latency_ms),
         "",
     ),
     (
-        "s to normal latency: after the burst; the backlog took; after that",
+        "s to normal latency: after the burst; length of the backlog; after the backlog",
         recovered,
-        "<= 2 after it",
+        "<= 2 after the backlog",
     ),
 )

@@ -1,12 +1,12 @@
-"""Asks a server, in a process of its own: it answers lines of JSON on its standard input.
+"""The load generator: a process that reads jobs as lines of JSON from its standard input.
 
     {"do": "closed", "port": 8000, "requests": [FILE...], "concurrency": 32, "warm_s": .5, "s": 3}
     {"do": "open", "port": 8000, "requests": [FILE...], "rate": 350.0, "seed": 0, ...}
     {"do": "phases", "port": 8000, "requests": [FILE...], "phases": [{"rate": 2.0, "seconds": 10,
      "even": true}, {"rate": 25.0, "seconds": 60}], "connections": 500, "seed": 0}
 
-Says "begin" and "end" when the part that counts does, or "phase" when one begins, then how it
-went. Knows nothing of servers.
+It sends "begin" and "end" when the measured time begins and ends, or "phase" when a phase begins,
+and then "done" with the results.
 """
 
 import json
@@ -20,87 +20,91 @@ from pathlib import Path
 from typing import Any
 
 from bench.serving.arrivals import Phase, poisson
-from bench.serving.http_client import Answer, Connection, Wire
-from bench.serving.phases import in_phases
+from bench.serving.http_client import Connection, HttpClient, Response
+from bench.serving.phases import run_phases
 
-Say = Callable[..., None]
+Emit = Callable[..., None]
 
 
 class Tally:
-    """What is counted of the answers, between begin and end."""
+    """The counts of the responses in the measured time."""
 
     def __init__(self) -> None:
         self.latencies_ms: list[float] = []
         self.errors: list[str] = []
-        self.bodies: dict[int, bytes] = {}  # the last answer to each request
+        self.bodies: dict[int, bytes] = {}  # the last response to each request
 
-    def add(self, answer: Answer) -> None:
-        """Count an answer."""
-        if answer.error:
-            self.errors.append(answer.error)
+    def add(self, response: Response) -> None:
+        """Count a response."""
+        if response.error:
+            self.errors.append(response.error)
             return
-        self.latencies_ms.append((answer.ended - answer.asked) * 1e3)
-        self.bodies[answer.request] = answer.body
+        self.latencies_ms.append((response.ended - response.due) * 1e3)
+        self.bodies[response.request] = response.body
 
 
-def closed(wire: Wire, say: Say, concurrency: int, warm_s: float, seconds: float) -> Tally:
-    """Each connection sends its next request when it has the answer to the last."""
+def closed(
+    client: HttpClient, emit: Emit, concurrency: int, warm_s: float, seconds: float
+) -> Tally:
+    """Run a closed loop: each connection sends its next request after its last response."""
     begins = time.monotonic() + warm_s
     tally, began, now = Tally(), False, 0.0
     for _ in range(concurrency):
-        wire.send(wire.connect(), time.monotonic())
+        client.send(client.connect(), time.monotonic())
     while now < begins + seconds:
-        for answer in wire.poll(begins + seconds - now):
-            wire.send(answer.connection, time.monotonic())
+        for response in client.poll(begins + seconds - now):
+            client.send(response.connection, time.monotonic())
             if began:
-                tally.add(answer)
+                tally.add(response)
         now = time.monotonic()
         if not began and now >= begins:
             began, begins = True, now
-            say("begin")
-    say("end")
-    for _ in wire.remaining():  # nothing is left for the server to do when the next is asked
+            emit("begin")
+    emit("end")
+    for _ in client.remaining():  # so that the server is idle when the next measurement begins
         pass
     return tally
 
 
-def open_(wire: Wire, say: Say, rate: float, warm_s: float, seconds: float, seed: int) -> Tally:
-    """Requests are sent at their own times, whether others were answered or not.
+def open_(
+    client: HttpClient, emit: Emit, rate: float, warm_s: float, seconds: float, seed: int
+) -> Tally:
+    """Run an open loop: requests are sent at random times, whether others were answered or not.
 
-    A latency counts from the intended time, so that a generator that is late, or a server that
-    holds it up, does not flatter the figures.
+    Latencies count from the intended time, so that a late generator, or a server that delays it,
+    does not improve the figures.
     """
     tally, idle, started = Tally(), list[Connection](), time.monotonic()
     begins, began = started + warm_s, False
 
-    def take(answers: list[Answer]) -> None:
-        for answer in answers:
-            idle.append(answer.connection)
-            if answer.asked >= begins:
-                tally.add(answer)
+    def take(responses: list[Response]) -> None:
+        for response in responses:
+            idle.append(response.connection)
+            if response.due >= begins:
+                tally.add(response)
 
     for after in poisson(rate, warm_s + seconds, seed):
         while (left := started + after - time.monotonic()) > 0:
-            take(wire.poll(left))
+            take(client.poll(left))
         if not began and started + after >= begins:
             began = True
-            say("begin")
-        wire.send(idle.pop() if idle else wire.connect(), started + after)
-    say("end")
-    for answers in wire.remaining():
-        take(answers)
-    tally.errors += ["no answer"] * wire.in_flight
+            emit("begin")
+        client.send(idle.pop() if idle else client.connect(), started + after)
+    emit("end")
+    for responses in client.remaining():
+        take(responses)
+    tally.errors += ["no response"] * client.in_flight
     return tally
 
 
-def run(request: dict[str, Any], say: Say) -> dict[str, Any]:
-    """Do what one line asks for."""
+def run(request: dict[str, Any], emit: Emit) -> dict[str, Any]:
+    """Run one job and return its results."""
     do, port, files = (request.pop(key) for key in ("do", "port", "requests"))
-    with closing(Wire(port, [Path(file).read_bytes() for file in files])) as wire:
+    with closing(HttpClient(port, [Path(file).read_bytes() for file in files])) as client:
         if do == "phases":
             phases = [Phase(**phase) for phase in request.pop("phases")]
-            return in_phases(wire, say, phases, **request)
-        tally = (closed if do == "closed" else open_)(wire, say, **request)
+            return run_phases(client, emit, phases, **request)
+        tally = (closed if do == "closed" else open_)(client, emit, **request)
     return {
         "latencies_ms": tally.latencies_ms,
         "errors": tally.errors,
@@ -109,18 +113,18 @@ def run(request: dict[str, Any], say: Say) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Answer until the input ends."""
-    answers = os.fdopen(os.dup(1), "w")
+    """Run jobs until the input ends."""
+    messages = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
 
-    def say(event: str, **more: Any) -> None:
-        print(json.dumps({"event": event, **more}), file=answers, flush=True)
+    def emit(event: str, **more: Any) -> None:
+        print(json.dumps({"event": event, **more}), file=messages, flush=True)
 
     for line in sys.stdin:
         try:
-            say("done", **run(json.loads(line), say))
-        except Exception as error:  # noqa: BLE001  # the parent says who could not be asked
-            say("failed", error=f"{type(error).__name__}: {error}")
+            emit("done", **run(json.loads(line), emit))
+        except Exception as error:  # noqa: BLE001  # the parent process raises it
+            emit("failed", error=f"{type(error).__name__}: {error}")
 
 
 if __name__ == "__main__":

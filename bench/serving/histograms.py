@@ -1,7 +1,4 @@
-"""Owns what the service's own histograms say of a stretch of time: batch sizes, and stages.
-
-Knows nothing of load.
-"""
+"""Mean batch size and stage times from the histograms of the service's /metrics."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -9,18 +6,18 @@ from typing import NamedTuple
 from prometheus_client.parser import text_string_to_metric_families
 
 BATCH_SIZE, STAGE = "patchserve_batch_size", "patchserve_stage_duration_seconds"
-Totals = Mapping[tuple[str, str], float]  # of a histogram's sum or count, and a stage
+Totals = Mapping[tuple[str, str], float]  # by sample name (_sum or _count) and stage
 
 
-class Inside(NamedTuple):
-    """The mean batch size, and the mean milliseconds that an image spent in each stage."""
+class ServerFigures(NamedTuple):
+    """The mean batch size, and the mean milliseconds of an image in each stage."""
 
     batch: float
     stages_ms: Mapping[str, float]
 
 
 def totals(text: str) -> Totals:
-    """The sums and counts of the two histograms in a text that Prometheus would read."""
+    """Return the sums and counts of both histograms in the text of /metrics."""
     return {
         (sample.name, sample.labels.get("stage", "")): sample.value
         for family in text_string_to_metric_families(text)
@@ -30,8 +27,8 @@ def totals(text: str) -> Totals:
     }
 
 
-def inside(before: Totals, after: Totals) -> Inside:
-    """What happened between two readings; a stage that no image passed is left out."""
+def means_between(before: Totals, after: Totals) -> ServerFigures:
+    """Return the means between two readings, without stages that no image passed."""
 
     def mean(histogram: str, stage: str = "") -> float:
         counted, summed = (
@@ -41,4 +38,4 @@ def inside(before: Totals, after: Totals) -> Inside:
         return summed / counted if counted else 0.0
 
     stages = {stage: mean(STAGE, stage) * 1e3 for name, stage in after if name == STAGE + "_sum"}
-    return Inside(mean(BATCH_SIZE), {stage: ms for stage, ms in stages.items() if ms})
+    return ServerFigures(mean(BATCH_SIZE), {stage: ms for stage, ms in stages.items() if ms})

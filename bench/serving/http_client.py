@@ -1,7 +1,6 @@
-"""Owns HTTP/1.1 as little as it takes: requests sent whole, answers read, on bare sockets.
+"""A minimal HTTP/1.1 client on plain sockets, for whole requests over many connections.
 
-Knows nothing of when to ask, nor of what an answer means: an HTTP library would need more of the
-processor than the servers do.
+A general HTTP library would use more CPU time than the servers that are measured.
 """
 
 import re
@@ -14,24 +13,28 @@ from typing import NamedTuple
 
 LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 CLOSES = re.compile(rb"\r\nconnection: *close", re.IGNORECASE)
-SEND_BUFFER = 2**20  # bytes: a whole request goes in one call
-RECEIVE = 2**18
-PATIENCE_S = 30.0  # for what is still in flight when the last request was sent
+SEND_BUFFER = 2**20  # bytes: a whole request fits, so one system call sends it
+RECEIVE = 2**18  # bytes read at once
+TIMEOUT_S = 30.0  # wait for responses after the last request was sent
 
 
-class Answer(NamedTuple):
-    """One answer; what is wrong with it, if anything is, and the socket to send the next on.
+class Response(NamedTuple):
+    """A response, or the loss of its connection.
 
     Attributes:
-        asked: when the request was to be sent; sent: when its last byte was; ended: when all of
-            the answer was there. On the monotonic clock, in seconds.
-        head: status line and headers; nothing of them if the connection was lost.
-        error: why it is no answer, or not one of 200.
+        connection: the connection for the next request.
+        request: index of the request.
+        due: when the request should have been sent, in seconds on the monotonic clock.
+        sent: when its last byte was sent.
+        ended: when the response was complete.
+        head: status line and headers; empty if the connection was lost.
+        body: the body.
+        error: why this is no response with status 200 and a body; empty if it is.
     """
 
     connection: "Connection"
     request: int
-    asked: float
+    due: float
     sent: float
     ended: float
     head: bytes
@@ -40,55 +43,55 @@ class Answer(NamedTuple):
 
 
 class Connection:
-    """A socket and where its present request stands."""
+    """A socket and the state of its present request."""
 
     def __init__(self, address: tuple[str, int]) -> None:
         self.socket = socket.create_connection(address, timeout=10)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
         self.socket.setblocking(False)
-        self.request, self.asked, self.sent = -1, 0.0, 0.0
+        self.request, self.due, self.sent = -1, 0.0, 0.0
         self.unsent = memoryview(b"")
         self.received = b""
-        self.broken = False  # for the next request
+        self.broken = False  # whether the next request needs a new connection
 
     def push(self) -> None:
-        """Send what the socket takes."""
+        """Send as much as the socket accepts."""
         try:
             self.unsent = self.unsent[self.socket.send(self.unsent) :]
         except BlockingIOError:
             return
-        except ConnectionError:  # what the server said before, or the reason, is read
+        except ConnectionError:  # reading gives an early response or the reason
             self.broken = True
             self.unsent = memoryview(b"")
         if not self.unsent:
             self.sent = time.monotonic()
 
     def pull(self) -> tuple[bytes, bytes, str] | None:
-        """The head, the body and what is wrong, once the answer is whole."""
+        """Read; return head, body and error as soon as the response is complete, None before."""
         try:
             data = self.socket.recv(RECEIVE)
         except ConnectionError as error:
             self.broken = True
             return b"", b"", str(error)
         self.received = self.received + data if self.received else data
-        head, found, body = self.received.partition(b"\r\n\r\n")
-        length = LENGTH.search(head) if found else None
+        head, separator, body = self.received.partition(b"\r\n\r\n")
+        length = LENGTH.search(head) if separator else None
         if length and len(body) >= int(length[1]):
             self.received = b""
             self.broken |= bool(self.unsent) or CLOSES.search(head) is not None
             good = head[9:12] == b"200" and body
             error = "" if good else (head[9:12] + b" " + body[:200]).decode(errors="replace")
             return head, body, error
-        if not data or (found and not length):
+        if not data or (separator and not length):
             self.broken = True
-            why = "an answer without its length" if data else "the connection was closed"
-            return b"", b"", why
+            reason = "a response without Content-Length" if data else "the connection was closed"
+            return b"", b"", reason
         return None
 
 
-class Wire:
-    """The connections to one server, and the requests that may be sent, by their number."""
+class HttpClient:
+    """The connections to one server, which send the given requests in turn."""
 
     def __init__(self, port: int, requests: Sequence[bytes]) -> None:
         self._address = ("127.0.0.1", port)
@@ -99,11 +102,11 @@ class Wire:
 
     @property
     def in_flight(self) -> int:
-        """Requests without an answer yet."""
+        """The number of requests without a response."""
         return len(self._waiting)
 
     def connect(self) -> Connection:
-        """One more connection."""
+        """Open another connection."""
         connection = Connection(self._address)
         self._sockets.enter_context(connection.socket)
         return connection
@@ -112,42 +115,42 @@ class Wire:
         """Close all connections."""
         self._sockets.close()
 
-    def send(self, connection: Connection, asked: float) -> None:
-        """Ask the next question in turn; its latency counts from `asked`."""
+    def send(self, connection: Connection, due: float) -> None:
+        """Send the next request; its latency counts from `due`."""
         self._next = (self._next + 1) % len(self._requests)
-        connection.request, connection.asked = self._next, asked
-        connection.sent = time.monotonic()  # until more of it is
+        connection.request, connection.due = self._next, due
+        connection.sent = time.monotonic()  # replaced if the rest is sent later
         connection.unsent = self._requests[self._next]
         self._waiting[connection.socket] = connection
         connection.push()
 
-    def poll(self, seconds: float) -> list[Answer]:
-        """The answers that are there; waits for the first, but no longer than so many seconds.
+    def poll(self, seconds: float) -> list[Response]:
+        """Return the complete responses; wait at most this long for the first.
 
-        select and not epoll: its patience is counted in microseconds, not milliseconds.
+        Uses select, whose timeout has a resolution of microseconds; epoll has milliseconds.
         """
         unsent = [s for s, connection in self._waiting.items() if connection.unsent]
         readable, writable, _ = select.select(list(self._waiting), unsent, [], max(seconds, 0.0))
         for ready in writable:
             self._waiting[ready].push()
-        answers = []
+        responses = []
         for ready in readable:
             connection = self._waiting[ready]
-            if (whole := connection.pull()) is not None:
+            if (complete := connection.pull()) is not None:
                 del self._waiting[ready]
-                answers.append(self._answer(connection, *whole))
-        return answers
+                responses.append(self._response(connection, *complete))
+        return responses
 
-    def remaining(self) -> Iterator[list[Answer]]:
-        """What is answered after the last request was sent."""
-        ends = time.monotonic() + PATIENCE_S
+    def remaining(self) -> Iterator[list[Response]]:
+        """Yield the responses that come after the last request was sent."""
+        ends = time.monotonic() + TIMEOUT_S
         while self._waiting and time.monotonic() < ends:
             yield self.poll(ends - time.monotonic())
 
-    def _answer(self, connection: Connection, head: bytes, body: bytes, error: str) -> Answer:
+    def _response(self, connection: Connection, head: bytes, body: bytes, error: str) -> Response:
         ended = time.monotonic()
-        request, asked, sent = connection.request, connection.asked, connection.sent
+        request, due, sent = connection.request, connection.due, connection.sent
         if connection.broken:
             connection.socket.close()
             connection = self.connect()
-        return Answer(connection, request, asked, sent, ended, head, body, error)
+        return Response(connection, request, due, sent, ended, head, body, error)

@@ -1,7 +1,4 @@
-"""Owns what the edge is measured with: our app on engines that answer at once, and a bare ASGI app.
-
-Knows nothing of the load. Run as a program it serves one of them until it is told to end.
-"""
+"""The app on an engine without computation, or a bare ASGI app: a program for bench.edge."""
 
 import logging
 import sys
@@ -24,31 +21,31 @@ BEST = Ranking(list(range(5)), [0.2] * 5)
 
 
 class Instant:
-    """An engine that has the answer already."""
+    """An engine that returns a constant result."""
 
     def __init__(self, source: str, *, task: Task, **options: object) -> None:
         self._task = task
 
     def load(self) -> ModelInfo:
-        """A classifier of 8 x 8 pixels."""
+        """Return the description of a classifier for 8 x 8 pixels."""
         labels = tuple(f"label {index}" for index in range(1000))
         return ModelInfo(self._task, labels, Preprocessing(size=(8, 8)), "cpu", "float32", 0)
 
     def warm_up(self, max_batch_size: int, budget_s: float) -> dict[int, float]:
-        """No time at all."""
+        """Return costs of about zero."""
         return {1: 1e-6, max_batch_size: 1e-6 * max_batch_size}
 
     def run(self, inputs: Sequence[EngineInput]) -> BatchResult:
-        """The same answer for everyone."""
+        """Return the same result for every image."""
         return BatchResult([BEST] * len(inputs), STAGES)
 
     def memory(self) -> dict[str, int]:
-        """None."""
+        """Return no figures."""
         return {}
 
 
 async def bare(scope: Any, receive: Any, send: Any) -> None:
-    """The least that can answer: the body is read, and an answer of our size sent."""
+    """Read the body and send a response of the service's size."""
     if scope["type"] != "http":
         return
     while (await receive())["more_body"]:
@@ -59,8 +56,8 @@ async def bare(scope: Any, receive: Any, send: Any) -> None:
 
 
 def main(which: str, port: str) -> None:
-    """Serve `bare` or `ours`, as `patchserve serve` does."""
-    logs.configure("info")  # a line a request is part of what is measured
+    """Serve `bare` or `ours`, with the server options of `patchserve serve`."""
+    logs.configure("info")  # the access log is part of the measured cost
     settings = Settings(segmenter="none")
     app = bare if which == "bare" else create_app(settings, Instant)
     options: dict[str, Any] = {"log_config": None, "access_log": False, "server_header": False}

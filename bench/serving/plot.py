@@ -1,59 +1,94 @@
-"""Owns the picture of the figures: latency against load, for each server and network.
-
-Knows nothing of how they were measured.
-"""
+"""The plot of bench.serve: latency against throughput, for each server and network."""
 
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.serving.report import Found
-from bench.serving.summary import Turn, median_of
+from bench.common.axes import plain_log_scale
+from bench.serving.report import NetworkResult
+from bench.serving.servers import REPLICAS
+from bench.serving.summary import Load, median_of
+
+LABELS = {REPLICAS: "patchserve, one replica per core"}
+STYLES = {"p50": "-", "p99": "--"}
+WIDTH, PANEL_HEIGHT, LEGEND_HEIGHT = 8.0, 3.1, 1.6  # inches
+DPI = 100
 
 
-def draw(founds: Sequence[Found], file: Path) -> None:
-    """p50, and p99 dashed, against images a second; a point for each concurrency, and a ring for
-    each open loop.
-    """
-    from matplotlib.figure import Figure  # only who draws needs it
+def draw(results: Sequence[NetworkResult], file: Path) -> None:
+    """Draw a panel for each network, at most two in a row, and one legend below all panels."""
+    from matplotlib.figure import Figure  # only plots need it
 
-    figure = Figure(figsize=(6 * len(founds), 5), layout="constrained")
-    for axis, found in zip(figure.subplots(1, len(founds), squeeze=False)[0], founds, strict=True):
-        curves(axis, found)
-        rate = statistics.median(one.limit.rate for one in found.rounds)
-        axis.axvline(rate, color="black", linewidth=0.8)
-        axis.annotate("the loop", (rate, axis.get_ylim()[1]), rotation=90, va="top", ha="right")
-        axis.set_xlim(left=0)
-        axis.set_title(found.network)
-        axis.set_xlabel("images/s")
-        axis.set_ylabel("ms: p50, dashed p99")
-        axis.grid(visible=True, which="both", alpha=0.3)
-        axis.legend(fontsize=8)
-    figure.savefig(file, dpi=110)
+    columns = min(len(results), 2)
+    rows = -(-len(results) // columns)
+    size = (WIDTH, (PANEL_HEIGHT if columns == 2 else 1.6 * PANEL_HEIGHT) * rows + LEGEND_HEIGHT)
+    figure = Figure(figsize=size, layout="constrained")
+    axes = list(figure.subplots(rows, columns, squeeze=False).flat)
+    for axis, result in zip(axes, results, strict=False):
+        panel(axis, result)
+    for axis in axes[len(results) :]:
+        axis.set_axis_off()
+    figure.legend(handles=legend(results), loc="outside lower center", ncols=2, fontsize=9)
+    figure.savefig(file, dpi=DPI)
 
 
-def curves(axis: Any, found: Found) -> None:
-    """One colour for each server."""
-    loads = dict.fromkeys(load for _, load in found.rounds[0].turns)
-    for number, server in enumerate(found.memory):
-        colour = f"C{number}"
-        for name, style in (("p50", "-"), ("p99", "--")):
-            closed = sorted(load for load in loads if load.concurrency)
-            points = [point(found, server, load, name) for load in closed]
-            label = server if name == "p50" else None
-            axis.semilogy(*zip(*points, strict=True), style, marker=".", color=colour, label=label)
-            for load in (one for one in loads if one.part):
-                axis.semilogy(*point(found, server, load, name), "o", mfc="none", color=colour)
+def panel(axis: Any, result: NetworkResult) -> None:
+    """Draw the curves of one network."""
+    for number, server in enumerate(result.memory):
+        curves(axis, result, server, f"C{number}")
+    axis.axvline(statistics.median(one.loop.rate for one in result.rounds), color="black", lw=1)
+    axis.set_xlim(left=0)
+    plain_log_scale(axis)
+    axis.set_title(result.network, fontsize=11)
+    axis.set_xlabel("images/s")
+    axis.set_ylabel("latency, ms")
+    axis.grid(visible=True, alpha=0.3)
 
 
-def point(found: Found, server: str, load: Any, name: str) -> tuple[float, float]:
-    """Images a second, and one percentile in milliseconds."""
+def curves(axis: Any, result: NetworkResult, server: str, colour: str) -> None:
+    """Draw both percentiles of one server."""
+    loads = dict.fromkeys(load for _, load in result.rounds[0].measurements)
+    closed = sorted(load for load in loads if load.concurrency)
+    for percentile, style in STYLES.items():
+        points = [point(result, server, load, percentile) for load in closed]
+        axis.plot(*zip(*points, strict=True), style, marker=".", color=colour)
+        filled = colour if percentile == "p50" else "none"
+        for load in (one for one in loads if one.fraction):
+            axis.plot(*point(result, server, load, percentile), "s", mfc=filled, color=colour)
 
-    def latency(turn: Turn, limit: object) -> float:
-        return float(getattr(turn, name))
 
+def legend(results: Sequence[NetworkResult]) -> list[Any]:
+    """Return a line for each server, and one for each kind of mark."""
+    from matplotlib.lines import Line2D  # only plots need it
+
+    servers = max((list(result.memory) for result in results), key=len)
+    marks = [
+        Line2D([], [], color=f"C{number}", lw=3, label=LABELS.get(server, server))
+        for number, server in enumerate(servers)
+    ]
+    grey = {"color": "grey", "marker": "."}
+    return [
+        *marks,
+        Line2D([], [], ls="-", label="median, a point for each number of clients", **grey),
+        Line2D([], [], ls="--", label="99th percentile, likewise", **grey),
+        Line2D([], [], ls="", marker="s", color="grey", label="median, random arrivals"),
+        Line2D(
+            [],
+            [],
+            ls="",
+            marker="s",
+            mfc="none",
+            color="grey",
+            label="99th percentile, random arrivals",
+        ),
+        Line2D([], [], color="black", lw=1, label="images/s of the bare loop without HTTP"),
+    ]
+
+
+def point(result: NetworkResult, server: str, load: Load, name: str) -> tuple[float, float]:
+    """Return images per second, and one percentile in milliseconds."""
     return (
-        median_of(found.rounds, server, load, lambda turn, limit: turn.rate),
-        median_of(found.rounds, server, load, latency),
+        median_of(result.rounds, server, load, lambda one, loop: one.rate),
+        median_of(result.rounds, server, load, lambda one, loop: float(getattr(one, name))),
     )

@@ -1,7 +1,4 @@
-"""Owns what is kept of each request: when it was due, sent and answered, and what the answer said.
-
-Knows nothing of load, nor of what the figures will be.
-"""
+"""The record of a request: its times, and the fields of its response that a burst is judged by."""
 
 import json
 import math
@@ -9,26 +6,28 @@ import re
 from contextlib import suppress
 from typing import Any, NamedTuple
 
-from bench.serving.http_client import Answer
+from bench.serving.http_client import Response
 
 RETRY_AFTER = re.compile(rb"\r\nretry-after: *(\d+)", re.IGNORECASE)
 PROBLEM = re.compile(rb"\r\ncontent-type: *application/problem\+json", re.IGNORECASE)
 QUEUE = re.compile(rb"\r\nserver-timing:[^\r]*\bqueue;dur=([\d.]+)", re.IGNORECASE)
-LOST = 0  # the status of a request without an answer
+LOST = 0  # status of a request without a response
 
 
 class Record(NamedTuple):
-    """One request and its answer.
+    """One request and its response.
 
     Attributes:
-        due: when it was to be sent; sent: when its last byte was; ended: when the answer was
-            there. In seconds, on the monotonic clock, which all processes of a machine share.
-        status: of the answer; LOST without one.
-        code: what a problem says that it is.
-        problem: whether the answer calls itself application/problem+json.
-        retry_after_s: the header; NaN without one.
-        retry_after_ms: what the problem says; NaN without one.
-        queue_ms: how long the image waited for its batch, by Server-Timing; NaN without one.
+        due: when the request should have been sent, in seconds on the monotonic clock, which all
+            processes of a machine share.
+        sent: when its last byte was sent.
+        ended: when the response was complete.
+        status: HTTP status; LOST without a response.
+        code: the problem's `code`; empty without a problem.
+        problem: whether the content type is application/problem+json.
+        retry_after_s: the header Retry-After; NaN if absent.
+        retry_after_ms: the problem's `retry_after_ms`; NaN if absent.
+        queue_ms: the time in the queue according to Server-Timing; NaN if absent.
     """
 
     due: float
@@ -43,38 +42,38 @@ class Record(NamedTuple):
 
     @property
     def latency_ms(self) -> float:
-        """From the last byte of the request to the last of the answer."""
+        """Milliseconds from the last byte of the request to the last byte of the response."""
         return (self.ended - self.sent) * 1e3
 
     @property
     def from_due_ms(self) -> float:
-        """The same from when it should have been sent."""
+        """Milliseconds from the time when the request was due to the end of the response."""
         return (self.ended - self.due) * 1e3
 
 
-def told(answer: Answer) -> Record:
-    """What is kept of an answer."""
-    head, body = answer.head, answer.body
+def record_of(response: Response) -> Record:
+    """Return the record of a response."""
+    head, body = response.head, response.body
     status = int(head[9:12]) if head else LOST
-    said: dict[str, Any] = {}
+    problem: dict[str, Any] = {}
     if head and status != 200:
         with suppress(ValueError):
             parsed = json.loads(body)
-            said = parsed if isinstance(parsed, dict) else {}
+            problem = parsed if isinstance(parsed, dict) else {}
     return Record(
-        answer.asked,
-        answer.sent,
-        answer.ended,
+        response.due,
+        response.sent,
+        response.ended,
         status,
-        str(said.get("code", "")),
+        str(problem.get("code", "")),
         PROBLEM.search(head) is not None,
         number(RETRY_AFTER, head),
-        float(said.get("retry_after_ms", math.nan)),
+        float(problem.get("retry_after_ms", math.nan)),
         number(QUEUE, head),
     )
 
 
 def number(pattern: re.Pattern[bytes], head: bytes) -> float:
-    """The number in a header; NaN if there is none."""
-    found = pattern.search(head)
-    return float(found[1]) if found else math.nan
+    """Return the number in a header; NaN if the header is absent."""
+    match = pattern.search(head)
+    return float(match[1]) if match else math.nan

@@ -1,8 +1,4 @@
-"""Owns the rounds: everyone takes a turn, the bare loop too, and nobody's turn counts when others
-used the machine.
-
-Knows nothing of what is made of the figures.
-"""
+"""Interleaved rounds: in each round every server and the bare loop are measured once per load."""
 
 import random
 import re
@@ -21,32 +17,44 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from bench.common.children import Child
-from bench.common.cpu import Share, between, usage
+from bench.common.cpu import UsageDelta, usage, usage_between
 from bench.common.idle import undisturbed
-from bench.serving.baseline import RawLoop, Way
-from bench.serving.histograms import Totals, inside, totals
-from bench.serving.servers import OURS, SERVERS, Running
-from bench.serving.summary import Limit, Load, Round, Turn, percentile
+from bench.serving.baseline import BareLoop, LoopConfig
+from bench.serving.histograms import Totals, means_between, totals
+from bench.serving.servers import Running
+from bench.serving.summary import Load, LoopFigures, Measurement, Round, percentile
 
-WARM = 0.2  # as long again as such a part of a turn, before anything counts
-WARM_UP_S = 2.0  # of each server, before the first round
-CROWD = Load(concurrency=32)
-ALIKE = 0.999  # of a mask's pixels: batches of other sizes round differently
+WARM_FRACTION = 0.2  # warm-up before each measurement, as a fraction of its length
+WARM_UP_S = 2.0  # warm-up of each server before the first round
+WARM_UP_LOAD = Load(concurrency=32)
+MIN_EQUAL_PIXELS = 0.999  # fraction of a mask: other batch sizes round differently
 
 
-class Field(NamedTuple):
-    """Who takes part, and what the answers should be: label indices or masks, by photograph."""
+class Setup(NamedTuple):
+    """The processes that take part.
+
+    Attributes:
+        servers: the servers.
+        requests: the files with the requests, by server.
+        expected: the correct label index or mask of each photograph.
+        generator: the load generator.
+    """
 
     servers: Sequence[Running]
     requests: Mapping[str, Sequence[Path]]
     expected: NDArray[Any]
     generator: Child
-    loop: RawLoop
-    ways: tuple[Way, Way]
 
 
-class Asking(NamedTuple):
-    """How a server is asked in one turn: an open loop at a rate, with times drawn from a seed."""
+class Baseline(NamedTuple):
+    """The bare loop, and its best configurations for throughput and for a single image."""
+
+    loop: BareLoop
+    configs: tuple[LoopConfig, LoopConfig]
+
+
+class Run(NamedTuple):
+    """A load, its duration, and for an open loop the rate and the seed of the arrival times."""
 
     load: Load
     seconds: float
@@ -55,56 +63,66 @@ class Asking(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """How they are asked, for how long, how often."""
+    """The loads, the seconds of each measurement, and the number of rounds."""
 
     loads: Sequence[Load]
     seconds: float
     rounds: int
 
 
-def measure(field: Field, plan: Plan) -> Iterator[Round]:
-    """Round after round, in another order each time."""
+def measure(setup: Setup, baseline: Baseline, plan: Plan) -> Iterator[Round]:
+    """Yield round after round, with the servers and the bare loop in random order."""
     order = random.Random(0)  # noqa: S311  # not a secret
-    for server in field.servers:
-        with awake(server):
-            ask(field, server, Asking(CROWD, WARM_UP_S))
-    everyone = [*field.servers, None]  # None is the loop
+    for server in setup.servers:
+        warm_up(setup, server)
+    participants = [*setup.servers, None]  # None is the bare loop
     for number in range(plan.rounds):
-        turns: dict[tuple[str, Load], Turn] = {}
-        limits = []
-        for server in order.sample(everyone, len(everyone)):
+        measurements: dict[tuple[str, Load], Measurement] = {}
+        loops = []
+        for server in order.sample(participants, len(participants)):
             if server is None:
-                limits.append(raw(field, plan.seconds))
+                loops.append(measure_loop(baseline, plan.seconds))
                 continue
-            with awake(server):
-                turns |= series(field, server, plan, number)
-        yield Round(limits[0], turns)
+            with resumed(server):
+                measurements |= measure_server(setup, server, plan, number)
+        yield Round(loops[0], measurements)
 
 
-def series(field: Field, server: Running, plan: Plan, seed: int) -> dict[tuple[str, Load], Turn]:
-    """One server's turns in a round; open loops last, at parts of what it did when crowded."""
-    turns: dict[tuple[str, Load], Turn] = {}
-    for load in sorted(plan.loads, key=lambda load: load.part):
-        capacity = max((turn.rate for turn in turns.values()), default=0.0)
-        how = Asking(load, plan.seconds, load.part * capacity, seed)
-        turns[server.name, load] = undisturbed(
-            f"{server.name}, {load}", partial(turn, field, server, how)
-        )
-    return turns
+def warm_up(setup: Setup, server: Running) -> None:
+    """Send requests to a server for some seconds."""
+    with resumed(server):
+        send_load(setup, server, Run(WARM_UP_LOAD, WARM_UP_S))
 
 
-def raw(field: Field, seconds: float) -> Limit:
-    """The bare loop's turn."""
-    crowded, alone = (
-        undisturbed(f"the loop in {way}", partial(field.loop.run, way, seconds))
-        for way in field.ways
+def measure_server(
+    setup: Setup, server: Running, plan: Plan, seed: int
+) -> dict[tuple[str, Load], Measurement]:
+    """Measure a server under each load; open loops last, at fractions of its highest rate."""
+    measurements: dict[tuple[str, Load], Measurement] = {}
+    for load in sorted(plan.loads, key=lambda load: load.fraction):
+        highest = max((one.rate for one in measurements.values()), default=0.0)
+        run = Run(load, plan.seconds, load.fraction * highest, seed)
+        measurements[server.name, load] = measure_load(setup, server, run)
+    return measurements
+
+
+def measure_load(setup: Setup, server: Running, run: Run) -> Measurement:
+    """Measure a server under one load, again if other processes disturb it."""
+    return undisturbed(f"{server.name}, {run.load}", partial(measure_once, setup, server, run))
+
+
+def measure_loop(baseline: Baseline, seconds: float) -> LoopFigures:
+    """Measure the bare loop in both configurations."""
+    throughput, single = (
+        undisturbed(f"the bare loop with {config}", partial(baseline.loop.run, config, seconds))
+        for config in baseline.configs
     )
-    return Limit(crowded.rate, crowded.cpu_ms, alone.batch_ms)
+    return LoopFigures(throughput.rate, throughput.cpu_ms, single.batch_ms)
 
 
 @contextmanager
-def awake(server: Running) -> Iterator[None]:
-    """The server may run for as long as the `with` lasts."""
+def resumed(server: Running) -> Iterator[None]:
+    """Let a stopped server run until the end of the `with` block."""
     server.signal(signal.SIGCONT)
     try:
         yield
@@ -112,68 +130,69 @@ def awake(server: Running) -> Iterator[None]:
         server.signal(signal.SIGSTOP)
 
 
-def turn(field: Field, server: Running, asking: Asking) -> tuple[Turn, Share]:
-    """One server's turn under one load."""
-    before = said(server)
-    done, share = ask(field, server, asking)
-    taken = done["latencies_ms"]
-    errors = len(done["errors"]) + wrong(done["bodies"], field.expected)
+def measure_once(setup: Setup, server: Running, run: Run) -> tuple[Measurement, UsageDelta]:
+    """Measure a server under one load; also return the CPU use meanwhile."""
+    before = read_totals(server)
+    done, delta = send_load(setup, server, run)
+    latencies = done["latencies_ms"]
+    errors = len(done["errors"]) + count_wrong(done["bodies"], setup.expected)
     if done["errors"]:
-        print(f"{server.name}, {asking.load}: {done['errors'][0]}", file=sys.stderr)
-    found = Turn(
-        rate=len(taken) / share.seconds,
-        p50=percentile(taken, 0.5),
-        p95=percentile(taken, 0.95),
-        p99=percentile(taken, 0.99),
+        print(f"{server.name}, {run.load}: {done['errors'][0]}", file=sys.stderr)
+    measurement = Measurement(
+        rate=len(latencies) / delta.seconds,
+        p50=percentile(latencies, 0.5),
+        p95=percentile(latencies, 0.95),
+        p99=percentile(latencies, 0.99),
         errors=errors,
-        cpu_ms=share.cpu["server"] / max(len(taken), 1) * 1e3,
-        generator=share.cpu["generator"] / share.seconds,
-        foreign=share.foreign,
-        inside=inside(before, said(server)) if before else None,
+        cpu_ms=delta.cpu["server"] / max(len(latencies), 1) * 1e3,
+        generator=delta.cpu["generator"] / delta.seconds,
+        foreign=delta.foreign,
+        server=means_between(before, read_totals(server)) if before else None,
     )
-    return found, share
+    return measurement, delta
 
 
-def said(server: Running) -> Totals:
-    """What our service has counted until now; nothing of the others."""
-    return totals(server.get("/metrics")[1]) if server.name == OURS else {}
+def read_totals(server: Running) -> Totals:
+    """Return the totals of the service's histograms; nothing for other servers."""
+    return totals(server.get("/metrics")[1]) if server.server.metrics else {}
 
 
-def ask(field: Field, server: Running, asking: Asking) -> tuple[dict[str, Any], Share]:
-    """Let the generator ask a server; how it went, and what the machine did meanwhile."""
-    roots = {"server": server.pid, "generator": field.generator.pid}
-    how: dict[str, Any] = {"do": "closed", "concurrency": asking.load.concurrency}
-    if asking.load.part:
-        how = {"do": "open", "rate": asking.rate, "seed": asking.seed}
-    requests = [str(file) for file in field.requests[server.name]]
-    span = {"warm_s": WARM * asking.seconds, "seconds": asking.seconds}
-    field.generator.ask(port=server.port, requests=requests, **span, **how)
-    field.generator.hear("begin")
+def send_load(setup: Setup, server: Running, run: Run) -> tuple[dict[str, Any], UsageDelta]:
+    """Let the generator send requests; return its results and the CPU use meanwhile."""
+    roots = {"server": server.pid, "generator": setup.generator.pid}
+    job: dict[str, Any] = {"do": "closed", "concurrency": run.load.concurrency}
+    if run.load.fraction:
+        job = {"do": "open", "rate": run.rate, "seed": run.seed}
+    requests = [str(file) for file in setup.requests[server.name]]
+    times = {"warm_s": WARM_FRACTION * run.seconds, "seconds": run.seconds}
+    setup.generator.send(port=server.port, requests=requests, **times, **job)
+    setup.generator.receive("begin")
     before = usage(roots)
-    field.generator.hear("end")
+    setup.generator.receive("end")
     after = usage(roots)
-    return field.generator.hear("done"), between(before, after)
+    return setup.generator.receive("done"), usage_between(before, after)
 
 
-def wrong(bodies: Mapping[str, str], expected: NDArray[Any]) -> int:
-    """How many of the answers, the last one to each request, are not what the network says."""
-    answers = ((int(number), b64decode(body)) for number, body in bodies.items())
-    return sum(not right(body, expected[number]) for number, body in answers)
+def count_wrong(bodies: Mapping[str, str], expected: NDArray[Any]) -> int:
+    """Return how many of the last responses to each request differ from the network's result."""
+    decoded = ((int(number), b64decode(body)) for number, body in bodies.items())
+    return sum(not is_right(body, expected[number]) for number, body in decoded)
 
 
-def right(body: bytes, expected: Any) -> bool:
-    """Whether the first label in an answer is the expected one, or its mask the expected mask."""
+def is_right(body: bytes, expected: Any) -> bool:
+    """Return whether the first label of a response, or its mask, is the expected one."""
     if np.ndim(expected):
         mask = np.asarray(Image.open(BytesIO(body)))
-        return mask.shape == expected.shape and float((mask == expected).mean()) >= ALIKE
+        same_shape = mask.shape == expected.shape
+        return same_shape and float((mask == expected).mean()) >= MIN_EQUAL_PIXELS
     label = re.search(rb"label (\d+)", body)
     return label is not None and int(label[1]) == int(expected)
 
 
 def write_requests(server: Running, task: str, photos: Sequence[Path], folder: Path) -> list[Path]:
-    """The requests of a server about the photographs, each in a file."""
-    how = SERVERS[server.name]
+    """Write a request for each photograph to a file."""
+    kind = server.server
     files = [folder / f"{server.port}-{photo.stem}.http" for photo in photos]
     for file, photo in zip(files, photos, strict=True):
-        file.write_bytes(how.request(how.path.format(task=task), photo.read_bytes()))
+        file.write_bytes(kind.request(kind.path.format(task=task), photo.read_bytes()))
     return files

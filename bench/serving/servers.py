@@ -1,7 +1,4 @@
-"""Owns the servers that are measured: how each is started, asked, and stopped.
-
-Knows nothing of how they are measured.
-"""
+"""The servers that are measured: how each is started, called and stopped."""
 
 import http.client
 import os
@@ -11,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
@@ -19,15 +16,17 @@ from typing import NamedTuple
 
 from bench.common.cpu import processes, tree
 from bench.runtimes.race import TUNING
+from bench.serving.http_requests import multipart_request, raw_request
 
-START_S = 120.0
+START_S = 120.0  # time for a server to become ready
+STOP_S = 10.0  # time for a server to end after SIGTERM
 OURS = "patchserve"
 REPLICAS = "patchserve, a replica a core"
-STARTING = re.compile("loading|starting|warming_up|waiting|ended")  # what a replica may still be
+NOT_READY = re.compile("loading|starting|warming_up|waiting|ended")  # states of a replica
 
 
 class Site(NamedTuple):
-    """What is to be served: a checkpoint for a task, in one of our runtimes, on a port."""
+    """What a server serves: a checkpoint for a task, with one of our runtimes, on a port."""
 
     folder: Path
     task: str  # classify or segment
@@ -36,26 +35,50 @@ class Site(NamedTuple):
 
 
 def ours(site: Site) -> list[str]:
-    """The service as anyone starts it."""
-    other = {"classify": "segmenter", "segment": "classifier"}[site.task]
-    mine = {"classify": "classifier", "segment": "segmenter"}[site.task]
-    models = [f"--{mine}", str(site.folder), f"--{other}", "none"]
-    return [*bundled(site.port), "--runtime", site.runtime, *models]
+    """Return the command of the service for a site."""
+    return [*patchserve(), *flags(site)]
+
+
+def ours_from(checkout: Path, site: Site) -> tuple[list[str], dict[str, str]]:
+    """Return the command and the environment of the service of another checkout.
+
+    Only the command line of the other checkout is used, so its modules may have other names.
+    """
+    command = [sys.executable, "-P", "-m", "app", "serve", *flags(site)]
+    return command, {**untuned(), "PYTHONPATH": str(checkout)}
+
+
+def flags(site: Site) -> list[str]:
+    """Return the flags of `patchserve serve` for a site."""
+    served, other = "classifier", "segmenter"
+    if site.task == "segment":
+        served, other = other, served
+    models = [f"--{served}", str(site.folder), f"--{other}", "none"]
+    return [*common_flags(site.port), "--runtime", site.runtime, *models]
 
 
 def bundled(port: int) -> list[str]:
-    """The service with the checkpoints that come with it."""
-    patchserve = str(Path(sys.executable).with_name("patchserve"))
-    return [patchserve, "serve", "--port", str(port), "--log-level", "warning"]
+    """Return the command of the service with the bundled checkpoints."""
+    return [*patchserve(), *common_flags(port)]
+
+
+def patchserve() -> list[str]:
+    """Return the command of this environment's `patchserve serve`."""
+    return [str(Path(sys.executable).with_name("patchserve")), "serve"]
+
+
+def common_flags(port: int) -> list[str]:
+    """Return the flags that all measurements use."""
+    return ["--port", str(port), "--log-level", "warning"]
 
 
 def replicas(site: Site) -> list[str]:
-    """The service as processes with a core each."""
+    """Return the command of the service with one replica per core."""
     return [*ours(site), "--workers", str(os.cpu_count() or 1)]
 
 
 def peer(module: str, runtime: str = "") -> Callable[[Site], list[str]]:
-    """A program of bench.serving.peers, over our network or over a runtime of its own."""
+    """Return the command of a program of bench.serving.peers, with our or with its own runtime."""
 
     def command(site: Site) -> list[str]:
         program = [sys.executable, "-m", f"bench.serving.peers.{module}"]
@@ -64,139 +87,151 @@ def peer(module: str, runtime: str = "") -> Callable[[Site], list[str]]:
     return command
 
 
-def raw(path: str, photo: bytes) -> bytes:
-    """A request whose body is the file."""
-    return whole(path, "image/jpeg", photo)
-
-
-def multipart(path: str, photo: bytes) -> bytes:
-    """A request with the file as the part `file` of a form."""
-    edge = "patchserve-bench"
-    name = 'Content-Disposition: form-data; name="file"; filename="photo.jpg"'
-    before = f"--{edge}\r\n{name}\r\nContent-Type: image/jpeg\r\n\r\n".encode()
-    body = before + photo + f"\r\n--{edge}--\r\n".encode()
-    return whole(path, f"multipart/form-data; boundary={edge}", body)
-
-
-def whole(path: str, content_type: str, body: bytes) -> bytes:
-    """A request as it goes over the wire."""
-    head = f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: {content_type}\r\n"
-    return f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
-
-
 class Server(NamedTuple):
-    """One server: how it is started, where it says that it is ready, and how it is asked."""
+    """A kind of server.
+
+    Attributes:
+        command: gives the command that starts it.
+        ready: path that answers 200 when the server is ready.
+        path: path of the requests.
+        request: makes a request from a path and the bytes of a photograph.
+        needs: an optional package that it requires.
+        metrics: whether /metrics has the service's histograms.
+    """
 
     command: Callable[[Site], list[str]]
     ready: str
     path: str = "/{task}"
-    request: Callable[[str, bytes], bytes] = raw
-    needs: str = ""  # a package, for those that not everyone has
+    request: Callable[[str, bytes], bytes] = raw_request
+    needs: str = ""
+    metrics: bool = False
 
 
 SERVERS = {
-    OURS: Server(ours, "/readyz"),
+    OURS: Server(ours, "/readyz", metrics=True),
     REPLICAS: Server(replicas, "/readyz"),
-    "mosec": Server(peer("mosec_"), "/", "/inference", needs="mosec"),
-    "LitServe": Server(peer("lit"), "/health", request=multipart, needs="litserve"),
-    "FastAPI": Server(peer("by_hand"), "/ready"),
-    "FastAPI, transformers": Server(peer("by_hand", "pipeline"), "/ready"),
+    "mosec": Server(peer("mosec_app"), "/", "/inference", needs="mosec"),
+    "LitServe": Server(
+        peer("litserve_app"), "/health", request=multipart_request, needs="litserve"
+    ),
+    "FastAPI": Server(peer("fastapi_app"), "/ready"),
+    "FastAPI, transformers": Server(peer("fastapi_app", "pipeline"), "/ready"),
 }
 
 
 def installed(name: str) -> bool:
-    """Whether the server can be started here."""
+    """Return whether the server's packages are installed."""
     return not SERVERS[name].needs or find_spec(SERVERS[name].needs) is not None
 
 
 def free_port() -> int:
-    """A port that nobody listens on."""
+    """Return a port that no process listens on."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         return int(free.getsockname()[1])
 
 
 def untuned() -> dict[str, str]:
-    """The environment without the variables that tune threads and allocators."""
+    """Return the environment without variables that tune threads, allocators or the service."""
     return {k: v for k, v in os.environ.items() if not k.startswith((*TUNING, "PATCHSERVE_"))}
 
 
 class Running(NamedTuple):
-    """A server that runs: its first process and its port."""
+    """A running server: its first process and its port."""
 
     name: str
     pid: int
     port: int
+    server: Server
 
     def signal(self, number: signal.Signals) -> None:
-        """Send all its processes a signal: SIGSTOP takes a server out of the others' way, for some
-        are busy even when nobody asks them anything.
+        """Send a signal to all processes of the server.
+
+        SIGSTOP keeps a server from using CPU time while another one is measured: some servers do
+        so even without requests.
         """
         for pid in tree(self.pid, dict(processes())):
             with suppress(ProcessLookupError):
                 os.kill(pid, number)
 
     def get(self, path: str) -> tuple[int, str]:
-        """The status and the text of an answer."""
+        """Return the status and the text of a GET request."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
         try:
             connection.request("GET", path)
-            answer = connection.getresponse()
-            return answer.status, answer.read().decode()
+            response = connection.getresponse()
+            return response.status, response.read().decode()
         finally:
             connection.close()
 
 
 @contextmanager
 def running(name: str, folder: Path, task: str, runtime: str) -> Iterator[Running]:
-    """A server, ready, as long as the `with` lasts.
+    """Start a server of SERVERS, wait until it is ready, and stop it after the `with` block.
 
     Raises:
         RuntimeError: it did not become ready.
     """
     site = Site(folder, task, runtime, free_port())
-    with launched(name, SERVERS[name].command(site), site.port, folder / "servers.log") as here:
-        yield here
+    with launched(name, SERVERS[name].command(site), site.port, folder / "servers.log") as server:
+        yield server
 
 
 @contextmanager
-def launched(name: str, command: Sequence[str], port: int, log: Path) -> Iterator[Running]:
-    """A server that is started by a command, ready, as long as the `with` lasts.
+def launched(
+    name: str,
+    command: Sequence[str],
+    port: int,
+    log: Path,
+    *,
+    server: Server | None = None,
+    env: Mapping[str, str] | None = None,
+) -> Iterator[Running]:
+    """Start a server by its command, wait until it is ready, and stop it after the `with` block.
+
+    Args:
+        name: the name in messages and results.
+        command: the command.
+        port: the port that the command names.
+        log: the file for its output.
+        server: its kind; by default the one of this name.
+        env: its environment; by default this process's without variables that tune.
 
     Raises:
         RuntimeError: it did not become ready.
     """
-    with log.open("a") as written:
-        streams = {"stdout": written, "stderr": written}
-        process = subprocess.Popen(command, env=untuned(), **streams)  # noqa: S603  # one of ours
-    here = Running(name, process.pid, port)
+    with log.open("a") as output:
+        process = subprocess.Popen(  # noqa: S603  # a command of this module
+            command, env=untuned() if env is None else env, stdout=output, stderr=output
+        )
+    instance = Running(name, process.pid, port, server or SERVERS[name])
     try:
-        wait(here, process, log)
-        yield here
+        wait_until_ready(instance, process, log)
+        yield instance
     finally:
-        stop(here, process)
+        stop(instance, process)
 
 
-def wait(server: Running, process: "subprocess.Popen[bytes]", log: Path) -> None:
-    """Until the server says that it is ready."""
+def wait_until_ready(server: Running, process: "subprocess.Popen[bytes]", log: Path) -> None:
+    """Poll the server until it is ready."""
     ends = time.monotonic() + START_S
     while time.monotonic() < ends and process.poll() is None:
         with suppress(OSError, http.client.HTTPException):
-            status, text = server.get(SERVERS[server.name].ready)
-            if status == 200 and not STARTING.search(text):
+            status, text = server.get(server.server.ready)
+            if status == 200 and not NOT_READY.search(text):
                 return
         time.sleep(0.1)
     raise RuntimeError(f"{server.name} did not start: {log.read_text()[-2000:]}")
 
 
 def stop(server: Running, process: "subprocess.Popen[bytes]") -> None:
-    """End a server; what does not leave when it is asked to is killed."""
-    family = tree(server.pid, dict(processes()))
+    """Stop a server: SIGTERM first, SIGKILL for all processes that are left."""
+    members = tree(server.pid, dict(processes()))
     server.signal(signal.SIGCONT)
     process.terminate()
     with suppress(subprocess.TimeoutExpired):
-        process.wait(10)
-    for pid in family:
+        process.wait(STOP_S)
+    for pid in members:
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
     process.wait()

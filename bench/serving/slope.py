@@ -1,7 +1,4 @@
-"""Owns the slope of what was sampled over time, and how far it can be trusted.
-
-Knows nothing of what was sampled.
-"""
+"""The slope of a time series and its confidence interval."""
 
 import math
 import statistics
@@ -14,7 +11,7 @@ CONFIDENCE = 0.95
 
 
 class Slope(NamedTuple):
-    """A rise per unit of time, and the interval that holds the true one 19 times in 20."""
+    """A slope per unit of time, and the limits of its 95 % confidence interval."""
 
     value: float
     low: float
@@ -22,13 +19,13 @@ class Slope(NamedTuple):
 
 
 def slope(times: Sequence[float], values: Sequence[float]) -> Slope:
-    """The slope of a straight line through samples that resemble their neighbours.
+    """Fit a straight line to samples that are correlated in time.
 
-    Memory that is high now is likely high in the next second too, so samples are not independent
-    and the textbook's interval is far too narrow. The samples are therefore taken together in
-    16 blocks of equal time (batch means), the line goes through their means by ordinary least
-    squares, the interval is Student's with 14 degrees of freedom, and it is widened by what the
-    residuals of neighbouring blocks still have in common (n (1 - r) / (1 + r) blocks count).
+    Neighbouring samples of memory are alike, so the interval for independent samples would be
+    far too narrow. Therefore the samples are averaged in 16 blocks of equal time (batch means), the
+    line is fitted to the means by ordinary least squares, and the interval is Student's with 14
+    degrees of freedom. It is widened by the remaining correlation r of neighbouring blocks
+    (n (1 - r) / (1 + r) blocks count).
 
     Raises:
         ValueError: the samples do not fill three blocks.
@@ -42,19 +39,19 @@ def slope(times: Sequence[float], values: Sequence[float]) -> Slope:
     residuals = [value - line.intercept - line.slope * at for at, value in means]
     freedom = len(means) - 2
     error = math.sqrt(sum(r * r for r in residuals) / freedom) / spread
-    alike = min(max(likeness(residuals), 0.0), 0.9)
-    reach = student(freedom) * error * math.sqrt((1 + alike) / (1 - alike))
-    return Slope(line.slope, line.slope - reach, line.slope + reach)
+    correlation = min(max(autocorrelation(residuals), 0.0), 0.9)
+    margin = student(freedom) * error * math.sqrt((1 + correlation) / (1 - correlation))
+    return Slope(line.slope, line.slope - margin, line.slope + margin)
 
 
 def block_means(times: Sequence[float], values: Sequence[float]) -> list[tuple[float, float]]:
-    """The mean time and value of each block that has samples."""
+    """Return the mean time and value of each block that has samples."""
     if not times:
         return []
-    begins, long = times[0], (times[-1] - times[0]) / BLOCKS or 1.0
+    begins, length = times[0], (times[-1] - times[0]) / BLOCKS or 1.0
     blocks: list[list[tuple[float, float]]] = [[] for _ in range(BLOCKS)]
     for at, value in zip(times, values, strict=True):
-        blocks[min(int((at - begins) / long), BLOCKS - 1)].append((at, value))
+        blocks[min(int((at - begins) / length), BLOCKS - 1)].append((at, value))
     return [
         (statistics.fmean(at for at, _ in block), statistics.fmean(value for _, value in block))
         for block in blocks
@@ -62,8 +59,8 @@ def block_means(times: Sequence[float], values: Sequence[float]) -> list[tuple[f
     ]
 
 
-def likeness(residuals: Sequence[float]) -> float:
-    """The correlation of each residual with the next one."""
+def autocorrelation(residuals: Sequence[float]) -> float:
+    """Return the correlation of each residual with the next one."""
     squares = sum(r * r for r in residuals)
     if not squares:
         return 0.0
@@ -71,8 +68,9 @@ def likeness(residuals: Sequence[float]) -> float:
 
 
 def student(freedom: int) -> float:
-    """How many errors the interval reaches to each side: Student's t, by Hill's expansion (1970),
-    to 0.1 % from 5 degrees of freedom on.
+    """Return the 97.5 % quantile of Student's t, by Hill's expansion (1970).
+
+    The error is below 0.1 % from 5 degrees of freedom on.
     """
     z = statistics.NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
     n = freedom

@@ -1,39 +1,40 @@
-"""Owns the arithmetic of the figures: percentiles, the two ratios, medians over rounds.
-
-Knows nothing of how anything was measured.
-"""
+"""Figures of one server under one load, and their ratios to the bare loop."""
 
 import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
-from bench.serving.histograms import Inside
+from bench.serving.histograms import ServerFigures
 
 
 class Load(NamedTuple):
-    """How a server is asked: by so many who wait for their answers, or at random times, so many
-    requests a second, given as a part of what it managed when as many as it liked were waiting.
+    """How requests are sent to a server.
+
+    Attributes:
+        concurrency: closed loop: clients that each send the next request after a response.
+        fraction: open loop: random arrivals at this fraction of the server's highest rate in the
+            closed loops.
     """
 
     concurrency: int = 0
-    part: float = 0.0
+    fraction: float = 0.0
 
     def __str__(self) -> str:
-        return f"closed, {self.concurrency}" if self.concurrency else f"open, {self.part:.0%}"
+        return f"closed, {self.concurrency}" if self.concurrency else f"open, {self.fraction:.0%}"
 
 
-class Turn(NamedTuple):
-    """What one server did under one load.
+class Measurement(NamedTuple):
+    """Figures of one server under one load in one round.
 
     Attributes:
-        rate: answers a second.
-        p50, p95, p99: milliseconds.
-        errors: answers that were none, or wrong.
-        cpu_ms: processor time of all its processes, for one answer.
-        generator: cores that asking took.
-        foreign: the share of the machine that neither had.
-        inside: what the server says itself, if it does.
+        rate: responses per second.
+        p50, p95, p99: latency in milliseconds.
+        errors: requests without a response, or with a wrong one.
+        cpu_ms: CPU time of all processes of the server per response.
+        generator: cores that the load generator used.
+        foreign: fraction of the machine's CPU time used by other processes.
+        server: figures from the server's own metrics, if it has any.
     """
 
     rate: float
@@ -44,64 +45,71 @@ class Turn(NamedTuple):
     cpu_ms: float
     generator: float
     foreign: float
-    inside: Inside | None = None
+    server: ServerFigures | None = None
 
 
-class Limit(NamedTuple):
-    """The bare loop: images a second, milliseconds of processor time for one, and the milliseconds
-    of one by the clock when nothing else is to be done.
+class LoopFigures(NamedTuple):
+    """Figures of the bare loop.
+
+    Attributes:
+        rate: images per second.
+        cpu_ms: CPU time per image.
+        single_ms: wall-clock time of a single image.
     """
 
     rate: float
     cpu_ms: float
-    alone_ms: float
+    single_ms: float
 
 
 class Round(NamedTuple):
-    """What was measured within seconds of each other."""
+    """Measurements of one round, which follow each other directly."""
 
-    limit: Limit
-    turns: Mapping[tuple[str, Load], Turn]
+    loop: LoopFigures
+    measurements: Mapping[tuple[str, Load], Measurement]
 
 
-def percentile(values: Sequence[float], part: float) -> float:
-    """The least value that so large a part of all are not above (nearest rank); NaN of none."""
+def percentile(values: Sequence[float], fraction: float) -> float:
+    """Return the nearest-rank percentile; NaN without values."""
     if not values:
         return math.nan
     ordered = sorted(values)
-    return ordered[max(math.ceil(part * len(ordered)) - 1, 0)]
+    return ordered[max(math.ceil(fraction * len(ordered)) - 1, 0)]
 
 
-def share(turn: Turn, limit: Limit, cores: int) -> float:
-    """Images a second over what the loop would do with the cores that asking left."""
-    return turn.rate / (limit.rate * (cores - turn.generator) / cores)
+def rate_ratio(measurement: Measurement, loop: LoopFigures, cores: int) -> float:
+    """Return images/s as a ratio to the bare loop on the cores that the generator leaves free."""
+    return measurement.rate / (loop.rate * (cores - measurement.generator) / cores)
 
 
-def cpu_ratio(turn: Turn, limit: Limit) -> float:
-    """Processor time for an image over that of the loop."""
-    return turn.cpu_ms / limit.cpu_ms
+def cpu_ratio(measurement: Measurement, loop: LoopFigures) -> float:
+    """Return the CPU time per image as a ratio to the bare loop."""
+    return measurement.cpu_ms / loop.cpu_ms
 
 
-def overhead_ms(turn: Turn, limit: Limit) -> float:
-    """What the median answer took longer than one image in the loop."""
-    return turn.p50 - limit.alone_ms
+def overhead_ms(measurement: Measurement, loop: LoopFigures) -> float:
+    """Return the median latency minus the time of a single image in the bare loop."""
+    return measurement.p50 - loop.single_ms
 
 
-def tail(turn: Turn) -> float:
-    """p99 over p50."""
-    return turn.p99 / turn.p50 if turn.p50 else math.nan
+def tail_ratio(measurement: Measurement) -> float:
+    """Return p99 over p50."""
+    return measurement.p99 / measurement.p50 if measurement.p50 else math.nan
 
 
 def median_of(
-    rounds: Sequence[Round], server: str, load: Load, figure: Callable[[Turn, Limit], float]
+    rounds: Sequence[Round],
+    server: str,
+    load: Load,
+    figure: Callable[[Measurement, LoopFigures], float],
 ) -> float:
-    """The median, over rounds, of a figure of a server under a load; NaN where it never ran.
+    """Return the median over rounds of a figure of a server under a load; NaN if never measured.
 
-    A ratio is taken within a round first: whatever slowed the machine down then slowed both.
+    Ratios are taken within a round, so that a slow machine slows both sides.
     """
-    found = [
-        figure(turn, one.limit)
+    values = [
+        figure(measurement, one.loop)
         for one in rounds
-        if (turn := one.turns.get((server, load))) is not None
+        if (measurement := one.measurements.get((server, load))) is not None
     ]
-    return statistics.median(found) if found else math.nan
+    return statistics.median(values) if values else math.nan

@@ -1,1 +1,1 @@
-"""The parts of the soak: mixed good and bad traffic for a long time."""
+"""The parts of bench.soak: mixed valid and invalid requests over a long time."""

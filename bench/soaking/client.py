@@ -1,7 +1,4 @@
-"""Owns HTTP/1.1 as callers of all manners speak it: patient, slow, and gone.
-
-Knows nothing of what is asked, nor of which answers are right.
-"""
+"""An HTTP/1.1 client that can send slowly, stop early, or disconnect."""
 
 import asyncio
 import re
@@ -13,17 +10,17 @@ from typing import NamedTuple
 LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 MEDIA = re.compile(rb"\r\ncontent-type: *([^;\r]+)", re.IGNORECASE)
 CLOSES = re.compile(rb"\r\nconnection: *close", re.IGNORECASE)
-PIECE = 2**18  # bytes that are sent at once, by who is not slow
+PIECE = 2**18  # bytes sent at once
 PIECES = 20  # of a slow upload
-PAUSE_S = 1.0  # between the bytes of an upload that trickles
-PATIENCE_S = 60.0
-KEPT = 64  # idle connections at most
-FRESH_S = 30.0  # an idle connection older than that may be about to be closed
+PAUSE_S = 1.0  # between the single bytes of a stalled upload
+TIMEOUT_S = 60.0  # for a response
+KEPT = 64  # maximum of idle connections
+FRESH_S = 30.0  # the server may be about to close a connection that is idle for longer
 Stream = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
-class Reply(NamedTuple):
-    """An answer; status 0 if there was none, and the reason in the body."""
+class Response(NamedTuple):
+    """A response; status 0 without one, with the reason in the body."""
 
     status: int
     media: str
@@ -32,54 +29,56 @@ class Reply(NamedTuple):
 
 
 class Client:
-    """Callers of one server, who share its idle connections."""
+    """Clients of one server, which share its idle connections."""
 
     def __init__(self, port: int) -> None:
         self._port = port
         self._idle: list[tuple[float, Stream]] = []
 
-    async def whole(self, request: bytes) -> Reply:
-        """Send a request at once and wait for the answer."""
+    async def send(self, request: bytes) -> Response:
+        """Send a request without pauses and return the response."""
         pieces = [request[at : at + PIECE] for at in range(0, len(request), PIECE)]
         return await self._exchange(pieces, 0.0)
 
-    async def halting(self, request: bytes) -> Reply:
-        """Send a request that promises more than there is, wait for the answer, and hang up."""
+    async def send_incomplete(self, request: bytes) -> Response:
+        """Send a request that is shorter than declared, return the response, and disconnect."""
         return await self._exchange([request], 0.0, reuse=False)
 
-    async def slowly(self, request: bytes, seconds: float) -> Reply:
-        """Send a request in pieces, over so many seconds, and wait for the answer."""
+    async def send_slowly(self, request: bytes, seconds: float) -> Response:
+        """Send a request in pieces over some seconds and return the response."""
         size = -(-len(request) // PIECES)
         pieces = [request[at : at + size] for at in range(0, len(request), size)]
         return await self._exchange(pieces, seconds / PIECES)
 
-    async def trickling(self, request: bytes) -> Reply:
-        """Send the head of a request and then next to nothing, until there is an answer."""
+    async def send_stalled(self, request: bytes) -> Response:
+        """Send the head, then one byte per second, until there is a response."""
         head, mark, body = request.partition(b"\r\n\r\n")
-        pieces = [head + mark, *(body[at : at + 1] for at in range(round(PATIENCE_S / PAUSE_S)))]
+        pieces = [head + mark, *(body[at : at + 1] for at in range(round(TIMEOUT_S / PAUSE_S)))]
         return await self._exchange(pieces, PAUSE_S)
 
-    async def leave(self, request: bytes, part: float, after_s: float) -> None:
-        """Send a part of a request, and be gone a little later."""
+    async def disconnect(self, request: bytes, fraction: float, after_s: float) -> None:
+        """Send the first part of a request and disconnect a little later."""
         async with self._new() as (_, writer):
-            writer.write(request[: round(part * len(request))])
+            writer.write(request[: round(fraction * len(request))])
             await writer.drain()
             await asyncio.sleep(after_s)
             writer.transport.abort()
 
     def close(self) -> None:
-        """Close the connections that nobody uses."""
+        """Close the idle connections."""
         for _, (_, writer) in self._idle:
             writer.transport.abort()
         self._idle.clear()
 
-    async def _exchange(self, pieces: list[bytes], pause_s: float, *, reuse: bool = True) -> Reply:
+    async def _exchange(
+        self, pieces: list[bytes], pause_s: float, *, reuse: bool = True
+    ) -> Response:
         reader, writer = await self._stream()
-        answer = asyncio.ensure_future(read(reader))
-        sent, ends = 0, time.monotonic() + PATIENCE_S
-        with suppress(ConnectionError):  # what was answered before is read all the same
+        reading = asyncio.ensure_future(read(reader))
+        sent, ends = 0, time.monotonic() + TIMEOUT_S
+        with suppress(ConnectionError):  # an early response can still be read
             for piece in pieces:
-                if answer.done():
+                if reading.done():
                     break
                 writer.write(piece)
                 await writer.drain()
@@ -87,16 +86,16 @@ class Client:
                 if pause_s:
                     await asyncio.sleep(pause_s)
         try:
-            reply = await asyncio.wait_for(answer, max(ends - time.monotonic(), PAUSE_S))
+            response = await asyncio.wait_for(reading, max(ends - time.monotonic(), PAUSE_S))
         except (TimeoutError, OSError, EOFError, ValueError) as error:
             writer.transport.abort()
-            return Reply(0, "", b"", f"{type(error).__name__}: {error}".encode())
-        spent = sent < len(pieces) or CLOSES.search(reply.head)
-        if not reuse or spent or len(self._idle) >= KEPT:
+            return Response(0, "", b"", f"{type(error).__name__}: {error}".encode())
+        used_up = sent < len(pieces) or CLOSES.search(response.head)
+        if not reuse or used_up or len(self._idle) >= KEPT:
             writer.transport.abort()
         else:
             self._idle.append((time.monotonic(), (reader, writer)))
-        return reply
+        return response
 
     async def _stream(self) -> Stream:
         while self._idle:
@@ -116,16 +115,16 @@ class Client:
             writer.transport.abort()
 
 
-async def read(reader: asyncio.StreamReader) -> Reply:
-    """One answer.
+async def read(reader: asyncio.StreamReader) -> Response:
+    """Read one response.
 
     Raises:
-        EOFError: the connection ended before it was whole.
-        ValueError: it does not say how long it is.
+        EOFError: the connection ended before the response was complete.
+        ValueError: it has no Content-Length.
     """
     head = await reader.readuntil(b"\r\n\r\n")
     length, media = LENGTH.search(head), MEDIA.search(head)
     if length is None:
-        raise ValueError("an answer without its length")
+        raise ValueError("a response without Content-Length")
     body = await reader.readexactly(int(length[1]))
-    return Reply(int(head[9:12]), media[1].decode() if media else "", head, body)
+    return Response(int(head[9:12]), media[1].decode() if media else "", head, body)

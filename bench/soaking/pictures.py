@@ -1,7 +1,4 @@
-"""Owns the image files of the soak: good ones of several sizes and formats, and bad ones.
-
-Knows nothing of requests.
-"""
+"""The image files of the soak: good ones of several sizes and formats, and bad ones."""
 
 import struct
 import zlib
@@ -12,34 +9,34 @@ from PIL import Image
 
 from bench.serving import photographs
 
-LARGE = (3000, 2000)  # 6 megapixels, as telephones make them
+LARGE = (3000, 2000)  # 6 megapixels, like a photograph of a phone
 SMALL = (160, 120)
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
 def encoded(image: Image.Image, kind: str, **options: object) -> bytes:
-    """The file of an image."""
+    """Return the file of an image."""
     data = BytesIO()
     image.save(data, kind, **options)
     return data.getvalue()
 
 
-def turned(image: Image.Image) -> bytes:
-    """A JPEG whose EXIF says that it lies on its side."""
+def rotated(image: Image.Image) -> bytes:
+    """Return a JPEG whose EXIF orientation is a rotation."""
     exif = Image.Exif()
     exif[0x0112] = 6
     return encoded(image, "JPEG", quality=85, exif=exif)
 
 
 def good() -> dict[str, bytes]:
-    """Files that every decoder takes, by what is particular about them."""
+    """Return files that every decoder accepts, by a short description."""
     photo = photographs.draw(0)
     small = photo.resize(SMALL)
     frames = [photographs.draw(seed).resize(SMALL) for seed in (2, 3)]
     return {
         "JPEG": encoded(photo, "JPEG", quality=88),
         "progressive JPEG": encoded(photographs.draw(1), "JPEG", quality=88, progressive=True),
-        "turned JPEG": turned(photo),
+        "rotated JPEG": rotated(photo),
         "grey JPEG": encoded(photo.convert("L"), "JPEG", quality=85),
         "CMYK JPEG": encoded(small.convert("CMYK"), "JPEG", quality=85),
         "large JPEG": encoded(photo.resize(LARGE), "JPEG", quality=80),
@@ -54,13 +51,13 @@ def good() -> dict[str, bytes]:
 
 
 def truncated(files: dict[str, bytes]) -> list[bytes]:
-    """Files that end in the middle of their pixels."""
+    """Return files that end in the middle of their pixels."""
     names = ("JPEG", "progressive JPEG", "PNG", "WebP", "BMP", "TIFF")
     return [files[name][: len(files[name]) * part // 10] for name in names for part in (5, 8)]
 
 
 def corrupt(files: dict[str, bytes]) -> list[bytes]:
-    """Files whose pixels were overwritten behind an intact header."""
+    """Return files whose pixels are overwritten behind an intact header."""
     noise = np.random.default_rng(0).integers(0, 256, 10**6, dtype=np.uint8).tobytes()
     return [
         data[: len(data) // 3] + noise[: len(data) // 3] + data[2 * len(data) // 3 :]
@@ -69,7 +66,7 @@ def corrupt(files: dict[str, bytes]) -> list[bytes]:
 
 
 def foreign() -> list[bytes]:
-    """What is no image, or of a format that is not taken."""
+    """Return files that are no images, or of a format that is not accepted."""
     noise = np.random.default_rng(1).integers(0, 256, 50_000, dtype=np.uint8).tobytes()
     small = photographs.draw(0).resize(SMALL)
     svg = b'<svg xmlns="http://www.w3.org/2000/svg"><rect width="9" height="9"/></svg>'
@@ -85,7 +82,7 @@ def foreign() -> list[bytes]:
 
 
 def bomb(side: int) -> bytes:
-    """A PNG of a few kilobytes which says that it has side x side pixels."""
+    """Return a PNG of a few kilobytes whose header declares side x side pixels."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return (

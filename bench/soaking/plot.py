@@ -1,40 +1,82 @@
-"""Owns the picture of the soak: memory, latency and answers over time.
+"""The plot of bench.soak: memory, latency and responses over time."""
 
-Knows nothing of how they were measured.
-"""
-
+import math
+import statistics
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from bench.soaking.report import Found
+from bench.common.axes import plain_log_scale
+from bench.soaking.report import SoakResult
+
+WIDTH, HEIGHT, DPI = 8.0, 8.5, 100
+MEAN_OVER_S = 10  # responses are drawn as means over this time
+RESPONSES = (  # index in the fields of a second, and the label
+    (1, "expected results (200)"),
+    (3, "expected errors, disconnects and probes"),
+    (2, "refused (503 overloaded)"),
+)
+LATENCIES = ((5, "median latency of results"), (6, "99th percentile of their latency"))
 
 
-def draw(found: Found, file: Path) -> None:
-    """Three rows over the minutes of the run; the warm-up is shaded."""
-    from matplotlib.figure import Figure  # only who draws needs it
+def draw(result: SoakResult, file: Path) -> None:
+    """Draw three panels over the minutes of the run, and one legend below them."""
+    from matplotlib.figure import Figure  # only plots need it
 
-    figure = Figure(figsize=(11, 9), layout="constrained")
-    memory, latency, answers = figure.subplots(3, 1, sharex=True)
-    memory.plot([one.at / 60 for one in found.samples], [one.rss for one in found.samples])
+    figure = Figure(figsize=(WIDTH, HEIGHT), layout="constrained")
+    memory, latency, responses = figure.subplots(3, 1, sharex=True)
+    minutes = [one.at / 60 for one in result.samples]
+    memory.plot(minutes, [one.rss for one in result.samples], color="C4", label="resident memory")
     memory.set_ylabel("resident memory, MB")
-    rise = found.rise
-    interval = f"{rise.value:+.3f} MB/min ({rise.low:+.3f} to {rise.high:+.3f})"
-    memory.set_title(f"after the warm-up {interval}", fontsize=10)
-    at = [second[0] / 60 for second in found.seconds]
-    for place, name in ((5, "p50"), (6, "p99")):
-        taken = [second[place] for second in found.seconds]
-        latency.semilogy(at, taken, linewidth=0.8, label=f"{name} of good requests")
-    latency.set_ylabel("ms, in each second")
-    for place, name in ((1, "good"), (3, "refused by kind, left, probes"), (2, "503 overloaded")):
-        answers.plot(at, [second[place] for second in found.seconds], linewidth=0.8, label=name)
-    odd = [second[4] for second in found.seconds]
-    answers.plot(at, odd, color="red", label=f"unexpected: {found.unexpected}")
-    answers.set_yscale("symlog", linthresh=1)
-    answers.set_ylabel("answers in each second")
-    answers.set_xlabel("minutes")
-    answers.set_xlim(0, found.samples[-1].at / 60)
-    for axis in (memory, latency, answers):
-        axis.axvspan(0, found.warm_up, color="black", alpha=0.06)
+    memory.set_title(growth(result), fontsize=10)
+    draw_latencies(latency, result)
+    draw_responses(responses, result)
+    responses.set_xlim(0, minutes[-1])
+    for axis in (memory, latency, responses):
+        warm_up = axis.axvspan(0, result.warm_up, color="black", alpha=0.06)
         axis.grid(visible=True, alpha=0.3)
-    for axis in (latency, answers):
-        axis.legend(fontsize=8)
-    figure.savefig(file, dpi=110)
+    warm_up.set_label("warm-up")
+    handles = [handle for axis in figure.axes for handle in axis.get_legend_handles_labels()[0]]
+    figure.legend(handles=handles, loc="outside lower center", ncols=2, fontsize=9)
+    figure.savefig(file, dpi=DPI)
+
+
+def growth(result: SoakResult) -> str:
+    """Return the slope of the memory with its interval."""
+    rise = result.rise
+    return (
+        f"memory after the warm-up: {rise.value:+.3f} MB per minute "
+        f"(95 % interval {rise.low:+.3f} to {rise.high:+.3f})"
+    )
+
+
+def draw_latencies(axis: Any, result: SoakResult) -> None:
+    """Draw both percentiles of each second."""
+    at = [second[0] / 60 for second in result.seconds]
+    for (place, label), colour in zip(LATENCIES, ("C9", "C1"), strict=True):
+        values = [second[place] for second in result.seconds]
+        axis.plot(at, values, linewidth=0.8, color=colour, label=label)
+    plain_log_scale(axis)
+    axis.set_ylabel("latency in\neach second, ms")
+
+
+def draw_responses(axis: Any, result: SoakResult) -> None:
+    """Draw the rate of each outcome as means over some seconds."""
+    for (place, label), colour in zip(RESPONSES, ("C0", "C8", "C2"), strict=True):
+        at, rates = means(result.seconds, place)
+        axis.step(at, rates, where="post", linewidth=1, color=colour, label=label)
+    at, rates = means(result.seconds, 4)
+    label = f"unexpected responses: {result.unexpected}"
+    axis.step(at, rates, where="post", color="red", label=label)
+    axis.set_ylim(bottom=-2)
+    axis.set_ylabel(f"responses per second,\nmeans of {MEAN_OVER_S} s")
+    axis.set_xlabel("minutes")
+
+
+def means(seconds: Sequence[Sequence[float]], place: int) -> tuple[list[float], list[float]]:
+    """Return the start of each block of seconds in minutes, and the mean of a field in it."""
+    blocks: dict[int, list[float]] = {}
+    for second in seconds:
+        blocks.setdefault(math.floor(second[0] / MEAN_OVER_S), []).append(second[place])
+    at = [number * MEAN_OVER_S / 60 for number in blocks]
+    return at, [statistics.fmean(values) for values in blocks.values()]

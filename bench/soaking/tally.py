@@ -1,7 +1,4 @@
-"""Owns what is counted of the soak's traffic: by kind, by second, and what nobody expected.
-
-Knows nothing of how requests are sent.
-"""
+"""Counts of the soak's responses: by kind, by second, and the unexpected ones."""
 
 import json
 from collections import Counter
@@ -9,38 +6,42 @@ from contextlib import suppress
 from typing import Any
 
 from bench.serving.summary import percentile
-from bench.soaking.client import Reply
+from bench.soaking.client import Response
 from bench.soaking.kinds import BUSY, Kind
 
-EXAMPLES = 50  # of what was unexpected; more are only counted
+EXAMPLES = 50  # unexpected responses that are kept; more are only counted
 PROBLEM = "application/problem+json"
 
 
-def fault(kind: Kind, reply: Reply, busy: bool) -> str:
-    """What is wrong with an answer; nothing, if it may be given to this kind.
+def fault(kind: Kind, response: Response, busy: bool) -> str:
+    """Return what is wrong with a response; nothing if its kind allows it.
 
     Args:
-        busy: whether a burst was on: then anyone who asks for work may be refused.
+        kind: the kind of the request.
+        response: the response.
+        busy: whether there was a burst: requests for work may then be refused.
     """
-    expected = {**kind.expected, **BUSY} if busy and kind.good else kind.expected
-    told = f"{reply.status} {reply.body[:200].decode(errors='replace')}"
-    if reply.status not in expected:
-        return told
-    code = expected[reply.status]
+    expected = {**kind.expected, **BUSY} if busy and kind.work else kind.expected
+    shown = f"{response.status} {response.body[:200].decode(errors='replace')}"
+    if response.status not in expected:
+        return shown
+    code = expected[response.status]
     if not code:
-        return "" if reply.media == kind.media and reply.body else f"{reply.media}: {told}"
+        good = response.media == kind.media and response.body
+        return "" if good else f"{response.media}: {shown}"
     problem: Any = None
     with suppress(ValueError):
-        problem = json.loads(reply.body)
+        problem = json.loads(response.body)
     right = isinstance(problem, dict) and problem.get("code") == code
-    right = right and problem.get("status") == reply.status and reply.media == PROBLEM
-    if reply.status == 503:
-        right = right and b"\r\nretry-after: " in reply.head.lower() and "retry_after_ms" in problem
-    return "" if right else f"{reply.media}: {told}"
+    right = right and problem.get("status") == response.status and response.media == PROBLEM
+    if response.status == 503:
+        header = b"\r\nretry-after: " in response.head.lower()
+        right = right and header and "retry_after_ms" in problem
+    return "" if right else f"{response.media}: {shown}"
 
 
 class Tally:
-    """The counts of one run; seconds are counted from its begin."""
+    """The counts of one run; times are in seconds from its start."""
 
     def __init__(self) -> None:
         self.statuses: dict[str, Counter[str]] = {}
@@ -49,38 +50,38 @@ class Tally:
         self.examples: list[str] = []
         self._seconds: dict[int, Second] = {}
 
-    def add(self, kind: Kind, at: float, taken_s: float, reply: Reply, wrong: str) -> None:
-        """Count an answer that came at a second, and what is wrong with it."""
+    def add(self, kind: Kind, at: float, taken_s: float, response: Response, wrong: str) -> None:
+        """Count a response and, if `wrong` is not empty, its fault."""
         second = self._second(at)
-        self.statuses.setdefault(kind.name, Counter())[str(reply.status or "lost")] += 1
+        self.statuses.setdefault(kind.name, Counter())[str(response.status or "lost")] += 1
         self.latencies_ms.setdefault(kind.name, []).append(taken_s * 1e3)
         if wrong:
             self._unexpected(second, f"{at:.0f} s: {kind.name}: {wrong}")
-        elif reply.status == 503:
+        elif response.status == 503:
             second.refused += 1
-        elif kind.good and reply.status == 200:
-            second.good_ms.append(taken_s * 1e3)
+        elif kind.work and response.status == 200:
+            second.results_ms.append(taken_s * 1e3)
         else:
             second.rest += 1
 
-    def left(self, kind: Kind, at: float) -> None:
-        """Count a caller who did not wait."""
-        self.statuses.setdefault(kind.name, Counter())["left"] += 1
+    def disconnected(self, kind: Kind, at: float) -> None:
+        """Count a client that disconnected without waiting for the response."""
+        self.statuses.setdefault(kind.name, Counter())["disconnected"] += 1
         self._second(at).rest += 1
 
     def failed(self, kind: Kind, at: float, error: Exception) -> None:
-        """Count a request that could not even be sent."""
+        """Count a request that could not be sent."""
         self.statuses.setdefault(kind.name, Counter())["lost"] += 1
         self._unexpected(self._second(at), f"{at:.0f} s: {kind.name}: {error!r}")
 
-    def told(self) -> dict[str, Any]:
-        """All of it, for JSON."""
+    def report(self) -> dict[str, Any]:
+        """Return all counts for JSON."""
         return {
             "kinds": [
                 [name, dict(counts), *self._percentiles(name)]
                 for name, counts in self.statuses.items()
             ],
-            "seconds": [self._seconds[at].told(at) for at in sorted(self._seconds)],
+            "seconds": [self._seconds[at].fields(at) for at in sorted(self._seconds)],
             "unexpected": self.unexpected,
             "examples": self.examples,
         }
@@ -99,15 +100,16 @@ class Tally:
 
 
 class Second:
-    """What was answered within one second."""
+    """The responses within one second."""
 
     def __init__(self) -> None:
-        self.good_ms: list[float] = []
+        self.results_ms: list[float] = []
         self.refused = self.rest = self.unexpected = 0
 
-    def told(self, at: int) -> list[float]:
-        """The second, how many were answered well, refused, answered otherwise and unexpectedly,
-        and p50 and p99 of the good ones in milliseconds.
+    def fields(self, at: int) -> list[float]:
+        """Return the second, the numbers of results, refusals, other expected and unexpected
+        responses, and p50 and p99 of the results in milliseconds.
         """
-        taken = [percentile(self.good_ms, part) for part in (0.5, 0.99)]
-        return [at, len(self.good_ms), self.refused, self.rest, self.unexpected, *taken]
+        latencies = [percentile(self.results_ms, part) for part in (0.5, 0.99)]
+        counts = [len(self.results_ms), self.refused, self.rest, self.unexpected]
+        return [at, *counts, *latencies]

@@ -1,4 +1,4 @@
-"""The benchmark of GPUs, on a CPU: what it prints, keeps, and does without."""
+"""bench.gpu on a CPU: its output, and its imports."""
 
 import subprocess
 import sys
@@ -11,16 +11,16 @@ from bench.runtimes import peak
 
 
 @pytest.fixture(autouse=True)
-def _quick(monkeypatch):
+def _small_products(monkeypatch):
     monkeypatch.setitem(peak.SIDE, "cpu", 64)
 
 
-def test_it_runs_on_a_cpu_to_show_that_it_works(tmp_path, capsys):
+def test_a_run_on_a_cpu_prints_and_writes_all_tables(tmp_path, capsys):
     arguments = ["--device", "cpu", "--models", "ViT-Ti/16", "--batches", "1", "2"]
     gpu.main([*arguments, "--seconds", "0.001", "--out", str(tmp_path)])
-    kept = (tmp_path / "gpu.md").read_text()
-    assert kept in capsys.readouterr().out
-    tables = [part.splitlines() for part in kept.split("\n\n")[2:]]
+    written = (tmp_path / "gpu.md").read_text()
+    assert written in capsys.readouterr().out
+    tables = [part.splitlines() for part in written.split("\n\n")[2:]]
     networks, pipelines, label_maps = ([line.split(" | ") for line in t[2:]] for t in tables)
     for lines in (networks, pipelines):
         assert [line[:2] for line in lines] == [["| ViT-Ti/16", "1"], ["| ViT-Ti/16", "2"]]
@@ -28,26 +28,28 @@ def test_it_runs_on_a_cpu_to_show_that_it_works(tmp_path, capsys):
     assert {line[0] for line in label_maps} == {"| regions", "| white noise"}
 
 
-def test_a_way_that_fails_does_not_end_the_run(monkeypatch, capsys):
+def test_an_execution_that_fails_does_not_end_the_run(monkeypatch, capsys):
     def broken(form, images):
         raise RuntimeError("no memory")
 
-    monkeypatch.setitem(gpu.WAYS, "eager", broken)
+    monkeypatch.setitem(gpu.EXECUTIONS, "eager", broken)
     options = gpu.parsed(["--device", "cpu", "--models", "ViT-Ti/16", "--batches", "1"])
     assert gpu.rates("ViT-Ti/16", options) == {1: {"eager": 0.0}}
     assert "ViT-Ti/16, batch 1, eager: RuntimeError: no memory" in capsys.readouterr().err
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
-def test_without_a_gpu_it_says_so_and_measures_nothing(tmp_path, capsys):
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a CUDA device")
+def test_without_a_gpu_a_run_prints_a_message_and_writes_nothing(tmp_path, capsys):
     gpu.main(["--out", str(tmp_path)])
     assert "no CUDA device" in capsys.readouterr().out
     assert list(tmp_path.iterdir()) == []
 
 
-def test_it_needs_nothing_of_the_web_framework():
-    there = "import sys, bench.gpu; print(*sys.modules)"
-    modules = subprocess.run([sys.executable, "-c", there], capture_output=True, check=True).stdout
-    needed = {name.partition(".")[0] for name in modules.decode().split()}
-    absent = {"fastapi", "starlette", "pydantic", "pydantic_settings", "uvicorn", "typer"}
-    assert not needed & absent
+def test_bench_gpu_imports_no_web_framework():
+    program = "import sys, bench.gpu; print(*sys.modules)"
+    modules = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, check=True
+    ).stdout
+    imported = {name.partition(".")[0] for name in modules.decode().split()}
+    web = {"fastapi", "starlette", "pydantic", "pydantic_settings", "uvicorn", "typer"}
+    assert not imported & web

@@ -1,1 +1,1 @@
-"""The other servers, each a program: FOLDER PORT RUNTIME. They serve our code where they can."""
+"""Other servers as programs: FOLDER PORT RUNTIME. Where possible they run our network."""

@@ -1,6 +1,6 @@
-"""Owns our classifier as another server would be given it: files in, answers out, one thread.
+"""Our classifier for other servers: image files in, predictions out, one thread.
 
-Knows nothing of servers: only they differ, not what is served.
+The inference form is the service's, so that only the servers differ.
 """
 
 import os
@@ -17,11 +17,11 @@ from models.runtimes.select import Runtime, inference_form
 
 TOP_K = 5
 MAX_PIXELS = 10**8
-FOLDER, RUNTIME = "BENCH_FOLDER", "BENCH_RUNTIME"  # variables: workers are made without arguments
+FOLDER, RUNTIME = "BENCH_FOLDER", "BENCH_RUNTIME"  # variables, because workers get no arguments
 
 
 class Classifier:
-    """The checkpoint of the environment, in the form that the service runs."""
+    """The checkpoint named by the environment, as the inference form of the service."""
 
     def __init__(self) -> None:
         keep_freed_memory()
@@ -39,7 +39,7 @@ class Classifier:
 
     @torch.inference_mode()
     def __call__(self, files: list[bytes]) -> list[dict[str, Any]]:
-        """The best labels of each photograph, as the service answers."""
+        """Return the best labels of each photograph, in the form of the service's response."""
         photos = [decode(data, self._preprocessing, max_pixels=MAX_PIXELS) for data in files]
         batch = torch.from_numpy(np.stack([photo.pixels for photo in photos]))  # (B, H, W, 3)
         scores, indices = self._form(batch).softmax(dim=-1).topk(TOP_K)  # each (B, k)

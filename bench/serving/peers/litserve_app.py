@@ -1,7 +1,4 @@
-"""Our network in LitServe, whose workers decode, run and answer batch by batch.
-
-Knows nothing of the other peers.
-"""
+"""Our network in LitServe, whose workers decode and run batches."""
 
 import os
 import sys
@@ -16,13 +13,13 @@ WORKERS, BATCH, WAIT_S = 2, 8, 0.002
 
 
 class Api(litserve.LitAPI):
-    """What one worker does."""
+    """The steps of a worker."""
 
     def setup(self, device: str) -> None:
         self._classifier = Classifier()
 
     def decode_request(self, request: Request) -> bytes:
-        return request["file"].file.read()  # type: ignore[index]  # it is the form by now
+        return request["file"].file.read()  # type: ignore[index]  # LitServe passes the form
 
     def batch(self, inputs: list[bytes]) -> list[bytes]:
         return inputs
@@ -38,7 +35,7 @@ class Api(litserve.LitAPI):
 
 
 def main(folder: str, port: str, runtime: str) -> None:
-    """Serve until the process is ended."""
+    """Serve until the process is terminated."""
     os.environ |= {FOLDER: folder, RUNTIME: runtime}
     api = Api(max_batch_size=BATCH, batch_timeout=WAIT_S, api_path="/classify")
     server = litserve.LitServer(api, accelerator="cpu", workers_per_device=WORKERS, fast_queue=True)

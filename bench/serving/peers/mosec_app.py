@@ -1,7 +1,4 @@
-"""Our network in mosec: its front is in Rust, and its workers decode, run and answer.
-
-Knows nothing of the other peers.
-"""
+"""Our network in mosec: an HTTP server in Rust with workers that decode and run batches."""
 
 import os
 import sys
@@ -15,7 +12,7 @@ WORKERS, BATCH, WAIT_MS = 2, 8, 1
 
 
 class Worker(mosec.Worker):
-    """What one worker does; it answers in JSON unless told otherwise."""
+    """A worker process; it responds in JSON by default."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -29,7 +26,7 @@ class Worker(mosec.Worker):
 
 
 def main(folder: str, port: str, runtime: str) -> None:
-    """Serve until the process is ended."""
+    """Serve until the process is terminated."""
     os.environ |= {FOLDER: folder, RUNTIME: runtime}
     sys.argv[1:] = ["--address", "127.0.0.1", "--port", port, "--log-level", "warning"]
     server = mosec.Server()

@@ -1,6 +1,6 @@
-"""A handler in FastAPI as written in an afternoon, over transformers' pipeline or our network.
+"""A plain FastAPI handler over the pipeline of transformers, or over our network.
 
-Knows nothing of batches: each request runs by itself, in a thread of one of two processes.
+Each request runs by itself, without batches, in a thread of one of two processes.
 """
 
 import os
@@ -18,13 +18,13 @@ from PIL import Image
 from bench.serving.peers.classifier import FOLDER, RUNTIME, Classifier
 
 WORKERS = 2
-PIPELINE = "pipeline"  # in place of one of our runtimes
+PIPELINE = "pipeline"  # value of RUNTIME for transformers
 Classify = Callable[[bytes], Any]
 
 
 def over_pipeline() -> Classify:
-    """transformers' own way."""
-    from transformers import pipeline  # takes seconds
+    """Return a classifier that uses the pipeline of transformers."""
+    from transformers import pipeline  # importing it takes seconds
 
     torch.set_num_threads(1)
     classify = pipeline("image-classification", model=os.environ[FOLDER], device="cpu")
@@ -32,13 +32,13 @@ def over_pipeline() -> Classify:
 
 
 def over_ours() -> Classify:
-    """The form that the service runs."""
+    """Return a classifier that uses the inference form of the service."""
     classifier = Classifier()
     return lambda data: classifier([data])[0]
 
 
 def create_app() -> FastAPI:
-    """The app of one process."""
+    """Build the app of one process."""
     app = FastAPI()
     classify = over_pipeline() if os.environ[RUNTIME] == PIPELINE else over_ours()
 
@@ -54,7 +54,7 @@ def create_app() -> FastAPI:
 
 
 def main(folder: str, port: str, runtime: str) -> None:
-    """Serve until the process is ended."""
+    """Serve until the process is terminated."""
     os.environ |= {FOLDER: folder, RUNTIME: runtime}
     uvicorn.run(
         f"{__spec__.name}:create_app",
