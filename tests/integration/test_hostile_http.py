@@ -11,6 +11,7 @@ import httpx
 import pytest
 from PIL import Image
 
+pytestmark = pytest.mark.xdist_group(name="timing")
 MIB = 2**20
 MOST_CONNECTIONS = 40
 
