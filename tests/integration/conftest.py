@@ -29,7 +29,7 @@ PATCHSERVE = Path(sys.executable).with_name("patchserve")
 STARTS_WITHIN_S = 100
 ENDS_WITHIN_S = 60
 RESPONDS_WITHIN_S = 60
-POLL_S = 0.02  # pause between two looks at another process, which offers no event to wait for
+POLL_S = 0.03  # pause between two looks at another process, which offers no event to wait for
 
 
 @dataclass
