@@ -36,10 +36,17 @@ install: $(VENV)/installed $(EXTRAS:%=$(VENV)/installed-extra-%) ## create .venv
 serve: install ## serve the bundled checkpoints on http://127.0.0.1:8000
 	$(BIN)/patchserve serve
 
-lint: $(VENV)/installed-dev ## format check, rules, types, floors, known weaknesses
+# mypy takes most of the time when it has no cache, so the others run beside it
+lint: $(VENV)/installed-dev ## format check, rules, types, layers, known weaknesses
+	$(MAKE) --no-print-directory --jobs=2 lint-types lint-rules
+
+.PHONY: lint-types lint-rules
+lint-types: $(VENV)/installed-dev
+	$(BIN)/mypy
+
+lint-rules: $(VENV)/installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive app models bench
 
@@ -48,14 +55,18 @@ lint: $(VENV)/installed-dev ## format check, rules, types, floors, known weaknes
 audit: $(VENV)/installed-dev ## ask PyPI for known vulnerabilities of every pinned version
 	$(BIN)/pip-audit --strict --disable-pip --no-deps --requirement constraints.txt
 
-# one thread: the networks of the quick tests are too small to gain from more
-test: lint ## lint, then every test that is not slow, with branch coverage
-	OMP_NUM_THREADS=1 $(BIN)/pytest --cov --cov-fail-under=90
+# tests/conftest.py says which tests share a worker, and which start first
+PARALLEL := --numprocesses=auto --maxprocesses=8 --dist=loadgroup --no-loadscope-reorder
 
-test-slow: $(VENV)/installed-dev ## the largest reference models and the training run
+# one worker per core, one thread per worker: the networks of these tests are too small for more
+test: lint ## lint, then every test that is not slow, with branch coverage
+	OMP_NUM_THREADS=1 $(BIN)/pytest $(PARALLEL) --cov --cov-fail-under=90
+
+# one after another: the largest networks need gigabytes and all cores
+test-slow: $(VENV)/installed-dev ## the tests that take minutes
 	$(BIN)/pytest -m slow --timeout 3600
 
-bench: $(VENV)/installed-dev ## measure again what stands in bench/results
+bench: $(VENV)/installed-dev ## measure everything in bench/results again
 	$(PIP) --group bench --group bench-peers
 	$(BIN)/python -m bench
 

@@ -1,4 +1,4 @@
-"""Owns what every test may ask for."""
+"""Fixtures of all tests, and their distribution over the workers of pytest-xdist."""
 
 import json
 import signal
@@ -15,6 +15,27 @@ KINDS = ("cross", "disc", "stripes")
 WIDTH, HEIGHT = 40, 36
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let one worker run all tests of a file, so that its fixtures start once.
+
+    A mark `xdist_group` joins the tests of several files. The group "timing" has the tests that
+    two services at the same time would disturb; it takes longest, so it starts first.
+    """
+    items.sort(key=lambda item: group_of(item) != "timing")
+    for item in items:
+        if group_of(item) is None:
+            item.add_marker(
+                pytest.mark.xdist_group(name=f"{item.path.parent.name}/{item.path.stem}")
+            )
+
+
+def group_of(item: pytest.Item) -> str | None:
+    """The name in the mark `xdist_group` of a test."""
+    mark = item.get_closest_marker("xdist_group")
+    return None if mark is None else mark.kwargs["name"]
+
+
 @pytest.fixture
 def anyio_backend() -> str:
     return "asyncio"
@@ -22,13 +43,13 @@ def anyio_backend() -> str:
 
 @pytest.fixture(autouse=True)
 def seeded() -> None:
-    """Give each test the same random numbers, whatever ran before it."""
+    """Give each test the same random numbers, independent of the tests before it."""
     torch.manual_seed(0)
 
 
 @pytest.fixture(scope="session", autouse=True)
 def interruptible() -> Iterator[None]:
-    """Let all that is started hear an interrupt; a shell has its background jobs ignore it."""
+    """Let all child processes react to SIGINT; a shell makes its background jobs ignore it."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
@@ -36,7 +57,7 @@ def interruptible() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def truth() -> dict[str, dict[str, str]]:
-    """The sample scenes' truth: `label` and `mask` by file name."""
+    """The true `label` and `mask` of the sample scenes, by file name."""
     return json.loads((SAMPLES / "truth.json").read_text())
 
 
@@ -54,12 +75,12 @@ def masked_folder() -> Callable[..., Path]:
 
 @pytest.fixture(scope="session")
 def pets_folder() -> Callable[..., Path]:
-    """Draw a folder of the Pets' layout."""
+    """Draw a folder with the layout of Oxford-IIIT Pet."""
     return draw_pets
 
 
 def draw_labelled(root: Path, count: int, kinds: Sequence[str] = KINDS, seed: int = 0) -> Path:
-    """`count` pictures of each kind, in a subfolder each."""
+    """Write `count` images of each kind to a subfolder of that name."""
     rng = np.random.default_rng(seed)
     for kind in kinds:
         (root / kind).mkdir(parents=True)
@@ -70,7 +91,7 @@ def draw_labelled(root: Path, count: int, kinds: Sequence[str] = KINDS, seed: in
 
 
 def draw_masked(root: Path, count: int) -> Path:
-    """Pictures of discs in images/, in masks/ 1 where the disc is, and labels.txt."""
+    """Write images of discs, their masks (1 inside the disc), and labels.txt."""
     rng = np.random.default_rng(1)
     for name in ("images", "masks"):
         (root / name).mkdir(parents=True)
@@ -83,7 +104,7 @@ def draw_masked(root: Path, count: int) -> Path:
 
 
 def draw_pets(root: Path, *, train: int, test: int) -> Path:
-    """Oxford-IIIT Pet's layout: trimaps of 1 within a disc, 3 on its border and 2 elsewhere."""
+    """Write the layout of Oxford-IIIT Pet: trimaps of 1 in a disc, 3 on its border, 2 elsewhere."""
     rng = np.random.default_rng(2)
     (root / "images").mkdir(parents=True)
     (root / "annotations/trimaps").mkdir(parents=True)
@@ -103,7 +124,7 @@ def draw_pets(root: Path, *, train: int, test: int) -> Path:
 
 
 def drawn(kind: str, rng: np.random.Generator) -> tuple[Image.Image, np.ndarray]:
-    """A bright shape anywhere on a dark ground, and where it is."""
+    """A bright shape at a random place on a dark background, and its mask."""
     ground, paint = (tuple(rng.integers(*span, 3).tolist()) for span in ((0, 100), (150, 256)))
     image, mask = Image.new("RGB", (WIDTH, HEIGHT), ground), Image.new("1", (WIDTH, HEIGHT))
     r = int(rng.integers(8, 13))

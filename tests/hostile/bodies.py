@@ -1,4 +1,4 @@
-"""Requests that are hostile around the image: wrapped or declared wrongly, of other formats."""
+"""Hostile bodies around an image: wrong wrappers, wrong declarations, other formats."""
 
 import base64
 import json
@@ -18,7 +18,7 @@ FORM = {"content-type": "multipart/form-data; boundary=b"}
 
 @dataclass(frozen=True)
 class Body:
-    """A request: what is hostile about it, its headers, its body, and the codes that are right."""
+    """A request: its name, its headers, its body, and the codes of a correct response."""
 
     name: str
     headers: Mapping[str, str]
@@ -34,7 +34,7 @@ def part(data: bytes, name: str = "file", more: str = "") -> bytes:
 def truncated() -> Iterator[Body]:
     """Every seed, cut at every tenth.
 
-    What has lost only its end mark may still be whole, and so may an animation's first frame.
+    A file without its end mark can still be complete, and so can the first frame of an animation.
     """
     for number, data in enumerate(seeds()):
         with Image.open(BytesIO(data)) as seed:
@@ -51,7 +51,7 @@ def truncated() -> Iterator[Body]:
 
 
 def unknown() -> Iterator[Body]:
-    """Formats that are not enabled, and what is no image."""
+    """Formats that are not enabled, and files that are no images."""
     for kind in (
         "ICO",
         "JPEG2000",
@@ -74,7 +74,7 @@ def unknown() -> Iterator[Body]:
 
 
 def polyglots() -> Iterator[Body]:
-    """Files of two formats at once are of the one that they begin with."""
+    """Files of two formats: the first bytes decide."""
     png, jpeg = drawn("PNG"), drawn("JPEG")
     yield Body("a PNG with a zip behind it", RAW, png + b"PK\3\4" + bytes(99), ("ok",))
     yield Body("a JPEG with a PDF behind it", RAW, jpeg + b"%PDF-1.7", ("ok",))
@@ -90,7 +90,7 @@ def polyglots() -> Iterator[Body]:
 
 
 def wrapped() -> Iterator[Body]:
-    """Multipart and JSON that are broken, nested or full of garbage."""
+    """Multipart and JSON bodies that are broken, nested or full of garbage."""
     png = drawn("PNG")
     text = base64.b64encode(png).decode()
     inner = part(png).replace(b"--b", b"--c") + b"--c--\r\n"
@@ -132,7 +132,7 @@ def wrapped() -> Iterator[Body]:
 
 
 def formats() -> Iterator[Body]:
-    """Honest pictures in modes that are rare."""
+    """Valid images in rare modes."""
     for mode in ("I;16", "LA", "P", "1"):
         file = BytesIO()
         Image.new(mode, (40, 30)).save(file, "PNG")

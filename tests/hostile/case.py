@@ -1,4 +1,4 @@
-"""What a hostile file is: its bytes, and what the service should say of it."""
+"""A hostile file: its bytes and the expected response."""
 
 import struct
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from io import BytesIO
 import numpy as np
 from PIL import Image
 
-BODY = 20 * 2**20  # bytes: the service's own limit
+BODY = 20 * 2**20  # bytes: the default limit of the service
 SIDE = 7071  # pixels: the largest square within the limit of 50 million
 
 
@@ -16,9 +16,9 @@ class Case:
     """A hostile file.
 
     Attributes:
-        name: what is hostile about it.
+        name: describes what is hostile.
         data: the file.
-        code: what the service answers, `ok` or an error's code; None where either may be right.
+        code: the expected `ok` or error code; None where more than one is correct.
     """
 
     name: str
@@ -29,7 +29,7 @@ class Case:
 def drawn(
     kind: str, width: int = 64, height: int = 48, mode: str = "RGB", **options: object
 ) -> bytes:
-    """An honest picture."""
+    """A valid image."""
     pixels = np.random.default_rng(5).integers(0, 256, (height, width, 3), np.uint8)
     file = BytesIO()
     Image.fromarray(pixels).convert(mode).save(file, kind, **options)
@@ -37,12 +37,12 @@ def drawn(
 
 
 def entries(size: int, big: bool, orientation: int | None = None) -> bytes:
-    """A TIFF, or EXIF block, whose directory has as many entries as fit, the most with data.
+    """A TIFF file or EXIF block whose directory has as many entries as fit.
 
     Args:
-        size: of the block in bytes, at most.
-        big: whether it counts in 64 bits.
-        orientation: an entry that says how the picture lies, put first.
+        size: the largest size of the block in bytes.
+        big: whether the directory uses 64-bit offsets.
+        orientation: the value of an orientation entry, which comes first.
     """
     header = b"II+\0\x08\0\0\0" + struct.pack("<Q", 16) if big else b"II*\0\x08\0\0\0"
     entry, each = ("<HHQQ", 20) if big else ("<HHII", 12)

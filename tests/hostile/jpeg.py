@@ -1,4 +1,4 @@
-"""Hand-made JPEGs that cost more than they look, or are not what they say."""
+"""Hand-made JPEGs that cost more than their size suggests, or contradict their headers."""
 
 import struct
 from collections.abc import Iterator
@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from tests.hostile.case import BODY, SIDE, Case, drawn
 
 SOI, EOI = b"\xff\xd8", b"\xff\xd9"
-FLAT = b"\x00"  # bits of the only code there is
 
 
 def segment(marker: int, data: bytes) -> bytes:
@@ -14,7 +13,7 @@ def segment(marker: int, data: bytes) -> bytes:
 
 
 def frame(marker: int, width: int, height: int, components: int = 1, bits: int = 8) -> bytes:
-    """The start of a frame: its kind, its size, and components that share a quantization table."""
+    """A frame header: kind, size, and components that share a quantization table."""
     each = b"".join(struct.pack("BBB", 1 + index, 0x11, 0) for index in range(components))
     return segment(marker, struct.pack(">BHHB", bits, height, width, components) + each)
 
@@ -25,7 +24,7 @@ def scan(data: bytes, first: int, last: int, approximation: int = 0, component: 
 
 
 def tables() -> bytes:
-    """Quantization, and one code a table: DC differs by 0; 2 ** 14 blocks and more end."""
+    """Quantization, and tables of one code: DC difference 0, end of at least 2 ** 14 blocks."""
     one_code = bytes([1, *[0] * 15])
     return (
         segment(0xDB, b"\x00" + bytes([16] * 64))
@@ -35,7 +34,7 @@ def tables() -> bytes:
 
 
 def scans(side: int, count: int, marker: int = 0xC2) -> bytes:
-    """A progressive picture of one grey, whose every scan tells again that nothing follows."""
+    """A progressive image of one grey, in which every scan repeats that nothing follows."""
     blocks = (-(-side // 8)) ** 2
     ends = "".join("0" + "1" * 14 for _ in range(blocks // 32767)) + "0" + "0" * 14
     ends += "1" * (-len(ends) % 8)
@@ -99,7 +98,7 @@ def cases() -> Iterator[Case]:
         "jpeg, Photoshop resources", after_soi(plain, resources * (BODY // len(resources))), "ok"
     )
     yield Case(
-        "jpeg, restarts that nobody asked for",
+        "jpeg, restarts without a restart interval",
         plain[:-2] + b"".join(bytes([0xFF, 0xD0 + i % 8]) for i in range(99_999)) + EOI,
         "ok",
     )

@@ -1,6 +1,6 @@
-"""Mutated images: what becomes of honest files when bits, bytes and whole parts of them change.
+"""Mutated images: valid files with changed bits, bytes and parts.
 
-Each is made from its number alone, so that any can be made again.
+Each mutant is a function of its number.
 """
 
 import random
@@ -10,15 +10,15 @@ import zlib
 from tests.hostile.png import MAGIC
 from tests.hostile.seeds import seeds
 
-TELLING = (0, 1, 2, 7, 8, 16, 127, 128, 255, 256, 4096, 32767, 65535, 2**16, 2**24, 2**31 - 1,
+LIMITS = (0, 1, 2, 7, 8, 16, 127, 128, 255, 256, 4096, 32767, 65535, 2**16, 2**24, 2**31 - 1,
            2**31, 2**32 - 1)  # fmt: skip
 WORDS = (">B", ">H", "<H", ">I", "<I", "<Q")
-HEADER = 120  # bytes: most of what a format says of an image
+HEADER = 120  # bytes: contain most of the fields that describe the image
 
 
 def mutant(number: int) -> bytes:
     """The image of this number: a seed after one to six changes."""
-    rng = random.Random(number)  # noqa: S311  # it shall be guessable
+    rng = random.Random(number)  # noqa: S311  # no secret: it must be repeatable
     data = bytearray(rng.choice(seeds()))
     for _ in range(rng.choice((1, 1, 2, 3, 6))):
         rng.choice(CHANGES)(data, rng)
@@ -28,7 +28,7 @@ def mutant(number: int) -> bytes:
 
 
 def mend(data: bytearray) -> None:
-    """Make the checksums of a PNG right again: what is wrong would else be seen by them alone."""
+    """Correct the checksums of a PNG; otherwise they would hide all other faults."""
     at = len(MAGIC)
     while at + 12 <= len(data):
         end = at + 8 + int.from_bytes(data[at : at + 4])
@@ -39,7 +39,7 @@ def mend(data: bytearray) -> None:
 
 
 def place(data: bytearray, rng: random.Random) -> int:
-    """Somewhere in the file, in half of the cases in its header."""
+    """A random position, in half of all cases in the header."""
     end = min(len(data), HEADER) if rng.random() < 0.5 else len(data)
     return rng.randrange(end) if end else 0
 
@@ -56,10 +56,10 @@ def flip(data: bytearray, rng: random.Random) -> None:
 
 
 def write(data: bytearray, rng: random.Random) -> None:
-    """A number that formats stumble over, in any width and order."""
+    """Write a number that is often a limit, in a random width and byte order."""
     word, start = rng.choice(WORDS), place(data, rng)
     size = struct.calcsize(word)
-    number = rng.choice((*TELLING, rng.getrandbits(64))) % 256**size
+    number = rng.choice((*LIMITS, rng.getrandbits(64))) % 256**size
     data[start : start + size] = struct.pack(word, number)
 
 
@@ -79,7 +79,7 @@ def duplicate(data: bytearray, rng: random.Random) -> None:
 
 
 def swap(data: bytearray, rng: random.Random) -> None:
-    """Two parts change places."""
+    """Swap two neighbouring parts."""
     start, middle, end = sorted(place(data, rng) for _ in range(3))
     data[start:end] = data[middle:end] + data[start:middle]
 
@@ -89,13 +89,13 @@ def truncate(data: bytearray, rng: random.Random) -> None:
 
 
 def splice(data: bytearray, rng: random.Random) -> None:
-    """The end is another file's."""
+    """Replace the end by the end of another file."""
     other = rng.choice(seeds())
     data[place(data, rng) :] = other[rng.randrange(len(other)) :]
 
 
 def transplant(data: bytearray, rng: random.Random) -> None:
-    """A part of another file lies in this one."""
+    """Insert a part of another file."""
     other = bytearray(rng.choice(seeds()))
     start, end = span(other, rng)
     at = place(data, rng)

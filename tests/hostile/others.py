@@ -1,4 +1,4 @@
-"""Hand-made GIFs, BMPs and WebPs that cost more than they look, or are not what they say."""
+"""Hand-made GIFs, BMPs and WebPs that cost more than their size, or contradict their headers."""
 
 import struct
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ def bmp(width: int, height: int, data: bytes, bits: int = 8, compression: int = 
 
 
 def gif(width: int, height: int, between: bytes, frame: bytes | None = None) -> bytes:
-    """A GIF of one code, with something between its header and its frame."""
+    """A GIF of one code, with extra bytes between its header and its frame."""
     if frame is None:
         frame = b"," + struct.pack("<HHHHB", 0, 0, width, height, 0) + b"\x02\x02\x4c\x01\0"
     screen = struct.pack("<HHBBB", width, height, 0x91, 0, 0) + bytes(12)
@@ -41,7 +41,7 @@ def canvas(width: int, height: int, flags: int = 2) -> tuple[bytes, bytes]:
 
 
 def webp_frame() -> tuple[bytes, bytes]:
-    """The smallest frame of an animation."""
+    """The smallest possible frame of an animation."""
     file = BytesIO()
     Image.new("RGB", (1, 1)).save(file, "WEBP", lossless=True)
     return b"ANMF", bytes(6) + bytes(6) + bytes([9, 0, 0, 0]) + file.getvalue()[12:]
@@ -53,7 +53,7 @@ def gifs() -> Iterator[Case]:
     yield Case("gif, zero wide", gif(0, 9, b""), None)
     yield Case("gif, 1 x 65535", gif(1, 65_535, b""), None)
     far = b"," + struct.pack("<HHHHB", 65_000, 65_000, 500, 500, 0) + b"\x02\x02\x4c\x01\0"
-    yield Case("gif, a frame far out", gif(9, 9, b"", far), "image_too_large")
+    yield Case("gif, a frame far outside", gif(9, 9, b"", far), "image_too_large")
     comment = b"!\xfe" + b"\x01 " * (BODY // 2 - 99) + b"\0"
     yield Case("gif, a comment in small blocks", gif(9, 9, comment), "invalid_image")
     comment = b"!\xfe" + (b"\xff" + b" " * 255) * (BODY // 256 - 9) + b"\0"

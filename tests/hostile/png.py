@@ -1,4 +1,4 @@
-"""Hand-made PNGs that cost more than they look, or are not what they say."""
+"""Hand-made PNGs that cost more than their size suggests, or contradict their headers."""
 
 import struct
 import zlib
@@ -20,7 +20,7 @@ def header(width: int, height: int, bits: int = 8, color: int = 2, interlace: in
 
 
 def zeros(count: int) -> bytes:
-    """So many zeros, compressed, without ever having them all."""
+    """So many zeros, compressed, without having all of them in memory."""
     packer = zlib.compressobj(9)
     million = bytes(10**6)
     parts = [packer.compress(million) for _ in range(count // 10**6)]
@@ -28,21 +28,21 @@ def zeros(count: int) -> bytes:
 
 
 def black(width: int, height: int, **how: int) -> bytes:
-    """A black picture of 8-bit RGB, unless told otherwise."""
+    """A black image, by default in 8-bit RGB."""
     samples = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[how.get("color", 2)] * how.get("bits", 8)
     rows = zeros(height * (1 + (width * samples + 7) // 8))
     return header(width, height, **how) + chunk(b"IDAT", rows) + chunk(b"IEND")
 
 
 def with_chunks(more: bytes, times: int = 1, last: bool = False) -> bytes:
-    """An honest picture with more chunks before its pixels, or behind them."""
+    """A valid image with more chunks before or after its pixels."""
     plain = drawn("PNG")
     place = len(plain) - 12 if last else END_OF_HEADER
     return plain[:place] + more * times + plain[place:]
 
 
 def fill(more: bytes) -> int:
-    """How often a chunk fits into a body."""
+    """The number of times that a chunk fits into a body."""
     return (BODY - 20_000) // len(more)
 
 

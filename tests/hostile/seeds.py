@@ -1,4 +1,4 @@
-"""Honest pictures of every format, mode and compression: what mutated files are made from."""
+"""Valid images of every format, mode and compression, from which mutants are made."""
 
 import struct
 from functools import cache
@@ -10,7 +10,7 @@ from PIL import Image
 from tests.hostile import jpeg, others
 from tests.hostile.case import drawn
 
-WAYS: tuple[tuple[str, dict[str, object]], ...] = (
+VARIANTS: tuple[tuple[str, dict[str, object]], ...] = (
     *[("JPEG", {"mode": mode}) for mode in ("RGB", "L", "CMYK")],
     ("JPEG", {"progressive": True}),
     ("JPEG", {"subsampling": 0, "restart_marker_rows": 1}),
@@ -39,8 +39,8 @@ ANIMATED = ("GIF", "WEBP", "PNG", "TIFF", "MPO")
 
 @cache
 def seeds() -> tuple[bytes, ...]:
-    """The pictures, all 24 x 20 pixels: mutants are then mostly structure."""
-    plain = [picture(kind, **options) for kind, options in WAYS]
+    """The images, all of 24 x 20 pixels: most bytes are then structure, not pixels."""
+    plain = [picture(kind, **options) for kind, options in VARIANTS]
     exif = Image.Exif()
     exif[0x0112], exif[0x010F] = 6, "maker"
     exif.get_ifd(0x8769)[0x9000] = b"0230"
@@ -60,7 +60,7 @@ def seeds() -> tuple[bytes, ...]:
 
 
 def picture(kind: str, mode: str = "RGB", **options: object) -> bytes:
-    """One picture of noise over a slope, so that little of a file is alike."""
+    """An image of noise, so that few bytes repeat."""
     if mode == "I;16":
         file = BytesIO()
         Image.fromarray(np.arange(480, dtype=np.uint16).reshape(20, 24) * 100).save(file, kind)

@@ -1,4 +1,4 @@
-"""Hand-made TIFFs that cost more than they look, or are not what they say."""
+"""Hand-made TIFFs that cost more than their size suggests, or contradict their headers."""
 
 import lzma
 import struct
@@ -17,7 +17,7 @@ RAW, G4, LZW, OLD_JPEG, JPEG, DEFLATE, PACKBITS, LZMA, ZSTD = (
 
 
 def tiff(tags: Mapping[int, int | Sequence[int]], data: bytes = b"", following: int = 0) -> bytes:
-    """A little-endian TIFF: its data at 8, long lists behind them, then one directory."""
+    """A little-endian TIFF: data at offset 8, then long lists, then one directory."""
     lists = b""
     start = 8 + len(data)
     packed = []
@@ -33,14 +33,14 @@ def tiff(tags: Mapping[int, int | Sequence[int]], data: bytes = b"", following: 
 
 
 def grey(width: int, height: int, compression: int, data: bytes, **more: object) -> bytes:
-    """A grey picture in one strip."""
+    """A grey image in one strip."""
     tags = {WIDTH: width, HEIGHT: height, BITS: 8, COMPRESSION: compression, PHOTOMETRIC: 1,
             OFFSETS: 8, SAMPLES: 1, ROWS: height, SIZES: len(data)}  # fmt: skip
     return tiff(tags | more.get("tags", {}), data)
 
 
 def tiles(size: tuple[int, int], tile: tuple[int, int], data: bytes) -> bytes:
-    """A grey picture in tiles that all have the same data."""
+    """A grey image in tiles that all have the same data."""
     count = -(-size[0] // tile[0]) * -(-size[1] // tile[1])
     tags = {WIDTH: size[0], HEIGHT: size[1], BITS: 8, COMPRESSION: DEFLATE, PHOTOMETRIC: 1,
             SAMPLES: 1, TILE_WIDTH: tile[0], TILE_HEIGHT: tile[1], TILE_OFFSETS: [8] * count,
@@ -143,9 +143,11 @@ def cases() -> Iterator[Case]:
         inner = jpeg.scans(64, 3)
         old = {513: 8, 514: len(inner)} if compression == OLD_JPEG else {}
         yield Case(
-            f"tiff, {name} smaller than said", grey(4000, 1000, compression, inner, tags=old), None
+            f"tiff, {name} smaller than declared",
+            grey(4000, 1000, compression, inner, tags=old),
+            None,
         )
     for compression in ("tiff_lzw", "tiff_adobe_deflate", "jpeg", "packbits", "zstd"):
-        yield Case(f"tiff, honest {compression}", drawn("TIFF", compression=compression), "ok")
+        yield Case(f"tiff, valid {compression}", drawn("TIFF", compression=compression), "ok")
     for mode in ("F", "I", "LA", "P"):
-        yield Case(f"tiff, honest {mode}", drawn("TIFF", mode=mode), "ok")
+        yield Case(f"tiff, valid {mode}", drawn("TIFF", mode=mode), "ok")

@@ -1,7 +1,7 @@
-"""Runs `patchserve serve` on an engine that fails as the colour of an image tells it to.
+"""Runs `patchserve serve` with an engine that fails according to the color of an image.
 
-Everything else is the service itself: the faults are put in at the one seam. The variables FAULTY_*
-say where the engine's gates are, what memory it has, and where it runs.
+The rest of the service is real. The variables FAULTY_* name the folder of the engine's pipes and
+limit its memory.
 """
 
 import os
@@ -26,11 +26,11 @@ PIXELS = {
     (0, 0, 255): LOSE,
     (255, 255, 0): DIE,
 }
-STUCK_S = 1.0  # in place of half a minute
+STUCK_S = 1.0  # instead of half a minute
 
 
 class FaultyEngine(TorchEngine):
-    """The engine, with faults."""
+    """The torch engine, with faults."""
 
     def __init__(self, *args: object, **options: object) -> None:
         super().__init__(*args, **options)  # type: ignore[arg-type]
@@ -38,40 +38,40 @@ class FaultyEngine(TorchEngine):
         self._most = int(os.environ.get("FAULTY_MOST", "1000"))
 
     def load(self) -> ModelInfo:
-        """Load; as if its runtime had threads of its own, so that there is one lane."""
+        """Load, and report a runtime with threads of its own, so that there is one lane."""
         return replace(super().load(), runtime="openvino")
 
     def warm_up(self, max_batch_size: int, budget_s: float) -> dict[int, float]:
-        """A table by which sixteen images are best run together."""
+        """Costs that make a batch of sixteen images the best size."""
         most, self._most = self._most, 1
         super().warm_up(1, budget_s)
         self._most = most
         return {1: 0.015, 16: 0.02}
 
     def launch(self, inputs: Sequence[EngineInput]) -> Callable[[], BatchResult]:
-        """Begin a batch, and fail by it."""
-        faults = [PIXELS.get(tuple(map(int, one.pixels[0, 0]))) for one in inputs]
+        """Start a batch, and fail if an image asks for it."""
+        faults = [PIXELS.get(tuple(map(int, image.pixels[0, 0]))) for image in inputs]
         if HOLD in faults:
             (self._gates / "entered").write_text("")
             (self._gates / "gate").read_text()
         if len(inputs) > self._most:
-            raise OutOfMemory(f"no room for {len(inputs)}")
+            raise OutOfMemory(f"{len(inputs)} images do not fit")
         if POISON in faults:
             raise ValueError("the poison image")
         if HANG in faults:
             threading.Event().wait()
         if LOSE in faults:
-            raise DeviceLost("CUDA error: unspecified launch failure")
-        return partial(self._end, super().launch(inputs), dies=DIE in faults)
+            raise DeviceLost("CUDA error: an illegal\n memory access")
+        return partial(self._finish, super().launch(inputs), dies=DIE in faults)
 
-    def _end(self, wait: Callable[[], BatchResult], *, dies: bool) -> BatchResult:
+    def _finish(self, wait: Callable[[], BatchResult], *, dies: bool) -> BatchResult:
         batch = wait()
-        if dies:  # the lane's thread takes no more work, as if it had been ended
+        if dies:  # the lane's thread takes no more work, as if it had ended
             threading.current_thread()._target.__self__.close()  # type: ignore[attr-defined]
         return batch
 
 
-if __name__ in ("__main__", "__mp_main__"):  # a replica's process imports this, too
+if __name__ in ("__main__", "__mp_main__"):  # a replica's process imports this file too
     lanes.STUCK_S = STUCK_S
     run.create_app = partial(main.create_app, engine_factory=FaultyEngine)
 

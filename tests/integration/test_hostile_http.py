@@ -1,4 +1,4 @@
-"""What is sent on purpose to break the service, over raw sockets, at a real process."""
+"""Hostile HTTP over raw sockets, sent to the real process."""
 
 import json
 import socket
@@ -11,6 +11,7 @@ import httpx
 import pytest
 from PIL import Image
 
+pytestmark = pytest.mark.xdist_group(name="timing")
 MIB = 2**20
 MOST_CONNECTIONS = 40
 
@@ -31,12 +32,12 @@ def service(launch):
 
 
 @pytest.fixture(autouse=True)
-def _as_well_as_before(service):
-    """The service answers after each test, has nothing left of it, and nothing to complain of."""
+def _healthy_afterwards(service):
+    """After each test the service responds, has no request in flight, and logged no warning."""
     yield
     with httpx.Client(base_url=service.url, timeout=30) as client:
         assert client.post("/classify", content=png()).status_code == 200
-        assert series(client, "http_requests_in_flight") == 1  # this one
+        assert series(client, "http_requests_in_flight") == 1  # the request for /metrics
     for line in service.log_lines():
         assert json.loads(line)["level"] == "info", line
 
@@ -57,7 +58,7 @@ def series(client: httpx.Client, name: str, labels: str = "") -> float:
 
 @contextmanager
 def connection(service):
-    """A socket to the service, which does not wait for ever."""
+    """A socket to the service, with a timeout."""
     address = httpx.URL(service.url)
     with socket.create_connection((address.host, address.port), timeout=20) as connected:
         yield connected
@@ -67,22 +68,22 @@ def head(*lines: str, method: str = "POST", path: str = "/classify", version: st
     return "\r\n".join([f"{method} {path} HTTP/{version}", "Host: a", *lines, "", ""]).encode()
 
 
-def until(is_so: Callable[[], bool]) -> None:
-    """Ask again and again, for ten seconds."""
+def until(condition: Callable[[], bool]) -> None:
+    """Poll a condition for at most ten seconds."""
     ends = time.monotonic() + 10
-    while not is_so():
+    while not condition():
         assert time.monotonic() < ends
         time.sleep(0.02)
 
 
-class Answers:
-    """What comes back over a socket."""
+class Responses:
+    """The responses on a socket."""
 
     def __init__(self, connected: socket.socket) -> None:
         self._file = connected.makefile("rb")
 
     def next(self) -> tuple[int, dict[str, str], bytes]:
-        """Status, headers and content of the next answer; headers without content of a HEAD."""
+        """Status, headers and body of the next response."""
         status = int(self._file.readline().split()[1])
         headers = {}
         while line := self._file.readline().strip().decode():
@@ -91,7 +92,7 @@ class Answers:
         return status, headers, self._file.read(int(headers.get("content-length", 0)))
 
     def refusal(self) -> tuple[int, str]:
-        """Status and code of the next answer, a problem that names its request."""
+        """Status and code of the next response, which must be a problem with its request id."""
         status, headers, content = self.next()
         assert headers["content-type"] == "application/problem+json"
         problem = json.loads(content)
@@ -100,19 +101,19 @@ class Answers:
         return status, problem["code"]
 
     def ended(self) -> bool:
-        """Whether nothing more comes, ever."""
+        """Whether the service closed the connection without another response."""
         return self._file.read() == b""
 
 
 def exchange(service, *sent: bytes, pause_s: float = 0.0) -> tuple[int, str]:
-    """Send some pieces; the refusal that ends the connection."""
+    """Send some pieces, and return the refusal that ends the connection."""
     with connection(service) as connected:
         for piece in sent:
             connected.sendall(piece)
             time.sleep(pause_s)
-        answers = Answers(connected)
-        refused = answers.refusal()
-        assert answers.ended()
+        responses = Responses(connected)
+        refused = responses.refusal()
+        assert responses.ended()
     return refused
 
 
@@ -142,20 +143,22 @@ def exchange(service, *sent: bytes, pause_s: float = 0.0) -> tuple[int, str]:
     ],
     ids=lambda value: repr(value[:70]) if isinstance(value, bytes) else None,
 )
-def test_what_is_no_good_request_is_refused_and_its_connection_ends(service, sent, refused):
+def test_a_malformed_request_is_refused_and_its_connection_ends(service, sent, refused):
     assert exchange(service, sent) == refused
 
 
-def test_a_refusal_below_the_app_is_counted_and_logged_under_its_id(service):
+def test_a_refusal_below_the_app_is_counted_and_logged_with_its_id(service):
     labels = '{code="431",method="GET",route="unmatched"}'
     with httpx.Client(base_url=service.url) as client:
         before = series(client, "http_requests_total", labels)
-        answer = client.get("/here?secret=1", headers={"X-Request-Id": "find-me", "X": "x" * 5000})
-        assert answer.status_code == 431
-        assert answer.json()["request_id"] == "find-me"
-        assert answer.json()["limits"] == {"max_header_bytes": 4096, "max_headers": 100}
+        response = client.get(
+            "/here?secret=1", headers={"X-Request-Id": "find-me", "X": "x" * 5000}
+        )
+        assert response.status_code == 431
+        assert response.json()["request_id"] == "find-me"
+        assert response.json()["limits"] == {"max_header_bytes": 4096, "max_headers": 100}
         assert series(client, "http_requests_total", labels) == before + 1
-    until(lambda: "find-me" in service.log.read_text())  # lines are written together
+    until(lambda: "find-me" in service.log.read_text())  # lines are written in groups
     (line,) = [line for line in service.log_lines() if "find-me" in line]
     assert "GET /here 431" in line
     assert "secret" not in line
@@ -185,16 +188,16 @@ def test_a_body_that_takes_too_long_is_refused(service, length):
     assert exchange(service, head(length), *sent, pause_s=0.05) == (408, "upload_too_slow")
 
 
-def test_bytes_beyond_the_declared_length_are_refused_after_the_answer(service):
+def test_bytes_beyond_the_declared_length_are_refused_after_the_response(service):
     with connection(service) as connected:
         connected.sendall(head(f"Content-Length: {len(png()) - 30}") + png())
-        answers = Answers(connected)
-        assert answers.refusal() == (422, "invalid_image")
-        assert answers.refusal() == (400, "malformed_request")
-        assert answers.ended()
+        responses = Responses(connected)
+        assert responses.refusal() == (422, "invalid_image")
+        assert responses.refusal() == (400, "malformed_request")
+        assert responses.ended()
 
 
-def test_a_body_shorter_than_declared_is_a_caller_who_left(service):
+def test_a_body_shorter_than_declared_counts_as_a_disconnect(service):
     labels = '{model="shapes-vit",outcome="client_gone"}'
     with httpx.Client(base_url=service.url) as client:
         before = series(client, "images_total", labels)
@@ -205,115 +208,115 @@ def test_a_body_shorter_than_declared_is_a_caller_who_left(service):
         assert series(client, "images_total", labels) == before + 1
 
 
-def test_pipelined_requests_of_all_kinds_are_answered_in_order(service):
+def test_pipelined_requests_of_all_kinds_get_responses_in_order(service):
     with connection(service) as connected:
         good = head(f"Content-Length: {len(png())}") + png()
         probe, nothing = (head(method="GET", path=path) for path in ("/livez", "/nothing"))
         connected.sendall(good + probe + nothing + good + b"\0")
-        answers = Answers(connected)
-        assert [answers.next()[0] for _ in range(5)] == [200, 200, 404, 200, 400]
-        assert answers.ended()
+        responses = Responses(connected)
+        assert [responses.next()[0] for _ in range(5)] == [200, 200, 404, 200, 400]
+        assert responses.ended()
 
 
-def test_a_flood_of_pipelined_requests_is_cut(service):
+def test_a_flood_of_pipelined_requests_ends_the_connection(service):
     with connection(service) as connected:
         connected.sendall(head(method="GET", path="/livez") * 2000)
-        answers = Answers(connected)
+        responses = Responses(connected)
         statuses = []
         while not statuses or statuses[-1] == 200:
-            statuses.append(answers.next()[0])
+            statuses.append(responses.next()[0])
         assert statuses[-1] == 400
         assert len(statuses) < 2000
 
 
-@pytest.mark.parametrize("wish", ["websocket", "h2c", "nonsense"])
-def test_nothing_is_upgraded(service, wish):
+@pytest.mark.parametrize("protocol", ["websocket", "h2c", "nonsense"])
+def test_nothing_is_upgraded(service, protocol):
     with connection(service) as connected:
-        lines = ["Connection: Upgrade", f"Upgrade: {wish}", "Sec-WebSocket-Key: AAAA"]
+        lines = ["Connection: Upgrade", f"Upgrade: {protocol}", "Sec-WebSocket-Key: AAAA"]
         connected.sendall(head(*lines, f"Content-Length: {len(png())}") + png())
-        answers = Answers(connected)
-        assert answers.next()[0] == 200
+        responses = Responses(connected)
+        assert responses.next()[0] == 200
         connected.sendall(head(*lines, method="GET", path="/livez"))
-        assert answers.next()[0] == 200
+        assert responses.next()[0] == 200
 
 
-def test_http_1_0_and_head_are_answered(service):
+def test_http_1_0_and_head_get_responses(service):
     with connection(service) as connected:
         connected.sendall(head(method="GET", path="/livez", version="1.0"))
-        answers = Answers(connected)
-        status, headers, _ = answers.next()
+        responses = Responses(connected)
+        status, headers, _ = responses.next()
         assert (status, headers["connection"]) == (200, "close")
-        assert answers.ended()
+        assert responses.ended()
     with connection(service) as connected:
         connected.sendall(head("Connection: close", method="HEAD", path="/classify"))
-        told = connected.makefile("rb").read()
-        assert told.startswith(b"HTTP/1.1 405 ")
-        assert told.endswith(b"\r\n\r\n")
+        response = connected.makefile("rb").read()
+        assert response.startswith(b"HTTP/1.1 405 ")
+        assert response.endswith(b"\r\n\r\n")
 
 
 @pytest.mark.parametrize("path", ["/nothing", "/classify?top_k=0"])
-def test_an_early_refusal_keeps_the_connection_if_little_is_to_come(service, path):
+def test_an_early_refusal_keeps_the_connection_if_the_rest_of_the_body_is_small(service, path):
     with connection(service) as connected:
-        answers = Answers(connected)
+        responses = Responses(connected)
         connected.sendall(head(f"Content-Length: {MIB}", path=path))
-        status, headers, _ = answers.next()
+        status, headers, _ = responses.next()
         assert status in (404, 422)
         assert "connection" not in headers
         connected.sendall(bytes(MIB) + head(method="GET", path="/livez"))
-        assert answers.next()[0] == 200
+        assert responses.next()[0] == 200
 
 
-def test_an_early_refusal_is_read_by_one_who_goes_on_writing(service):
+def test_a_client_that_goes_on_sending_can_read_an_early_refusal(service):
     with connection(service) as connected:
         connected.sendall(head(f"Content-Length: {400 * MIB}"))
-        time.sleep(0.1)  # it is answered meanwhile
+        time.sleep(0.1)  # the refusal is sent meanwhile
         with pytest.raises(OSError, match=r"(?i)reset|broken pipe"):
             connected.sendall(bytes(100 * MIB))
-        answers = Answers(connected)
-        assert answers.refusal() == (413, "payload_too_large")
+        responses = Responses(connected)
+        assert responses.refusal() == (413, "payload_too_large")
 
 
-def test_more_bytes_than_may_be_in_flight_are_refused_and_given_back(service):
+def test_bytes_in_flight_above_the_limit_are_refused_and_released(service):
     with connection(service) as first, connection(service) as second:
         first.sendall(head(f"Content-Length: {3 * MIB}") + png())
-        while True:  # until the first is held
+        while True:  # until the first body is counted
             second.sendall(head(f"Content-Length: {3 * MIB}", "Expect: 100-continue"))
-            told = second.recv(2**16)
-            if told.startswith(b"HTTP/1.1 503 "):
+            received = second.recv(2**16)
+            if received.startswith(b"HTTP/1.1 503 "):
                 break
             second.sendall(bytes(3 * MIB))
-            Answers(second).next()
-        while more := second.recv(2**16):  # the body may come behind the headers
-            told += more
-        assert b'"overloaded"' in told
-        assert b"\r\nRetry-After: " in told or b"\r\nretry-after: " in told
-        assert Answers(first).refusal() == (408, "upload_too_slow")
+            Responses(second).next()
+        while more := second.recv(2**16):  # the body may arrive after the headers
+            received += more
+        assert b'"overloaded"' in received
+        assert b"\r\nRetry-After: " in received or b"\r\nretry-after: " in received
+        assert Responses(first).refusal() == (408, "upload_too_slow")
     with httpx.Client(base_url=service.url) as client:
         labels = '{model="shapes-vit",reason="bytes_in_flight"}'
         assert series(client, "rejections_total", labels) >= 1
     assert exchange(service, head("Content-Length: 4000000")) == (408, "upload_too_slow")
 
 
-def test_connections_beyond_the_limit_are_told_so(service):
+def test_connections_above_the_limit_get_503(service):
     with ExitStack() as stack:
         statuses = []
         while not statuses or statuses[-1] == 200:
-            answers = Answers(connected := stack.enter_context(connection(service)))
-            with suppress(ConnectionError):  # it was told before it asked
+            responses = Responses(connected := stack.enter_context(connection(service)))
+            with suppress(ConnectionError):  # the refusal came before the request
                 connected.sendall(head(method="GET", path="/livez"))
-            status, headers, content = answers.next()
+            status, headers, content = responses.next()
             statuses.append(status)
         assert (status, json.loads(content)["code"]) == (503, "overloaded")
         assert headers["retry-after"] == "1"
-        assert answers.ended()
-    assert MOST_CONNECTIONS - 5 < len(statuses) <= MOST_CONNECTIONS + 1  # some linger
+        assert responses.ended()
+    assert MOST_CONNECTIONS - 5 < len(statuses) <= MOST_CONNECTIONS + 1  # some may still close
     until(lambda: _probe(service) == 200)
 
 
 def _probe(service) -> int:
     with connection(service) as connected:
         connected.sendall(head(method="GET", path="/livez"))
-        return Answers(connected).next()[0]
+        return Responses(connected).next()[0]
 
 
 @pytest.mark.parametrize(
@@ -329,15 +332,15 @@ def _probe(service) -> int:
     ],
     ids=["parts", "part headers", "boundary", "content type", "deep", "values", "base64"],
 )
-def test_bodies_that_are_costly_to_parse_are_refused(service, content_type, body):
+def test_bodies_that_are_expensive_to_parse_are_refused(service, content_type, body):
     with httpx.Client(base_url=service.url, timeout=30) as client:
-        answer = client.post("/classify", content=body, headers={"Content-Type": content_type})
-    assert (answer.status_code, answer.json()["code"]) == (400, "malformed_request")
+        response = client.post("/classify", content=body, headers={"Content-Type": content_type})
+    assert (response.status_code, response.json()["code"]) == (400, "malformed_request")
 
 
-def test_a_compressed_body_is_refused_in_words(service):
+def test_the_refusal_of_a_compressed_body_names_the_encoding(service):
     with httpx.Client(base_url=service.url) as client:
-        answer = client.post("/classify", content=png(), headers={"Content-Encoding": "gzip"})
-    assert answer.status_code == 415
-    assert "gzip" in answer.json()["detail"]
-    assert answer.headers["accept-encoding"] == "identity"
+        response = client.post("/classify", content=png(), headers={"Content-Encoding": "gzip"})
+    assert response.status_code == 415
+    assert "gzip" in response.json()["detail"]
+    assert response.headers["accept-encoding"] == "identity"

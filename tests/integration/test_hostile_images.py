@@ -1,4 +1,4 @@
-"""Hostile images and bodies, sent to a real process: clear refusals, and nothing is worse after."""
+"""Hostile images and bodies, sent to the real process: clear refusals and no lasting effect."""
 
 import json
 from collections.abc import Iterator
@@ -7,47 +7,51 @@ import httpx
 import pytest
 
 from tests.hostile import jpeg, others, png, tiff
-from tests.hostile.asking import (
-    ASKED,
-    LONGEST_S,
-    Findings,
-    ask,
-    documented,
-    resident_mb,
-    send_mutants,
-)
 from tests.hostile.bodies import bodies
 from tests.hostile.case import SIDE, drawn
+from tests.hostile.client import (
+    LONGEST_S,
+    REQUESTS,
+    Findings,
+    documented,
+    resident_mb,
+    send,
+    send_mutants,
+)
 
-pytestmark = [pytest.mark.anyio, pytest.mark.timeout(600)]
+pytestmark = [
+    pytest.mark.anyio,
+    pytest.mark.timeout(600),
+    pytest.mark.xdist_group(name="bundled"),  # they share a service
+]
 FORMATS = {"jpeg": jpeg.cases, "png": png.cases, "tiff": tiff.cases, "others": others.cases}
-QUICK = 1_500  # mutants
+QUICK = 400  # mutants
 MANY = 20_000
 
 
 @pytest.fixture(scope="module")
-def service(launch) -> Iterator[object]:
-    with launch() as service:
-        yield service
-    levels = [json.loads(line) for line in service.log_lines() if line[:1] == "{"]
-    assert levels
-    assert [line for line in levels if line["level"] != "info"] == []
-    assert "Traceback" not in service.log.read_text()
+def service(bundled) -> Iterator[object]:
+    """The shared service; these tests add only records of level info to its log."""
+    before = len(bundled.log_lines())
+    yield bundled
+    added = bundled.log_lines()[before:]
+    assert added
+    assert [line for line in added if json.loads(line)["level"] != "info"] == []
 
 
 @pytest.fixture
 async def client(service):
-    """One that finds the service as right after the test as it was before it."""
+    """A client that also checks that valid requests get the same responses after the test."""
     async with httpx.AsyncClient(base_url=service.url, timeout=LONGEST_S) as client:
-        before = await honest(client)
+        before = await valid_requests(client)
         yield client
-        assert await honest(client) == before
+        assert await valid_requests(client) == before
 
 
-async def honest(client) -> list[bytes]:
-    answers = [await client.post(path, content=drawn("PNG")) for path, _ in ASKED]
-    assert {answer.status_code for answer in answers} == {200}
-    return [answer.content for answer in answers]
+async def valid_requests(client) -> list[bytes]:
+    responses = [await client.post(path, content=drawn("PNG")) for path, _ in REQUESTS]
+    assert {response.status_code for response in responses} == {200}
+    return [response.content for response in responses]
 
 
 @pytest.fixture
@@ -58,20 +62,22 @@ async def findings(client):
 
 
 @pytest.mark.parametrize("format_", FORMATS)
-async def test_what_costs_more_than_it_looks_is_answered_in_time(client, findings, format_):
+async def test_files_that_cost_more_than_their_size_get_a_response_in_time(
+    client, findings, format_
+):
     wrong = []
     for case in FORMATS[format_]():
-        code = await ask(client, findings, case.name, case.data)
+        code = await send(client, findings, case.name, case.data)
         if case.code not in (None, code):
             wrong.append((case.name, code))
     assert wrong == []
     assert sum(findings.codes.values()) > 20
 
 
-async def test_bodies_that_are_hostile_around_their_image(client, findings):
+async def test_hostile_bodies_around_valid_images(client, findings):
     wrong = []
     for body in bodies():
-        code = await ask(client, findings, body.name, body.content, body.headers)
+        code = await send(client, findings, body.name, body.content, body.headers)
         if code not in body.codes:
             wrong.append((body.name, code))
     assert wrong == []
@@ -84,18 +90,18 @@ async def test_the_largest_images_leave_no_memory_behind(client, findings):
     largest = [png.black(SIDE, SIDE), jpeg.scans(SIDE, 10), png.black(SIDE, SIDE, bits=16, color=6)]
     before = await resident_mb(client)
     for data in largest:
-        for way in (ASKED[0], ASKED[4]):  # as an overlay it is kept until it is drawn over
-            assert await ask(client, findings, "the largest", data, way=way) == "ok"
+        for request in (REQUESTS[0], REQUESTS[4]):  # an overlay keeps the image until the end
+            assert await send(client, findings, "the largest", data, request=request) == "ok"
     assert await resident_mb(client) - before < 100
 
 
-async def test_mutants_are_answered_or_refused(client, findings):
+async def test_mutants_get_a_result_or_a_documented_error(client, findings):
     await send_mutants(client, findings, range(QUICK))
     assert {"200 ok", "422 invalid_image"} <= set(findings.codes)
 
 
 @pytest.mark.slow
-async def test_many_mutants_are_answered_or_refused(client, findings):
+async def test_many_mutants_get_a_result_or_a_documented_error(client, findings):
     before = await resident_mb(client)
     await send_mutants(client, findings, range(MANY))
     assert sum(findings.codes.values()) == MANY

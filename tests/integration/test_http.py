@@ -1,4 +1,4 @@
-"""The HTTP contract, as a real process keeps it over real connections."""
+"""The HTTP contract of the real process over real connections."""
 
 import asyncio
 import base64
@@ -26,23 +26,23 @@ async def client(service):
         yield client
 
 
-def png(size=(40, 30), colour="red") -> bytes:
+def png(size=(40, 30), color="red") -> bytes:
     file = BytesIO()
-    Image.new("RGB", size, colour).save(file, "PNG")
+    Image.new("RGB", size, color).save(file, "PNG")
     return file.getvalue()
 
 
-async def test_every_form_of_a_body_is_understood(client):
+async def test_every_form_of_a_body_gives_the_same_result(client):
     encoded = base64.b64encode(png()).decode()
-    answers = [
+    responses = [
         await client.post("/classify", content=png()),
         await client.post("/classify", files={"file": ("x.png", png(), "image/png")}),
         await client.post("/classify", json={"image": encoded}),
         await client.post("/classify", json={"image": f"data:image/png;base64,{encoded}"}),
         await client.post("/classify", content=chunks(png())),
     ]
-    assert {answer.status_code for answer in answers} == {200}
-    assert len({answer.content for answer in answers}) == 1
+    assert {response.status_code for response in responses} == {200}
+    assert len({response.content for response in responses}) == 1
 
 
 async def chunks(data: bytes):
@@ -67,37 +67,37 @@ async def chunks(data: bytes):
         (422, "invalid_parameter", "/segment?render=x", {"content": png()}),
     ],
 )
-async def test_each_error_of_the_contract(client, status, code, path, request_):
-    answer = await client.post(path, **request_)
-    assert answer.status_code == status, answer.text
-    assert answer.headers["content-type"] == "application/problem+json"
-    assert answer.json()["code"] == code
-    assert answer.json()["request_id"] == answer.headers["x-request-id"]
+async def test_each_error_is_a_problem_with_its_code(client, status, code, path, request_):
+    response = await client.post(path, **request_)
+    assert response.status_code == status, response.text
+    assert response.headers["content-type"] == "application/problem+json"
+    assert response.json()["code"] == code
+    assert response.json()["request_id"] == response.headers["x-request-id"]
 
 
-async def test_a_wrong_method_is_a_problem_too(client):
-    answer = await client.get("/classify")
-    assert (answer.status_code, answer.json()["code"]) == (405, "method_not_allowed")
+async def test_a_wrong_method_is_a_problem(client):
+    response = await client.get("/classify")
+    assert (response.status_code, response.json()["code"]) == (405, "method_not_allowed")
 
 
-async def test_a_body_that_is_longer_than_it_may_be_is_refused_while_it_comes(client):
+async def test_a_chunked_body_above_the_limit_is_refused_before_its_end(client):
     async def endless():
         for _ in range(40):
             yield bytes(100_000)
 
-    answer = await client.post("/classify", content=endless())
-    assert (answer.status_code, answer.json()["code"]) == (413, "payload_too_large")
+    response = await client.post("/classify", content=endless())
+    assert (response.status_code, response.json()["code"]) == (413, "payload_too_large")
 
 
-async def test_a_deadline_too_short_for_anything_answers_504(client):
-    answer = await client.post(
+async def test_a_deadline_that_cannot_be_met_is_an_error(client):
+    response = await client.post(
         "/segment", content=png((1000, 1000)), headers={"X-Request-Timeout-Ms": "1"}
     )
-    assert answer.status_code in (503, 504)
-    assert answer.json()["code"] in ("overloaded", "deadline_exceeded")
+    assert response.status_code in (503, 504)
+    assert response.json()["code"] in ("overloaded", "deadline_exceeded")
 
 
-async def test_the_samples_get_the_labels_and_masks_of_their_truth(client, truth):
+async def test_the_samples_get_their_true_labels_and_masks(client, truth):
     for name, entry in truth.items():
         data = (SAMPLES / name).read_bytes()
         best = (await client.post("/classify", content=data)).json()["predictions"][0]
@@ -107,52 +107,52 @@ async def test_the_samples_get_the_labels_and_masks_of_their_truth(client, truth
         assert (np.asarray(mask) == expected).mean() > 0.97
 
 
-async def test_relevance_falls_on_what_the_label_names(client, truth):
+async def test_relevance_is_highest_on_the_labelled_shape(client, truth):
     for name, entry in truth.items():
         data = (SAMPLES / name).read_bytes()
         picture = await client.post("/explain", content=data)
         numbers = await client.post(
             "/explain", content=data, headers={"Accept": "application/json"}
         )
-        drawn, told = Image.open(BytesIO(picture.content)), numbers.json()
+        drawn, explanation = Image.open(BytesIO(picture.content)), numbers.json()
         with Image.open(SAMPLES / name) as scene:
             assert drawn.size == scene.size
-        assert drawn.text["label"] == told["predictions"][0]["label"] == entry["label"]
-        rows, columns = np.shape(told["relevance"])
-        shape = np.asarray(Image.open(SAMPLES / entry["mask"])) > 0
-        cells = Image.fromarray(shape.astype(np.float32)).resize((columns, rows), Image.BOX)
-        assert np.sum(told["relevance"] * np.asarray(cells)) > 1.2 * shape.mean()
+        assert drawn.text["label"] == explanation["predictions"][0]["label"] == entry["label"]
+        rows, columns = np.shape(explanation["relevance"])
+        mask = np.asarray(Image.open(SAMPLES / entry["mask"])) > 0
+        cells = Image.fromarray(mask.astype(np.float32)).resize((columns, rows), Image.BOX)
+        assert np.sum(explanation["relevance"] * np.asarray(cells)) > 1.2 * mask.mean()
 
 
-async def test_an_image_and_its_turned_copy_have_embeddings_that_differ(client, truth):
+async def test_an_image_and_its_rotated_copy_have_different_embeddings(client, truth):
     scene = Image.open(SAMPLES / next(iter(truth)))
     embeddings = []
     for image in (scene, scene, scene.rotate(90)):
         file = BytesIO()
         image.save(file, "PNG")
-        answer = await client.post("/classify?output=embedding", content=file.getvalue())
-        embeddings.append(answer.json()["embedding"])
+        response = await client.post("/classify?output=embedding", content=file.getvalue())
+        embeddings.append(response.json()["embedding"])
     assert embeddings[0] == pytest.approx(embeddings[1], abs=1e-4)
     assert np.abs(np.subtract(embeddings[0], embeddings[2])).max() > 0.1
 
 
-async def test_both_models_answer_at_the_same_time(client):
+async def test_both_models_serve_concurrent_requests(client):
     requests = [
         client.post(path, content=png((50 + i, 40)))
         for i in range(12)
         for path in ("/classify", "/segment")
     ]
-    answers = await asyncio.gather(*requests)
-    assert {answer.status_code for answer in answers} == {200}
-    for i, answer in enumerate(answers[1::2]):
-        assert Image.open(BytesIO(answer.content)).size == (50 + i, 40)
+    responses = await asyncio.gather(*requests)
+    assert {response.status_code for response in responses} == {200}
+    for i, response in enumerate(responses[1::2]):
+        assert Image.open(BytesIO(response.content)).size == (50 + i, 40)
 
 
-async def test_the_machine_readable_surface_is_there(client):
+async def test_probes_models_document_and_metrics_are_served(client):
     for path in ("/livez", "/readyz", "/startupz", "/models", "/openapi.json"):
-        answer = await client.get(path)
-        assert answer.status_code == 200
-        assert answer.headers["content-type"] == "application/json"
+        response = await client.get(path)
+        assert response.status_code == 200
+        assert response.headers["content-type"] == "application/json"
     series = (await client.get("/metrics")).text
     assert "patchserve_ready 1.0" in series
     assert "process_resident_memory_bytes" in series

@@ -1,4 +1,4 @@
-"""N in, N out: under load everyone gets their own right answer, and nobody another's."""
+"""Under load each request gets its own correct result, and never that of another request."""
 
 import asyncio
 from io import BytesIO
@@ -25,7 +25,7 @@ LABELS = tuple("abcdefg")
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
-    """A classifier and a segmenter with weights so large that every image gets its own answer."""
+    """A classifier and a segmenter with weights so large that results differ between images."""
     torch.manual_seed(3)
     vit = ViT(
         ViTConfig(
@@ -60,7 +60,7 @@ def folders(tmp_path_factory):
 
 
 def picture(seed: int) -> bytes:
-    """A patchwork of its own size, in one of five formats."""
+    """Random patches in a random size, in one of five formats."""
     random = np.random.default_rng(seed)
     height, width = (int(side) for side in random.integers(20, 90, 2))
     patches = random.integers(0, 256, (4, 4, 3), np.uint8)
@@ -70,42 +70,42 @@ def picture(seed: int) -> bytes:
     return file.getvalue()
 
 
-def expected_answers(folders, pictures):
-    """What the engine says of each picture by itself: scores by label, or the label map."""
+def expected_results(folders, pictures):
+    """The engine's result for each image alone: scores by label, or the label map."""
     engines = {task: TorchEngine(folder, task=task) for task, folder in folders.items()}
-    asks = {task: engine.load().preprocessing for task, engine in engines.items()}
-    answers = []
+    preprocessing = {task: engine.load().preprocessing for task, engine in engines.items()}
+    results = []
     for seed, data in enumerate(pictures):
         task = ("classify", "segment")[seed % 2]
-        photo = decode(data, asks[task], max_pixels=10**6)
-        one = (
+        photo = decode(data, preprocessing[task], max_pixels=10**6)
+        engine_input = (
             ClassifyInput(photo.pixels, len(LABELS))
             if task == "classify"
             else SegmentInput(photo.pixels, (photo.height, photo.width))
         )
-        answers.append(engines[task].run([one]).outputs[0])
-    return answers
+        results.append(engines[task].run([engine_input]).outputs[0])
+    return results
 
 
-async def test_two_hundred_at_once_each_get_their_own_right_answer(launch, folders):
+async def test_two_hundred_concurrent_requests_each_get_their_own_result(launch, folders):
     pictures = [picture(seed) for seed in range(REQUESTS)]
-    expected = expected_answers(folders, pictures)
+    expected = expected_results(folders, pictures)
     flags = ("--classifier", folders["classify"], "--segmenter", folders["segment"])
     with launch(*flags) as service:
         async with httpx.AsyncClient(
             base_url=service.url, timeout=60, limits=httpx.Limits(max_connections=REQUESTS)
         ) as client:
             paths = (f"/classify?top_k={len(LABELS)}", "/segment")
-            answers = await asyncio.gather(
+            responses = await asyncio.gather(
                 *(client.post(paths[i % 2], content=data) for i, data in enumerate(pictures))
             )
-    assert [answer.status_code for answer in answers] == [200] * REQUESTS
-    for answer, ranking in zip(answers[::2], expected[::2], strict=True):
-        scores = {one["index"]: one["score"] for one in answer.json()["predictions"]}
-        wanted = dict(zip(ranking.indices, ranking.scores, strict=True))
-        assert scores == pytest.approx(wanted, abs=1e-5)
-    for answer, label_map in zip(answers[1::2], expected[1::2], strict=True):
-        mask = np.asarray(Image.open(BytesIO(answer.content)))
+    assert [response.status_code for response in responses] == [200] * REQUESTS
+    for response, ranking in zip(responses[::2], expected[::2], strict=True):
+        scores = {one["index"]: one["score"] for one in response.json()["predictions"]}
+        truth = dict(zip(ranking.indices, ranking.scores, strict=True))
+        assert scores == pytest.approx(truth, abs=1e-5)
+    for response, label_map in zip(responses[1::2], expected[1::2], strict=True):
+        mask = np.asarray(Image.open(BytesIO(response.content)))
         assert mask.shape == label_map.shape
         assert (mask == label_map).mean() > 0.999
     assert len({tuple(np.round(ranking.scores, 4)) for ranking in expected[::2]}) == REQUESTS / 2

@@ -1,4 +1,4 @@
-"""The OpenAPI document, held against the running service by schemathesis with all its checks."""
+"""The OpenAPI document describes the running service, by all checks of schemathesis."""
 
 import os
 import subprocess
@@ -7,28 +7,30 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.xdist_group(name="bundled")  # they share a service
 SCHEMATHESIS = Path(sys.executable).with_name("schemathesis")
 HOOKS = "tests.hostile.contract"
 ROOT = Path(__file__).parents[2]
 CONFIG = ROOT / "tests/hostile/contract/schemathesis.toml"
-# bytes that are no image are described as rightly as those that are one, and refused
-WAYS = {"honest": [], "mutants": ["--exclude-checks", "positive_data_acceptance"]}
+# bytes that are no image fit the document as well as an image does, but are refused
+FLAGS = {"honest": [], "mutants": ["--exclude-checks", "positive_data_acceptance"]}
 
 
 @pytest.fixture(scope="module")
-def service(launch):
-    with launch() as service:
-        yield service
-    assert "Traceback" not in service.log.read_text()
+def service(bundled):
+    """The shared service; these requests add no traceback to its log."""
+    before = len(bundled.log.read_text())
+    yield bundled
+    assert "Traceback" not in bundled.log.read_text()[before:]
 
 
 @pytest.fixture
 def check(service):
-    """Run schemathesis with these hooks; so many drawn requests for each operation."""
+    """Run schemathesis with these hooks and so many generated requests for each operation."""
 
     def run(hooks: str, examples: int) -> subprocess.CompletedProcess[str]:
         command = [SCHEMATHESIS, "--config-file", CONFIG, "run", f"{service.url}/openapi.json"]
-        flags = ["--checks", "all", *WAYS[hooks], "--max-examples", str(examples), "--seed", "1"]
+        flags = ["--checks", "all", *FLAGS[hooks], "--max-examples", str(examples), "--seed", "1"]
         quiet = ["--continue-on-failure", "--no-color", "--generation-database", "none"]
         return subprocess.run(
             [*command, *flags, *quiet],
@@ -40,15 +42,15 @@ def check(service):
     return run
 
 
-@pytest.mark.parametrize("hooks", WAYS)
-def test_the_service_does_what_its_document_says(check, hooks):
-    done = check(hooks, 25)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "Tested: 9" in done.stdout
+@pytest.mark.parametrize("hooks", FLAGS)
+def test_the_service_fits_its_document(check, hooks):
+    completed = check(hooks, 25)
+    assert completed.returncode == 0, completed.stdout + completed.stderr
+    assert "Tested: 9" in completed.stdout
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("hooks", WAYS)
-def test_the_service_does_what_its_document_says_however_often_it_is_asked(check, hooks):
-    done = check(hooks, 300)
-    assert done.returncode == 0, done.stdout[-20_000:] + done.stderr
+@pytest.mark.parametrize("hooks", FLAGS)
+def test_the_service_fits_its_document_over_many_requests(check, hooks):
+    completed = check(hooks, 300)
+    assert completed.returncode == 0, completed.stdout[-20_000:] + completed.stderr

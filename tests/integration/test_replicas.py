@@ -1,32 +1,34 @@
-"""Several replicas: one address, one truth, and a death that nobody outside it notices."""
+"""Several replicas: one address, shared metrics, and a crash that costs no other request."""
 
 import asyncio
-import json
 import os
 import re
 import signal
-import subprocess
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import httpx
 import pytest
 
-pytestmark = [pytest.mark.anyio, pytest.mark.timeout(240)]
+pytestmark = [
+    pytest.mark.anyio,
+    pytest.mark.timeout(240),
+    pytest.mark.xdist_group(name="timing"),
+]
 SCENE = Path(__file__).parents[1] / "samples/scene-0000.png"
+IMAGE = SCENE.read_bytes()
 READY = {"0": "ready", "1": "ready"}
-ANSWERS = r'patchserve_http_requests_total\{code="200",method="POST",route="/classify"\} (\S+)'
+CLASSIFIED = r'patchserve_http_requests_total\{code="200",method="POST",route="/classify"\} (\S+)'
 
 
 @pytest.fixture(scope="module")
-def launch_two(launch):
+def launch_two(launch, small):
     """Start two replicas: `with launch_two() as service`; both are ready."""
 
     @contextmanager
-    def launching():
-        flags = ("--workers", 2, "--segmenter", "none", "--drain-timeout-s", 1)
-        with launch(*flags) as service:
-            until_both_are_ready(service)
+    def launching(*flags):
+        with launch("--workers", 2, *small, "--drain-timeout-s", 3, *flags) as service:
+            service.wait_for_replicas()
             yield service
 
     return launching
@@ -34,200 +36,187 @@ def launch_two(launch):
 
 @pytest.fixture(scope="module")
 def two(launch_two):
-    """Two replicas for tests that leave two behind."""
-    with launch_two() as service:
+    """Two replicas for tests that leave two ready replicas."""
+    with launch_two("--lame-duck-s", 0.5) as service:
         yield service
 
 
-def until_both_are_ready(service):
-    while get(service, "/readyz").json()["replicas"] != READY:
-        assert service.process.poll() is None, service.log.read_text()
-
-
-def get(service, path):
-    return httpx.get(service.url + path, timeout=60)
-
-
-def lines(service):
-    return [json.loads(line) for line in service.log_lines()]
-
-
-def process_of(service, index):
-    """The number of the replica's latest process, as the log has it."""
-    said = [line["message"] for line in lines(service) if line.get("replica") == index]
-    return [int(found[1]) for line in said if (found := re.match(r"Started .*\[(\d+)\]", line))][-1]
-
-
 def series(service, pattern):
-    """The value of the one sample that a pattern finds; 0 where it is not there yet."""
-    found = re.search(pattern, get(service, "/metrics").text)
+    """The value of the sample that a pattern finds; 0 if there is none yet."""
+    found = re.search(pattern, service.get("/metrics").text)
     return float(found[1]) if found else 0.0
 
 
-def answered_by(service):
-    """The replica of each image that was answered."""
-    return [line["replica"] for line in lines(service) if "POST" in line["message"]]
+def replicas_that_responded(service):
+    """The replica of each response to a POST."""
+    return [record["replica"] for record in service.records() if "POST" in record["message"]]
 
 
 def restarts(service, index):
     return series(service, rf'patchserve_replica_restarts_total{{replica="{index}"}} (\S+)')
 
 
-async def classify(service):
-    """Ask over a new connection."""
-    async with httpx.AsyncClient(timeout=60) as client:
-        return await client.post(f"{service.url}/classify", content=SCENE.read_bytes())
+async def wait_for(service, condition):
+    """Poll a condition in another thread, so that the clients go on."""
+    await asyncio.to_thread(service.wait_for, condition)
 
 
-async def test_both_answer_and_any_of_them_shows_the_metrics_of_both(two):
-    before = series(two, ANSWERS)
+async def test_both_respond_and_each_shows_the_metrics_of_both(two):
+    before = series(two, CLASSIFIED)
     async with httpx.AsyncClient(base_url=two.url, timeout=60) as client:
-        image = SCENE.read_bytes()
-        answers = await asyncio.gather(
-            *(client.post("/classify", content=image) for _ in range(32))
+        responses = await asyncio.gather(
+            *(client.post("/classify", content=IMAGE) for _ in range(32))
         )
-    assert {answer.status_code for answer in answers} == {200}
-    while len(answered := answered_by(two)) < 32:  # a line may be a tenth of a second late
-        pass
-    assert set(answered) == {0, 1}
-    while series(two, ANSWERS) < before + 32:  # each is counted once it has been sent
-        pass
+    assert {response.status_code for response in responses} == {200}
+    two.wait_for(lambda: len(replicas_that_responded(two)) >= 32)  # lines are written in groups
+    assert set(replicas_that_responded(two)) == {0, 1}
+    two.wait_for(lambda: series(two, CLASSIFIED) >= before + 32)  # counted after the last byte
     for _ in range(8):
-        assert series(two, ANSWERS) == before + 32
-    assert get(two, "/livez").json()["replicas"] == READY
+        assert series(two, CLASSIFIED) == before + 32
+    assert two.get("/livez").json()["replicas"] == READY
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="cores cannot be divided")
 def test_the_cores_are_divided(two):
-    first, second = (os.sched_getaffinity(process_of(two, index)) for index in range(2))
+    first, second = (os.sched_getaffinity(two.replica_pid(index)) for index in range(2))
     usable = os.sched_getaffinity(0)
     assert first | second == usable
     assert len(usable) < 2 or not first & second
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="signals cannot be looked up")
-def test_each_is_deaf_to_ctrl_c(two):
+def test_replicas_block_ctrl_c(two):
     for index in range(2):
-        status = Path(f"/proc/{process_of(two, index)}/status").read_text()
+        status = Path(f"/proc/{two.replica_pid(index)}/status").read_text()
         blocked = int(re.search(r"SigBlk:\s*([0-9a-f]+)", status)[1], 16)
         assert blocked & 1 << (signal.SIGINT - 1)
 
 
 class Stream:
-    """Callers who ask again and again, each time over a new connection."""
+    """Clients that send one request after another, each over a new connection."""
 
     def __init__(self, service, count):
-        self._service = service
+        self._url = service.url
         self._stopping = False
-        self._callers = [asyncio.create_task(self._call()) for _ in range(count)]
-        self.answered = 0
+        self._client = httpx.AsyncClient(
+            timeout=60, limits=httpx.Limits(max_keepalive_connections=0)
+        )
+        self._clients = [asyncio.create_task(self._run()) for _ in range(count)]
+        self.responses = 0
         self.in_flight = set()
         self.failed = []
 
-    async def _call(self):
+    async def _run(self):
         while not self._stopping:
             request = object()
             self.in_flight.add(request)
             try:
-                answer = await classify(self._service)
-                assert answer.status_code == 200, answer.text
-                self.answered += 1
+                response = await self._client.post(f"{self._url}/classify", content=IMAGE)
+                assert response.status_code == 200, response.text
+                self.responses += 1
             except httpx.TransportError:
                 self.failed.append(request)
             self.in_flight.remove(request)
 
-    async def until_answered(self, count):
-        while self.answered < count:
-            await asyncio.sleep(0)
+    async def until_responses(self, count):
+        while self.responses < count:
+            await asyncio.sleep(0.001)
             with suppress(StopIteration):
-                next(task for task in self._callers if task.done()).result()
+                next(task for task in self._clients if task.done()).result()
 
     async def stop(self):
         self._stopping = True
-        await asyncio.gather(*self._callers)
+        await asyncio.gather(*self._clients)
+        await self._client.aclose()
 
 
-async def test_a_killed_replica_comes_back_and_nobody_outside_it_notices(two):
-    before = series(two, ANSWERS)
-    survivor = process_of(two, 1)
-    callers = Stream(two, 3)
-    await callers.until_answered(20)
-    counts = [await asyncio.to_thread(series, two, ANSWERS)]
-    os.kill(process_of(two, 0), signal.SIGKILL)
-    held_by_the_dead = set(callers.in_flight)
+async def test_a_killed_replica_loses_only_its_own_requests_and_is_restarted(two):
+    before = series(two, CLASSIFIED)
+    survivor = two.replica_pid(1)
+    clients = Stream(two, 3)
+    await clients.until_responses(20)
+    counts = [await asyncio.to_thread(series, two, CLASSIFIED)]
+    held_by_the_killed = set(clients.in_flight)
+    os.kill(two.replica_pid(0), signal.SIGKILL)
     while await asyncio.to_thread(restarts, two, 0) == 0:
-        assert (await asyncio.to_thread(get, two, "/readyz")).status_code == 200
-        counts.append(await asyncio.to_thread(series, two, ANSWERS))
-    await asyncio.to_thread(until_both_are_ready, two)
-    await callers.until_answered(callers.answered + 20)
-    await callers.stop()
-    assert set(callers.failed) <= held_by_the_dead
-    unsure = len(held_by_the_dead)  # an answer is counted once it has been sent
-    while series(two, ANSWERS) < before + callers.answered - unsure:
-        pass
-    counts.append(series(two, ANSWERS))
+        assert (await asyncio.to_thread(two.get, "/readyz")).status_code == 200
+        counts.append(await asyncio.to_thread(series, two, CLASSIFIED))
+    await asyncio.to_thread(two.wait_for_replicas)
+    await clients.until_responses(clients.responses + 20)
+    await clients.stop()
+    assert set(clients.failed) <= held_by_the_killed
+    uncertain = len(held_by_the_killed)  # a response is counted after its last byte
+    least = before + clients.responses - uncertain
+    await wait_for(two, lambda: series(two, CLASSIFIED) >= least)
+    counts.append(series(two, CLASSIFIED))
     assert counts == sorted(counts)
-    assert counts[-1] <= before + callers.answered + unsure
-    assert process_of(two, 1) == survivor
+    assert counts[-1] <= before + clients.responses + uncertain
+    assert two.replica_pid(1) == survivor
 
 
-async def test_a_replica_that_hangs_is_replaced_while_the_other_answers(two):
-    hanging = process_of(two, 1)
+async def test_a_replica_that_hangs_is_replaced_while_the_other_responds(two):
+    hanging = two.replica_pid(1)
     os.kill(hanging, signal.SIGSTOP)
     for _ in range(20):
-        assert (await classify(two)).status_code == 200
+        assert (await asyncio.to_thread(two.classify, IMAGE)).status_code == 200
     while await asyncio.to_thread(restarts, two, 1) == 0:
-        assert (await classify(two)).status_code == 200
-    await asyncio.to_thread(until_both_are_ready, two)
-    assert process_of(two, 1) != hanging
+        assert (await asyncio.to_thread(two.classify, IMAGE)).status_code == 200
+        await asyncio.sleep(0.02)
+    await asyncio.to_thread(two.wait_for_replicas)
+    assert two.replica_pid(1) != hanging
     assert "no heartbeat" in two.log.read_text()
 
 
-@pytest.mark.parametrize("told", ["SIGTERM", "ctrl-c"])
-def test_when_told_to_leave_all_do(launch_two, told):
+async def test_a_replica_that_is_terminated_alone_is_replaced_without_any_error(two, make_crowd):
+    crowd = make_crowd(two.url, IMAGE)
+    crowd.start(4)
+    await crowd.until_responses(20)
+    terminated = two.replica_pid(0)
+    os.kill(terminated, signal.SIGTERM)
+    await wait_for(two, lambda: two.replica_pid(0) != terminated)
+    await asyncio.to_thread(two.wait_for_replicas)
+    await crowd.until_responses(len(crowd.responses) + 20)
+    await crowd.stop()
+    assert (crowd.lost, crowd.refused_at) == ([], [])
+    assert {each.status for each in crowd.responses} == {200}
+
+
+def test_after_ctrl_c_all_processes_end_in_order(launch_two):
     with launch_two() as service:
-        processes = [service.process.pid, *(process_of(service, index) for index in range(2))]
-        for each in processes if told == "ctrl-c" else processes[:1]:  # a terminal tells everyone
-            os.kill(each, signal.SIGINT if told == "ctrl-c" else signal.SIGTERM)
+        pids = [service.process.pid, *(service.replica_pid(index) for index in range(2))]
+        for pid in pids:  # a terminal signals the whole group
+            os.kill(pid, signal.SIGINT)
         assert service.process.wait(60) == 0
-        for each in processes:
+        for pid in pids:
             with pytest.raises(ProcessLookupError):
-                os.kill(each, 0)
-        assert all(line["level"] == "info" for line in lines(service))
-        assert not answers(service)
+                os.kill(pid, 0)
+        assert service.complaints() == []
+        assert not service.accepts()
 
 
-def test_told_twice_they_end_at_once(launch_two):
+def test_after_a_second_signal_all_processes_end_at_once(launch_two):
     with launch_two() as service:
-        os.kill(process_of(service, 0), signal.SIGSTOP)  # it would not leave in time
+        stopped, other = (service.replica_pid(index) for index in range(2))
+        os.kill(stopped, signal.SIGSTOP)  # it would not end in time
         service.process.terminate()
-        while not any("shutdown requested" in line["message"] for line in lines(service)):
-            assert service.process.poll() is None
+        service.wait_for(lambda: has_ended(other))
         service.process.terminate()
         assert service.process.wait(60) == 143
         with pytest.raises(ProcessLookupError):
-            os.kill(process_of(service, 0), 0)
+            os.kill(stopped, 0)
 
 
-def test_without_their_parent_the_replicas_leave(launch_two):
-    with launch_two() as service:
-        service.process.kill()
-        service.process.wait(60)
-        while answers(service):
-            pass
-
-
-def answers(service):
+def has_ended(pid):
     try:
-        get(service, "/livez")
-    except httpx.TransportError:
-        return False
-    return True
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    return False
 
 
-def test_a_port_that_is_taken_is_told_in_one_line(serve_command, two):
-    command, environment = serve_command("--workers", 2, "--port", httpx.URL(two.url).port)
-    ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=100)
+@pytest.mark.slow
+def test_a_port_in_use_is_reported_in_one_line(refuse, two):
+    ended = refuse("--workers", 2, "--port", httpx.URL(two.url).port)
     assert ended.returncode == 1
     assert ended.stderr.startswith("patchserve: cannot listen on 127.0.0.1:")
     assert "address already in use" in ended.stderr

@@ -1,4 +1,4 @@
-"""Draws bodies for schemathesis: images in every form that a body may have."""
+"""Bodies for schemathesis: images in every form that a body can have."""
 
 import base64
 
@@ -8,7 +8,7 @@ from schemathesis.transport.serialization import Binary
 
 
 def draw(images: st.SearchStrategy[bytes]) -> None:
-    """Let every body that is described as a file, or as one in base64, be one of these."""
+    """Use these images wherever the document describes a file, or a file in base64."""
     for media_type in ("application/octet-stream", "image/*"):
         schemathesis.openapi.media_type(media_type, images)
     schemathesis.openapi.format("binary", images.map(Binary))

@@ -1,4 +1,4 @@
-"""Hooks of schemathesis: every body was an image, or is any bytes."""
+"""Hooks of schemathesis: every body is a mutated image or random bytes."""
 
 from hypothesis import strategies as st
 
