@@ -10,12 +10,12 @@ import pytest
 from starlette.requests import Request
 from starlette.responses import Response
 
-from app.cli.run import configured
+from app.cli.run import server_config
 from app.core.settings import Settings
 from app.server.ops import serving
 
 pytestmark = pytest.mark.anyio
-configure = partial(configured, Settings())
+configure = partial(server_config, Settings())
 
 
 async def echo(scope, receive, send) -> None:
