@@ -2,8 +2,8 @@
 
     python -m bench.attention [--device cpu|cuda] [--out FOLDER]
 
-Each figure comes from a process of its own, because memory is measured. On a CPU, time is the CPU time
-of one thread.
+Each figure comes from a process of its own, because memory is measured. On a CPU, time is the CPU
+time of one thread.
 """
 
 import argparse

@@ -45,6 +45,7 @@ def ours_from(checkout: Path, site: Site) -> tuple[list[str], dict[str, str]]:
     Only the command line of the other checkout is used, so its modules may have other names.
     """
     command = [sys.executable, "-P", "-m", "app", "serve", *flags(site)]
+    command += ["--lame-duck-s", "0"]  # several starts of one run should end quickly
     return command, {**untuned(), "PYTHONPATH": str(checkout)}
 
 

@@ -92,11 +92,11 @@ def both_versions(
     generator: Child,
     old_first: bool,
 ) -> Iterator[Setup]:
-    """Start both versions, one after the other, and warm them up."""
+    """Start both versions, one after the other, and warm them up in the same order."""
     with ExitStack() as stack:
         servers = []
-        versions = list(zip(Pair._fields, checkouts, strict=True))
-        for name, checkout in versions[::-1] if old_first else versions:
+        named = list(zip(Pair._fields, checkouts, strict=True))
+        for name, checkout in named[::-1] if old_first else named:
             port = free_port()
             command, env = ours_from(checkout, site._replace(port=port))
             log, kind = site.folder / "servers.log", SERVERS[OURS]
@@ -106,8 +106,9 @@ def both_versions(
             one.name: write_requests(one, site.task, photos, site.folder) for one in servers
         }
         expected = np.load(site.folder / "expected.npy")
-        setup = Setup(servers, requests, expected, generator)
-        for server in servers[::-1] if old_first else servers:
+        in_order = servers[::-1] if old_first else servers  # new, old, like the fields of Pair
+        setup = Setup(in_order, requests, expected, generator)
+        for server in servers:
             warm_up(setup, server)
         yield setup
 
@@ -131,9 +132,9 @@ def heading(checkouts: tuple[Path, Path], rounds: int) -> list[str]:
         "",
         f"{machine.cpu()}. New: {checkouts[0]}. Old: {checkouts[1]}. {rounds} rounds, in which "
         "both versions are measured one after the other, each one first in every second round; "
-        f"both start anew after {ROUNDS_PER_START} rounds, in the other order. The ratio is the median over rounds of "
-        f"new / old, with the {CONFIDENCE:.0%} interval of this median in brackets (order "
-        "statistics of the ratios). The other figures are medians over rounds.",
+        f"both start anew after {ROUNDS_PER_START} rounds, in the other order. "
+        f"The ratio is the median over rounds of new / old, with the {CONFIDENCE:.0%} interval of "
+        "this median in brackets (order statistics of the ratios). The other figures are medians over rounds.",
         "",
         "| network | load | figure | new | old | new / old |",
         "|---|---|---|---|---|---|",

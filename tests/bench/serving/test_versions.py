@@ -1,13 +1,15 @@
+from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from bench import serve
 from bench.serving import versions
 from bench.serving.rounds import Plan, Setup
-from bench.serving.servers import SERVERS, Running
+from bench.serving.servers import SERVERS, Running, Site
 from bench.serving.summary import Load, Measurement
-from bench.serving.versions import Pair, heading, paired_rounds, table
+from bench.serving.versions import Pair, both_versions, heading, paired_rounds, table
 
 ONE, MANY = Load(concurrency=1), Load(concurrency=32)
 ROOT = Path(__file__).parents[3]
@@ -41,6 +43,25 @@ def test_the_version_that_is_measured_first_alternates(setup):
     pairs = list(paired_rounds(processes, Plan([ONE], 1.0, 3), range(3)))
     assert measured == ["new", "old", "old", "new", "new", "old"]
     assert [(pair.new.rate, pair.old.rate) for _, pair in pairs] == [(110.0, 100.0)] * 3
+
+
+@pytest.mark.parametrize("old_first", [False, True])
+def test_the_start_order_does_not_change_the_order_of_a_pair(old_first, monkeypatch, tmp_path):
+    started, warmed = [], []
+
+    @contextmanager
+    def launched(name, command, port, log, *, server, env):
+        started.append(env["PYTHONPATH"])
+        yield Running(name, 0, port, server)
+
+    monkeypatch.setattr(versions, "launched", launched)
+    monkeypatch.setattr(versions, "warm_up", lambda setup, server: warmed.append(server.name))
+    np.save(tmp_path / "expected.npy", np.zeros(1))
+    checkouts, site = (Path("/new"), Path("/old")), Site(tmp_path, "classify", "torch", 0)
+    with both_versions(checkouts, site, [], None, old_first) as setup:
+        assert [server.name for server in setup.servers] == ["new version", "old version"]
+    assert started == (["/old", "/new"] if old_first else ["/new", "/old"])
+    assert warmed[0] == ("old version" if old_first else "new version")
 
 
 def test_each_load_is_paired_by_itself(setup):
