@@ -134,7 +134,8 @@ def heading(checkouts: tuple[Path, Path], rounds: int) -> list[str]:
         "both versions are measured one after the other, each one first in every second round; "
         f"both start anew after {ROUNDS_PER_START} rounds, in the other order. "
         f"The ratio is the median over rounds of new / old, with the {CONFIDENCE:.0%} interval of "
-        "this median in brackets (order statistics of the ratios). The other figures are medians over rounds.",
+        "this median in brackets (order statistics of the ratios). The other figures are medians "
+        "over rounds.",
         "",
         "| network | load | figure | new | old | new / old |",
         "|---|---|---|---|---|---|",
