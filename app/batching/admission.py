@@ -3,17 +3,16 @@
 import asyncio
 import random
 from collections.abc import Sequence
-from math import inf
 from typing import Generic, TypeVar
 
 from app.batching.average import MovingAverage
-from app.batching.request_queue import Entry, RequestQueue, State
+from app.batching.request_queue import Entry, RequestQueue
 from app.core.errors import DeadlineExceeded, Overloaded
 
-SAFETY_FACTOR = 1.1  # predicted waits are multiplied by it, so that admitted requests meet theirs
+SAFETY_FACTOR = 1.1  # of a predicted wait, so that admitted images meet their deadlines
 MAX_SAFETY_FACTOR = 2.0
 MISSED_STEP = 0.02  # relative growth of the safety factor after a missed deadline
-MET_WEIGHT = 0.001  # of one met deadline, after which the factor moves back to SAFETY_FACTOR
+MET_WEIGHT = 0.001  # of one met deadline, which moves the factor towards SAFETY_FACTOR
 MIN_RETRY_S = 0.05
 MAX_JITTER = 1.5  # spreads Retry-After, so that refused clients do not return at the same time
 
@@ -49,9 +48,9 @@ class AdmissionController(Generic[Item, Result]):
         """Whether the queue has no free place."""
         return len(self._queue) >= self.max_queue_size
 
-    def predicted_wait(self, deadline: float = inf) -> float:
-        """Seconds until an image with this deadline would be done if it was admitted now."""
-        return self._wait(self._queue.running + self._queue.place(deadline))
+    def predicted_wait(self) -> float:
+        """Seconds until an image would be done that is admitted now, behind all others."""
+        return self._wait(self._queue.running + len(self._queue))
 
     def reserve(self, deadline: float) -> Entry[Item, Result]:
         """Add an entry to the queue.
@@ -64,15 +63,15 @@ class AdmissionController(Generic[Item, Result]):
         """
         if self.full:
             raise _overloaded("the queue is full", self.predicted_wait())
-        place = self._queue.place(deadline)
-        before = self._queue.running + place
+        queued_before, after = self._queue.split(deadline)
+        before = self._queue.running + queued_before
         wait = self._wait(before)
         done = asyncio.get_running_loop().time() + self.safety_factor.value * wait
         # an idle service refuses no image because of a measurement: the deadline itself decides
         predicted = before > 0
         if predicted and done > deadline:
             raise _overloaded("the predicted wait passes the deadline", wait)
-        if self._delays(self._queue.after(place), done):
+        if after and self._delays(after, done):
             detail = "a request that was admitted earlier would miss its deadline"
             raise _overloaded(detail, self.predicted_wait())
         entry = Entry(self._queue, deadline, self._learn if predicted else None)
@@ -93,7 +92,7 @@ class AdmissionController(Generic[Item, Result]):
         late = asyncio.get_running_loop().time() >= entry.deadline
         if late or isinstance(error, DeadlineExceeded):
             self.on_deadline_missed()
-        elif error is None and entry.state is State.RUNNING:
+        elif error is None and entry.state == "running":
             self.on_deadline_met()
 
     def _wait(self, before: int) -> float:

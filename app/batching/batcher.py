@@ -82,7 +82,7 @@ class Batcher(Generic[Item, Result, AnyLane]):
             self._unregister()
             self._unregister = None
         running = chain(*(batch.entries for batch in self._batches.values()))
-        for entry in chain(self.queue.waiting_entries(), running):
+        for entry in chain(self.queue.waiting, running):
             entry.fail(NotReady("the service is shutting down"))
         for future in self._batches:
             future.cancel()
@@ -95,7 +95,7 @@ class Batcher(Generic[Item, Result, AnyLane]):
     @property
     def waiting(self) -> int:
         """Number of items that may be sent now: 0 while they wait for a full batch."""
-        count = self.queue.waiting
+        count = len(self.queue.waiting)
         complete = not self.max_queue_delay_s or count >= self._size(narrow=False)
         return count if complete or self._waited_enough() else 0
 
@@ -180,7 +180,7 @@ class Batcher(Generic[Item, Result, AnyLane]):
     def _load(self) -> int:
         """Number of items that wait or run."""
         in_batches = sum([len(batch.entries) for batch in self._batches.values()])
-        return self.queue.waiting + in_batches
+        return len(self.queue.waiting) + in_batches
 
     def _size(self, *, narrow: bool, within_s: float = inf) -> int:
         return self.sizer.batch_size(self._load(), narrow=narrow, within_s=within_s)

@@ -1,29 +1,21 @@
 """The queue of one model: admitted images in deadline order, until a batch takes them."""
 
 import asyncio
-from bisect import bisect_left, bisect_right, insort
-from collections.abc import Callable, Hashable, Iterator, Sequence
-from enum import Enum, auto
+from bisect import bisect_right, insort
+from collections.abc import Callable, Hashable, Sequence
 from math import inf
 from operator import attrgetter
 from types import TracebackType
-from typing import Generic, Self, TypeVar
+from typing import Generic, Literal, Self, TypeVar
 
 from app.core.errors import DeadlineExceeded
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
+State = Literal["decoding", "waiting", "running", "done"]
+
 by_deadline = attrgetter("deadline")
-
-
-class State(Enum):
-    """State of an entry."""
-
-    DECODING = auto()  # admitted, without an item yet
-    WAITING = auto()  # ready to join a batch
-    RUNNING = auto()  # in a batch
-    DONE = auto()  # finished, expired, or its client disconnected
 
 
 class Entry(Generic[Item, Result]):
@@ -35,8 +27,9 @@ class Entry(Generic[Item, Result]):
         on_exit: called at the end of the `with` block with the entry and the block's exception.
 
     Attributes:
-        state: `item`, `key`, `since` and `future` are set when it becomes WAITING.
-        item: input of the batch.
+        state: `decoding` until the item is there, `waiting` until a batch takes it, `running` in a
+            batch, `done` when it has finished or expired or its client has disconnected.
+        item: input of the batch; like `key`, `since` and `future`, not set while decoding.
         key: entries of one batch have equal keys.
         since: start of the wait for a batch, on the clock of the event loop, in seconds.
         future: the result.
@@ -56,7 +49,7 @@ class Entry(Generic[Item, Result]):
         on_exit: "Callable[[Entry[Item, Result], BaseException | None], None] | None" = None,
     ) -> None:
         self.deadline = deadline
-        self.state = State.DECODING
+        self.state: State = "decoding"
         self.started = 0.0
         self.batch_size = 0
         self._queue = queue
@@ -82,68 +75,68 @@ class Entry(Generic[Item, Result]):
 
 
 class RequestQueue(Generic[Item, Result]):
-    """Entries in DECODING or WAITING, by deadline; its length is the number of places taken.
+    """The admitted images of one model; its length is the number of places taken.
 
-    An entry whose future is done (its client disconnected) stays until its `with` block ends or
-    batching reaches it.
+    An entry is in the list of its state, `decoding` or `waiting`, by deadline: batching is as fast
+    when many images are being decoded. A waiting entry whose future is done (its client
+    disconnected) stays until its `with` block ends or batching reaches it.
 
     Attributes:
-        waiting: number of entries in WAITING.
-        running: number of entries in RUNNING.
+        waiting: the entries in `waiting`, most urgent first; to be read only.
+        running: number of entries in `running`.
     """
 
     def __init__(self) -> None:
-        self.waiting = 0
+        self.waiting: list[Entry[Item, Result]] = []
         self.running = 0
-        self._entries: list[Entry[Item, Result]] = []
+        self._decoding: list[Entry[Item, Result]] = []
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return len(self._decoding) + len(self.waiting)
 
     @property
     def urgency(self) -> float:
         """The nearest deadline of the waiting entries; infinite if there are none."""
-        first = self._first()
-        return inf if first is None else first.deadline
-
-    def waiting_entries(self) -> Iterator[Entry[Item, Result]]:
-        """The waiting entries, most urgent first."""
-        return (entry for entry in self._entries if entry.state is State.WAITING)
+        return self.waiting[0].deadline if self.waiting else inf
 
     def oldest_age(self) -> float:
         """Seconds since the first of the waiting entries became ready; 0 if there are none."""
         now = asyncio.get_running_loop().time()
-        return max((now - entry.since for entry in self.waiting_entries()), default=0.0)
+        return max((now - entry.since for entry in self.waiting), default=0.0)
 
-    def place(self, deadline: float) -> int:
-        """Number of entries before a new one with this deadline."""
-        return bisect_right(self._entries, deadline, key=by_deadline)
-
-    def after(self, place: int) -> Sequence[Entry[Item, Result]]:
-        """The entries from a place on."""
-        return self._entries[place:]
+    def split(self, deadline: float) -> tuple[int, Sequence[Entry[Item, Result]]]:
+        """The number of entries before a new one with this deadline, and the entries after it."""
+        place = bisect_right(self.waiting, deadline, key=by_deadline)
+        after = self.waiting[place:]
+        if self._decoding:
+            decoding = bisect_right(self._decoding, deadline, key=by_deadline)
+            place += decoding
+            after += self._decoding[decoding:]
+            after.sort(key=by_deadline)
+        return place, after
 
     def push(self, entry: Entry[Item, Result]) -> None:
-        """Add a new entry behind all with the same deadline."""
-        insort(self._entries, entry, key=by_deadline)
+        """Add a new entry, which is in `decoding`."""
+        insort(self._decoding, entry, key=by_deadline)
 
     def set_ready(self, entry: Entry[Item, Result], item: Item, key: Hashable) -> None:
         """Let batches take an entry: its item is decoded."""
         loop = asyncio.get_running_loop()
         entry.item, entry.key, entry.since = item, key, loop.time()
         entry.future = loop.create_future()
-        entry.state = State.WAITING
-        self.waiting += 1
+        self._decoding.remove(entry)
+        entry.state = "waiting"
+        insort(self.waiting, entry, key=by_deadline)
 
     def remove(self, entry: Entry[Item, Result]) -> None:
-        """Set an entry to DONE in whatever state it is."""
-        if entry.state is State.RUNNING:
+        """Set an entry to `done`, in whatever state it is, and free its place."""
+        if entry.state == "running":
             self.running -= 1
-        elif entry.state is not State.DONE:
-            self.waiting -= entry.state is State.WAITING
-            start = bisect_left(self._entries, entry.deadline, key=by_deadline)
-            del self._entries[self._entries.index(entry, start)]
-        entry.state = State.DONE
+        elif entry.state == "waiting":
+            self.waiting.remove(entry)
+        elif entry.state == "decoding":
+            self._decoding.remove(entry)
+        entry.state = "done"
 
     def peek(self, now: float) -> Entry[Item, Result] | None:
         """The most urgent waiting entry, after removing cancelled and expired ones before it.
@@ -151,7 +144,8 @@ class RequestQueue(Generic[Item, Result]):
         Args:
             now: on the clock of the event loop, in seconds.
         """
-        while (first := self._first()) is not None:
+        while self.waiting:
+            first = self.waiting[0]
             if not first.future.done():
                 if first.deadline > now:
                     return first
@@ -169,10 +163,8 @@ class RequestQueue(Generic[Item, Result]):
             batch_s: duration of the batch, in seconds.
         """
         end = asyncio.get_running_loop().time() + batch_s
-        while self.waiting > batch_size:
-            first = self._first()
-            if first is None or first.deadline >= end:
-                return
+        while len(self.waiting) > batch_size and self.waiting[0].deadline < end:
+            first = self.waiting[0]
             first.fail(DeadlineExceeded("not enough time was left to run the image"))
             self.remove(first)
 
@@ -184,34 +176,17 @@ class RequestQueue(Generic[Item, Result]):
             key: of the batch.
             count: the most entries to move.
         """
-        kept: list[Entry[Item, Result]] = []  # of the entries before `place`
-        place, unseen = 0, self.waiting
-        for entry in self._entries:
-            if not unseen:
-                break
-            place += 1
-            if entry.state is State.DECODING:
-                kept.append(entry)
-                continue
-            unseen -= 1
+        kept: list[Entry[Item, Result]] = []
+        for place, entry in enumerate(self.waiting):
             if entry.future.done():
-                entry.state = State.DONE
-                self.waiting -= 1
+                entry.state = "done"
             elif entry.key != key:
                 kept.append(entry)
             elif count > 0 and add(entry):
-                entry.state = State.RUNNING
-                self.waiting -= 1
+                entry.state = "running"
                 self.running += 1
                 count -= 1
             else:
-                kept.append(entry)
+                kept += self.waiting[place:]
                 break
-        self._entries[:place] = kept
-
-    def _first(self) -> Entry[Item, Result] | None:
-        if self.waiting:
-            for entry in self._entries:
-                if entry.state is State.WAITING:
-                    return entry
-        return None
+        self.waiting = kept

@@ -6,7 +6,7 @@ from contextlib import suppress
 import pytest
 
 from app.batching.admission import SAFETY_FACTOR, AdmissionController
-from app.batching.request_queue import RequestQueue, State
+from app.batching.request_queue import RequestQueue
 from app.core.errors import DeadlineExceeded, Overloaded
 
 pytestmark = pytest.mark.anyio
@@ -23,8 +23,8 @@ def deadline_in(seconds: float = 60.0) -> float:
 
 def run(queue: RequestQueue[str, str]) -> None:
     """Move every entry into a batch."""
-    for entry in queue.after(0):
-        if entry.state is State.DECODING:
+    for entry in queue.split(0.0)[1]:
+        if entry.state == "decoding":
             queue.set_ready(entry, "item", "key")
     queue.fill(lambda entry: True, "key", len(queue))
 
@@ -54,13 +54,14 @@ async def test_an_image_whose_predicted_wait_passes_its_deadline_is_refused(queu
             pass
 
 
-async def test_the_prediction_counts_only_entries_with_a_nearer_deadline(queue):
+async def test_the_prediction_counts_only_images_with_a_nearer_deadline(queue):
     admission = AdmissionController(queue, max_queue_size=8)
-    admission.seconds_per_item, admission.batch_s = 1.0, 0.5
-    for seconds in (30.0, 60.0):
-        admission.reserve(deadline_in(seconds))
-    waits = [admission.predicted_wait(deadline_in(seconds)) for seconds in (10.0, 40.0, 70.0)]
-    assert waits == [0.5, 1.5, 2.5]
+    admission.seconds_per_item = admission.batch_s = 10.0
+    admission.reserve(deadline_in(20.0))
+    admission.reserve(deadline_in(200.0))
+    admission.reserve(deadline_in(30.0))  # behind one image
+    with pytest.raises(Overloaded, match="predicted wait"):
+        admission.reserve(deadline_in(31.0))  # behind two
 
 
 async def test_an_idle_service_refuses_no_image_because_of_its_prediction(queue):
@@ -73,7 +74,7 @@ async def test_a_nearer_deadline_goes_first_unless_it_makes_an_admitted_image_la
     admission = AdmissionController(queue, max_queue_size=8)
     admission.seconds_per_item = admission.batch_s = 1.0
     later, sooner = admission.reserve(deadline_in(60.0)), admission.reserve(deadline_in(2.0))
-    assert queue.after(0) == [sooner, later]
+    assert queue.split(0.0) == (0, [sooner, later])
     with pytest.raises(Overloaded, match="a request that was admitted earlier"):
         admission.reserve(deadline_in(1.9))
     admission.reserve(deadline_in(30.0))  # between the two: `later` has time

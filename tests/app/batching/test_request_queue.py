@@ -1,6 +1,7 @@
 """The request queue: its order, the states of its entries, and which of them a batch gets."""
 
 import asyncio
+from typing import get_args
 
 import pytest
 
@@ -37,7 +38,7 @@ def filled(*items: tuple[str, float]) -> tuple[RequestQueue[str, str], list[Entr
 
 
 def names(queue: RequestQueue[str, str]) -> list[str]:
-    return [entry.item for entry in queue.waiting_entries()]
+    return [entry.item for entry in queue.waiting]
 
 
 async def test_the_most_urgent_entry_is_first():
@@ -50,33 +51,35 @@ async def test_the_most_urgent_entry_is_first():
 async def test_an_entry_takes_a_place_while_it_is_decoded_but_no_batch_gets_it():
     queue, (ready,) = filled(("x1", 50))
     decoding = push(queue, seconds=10)
-    assert (len(queue), queue.waiting) == (2, 1)
-    assert queue.place(now() + 30) == 1
+    assert (len(queue), queue.waiting) == (2, [ready])
     assert queue.peek(now()) is ready
     assert queue.urgency == ready.deadline
     batch = OpenBatch("x", narrow=False)
     queue.fill(batch.add, "x", 2)
     assert batch.close() == ["x1"]
-    assert queue.after(0) == [decoding]
+    assert queue.split(0.0) == (0, [decoding])
     queue.set_ready(decoding, "x2", "x")
     assert names(queue) == ["x2"]
 
 
-async def test_decoding_entries_keep_their_order_when_others_run():
-    queue, _ = filled(("x1", 20), ("x2", 40))
-    first, second, third = (push(queue, seconds) for seconds in (10, 30, 50))
-    queue.fill(lambda entry: True, "x", 9)
-    assert queue.after(0) == [first, second, third]
-    assert (queue.waiting, queue.running) == (0, 2)
+async def test_a_deadline_splits_the_entries_of_both_states():
+    queue, (ready_20, ready_40) = filled(("x1", 20), ("x2", 40))
+    decoding_10, decoding_30, decoding_50 = (push(queue, seconds) for seconds in (10, 30, 50))
+    expected = [decoding_10, ready_20, decoding_30, ready_40, decoding_50]
+    assert queue.split(0.0) == (0, expected)
+    assert queue.split(now() + 25) == (2, expected[2:])
+    assert queue.split(decoding_30.deadline) == (3, expected[3:])
+    assert queue.split(now() + 45) == (4, expected[4:])
+    assert queue.split(now() + 60) == (5, [])
 
 
 async def test_a_cancelled_entry_is_dropped_and_an_expired_one_fails():
     queue, (cancelled, expired, kept) = filled(("cancelled", 50), ("expired", 0), ("kept", 50))
     cancelled.future.cancel()
     assert queue.peek(now()) is kept
-    assert (len(queue), queue.waiting) == (1, 1)
+    assert (len(queue), queue.waiting) == (1, [kept])
     assert isinstance(expired.future.exception(), DeadlineExceeded)
-    assert cancelled.state is expired.state is State.DONE
+    assert cancelled.state == expired.state == "done"
 
 
 async def test_an_empty_queue_has_no_urgency_and_no_age():
@@ -88,21 +91,21 @@ async def test_an_empty_queue_has_no_urgency_and_no_age():
     assert queue.urgency == float("inf")
 
 
-@pytest.mark.parametrize("state", list(State))
+@pytest.mark.parametrize("state", get_args(State))
 async def test_leaving_the_block_frees_the_place_once_in_every_state(state):
     queue: RequestQueue[str, str] = RequestQueue()
     other = push(queue, seconds=20)
     with push(queue, seconds=20) as entry:
-        if state is not State.DECODING:
+        if state != "decoding":
             queue.set_ready(entry, "x", "x")
-        if state is State.RUNNING:
+        if state == "running":
             queue.fill(lambda entry: True, "x", 1)
-        if state is State.DONE:
+        if state == "done":
             queue.remove(entry)
-        assert entry.state is state
-    assert entry.state is State.DONE
-    assert queue.after(0) == [other]
-    assert (queue.waiting, queue.running) == (0, 0)
+        assert entry.state == state
+    assert entry.state == "done"
+    assert queue.split(0.0) == (0, [other])
+    assert (queue.waiting, queue.running) == ([], 0)
 
 
 async def test_unservable_entries_expire_only_while_others_fill_the_batch():
@@ -120,7 +123,7 @@ async def test_a_cancelled_entry_is_not_moved_into_a_batch():
     queue.fill(batch.add, "x", 2)
     assert batch.close() == ["x1", "x3"]
     assert names(queue) == []
-    assert (len(queue), queue.waiting, queue.running) == (0, 0, 2)
+    assert (len(queue), queue.running) == (0, 2)
 
 
 async def test_entries_with_an_equal_key_move_into_a_batch_until_it_is_full_or_closed():
@@ -132,4 +135,4 @@ async def test_entries_with_an_equal_key_move_into_a_batch_until_it_is_full_or_c
     assert names(queue) == ["y1", "x3"]
     queue.fill(batch.add, "x", 2)
     assert names(queue) == ["y1", "x3"]
-    assert (queue.waiting, queue.running) == (2, 2)
+    assert queue.running == 2
