@@ -99,9 +99,10 @@ def etag(content):
     return hashlib.sha1(content, usedforsecurity=False).hexdigest()
 
 
-@pytest.fixture
-def files(tmp_path):
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
     """The files of a small checkpoint, and two files that loading does not need."""
+    tmp_path = tmp_path_factory.mktemp("checkpoint")
     network = ViT(
         ViTConfig(
             image_size=(16, 16),
@@ -120,7 +121,7 @@ def files(tmp_path):
     return contents | {"tf_model.h5": b"large", "README.md": b"# Cats and dogs"}
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def hub(files):
     pickled = {name: content for name, content in files.items() if name != "model.safetensors"}
     hub = Hub({"org/name": files, "org/pickled": pickled})
@@ -147,14 +148,22 @@ def load_in_a_process(*sources, url, home, **environment):
     return json.loads(done.stdout), done.stderr
 
 
-def test_a_hub_checkpoint_is_downloaded_once_and_then_read_from_the_cache(hub, tmp_path):
-    home = tmp_path / "home"
+@pytest.fixture(scope="module")
+def downloads(hub, tmp_path_factory):
+    """The Hub's cache after three downloads, the outcomes, the progress and the requests."""
+    home = tmp_path_factory.mktemp("home")
+    hub.log.clear()
     online, progress = load_in_a_process(
         "org/name", "org/name@v1", "org/pickled", url=hub.url, home=home
     )
+    return home, online, progress, list(hub.log)
+
+
+def test_a_hub_checkpoint_is_downloaded_once_and_then_read_from_the_cache(hub, downloads):
+    home, online, progress, requests = downloads
     assert online == [["name", "cat", "dog"], ["name", "cat", "dog"], ["pickled", "cat", "dog"]]
     assert "100%" in progress
-    fetched = [line.split("/")[-1] for line in hub.log if line.startswith("GET /org/name/")]
+    fetched = [line.split("/")[-1] for line in requests if line.startswith("GET /org/name/")]
     assert sorted(fetched) == ["config.json", "model.safetensors", "preprocessor_config.json"]
 
     hub.log.clear()
@@ -170,6 +179,9 @@ def test_a_hub_checkpoint_is_downloaded_once_and_then_read_from_the_cache(hub, t
     assert "not completely in the cache" in offline[2]
     assert not hub.log
 
+
+def test_without_a_network_connection_the_cache_is_used(downloads):
+    home = downloads[0]
     unreachable = "http://127.0.0.1:9"  # the discard port, on which no server listens
     outcomes, _ = load_in_a_process("org/name", "org/other", url=unreachable, home=home)
     assert outcomes[0] == ["name", "cat", "dog"]

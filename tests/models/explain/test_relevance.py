@@ -54,7 +54,7 @@ def test_gradient_relevance_equals_the_recursion_of_the_paper(make, name, pixels
 
 
 def upsampling_matrix(coarse, fine, ratio):
-    """The matrix (coarse cells, fine cells) that normalized each coarse cell's part evenly."""
+    """Return the matrix (coarse cells, fine cells) that distributes each cell's part evenly."""
     matrix = torch.zeros(coarse[0] * coarse[1], fine[0] * fine[1])
     for row in range(fine[0]):
         for column in range(fine[1]):
