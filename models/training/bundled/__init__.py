@@ -1,1 +1,1 @@
-"""The two bundled checkpoints: how they are trained and evaluated."""
+"""Training and evaluation of the two bundled checkpoints."""
