@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import torch
 
-from app.core.malloc import LARGEST, LARGEST_BLOCK
+from app.core.malloc import MAX_HEAP_BLOCK, NEVER_TRIM
 from bench.common import checkpoints, machine
 from bench.runtimes import peak, report
 from bench.runtimes.contenders import CONTENDERS, SERVED, UNTIL, contender
@@ -39,8 +39,8 @@ LIMITED = ("SegFormer-B5", (BASE, "ours, plain", "ours"))  # it is slow, so it h
 OURS_SERVED = "ours" + SERVED
 ALLOCATOR = {  # the settings of app.core.malloc as variables of the C library
     "MALLOC_ARENA_MAX": "1",
-    "MALLOC_MMAP_THRESHOLD_": str(LARGEST_BLOCK),
-    "MALLOC_TRIM_THRESHOLD_": str(LARGEST),
+    "MALLOC_MMAP_THRESHOLD_": str(MAX_HEAP_BLOCK),
+    "MALLOC_TRIM_THRESHOLD_": str(NEVER_TRIM),
 }
 SERVING = ALLOCATOR | {"GOMP_SPINCOUNT": "10000"}
 
