@@ -48,7 +48,16 @@ def vit(perturb):
     return network
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        "ViT",
+        "Segformer",
+        "ViTSegmenter",
+        pytest.param("DeiT", marks=pytest.mark.slow),  # a ViT with one more token
+        pytest.param("SegformerClassifier", marks=pytest.mark.slow),  # the encoder of Segformer
+    ],
+)
 @torch.inference_mode()
 def test_logits_equal_those_of_the_plain_network(name, folder, perturb, assert_equal_logits):
     network = NETWORKS[name]().eval()
