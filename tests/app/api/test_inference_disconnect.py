@@ -105,7 +105,7 @@ async def test_a_task_that_is_cancelled_and_disconnected_at_once_stays_cancelled
     work = Work()
     task = start(work(), client)
     await work.started.wait()
-    ends = [task.cancel, client.left]
+    ends = [task.cancel, client.on_disconnect]
     for end in ends if cancelled_first else reversed(ends):
         end()
     with pytest.raises(asyncio.CancelledError):
