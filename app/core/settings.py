@@ -119,7 +119,7 @@ class Settings(BaseSettings):
         12.0,
         ge=0,
         le=3600,
-        description="Maximum time after that to finish the accepted requests, in seconds",
+        description="Maximum time after the lame duck to finish the accepted requests, in seconds",
     )
     max_body_bytes: int = Field(
         20 * 2**20, ge=1, le=2**30, description="Maximum size of a request body, in bytes"
