@@ -22,7 +22,7 @@ class Configuration:
 def parse(document: Mapping[str, Any]) -> Configuration:
     """Read a configuration from the contents of config.json.
 
-    Missing fields have Hugging Face's defaults, which are also those of our dataclasses. Unknown
+    Missing fields have Hugging Face's defaults, which our dataclasses have too. Unknown
     fields are ignored.
 
     Raises:

@@ -69,8 +69,8 @@ def resume(
     """Resume the interrupted run in the folder; the result is that of an uninterrupted run.
 
     Raises:
-        ValueError: there is no interrupted run, its data has changed, or `options`, by field, are
-            not those of its plan.
+        ValueError: there is no interrupted run, its data has changed, or `options` (by field) do
+            not match its plan.
     """
     state = read_state(out)
     plan = Plan(**state["plan"])

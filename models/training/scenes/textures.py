@@ -47,7 +47,7 @@ def slope(rng: Generator, size: int) -> Plane:
 
 
 def plain(rng: Generator, size: int) -> Plane:
-    """Return no pattern."""
+    """Return zeros: no pattern."""
     return np.zeros((size, size), np.float32)
 
 
