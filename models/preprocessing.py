@@ -89,7 +89,7 @@ class Preprocessing:
         return top, left, top + self.crop_size[0], left + self.crop_size[1]
 
     def source_box(self, height: int, width: int, box: Box) -> Box:
-        """Convert a box of the network's input to pixels of the image, whose size is given.
+        """Convert a box of the network's input to pixels of an image of size height x width.
 
         The result may extend beyond the image.
         """

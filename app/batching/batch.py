@@ -54,7 +54,7 @@ class OpenBatch(Generic[Item, Result]):
         """Close the batch, on the lane's thread.
 
         Returns:
-            The items to run, without those whose client disconnected or whose deadline has passed.
+            The items to run, without items of disconnected clients and items past their deadline.
         """
         with self._lock:
             self.started = now = time.monotonic()

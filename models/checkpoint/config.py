@@ -22,8 +22,8 @@ class Configuration:
 def parse(document: Mapping[str, Any]) -> Configuration:
     """Read a configuration from the contents of config.json.
 
-    Missing fields have Hugging Face's defaults, which our dataclasses have too. Unknown
-    fields are ignored.
+    Missing fields have Hugging Face's defaults, which our dataclasses have too. Unknown fields are
+    ignored.
 
     Raises:
         CheckpointError: the architecture is unsupported, or a value is invalid.
