@@ -87,7 +87,7 @@ def labels_of(document: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def field_value(name: str, raw: object, default: object) -> Any:
-    """Return the value of a field. CheckpointError if its type is not that of the default."""
+    """Return the value of a field. CheckpointError if its type is not the default's."""
     match name, default:
         case "image_size", _:
             return integers(name, raw, 2) if isinstance(raw, list) else (integer(name, raw),) * 2

@@ -1,4 +1,4 @@
-"""Textures: a colour with a pattern, drawn alike for backgrounds and for every kind of shape."""
+"""Textures: a colour with a pattern, drawn the same for backgrounds and every kind of shape."""
 
 from collections.abc import Callable
 from colorsys import hsv_to_rgb
