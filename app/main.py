@@ -75,7 +75,7 @@ def application() -> FastAPI:
     """Make the app from the environment, for `uvicorn --factory app.main:application`.
 
     Raises:
-        ValueError, OSError: a setting is unknown or invalid, or the service cannot do what it says.
+        ValueError, OSError: a setting is unknown or invalid, or the service cannot apply it.
     """
     settings = Settings.read()
     logs.configure(settings.log_level)

@@ -149,8 +149,8 @@ def main(*arguments: str) -> None:
         "# JPEGs of 12 megapixels, decoded exactly and scaled",
         "",
         f"{machine.cpu()}; CPU time. Decoding includes the resize to the network's input. A "
-        "request is one `POST /classify` in the whole service, network included. Scores are those "
-        f"of the plain network. Grain: noise of standard deviation {GRAIN:g} is added to each "
+        "request is one `POST /classify` in the whole service, network included. Scores come from "
+        f"the plain network. Grain: noise of standard deviation {GRAIN:g} is added to each "
         "picture, because an enlarged picture is smoother than a photograph.",
         "",
         "| checkpoint | pictures | file | decoding, exact | decoding, scaled | ratio "

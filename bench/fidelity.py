@@ -1,4 +1,4 @@
-"""Compares the scores of the service with those of transformers, for a checkpoint and photographs.
+"""Compares scores of the service with scores of transformers, for a checkpoint and photographs.
 
     python -m bench.fidelity CHECKPOINT PHOTO...
 

@@ -86,7 +86,7 @@ def rate(name: str, form: Form, batch: int, execution: str, options: Options) ->
 
 
 def rates(name: str, options: Options) -> dict[int, dict[str, float]]:
-    """Return the rate of each execution by batch size; compiled ones at the best size only."""
+    """Return the rate of each execution by batch size; compiled ones only at the best size."""
     form = network(name, options.device)
     compiled = [execution for execution in options.executions if "compile" in execution]
     others = [execution for execution in options.executions if execution not in compiled]

@@ -111,9 +111,9 @@ def main() -> None:
         f"# Label maps of {NUM_LABELS} classes from logits of {GRID[0]} x {GRID[1]}",
         "",
         f"{machine.cpu()}, wall-clock time; medians of {ROUNDS} interleaved rounds, or one call if "
-        f"it takes more than {SLOW_S:g} s. Memory is that of a call without its logits. `plain` is "
-        "the method of transformers, `ours` that of models.label_map. The last columns are the "
-        "ratio of the time of `ours` to that of another method.",
+        f"it takes more than {SLOW_S:g} s. Memory is what a call needs besides its logits. `plain` "
+        "is the method of transformers, `ours` is models.label_map. The last columns are the time "
+        "of `ours` as a ratio to the time of another method.",
         "",
         f"| logits | output | threads | {' | '.join(METHODS)} | ours / plain | ours / row strips |",
         "|---|---|---|" + "---|" * (len(METHODS) + 2),

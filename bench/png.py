@@ -22,7 +22,7 @@ from models.label_map import label_map
 RESULTS = Path(__file__).parent / "results" / "png.md"
 SIZES = ((480, 640), (3000, 4000))
 CLASSES = (3, 21, 150)
-RAGGED = 0.4  # standard deviation of the noise, relative to that of the logits
+RAGGED = 0.4  # standard deviation of the noise, as a share of the logits' deviation
 LEVELS = (0, 1, 2, 3, 4, 6, 9)
 STRATEGIES = ("default", "filtered", "huffman", "runs", "fixed")  # of zlib, in its order
 OURS = (8, COMPRESSION["compress_level"], COMPRESSION["compress_type"])

@@ -10,7 +10,7 @@ Each server and the load generator are processes of their own, and the servers a
 are measured in interleaved rounds. All of it takes about 35 minutes on two cores, one network with
 one server and one concurrency one or two minutes. The tables and a plot are written to --out.
 
-With --against, the service of this checkout is compared with that of another checkout in paired
+With --against, the service of this checkout is compared with another checkout's service in paired
 rounds, without bare loop and other servers. The result is only printed: for each network and
 concurrency the median over rounds of the ratio new / old of throughput, CPU time per image and
 latency, with its 95 % confidence interval (order statistics). By default (networks T and ViT-Ti/16,

@@ -89,7 +89,7 @@ class Preprocessing:
         return top, left, top + self.crop_size[0], left + self.crop_size[1]
 
     def source_box(self, height: int, width: int, box: Box) -> Box:
-        """Convert a box of the network's input to pixels of the image, whose size is given.
+        """Convert a box of the network's input to pixels of an image of size height x width.
 
         The result may extend beyond the image.
         """
@@ -103,7 +103,7 @@ class Reduction(NamedTuple):
     """How a JPEG was decoded at a reduced size, in terms of the image after EXIF orientation."""
 
     whole: Size  # (height, width) of the full-size image
-    box: tuple[float, float, float, float]  # left, top, right, bottom of it in the reduced image
+    box: tuple[float, float, float, float]  # left, top, right, bottom in the reduced image
 
 
 def reduce(image: Image.Image, preprocessing: Preprocessing) -> Reduction | None:
@@ -165,7 +165,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
     image.load()
     with suppress(Exception):  # broken metadata does not affect the pixels
         ImageOps.exif_transpose(image, in_place=True)
-    # names the transparent palette entry; `convert` would only warn that it is lost
+    # the transparent palette entry: `convert` would only warn that it is lost
     image.info.pop("transparency", None)
     return image if image.mode == "RGB" else image.convert("RGB")  # `convert` copies an RGB image
 

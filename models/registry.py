@@ -44,7 +44,7 @@ SEGFORMER_FIELDS = {  # name in SegformerConfig: name in config.json
 }
 VIT_OPTIONS = ("patch_embedding", "positions", "attention", "pooling", "head")  # patchserve's own
 DISTILLATION = ("distillation_token", "distillation_head")
-PLAIN = MappingProxyType(  # a ViT without any of those options
+PLAIN = MappingProxyType(  # a ViT without any of these options
     {f.name: f.default for f in fields(ViTConfig) if f.name in VIT_OPTIONS + DISTILLATION}
 )
 VIT_SIZES = {  # hidden_size, num_layers, num_heads; arXiv:2010.11929, table 1, and 2012.12877

@@ -49,7 +49,7 @@ class SegformerConfig:
 class PatchEmbedding(nn.Module):
     """Overlapping patch merging with stride s: (B, C_in, H, W) -> (B, ceil(H / s), ceil(W / s), C).
 
-    A strided convolution whose kernel is larger than the stride, then a LayerNorm (section 3.1).
+    A strided convolution with a kernel larger than the stride, then a LayerNorm (section 3.1).
     """
 
     def __init__(self, in_channels: int, width: int, patch_size: int, stride: int) -> None:

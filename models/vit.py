@@ -28,7 +28,7 @@ CHOICES = {  # allowed values of the config fields that name an option
 
 @dataclass(frozen=True, kw_only=True)
 class EncoderConfig:
-    """Sizes and options of a transformer encoder; the defaults are those of ViT-B.
+    """Sizes and options of a transformer encoder, by default the sizes and options of ViT-B.
 
     With full attention the encoder takes tokens (B, N, D). With axial attention it takes a token
     grid (B, H, W, D).
@@ -59,7 +59,7 @@ class EncoderConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class ViTConfig(EncoderConfig):
-    """Sizes and options of a ViT; the defaults are those of ViT-B/16.
+    """Sizes and options of a ViT, by default the sizes and options of ViT-B/16.
 
     `image_size` is the (height, width) of training; position embeddings are resampled for other
     sizes. With pooling "mean" the head reads the mean of the patch tokens, and there is no class

@@ -1,6 +1,6 @@
 """A segmenting ViT: a linear head turns each patch token into the logits of the patch's pixels.
 
-The design and the default sizes are those of "Efficient Image Segmentation Using PyTorch: Part 4"
+The design and the default sizes come from "Efficient Image Segmentation Using PyTorch: Part 4"
 (D. Aggarwal, 2023).
 """
 

@@ -40,9 +40,9 @@ PAGES = {
 API, DEPLOYMENT = PAGES["docs/api.md"], PAGES["docs/deployment.md"]
 SENT = [kind for kind in errors.ServiceError.__subclasses__() if kind is not errors.ClientGone]
 STARTS_WITHIN_S = 100
-CRYPTIC = re.compile(
-    r"\bheed|\blest\b|whoever|whence|foretell|foretold|hangs on|be it that|\bof late\b"
-    r"|Knows nothing of",
+CRYPTIC = re.compile(  # the brackets keep this file out of a search for these words
+    r"\bhee[d]|\bles[t]\b|whoeve[r]|whenc[e]|forete[l]l|foretol[d]|hangs o[n]|be it tha[t]"
+    r"|\bof lat[e]\b|Knows nothing o[f]",
     re.IGNORECASE,
 )
 
@@ -110,16 +110,16 @@ def test_every_endpoint_is_named(path):
 
 def test_the_table_of_errors_is_complete_and_right():
     rows = re.findall(r"^\| `(\w+)` \| (\d+) \| .+ \| (yes|no) \|$", API, re.M)
-    told = {code: (int(status), retryable == "yes") for code, status, retryable in rows}
-    assert told == {kind.code: (kind.status, kind.retryable) for kind in SENT}
+    documented = {code: (int(status), retryable == "yes") for code, status, retryable in rows}
+    assert documented == {kind.code: (kind.status, kind.retryable) for kind in SENT}
     assert len(rows) == len(SENT)
 
 
 def test_the_table_of_exit_statuses_is_complete():
     table = DEPLOYMENT.partition("### Exit statuses")[2].partition("\n## ")[0]
-    told = re.findall(r"^\| ([\d+ n]+) \| \S", table, re.M)
+    documented = re.findall(r"^\| ([\d+ n]+) \| \S", table, re.M)
     known = (0, START_FAILED, USAGE_ERROR, LOAD_FAILED, RUN_FAILED)
-    assert told == [*map(str, known), f"{SIGNAL_BASE} + n"]
+    assert documented == [*map(str, known), f"{SIGNAL_BASE} + n"]
 
 
 @pytest.fixture(scope="module")
@@ -327,9 +327,9 @@ def test_the_curl_commands_give_what_the_readme_shows(url, folder):
     assert answer["model"] == shown["model"]
     for one, expected in zip(answer["predictions"], shown["predictions"], strict=True):
         assert one == expected | {"score": pytest.approx(expected["score"], abs=0.03)}
-    found, told = ask(segment[0].replace("curl", "curl -sS")).split(), segment[1].split()
-    assert found[:2] == told[:2] == ["200", "image/png"]
-    assert int(found[2]) == pytest.approx(int(told[2]), rel=0.1)
+    found, documented = ask(segment[0].replace("curl", "curl -sS")).split(), segment[1].split()
+    assert found[:2] == documented[:2] == ["200", "image/png"]
+    assert int(found[2]) == pytest.approx(int(documented[2]), rel=0.1)
     with Image.open(folder / "mask.png") as mask:
         assert mask.size == (128, 128)
 

@@ -127,7 +127,7 @@ async def _parse(parse: Callable[[bytes], bytes], body: bytes, pool: Executor) -
 
 def _from_json(body: bytes) -> bytes:
     if any(_has_more_than(MAX_JSON_SEPARATORS, each, body) for each in JSON_SEPARATORS):
-        raise MalformedRequest("JSON body: too many values beside the image")
+        raise MalformedRequest("JSON body: too many values besides the image")
     try:
         text = ImageRequest.model_validate_json(body).image
     except ValidationError as error:

@@ -15,12 +15,12 @@ EXPOSED_HEADERS = ("X-Request-Id", "Server-Timing", "Retry-After")
 class Cors:
     """The CORS rules, as two layers around and inside the request middleware.
 
-    Starlette's middleware as a single layer would not do: outside the request middleware, preflight
-    requests would get no count, log line or request id; inside, error responses would get no CORS
-    headers.
+    A single layer of Starlette's middleware is not enough. Outside the request middleware,
+    preflight requests would get no count, log line or request id. Inside, error responses would get
+    no CORS headers.
 
     Args:
-        origins: of the web pages that may send requests, or `*` alone.
+        origins: the origins of the web pages that may send requests, or `*` alone.
     """
 
     def __init__(self, origins: Sequence[str]) -> None:
@@ -65,7 +65,7 @@ class Cors:
 
 
 def is_preflight(scope: Scope) -> bool:
-    """Whether a request is a browser's question which requests it may send."""
+    """Whether a browser asks with this request which requests it may send."""
     if scope["type"] != "http" or scope["method"] != "OPTIONS":
         return False
     names = {name for name, _ in scope["headers"]}

@@ -120,7 +120,7 @@ class Exchange:
         return method if method in METHODS else "OTHER"
 
     def log_fields(self) -> dict[str, Any]:
-        """Fields of the log line beside the status.
+        """Fields of the log line besides the status.
 
         `stages_ms` and `batch_size` of an image; after an error its `code`, the `cause` if the
         client did not cause it, and as `place` the stage that the image was in.

@@ -25,7 +25,7 @@ class App(FastAPI):
     """
 
     handler: ASGIApp
-    _entry: ASGIApp | None = None  # what a request is passed to
+    _entry: ASGIApp | None = None  # the app that gets each request
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request, or run the lifespan."""
@@ -73,7 +73,7 @@ class Endpoint(APIRoute):
     """
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """The function itself."""
+        """Return the function itself."""
         handler: Callable[[Request], Coroutine[Any, Any, Response]] = self.endpoint
         return handler
 

@@ -17,17 +17,17 @@ Result = TypeVar("Result")
 class OpenBatch(Generic[Item, Result]):
     """Entries with an equal key. The event loop adds entries until the lane closes the batch.
 
-    A lane can so have its next batch at hand without idling, and the batch is still composed as
-    late as possible.
+    So a lane has its next batch at hand and is not idle between batches, and the batch is still
+    composed as late as possible.
 
     Args:
         key: the common key of the entries.
         narrow: whether the batch is for a narrow lane.
 
     Attributes:
-        entries: after `close`, only those that the lane runs.
+        entries: all entries that were added; after `close`, only the entries that the lane runs.
         deadline: the nearest deadline of the entries, on the clock of the event loop, in seconds.
-        started: when the lane started it, on the monotonic clock, in seconds; None before that.
+        started: when the lane started the batch, on the monotonic clock, in seconds; None before.
     """
 
     def __init__(self, key: Hashable, *, narrow: bool) -> None:
@@ -54,7 +54,7 @@ class OpenBatch(Generic[Item, Result]):
         """Close the batch, on the lane's thread.
 
         Returns:
-            The items to run, without those whose client disconnected or whose deadline has passed.
+            The items to run, without items of disconnected clients and items past their deadline.
         """
         with self._lock:
             self.started = now = time.monotonic()
@@ -68,7 +68,7 @@ class OpenBatch(Generic[Item, Result]):
         """Set each entry's own result, or the same error for all if the batch has failed.
 
         Args:
-            future: done; a result or an exception for each entry, in order.
+            future: is done; has a result or an exception for each entry, in order.
         """
         for entry in self._expired:
             entry.fail(DeadlineExceeded("the deadline passed in the queue"))

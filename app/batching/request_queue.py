@@ -77,9 +77,10 @@ class Entry(Generic[Item, Result]):
 class RequestQueue(Generic[Item, Result]):
     """The admitted images of one model; its length is the number of places taken.
 
-    An entry is in the list of its state, `decoding` or `waiting`, by deadline: batching is as fast
-    when many images are being decoded. A waiting entry whose future is done (its client
-    disconnected) stays until its `with` block ends or batching reaches it.
+    There is a list of the entries in `decoding` and a list of the entries in `waiting`, both by
+    deadline: batching takes no longer when many images are being decoded. A waiting entry with a
+    future that is done (its client disconnected) stays until its `with` block ends or batching
+    reaches it.
 
     Attributes:
         waiting: the entries in `waiting`, most urgent first; to be read only.
@@ -154,12 +155,13 @@ class RequestQueue(Generic[Item, Result]):
         return None
 
     def expire_unservable(self, batch_size: int, batch_s: float) -> None:
-        """Fail the entries whose deadline is before the end of a batch, while others fill it.
+        """Fail entries with a deadline before the end of a batch, while other entries fill it.
 
-        Serving them in ever smaller batches would slow the queue down until every entry is late.
+        Smaller and smaller batches for such entries would slow the queue down until every entry is
+        late.
 
         Args:
-            batch_size: entries in the batch; as many stay in the queue in any case.
+            batch_size: entries in the batch; at least as many entries stay in the queue.
             batch_s: duration of the batch, in seconds.
         """
         end = asyncio.get_running_loop().time() + batch_s

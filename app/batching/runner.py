@@ -106,7 +106,7 @@ def run_whole(jobs: Sequence[Job], run: Run, on_split: OnSplit) -> list[Outcome]
     """Decode, compute and encode jobs of one kind on the calling thread.
 
     A job that fails in any stage fails alone. If the network takes any input size, the images may
-    differ in shape; those of equal shape share a run. See `run_bisecting` for the other arguments.
+    differ in shape; images of equal shape share a run. See `run_bisecting` for the other arguments.
 
     Returns:
         The outcomes, in the order of the jobs.

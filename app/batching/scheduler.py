@@ -1,8 +1,8 @@
 """Decides which queue uses a device next, and on which lane.
 
 The wide lane has the whole device, a narrow lane has one core. The wide lane and the narrow lanes
-never run at the same time: threads that compete for the cores cost a small network several times
-its time. A single image gets the wide lane; if several images wait, each core takes some of them.
+never run at the same time: if threads compete for the cores, a small network takes several times
+as long. A single image gets the wide lane; if several images wait, each core takes some of them.
 If batches are short, a core gets its next batch while it runs one, because it would otherwise be
 idle until the event loop has its turn.
 """
@@ -55,13 +55,13 @@ class BatchSource(Protocol[TargetLane]):
 class DeviceScheduler(Generic[AnyLane]):
     """The lanes of a device, and the queues that share them.
 
-    The queue with the nearest deadline is next, after the device time that each queue has used is
-    added to its deadlines: a model with costly batches cannot starve another one.
+    The device time that a queue has used is added to its deadlines, and the queue with the nearest
+    of these deadlines is next. So a model with costly batches cannot starve another one.
 
     Args:
         wide: the lane with the whole device.
         narrow: a lane for each core; none if the device has no cores.
-        depth: most batches on the wide lane; with 2, one is staged while another runs.
+        depth: maximum number of batches on the wide lane; with 2, one is staged while another runs.
 
     Attributes:
         lost: why the device cannot compute any more, or None.

@@ -1,4 +1,4 @@
-"""Serves the app with one process or with several, and turns the end into an exit status."""
+"""Serves the app with one process or with several, and returns why the service has ended."""
 
 import logging
 import socket
@@ -42,7 +42,7 @@ from app.server.timeouts import TimeoutTimer
 
 logger = logging.getLogger(__name__)
 
-EXTRA_FILES = 512  # open files beside the connections, and connections that are refused
+EXTRA_FILES = 512  # open files besides connections, and connections that are being refused
 KEEP_ALIVE_S = 75  # longer than common load balancers' idle timeouts, so they close first
 
 
@@ -127,7 +127,7 @@ def server_config(settings: Settings, app: ASGIApp, **options: Any) -> uvicorn.C
 
 
 def protocol(settings: Settings) -> Any:
-    """Makes the protocol object of each connection; all connections share one timer."""
+    """Return a function that makes the protocol of a connection; all of them share one timer."""
     limits = ConnectionLimits(
         max_connections=settings.max_connections,
         max_header_bytes=settings.max_header_bytes,
@@ -146,8 +146,9 @@ def run_replicas(
 ) -> ExitReason | None:
     """Serve with several processes on one socket until a stop signal.
 
-    This process holds the socket too, so connections that wait in it survive the end of a replica.
-    At shutdown it closes the socket, and the last replica to close it ends the listening.
+    This process keeps the socket open too, so connections that wait in the socket survive the end
+    of a replica. At shutdown this process closes the socket. The system stops listening when the
+    last replica has closed it too.
 
     Args:
         settings: of the service.

@@ -51,7 +51,7 @@ class Keyring:
     """The API keys of the service.
 
     Args:
-        keys: at least one.
+        keys: the keys, at least one.
     """
 
     def __init__(self, keys: Iterable[str]) -> None:

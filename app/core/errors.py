@@ -136,7 +136,7 @@ class ImageTooLarge(ServiceError):
 
 
 class UnsupportedImageFormat(ServiceError):
-    """The first bytes are not those of an accepted image format."""
+    """The first bytes do not belong to an accepted image format."""
 
     code, status, title = "unsupported_image_format", 415, "Unsupported image format"
 

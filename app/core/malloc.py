@@ -20,7 +20,7 @@ def keep_freed_memory() -> bool:
 
     This needs glibc; other C libraries do not have these settings. All threads then share one heap,
     because the heaps that glibc makes for other threads cannot hold blocks of 64 MB. The process
-    keeps its largest size, apart from what `release_after` returns.
+    keeps its largest size, except for what `release_after` returns.
 
     Returns:
         Whether the settings took effect.

@@ -119,7 +119,7 @@ class Settings(BaseSettings):
         12.0,
         ge=0,
         le=3600,
-        description="Maximum time after that to finish the accepted requests, in seconds",
+        description="Maximum time after the lame duck to finish the accepted requests, in seconds",
     )
     max_body_bytes: int = Field(
         20 * 2**20, ge=1, le=2**30, description="Maximum size of a request body, in bytes"
@@ -178,7 +178,9 @@ class Settings(BaseSettings):
         description="`exact`, or `scaled`: decode a large JPEG at 1/2, 1/4 or 1/8 of its size, "
         "never below twice the model's input size",
     )
-    workers: int = Field(1, ge=1, le=64, description="Number of replicas, each its own process")
+    workers: int = Field(
+        1, ge=1, le=64, description="Number of replicas, each in a process of its own"
+    )
     host: str = Field("127.0.0.1", description="Address to listen on")
     port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0: any free port")
     ops_host: str = Field(

@@ -1,4 +1,4 @@
-"""Tells out of memory and a lost device from other errors."""
+"""Distinguishes out of memory and a lost device from other errors."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +12,7 @@ NO_MEMORY = ("can't allocate memory", "not enough memory")  # in errors of torch
 
 @contextmanager
 def translate_device_errors(device: torch.device) -> Iterator[None]:
-    """Translate errors of the device into those of the engine interface; pass on other errors.
+    """Translate errors of the device to errors of the engine interface; pass on other errors.
 
     Raises:
         OutOfMemory: the device, or the host, has no memory for the work.

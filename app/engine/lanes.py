@@ -35,7 +35,8 @@ class Lane:
             default.
 
     Attributes:
-        busy_since: when the current watched work started, on the monotonic clock; None without.
+        busy_since: when the current watched work started, on the monotonic clock; None
+            if there is none.
         stuck_after_s: the lane counts as stuck if its work takes longer, in seconds.
     """
 
@@ -76,8 +77,8 @@ class Lane:
             watched: whether the lane may count as stuck; False for downloads, which may take long.
 
         Raises:
-            RuntimeError: from the future: the work raised an exception that a future cannot hold;
-                it is the cause.
+            RuntimeError: from the future, if the work raised an exception that a future cannot
+                hold; this exception is the cause.
         """
         future, set_result = _future_for()
         self._work.put((partial(_run_for, work, set_result), watched))
@@ -87,7 +88,8 @@ class Lane:
         """Send work that starts something and returns a function that waits for its result.
 
         The lane starts the next work, if there is any, before it waits for this one: a GPU gets a
-        batch while it runs another one. The future raises as the one of `run` does.
+        batch while it runs another one. The future raises the same errors as the
+        future of `run`.
         """
         future, set_result = _future_for()
 
@@ -103,7 +105,7 @@ class Lane:
         return future
 
     def close(self) -> None:
-        """Let the thread end after the work that was sent."""
+        """Let the thread end after all work that was sent before."""
         self._work.put(None)
 
     def _loop(self) -> None:
@@ -127,7 +129,7 @@ class Lane:
 
     def _pin_threads(self) -> None:
         if self._threads:
-            torch.get_num_threads()  # else torch would start with another lane's number
+            torch.get_num_threads()  # without this, torch would take another lane's number
             torch.set_num_threads(self._threads)
             if sys.platform == "linux":  # other systems have priorities of processes only
                 os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
@@ -172,7 +174,7 @@ def _run_for(work: Callable[[], Any], set_result: SetResult) -> None:
 
 
 def _storable(error: BaseException) -> Exception:
-    """The error for a future: wrapped if it would end the loop or look like a cancellation."""
+    """The error for a future; wrapped if it could end the loop or look like a cancellation."""
     if isinstance(error, Exception) and not isinstance(error, StopIteration):
         return error
     wrapper = RuntimeError(f"the work ended in {type(error).__name__}")

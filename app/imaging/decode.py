@@ -28,7 +28,7 @@ SIGNATURES = {
     "tiff": rb"II[*+]\x00|MM\x00[*+]",
 }
 MAGIC = tuple((name.upper(), SIGNATURES[name]) for name in IMAGE_FORMATS)  # by Pillow's names
-NAMES = {"WEBP": "WebP"}  # of those that are not written as Pillow writes them
+NAMES = {"WEBP": "WebP"}  # in error texts, where they differ from Pillow's names
 MAX_PROFILE_BYTES = 2**20  # of a colour profile; Pillow decompresses no more
 MAX_SIDE = 2**20  # pixels of a side: a row has a cost even if it is one pixel wide
 FORMATS = frozenset(name for name, _ in MAGIC)

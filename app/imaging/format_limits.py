@@ -29,7 +29,7 @@ OFFSETS = (273, 324)  # TIFF tags with the offsets of strips and of tiles
 
 
 def check_structure(kind: str, data: bytes) -> None:
-    """Refuse a file whose structure would take longer to decode than its pixels.
+    """Refuse a file if its structure would take longer to decode than its pixels.
 
     Args:
         kind: Pillow's name of its format.

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 
 class WeightedSemaphore:
-    """A semaphore with amounts: the threads hold at most `size` together.
+    """A semaphore with amounts: the sum of the amounts that threads hold is at most `size`.
 
     Requests are granted in order, so small amounts cannot starve a large one.
 

@@ -25,7 +25,7 @@ MIN_LEVELS = {
     "httpcore": logging.WARNING,
     "filelock": logging.WARNING,
     "python_multipart": logging.ERROR,  # the response describes a broken body
-    "PIL": logging.CRITICAL,  # likewise a broken image; Pillow logs a line for each of its tags
+    "PIL": logging.CRITICAL,  # the response describes a broken image; Pillow logs a line per tag
 }
 TEXT_FIELDS = ("request_id", "code", "cause", "place", "batch_size")  # shown in a line of text
 WORD = re.compile(r"[\w.:-]+", re.ASCII)
@@ -33,11 +33,11 @@ BUFFER_S = 0.1  # lines that arrive within this time after a write are written t
 
 
 class BufferedHandler(logging.StreamHandler[TextIO]):
-    """Writes lines that arrive in quick succession together, at most a tenth of a second late.
+    """Writes lines in groups if they arrive in quick succession, at most a tenth of a second late.
 
     A write releases the interpreter lock, and under load the thread waits until compute threads
-    give it back. A single line is written at once. So is a warning or error, after all lines before
-    it.
+    give the lock back. A single line is written at once. A warning or an error is written at once
+    too, after all lines before it.
     """
 
     def __init__(self) -> None:
@@ -135,7 +135,7 @@ def configure(level: str, replica: int | None = None) -> None:
     for name, min_level in MIN_LEVELS.items():
         logging.getLogger(name).setLevel(min_level)
     logging.captureWarnings(True)
-    warnings.filterwarnings("ignore", module=r"PIL\.")  # of metadata; the file controls the text
+    warnings.filterwarnings("ignore", module=r"PIL\.")  # about metadata, with text from files
 
 
 def _add_replica(replica: int, record: logging.LogRecord) -> bool:

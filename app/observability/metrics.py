@@ -1,4 +1,4 @@
-"""All Prometheus metrics of the service. Label values are bounded, and known ones start at 0."""
+"""All Prometheus metrics of the service. Label values are bounded; known series start at 0."""
 
 from collections.abc import Iterable, Mapping
 from importlib.metadata import version

@@ -18,7 +18,7 @@ from app.replicas.heartbeats import HeartbeatTable
 
 
 class SharedMetrics(Metrics):
-    """The metrics of one replica, whose exposition covers all replicas.
+    """The metrics of one replica; the exposition covers all replicas.
 
     Args:
         models: the names of the models; their series start at 0.

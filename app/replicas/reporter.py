@@ -43,7 +43,7 @@ async def reporting(
 async def report(
     replica: Replica, deployments: Collection[Deployment], shutdown: Shutdown, metrics: Metrics
 ) -> None:
-    """Write a heartbeat every `BEAT_S`; an event loop that fails to is stuck."""
+    """Write a heartbeat every `BEAT_S`; if the heartbeats stop, the event loop is stuck."""
     while True:
         reasons = [shutdown.reason_unready, *(d.reason_unready for d in deployments)]
         unready = [reason for reason in reasons if reason is not None]

@@ -20,7 +20,7 @@ from app.replicas.supervisor import Child
 
 
 class Sockets(NamedTuple):
-    """The sockets of all replicas: the service's, and that of the probes and /metrics, if any."""
+    """The sockets of all replicas: of the service, and of the probes and /metrics, if separate."""
 
     service: socket.socket
     ops: socket.socket | None

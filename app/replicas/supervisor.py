@@ -15,7 +15,7 @@ logger = logging.getLogger(__name__)
 
 TICK_S = 0.25  # between two checks of the replicas
 LATE_TICK_S = 2.0  # between two checks, if the supervisor was suspended (a paused container)
-STABLE_S = 60.0  # of being ready, after which an exit starts a new series of failures
+STABLE_S = 60.0  # if a replica was ready this long, its exit starts a new series of failures
 MAX_DELAY_S = 30.0  # before a restart
 MAX_FAILED_STARTS = 3  # of a replica that has never been ready, until the service gives up
 
@@ -194,7 +194,7 @@ class Supervisor:
 
 
 def _start_failure(slot: _Slot, exitcode: int, reason: str) -> ExitReason | None:
-    """Why to give up a replica that has never been ready, or None to try again."""
+    """Why the service gives up a replica that was never ready, or None to try again."""
     if exitcode > 0 and exitcode != RUN_FAILED:  # it reported an error, which may be permanent
         failure = reason or f"replica {slot.index} {_how(exitcode)}; see the log"
         return ExitReason(failure, exitcode)

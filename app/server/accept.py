@@ -13,7 +13,7 @@ logger = logging.getLogger(__name__)
 
 BACKLOG = 2048  # established connections that may wait in the socket
 YIELD_S = 0.006  # for another process to accept: its thread may wait 5 ms for the interpreter lock
-MAX_YIELDS = 3  # for one connection: if no other process has accepted it by then, they may be stuck
+MAX_YIELDS = 3  # for one connection; if it still waits then, the other processes may be stuck
 PAUSE_S = 1.0  # after the process has run out of file descriptors
 HANDSHAKE_S = 0.1  # for handshakes that have begun when new connections are dropped
 
@@ -31,8 +31,8 @@ SO_ATTACH_FILTER = 26  # Linux's number; the module socket has no name for it
 class SharedAcceptor:
     """Accepts connections one by one, and lets other processes accept first if it should yield.
 
-    A process that happens to be awake would accept all waiting connections at once. Clients keep
-    their connections, so the other processes would stay idle.
+    Without yielding, the process that is awake first would accept all waiting connections at once.
+    Clients keep their connections, so the other processes would stay idle.
 
     Args:
         listener: the shared socket.

@@ -13,11 +13,11 @@ from typing import Any
 import uvicorn
 from starlette.types import ASGIApp
 
-FINISH_S = 0.5  # for responses in progress at the end; the shutdown of the lifespan has 1 s
+FINISH_S = 0.5  # for responses in progress at the end; the lifespan's shutdown may take 1 s
 
 
 class OpsServer(uvicorn.Server):
-    """uvicorn's server without its signal handlers; the service's server has these.
+    """uvicorn's server without signal handlers: the server of the service handles the signals.
 
     Args:
         config: the configuration of the app, without a lifespan.

@@ -278,7 +278,7 @@ class HttpProtocol(HttpToolsProtocol):
     def _refuse_head(self, error: ServiceError) -> None:
         """Start a request in place of one that has no complete head; the app returns the error."""
         if self.phase is not Phase.HEADERS or not self.url:
-            super().on_message_begin()  # the scope is still that of the previous request
+            super().on_message_begin()  # the scope still belongs to the previous request
         method = self.parser.get_method() if self.url else UNKNOWN
         path = self.url.partition(b"?")[0] or UNKNOWN
         scope = self.scope

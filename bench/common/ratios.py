@@ -44,7 +44,7 @@ def median_interval(values: Sequence[float]) -> MedianInterval:
 
 
 def order_rank(count: int) -> int:
-    """Return the rank k of the interval's limits; 0 if even the extremes hold too little."""
+    """Return the rank k of the interval's limits; 0 if there are too few samples."""
     rank, outside = 0, 0.0
     for below in range(count // 2):
         outside += 2 * math.comb(count, below) / 2**count

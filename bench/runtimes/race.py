@@ -94,7 +94,7 @@ def race(
     Args:
         contenders: the environment variables of each contender by its name. The first contender
             gives the logits that the others' are compared with.
-        folder: the checkpoint and what was prepared beside it.
+        folder: the checkpoint and the files prepared for it.
         batches: the names of the contenders by batch size.
         device: cpu or cuda.
         limits: the length of the race on each batch.

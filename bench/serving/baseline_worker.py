@@ -3,8 +3,8 @@
     {"do": "expect", "out": FILE}                            saves the result for each photograph
     {"do": "run", "threads": 1, "batch": 4, "seconds": 2.0}  returns the number of images
 
-It reads jobs as lines of JSON from its standard input. It has no queue and no threads except
-those of torch.
+It reads jobs as lines of JSON from its standard input. It has no queue, and no threads except
+torch's own.
 """
 
 import json

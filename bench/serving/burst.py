@@ -68,7 +68,7 @@ def refused(records: Sequence[Record]) -> list[Record]:
 
 
 def accepted(records: Sequence[Record]) -> list[Record]:
-    """Return the requests that were accepted, including those that missed their deadline."""
+    """Return the accepted requests, including requests that missed their deadline."""
     return [one for one in records if one.status in (200, 504)]
 
 
@@ -130,7 +130,7 @@ def normal_ms(records: Sequence[Record], times: Times) -> float:
 
 
 def recovery(records: Sequence[Record], times: Times) -> Recovery:
-    """Return when the requests after the burst are as fast as those before it."""
+    """Return when the requests after the burst are as fast as the requests before it."""
     limit = SLOW * normal_ms(records, times)
     after = sorted(one for one in records if one.due >= times.ends)
     calm = [one.status == 200 and one.latency_ms <= limit for one in after]

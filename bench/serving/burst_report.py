@@ -55,10 +55,11 @@ def notes(results: Sequence[CaseResult]) -> str:
         "`retry_after_ms` is a predicted wait times a random factor (jitter) from 1 to 1.5. It is "
         f"within a factor of two of the real wait if the ratio is 0.5 to 2 after division by the "
         f"mean jitter {burst.JITTER:g}; some jitter explains ratios from 0.5 to 3, and any jitter "
-        f"those from 0.75 to 2. Latency is normal from the first of {burst.CALM} consecutive "
-        f"requests that take at most {burst.SLOW:g} times the 95th percentile before the burst; "
-        f"they are sent at {rates} per second, which limits the precision. Memory is the resident "
-        "size of all processes of the service; its slope has a 95 % interval."
+        "explains ratios from 0.75 to 2. Latency is normal from the first of "
+        f"{burst.CALM} consecutive requests that take at most {burst.SLOW:g} times the 95th "
+        f"percentile before the burst; they are sent at {rates} per second, which limits the "
+        "precision. Memory is the resident size of all processes of the service; its slope has a "
+        "95 % interval."
     )
 
 

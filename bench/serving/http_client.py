@@ -127,7 +127,7 @@ class HttpClient:
     def poll(self, seconds: float) -> list[Response]:
         """Return the complete responses; wait at most this long for the first.
 
-        Uses select, whose timeout has a resolution of microseconds; epoll has milliseconds.
+        Uses select, because its timeout has a resolution of microseconds; epoll has milliseconds.
         """
         unsent = [s for s, connection in self._waiting.items() if connection.unsent]
         readable, writable, _ = select.select(list(self._waiting), unsent, [], max(seconds, 0.0))

@@ -15,7 +15,7 @@ EXPONENT = 1.3  # amplitude = frequency ** -EXPONENT; photographs have 0.8 to 1.
 def natural_noise(generator: np.random.Generator) -> NDArray[np.float64]:
     """Return noise (H, W, 3) with the spectrum of photographs, mean 0 and variance 1.
 
-    Its amplitudes fall with the frequency as those of photographs do (Field 1987,
+    Its amplitudes fall with the frequency as in photographs (Field 1987,
     https://doi.org/10.1364/JOSAA.4.002379).
     """
     y, x = np.fft.fftfreq(HEIGHT)[:, None], np.fft.rfftfreq(WIDTH)[None]

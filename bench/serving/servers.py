@@ -195,7 +195,7 @@ def launched(
         command: the command.
         port: the port that the command names.
         log: the file for its output.
-        server: its kind; by default the one of this name.
+        server: the kind of server; by default the kind called `name`.
         env: its environment; by default this process's without variables that tune.
 
     Raises:

@@ -42,7 +42,7 @@ class Kind(NamedTuple):
 
     @property
     def work(self) -> bool:
-        """Whether it is a request for work whose result is expected."""
+        """Whether it is a request for work that is expected to return a result."""
         return 200 in self.expected and self.sending == "whole" and b"POST" in self.requests[0][:4]
 
 

@@ -22,8 +22,8 @@ class Configuration:
 def parse(document: Mapping[str, Any]) -> Configuration:
     """Read a configuration from the contents of config.json.
 
-    Missing fields have Hugging Face's defaults, which are also those of our dataclasses. Unknown
-    fields are ignored.
+    Missing fields have Hugging Face's defaults, which our dataclasses have too. Unknown fields are
+    ignored.
 
     Raises:
         CheckpointError: the architecture is unsupported, or a value is invalid.
@@ -87,7 +87,7 @@ def labels_of(document: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def field_value(name: str, raw: object, default: object) -> Any:
-    """Return the value of a field. CheckpointError if its type is not that of the default."""
+    """Return the value of a field. CheckpointError if its type is not the default's."""
     match name, default:
         case "image_size", _:
             return integers(name, raw, 2) if isinstance(raw, list) else (integer(name, raw),) * 2

@@ -1,4 +1,4 @@
-"""Parameter names of the networks: ours, those of checkpoint files, and those of transformers 5.
+"""Parameter names of the networks: ours, names in checkpoint files, and names in transformers 5.
 
 Checkpoint files have the names of transformers 4 ("legacy" here). transformers 5 renames the
 parameters when it loads a file and back when it saves it, so only a state dict that was saved
@@ -199,7 +199,7 @@ def mismatch_message(missing: Mapping[str, str], unexpected: list[str], architec
         parts.append(f"unexpected keys: {join_names(unexpected)}")
     if any(HEAD_NAMES.fullmatch(ours) for ours in missing):
         parts.append("there is no complete trained head; a bare backbone cannot be served")
-    return f"the weights are not those of a {architecture}: {'; '.join(parts)}"
+    return f"the weights do not fit a {architecture}: {'; '.join(parts)}"
 
 
 def join_names(names: list[str], limit: int = 20) -> str:

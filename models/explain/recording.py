@@ -112,7 +112,7 @@ class StageRecorder:
                 module.output.register_forward_pre_hook(self.record_heads)
 
     def record_grid(self, module: nn.Module, inputs: tuple[Any, ...], patches: Tensor) -> None:
-        """Forward hook of the patch embedding, whose output is (B, rows, columns, D)."""
+        """Forward hook of the patch embedding with the output (B, rows, columns, D)."""
         self.grid = (patches.shape[1], patches.shape[2])
 
     def record_call(self, attention: nn.Module, inputs: tuple[Any, ...]) -> None:

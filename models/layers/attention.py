@@ -28,7 +28,7 @@ def attention_weights(query: Tensor, key: Tensor, mask: Tensor | None = None) ->
             mask is added to the attention logits.
 
     Returns:
-        Attention weights (..., N, M), whose rows sum to 1.
+        Attention weights (..., N, M); each row sums to 1.
     """
     logits = query @ key.transpose(-2, -1) / query.shape[-1] ** 0.5  # (..., N, M)
     if mask is not None:

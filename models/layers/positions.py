@@ -76,10 +76,11 @@ class RelativeBias(nn.Module):
     """Relative position bias: a learned number per head and displacement, for attention logits.
 
     `forward(grid)` gives (1, heads, K + N, K + N). The bias of two patches is the table's entry for
-    their displacement in rows and columns; the table is resampled for a grid other than that of
+    their displacement in rows and columns; the table is resampled for a grid other than the grid of
     training. A pair with one of the K prefix tokens has one of three numbers: from a prefix token,
-    to a prefix token, between prefix tokens. The table is that of Swin (arXiv:2103.14030, section
-    3.2), shared by all layers as in T5; the three numbers are those of BEiT (arXiv:2106.08254).
+    to a prefix token, between prefix tokens. The table comes from Swin (arXiv:2103.14030,
+    section 3.2), and all layers share it as in T5. The three numbers come from BEiT
+    (arXiv:2106.08254).
     """
 
     def __init__(self, grid: Grid, num_heads: int, num_prefix_tokens: int) -> None:

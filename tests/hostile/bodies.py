@@ -126,7 +126,7 @@ def wrapped() -> Iterator[Body]:
         ("deep", b'{"image": ' + b"[" * 10**5), ("deep objects", b'{"a":' * 10**5),
         ("not UTF-8", b'{"image": "\xff\xfe"}'), ("a number", b"1e400"), ("null", b"null"),
         ("a long number", b'{"image": ' + b"9" * 10**6 + b"}"), ("NaN", b'{"image": NaN}'),
-        ("keys alike", b"{" + b'"image": "", ' * 10**5 + b'"image": 1}'),
+        ("equal keys", b"{" + b'"image": "", ' * 10**5 + b'"image": 1}'),
     ):  # fmt: skip
         yield Body(f"JSON: {name}", JSON, data, bad)
 

@@ -290,7 +290,7 @@ class Crowd:
         self._clients = [asyncio.create_task(self._run(i % 2 == 0)) for i in range(count)]
 
     async def until_responses(self, count: int) -> None:
-        """Wait until there are so many responses in all."""
+        """Wait until there are at least `count` responses."""
         while len(self.responses) < count:
             await asyncio.sleep(0.001)
             for ended in (task for task in self._clients if task.done()):

@@ -220,7 +220,7 @@ async def test_a_lost_device_ends_the_process_with_4_and_one_line(faulty):
         writer.close()
         assert await service.exit_status() == 4
         last = service.last_line()
-        assert last == "patchserve: cannot go on: CUDA error: an illegal memory access"
+        assert last == "patchserve: cannot continue: CUDA error: an illegal memory access"
 
 
 async def test_a_device_thread_that_ended_ends_the_process_and_fails_its_requests(faulty):
@@ -260,7 +260,7 @@ async def connection(service: Faulty) -> tuple[asyncio.StreamReader, asyncio.Str
 
 
 async def disconnect(service: Faulty, request: bytes, sent: int, after_s: float) -> None:
-    """Send so many bytes of a request, wait, and disconnect."""
+    """Send the first `sent` bytes of a request, wait, and disconnect."""
     _, writer = await connection(service)
     try:
         writer.write(request[:sent])

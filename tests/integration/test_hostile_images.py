@@ -35,7 +35,7 @@ def service(bundled) -> Iterator[object]:
     before = len(bundled.log_lines())
     yield bundled
     added = bundled.log_lines()[before:]
-    records = [json.loads(line) for line in added if line[:1] == "{"]  # libtiff writes others
+    records = [json.loads(line) for line in added if line[:1] == "{"]  # libtiff writes lines too
     assert records
     assert [record for record in records if record["level"] != "info"] == []
     assert not any("Traceback" in line for line in added)

@@ -1,4 +1,4 @@
-"""Under load each request gets its own correct result, and never that of another request."""
+"""Under load each request gets its own correct result, and never the result of another request."""
 
 import asyncio
 from io import BytesIO

@@ -26,7 +26,7 @@ def service(bundled):
 
 @pytest.fixture
 def check(service):
-    """Run schemathesis with these hooks and so many generated requests for each operation."""
+    """Run schemathesis with these hooks and a number of generated requests per operation."""
 
     def run(hooks: str, examples: int) -> subprocess.CompletedProcess[str]:
         command = [SCHEMATHESIS, "--config-file", CONFIG, "run", f"{service.url}/openapi.json"]

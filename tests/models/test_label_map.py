@@ -31,7 +31,7 @@ def resized_argmax(logits: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def regions(num_labels: int, h: int, w: int, seed: int = 0) -> Tensor:
-    """Logits like those of a trained network: smooth regions a few positions wide."""
+    """Logits like a trained network's: smooth regions a few positions wide."""
     generator = torch.Generator().manual_seed(seed)
     coarse = torch.randn(1, num_labels, max(1, h // 8), max(1, w // 8), generator=generator)
     return 3 * interpolate(coarse, (h, w), mode="bicubic")[0]

@@ -1,6 +1,6 @@
 """A plain FastAPI handler over the pipeline of transformers, or over our network.
 
-Each request runs by itself, without batches, in a thread of one of two processes.
+Each request runs without batching, in a thread of one of two processes.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""Our network in LitServe, whose workers decode and run batches."""
+"""Our network in LitServe: its workers decode and run batches."""
 
 import os
 import sys

@@ -106,7 +106,7 @@ def first_tokens_block(block: nn.Module, count: int) -> nn.Module | None:
 def drop_unread_tokens(network: nn.Module) -> nn.Module:
     """Let the last block compute only the tokens that a head reads.
 
-    All tokens remain keys and values. Applies to a ViT with a class token and full attention, whose
+    All tokens remain keys and values. Applies to a ViT with a class token and full attention; its
     `features` then returns only the tokens that a head reads.
     """
 

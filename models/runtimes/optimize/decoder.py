@@ -89,8 +89,8 @@ def interpolation_table(
 ) -> tuple[Tensor, Tensor]:
     """Return indices and weights for the bilinear upsampling of several grids to one grid.
 
-    The tokens of the coarser grids are numbered one grid after the other. Weights equal those of
-    `interpolate` with mode "bilinear" and align_corners=False.
+    The tokens of the coarser grids are numbered one grid after the other. The weights equal
+    the weights of `interpolate` with mode "bilinear" and align_corners=False.
 
     Returns:
         Indices and weights, each (h w, 4 levels).

@@ -1,6 +1,6 @@
 """oneDNN's operators, which are private in torch, and the trial that each must pass before use.
 
-The operators are those that torch.compile emits: a matrix product or a convolution with its
+torch.compile emits the same operators: a matrix product or a convolution with its
 activation or residual in one pass, and with prepacked weights. They may change or disappear with
 any release of torch.
 """

@@ -35,7 +35,7 @@ def with_submodule(module: nn.Module, path: str, part: nn.Module) -> nn.Module:
 
 
 def shallow_copy(module: Module, convert: Callable[[Tensor], Tensor] = Tensor.detach) -> Module:
-    """Return a copy of one module with the same children, whose own tensors are converted.
+    """Return a copy of one module with the same children; the module's own tensors are converted.
 
     Parameters of the copy do not require gradients.
     """

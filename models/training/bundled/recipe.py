@@ -115,7 +115,7 @@ def train(
 
     Raises:
         FileExistsError: the folder exists, and not `overwrite`.
-        ValueError: the seed is that of the unseen scenes.
+        ValueError: the seed is reserved for the unseen scenes.
     """
     target = target_folder(task, out, seed, overwrite=overwrite)
     watcher = watcher or Watcher()
@@ -146,7 +146,7 @@ def target_folder(task: Task, out: Path, seed: int, *, overwrite: bool) -> Path:
 
     Raises:
         FileExistsError: the folder exists, and not `overwrite`.
-        ValueError: the seed is that of the unseen scenes.
+        ValueError: the seed is reserved for the unseen scenes.
     """
     if seed == UNSEEN_SEED:
         raise ValueError(f"seed {UNSEEN_SEED} is kept for measuring the quality")

@@ -79,7 +79,7 @@ def train_all(
 
     Raises:
         FileExistsError: a folder exists, and not `overwrite`; nothing has been done.
-        ValueError: the seed is that of the unseen scenes; nothing has been done.
+        ValueError: the seed is reserved for the unseen scenes; nothing has been done.
         ChildProcessError: a run failed.
     """
     targets = tuple(target_folder(task, out, seed, overwrite=overwrite) for task in recipes)

@@ -41,7 +41,7 @@ class LabelledFiles:
 
 @dataclass(frozen=True)
 class MaskedFiles:
-    """Image files and their masks, images of the same size whose values are label indices."""
+    """Image files and their masks: images of the same size, with label indices as values."""
 
     root: Path
     files: tuple[tuple[Path, Path], ...]

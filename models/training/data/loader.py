@@ -17,7 +17,7 @@ from models.preprocessing import Preprocessing, fit
 from models.training.data.augmentation import Augmentation
 from models.training.data.examples import Batch, Dataset, Example
 
-THREADS = 4  # that decode and augment, beside the training thread
+THREADS = 4  # that decode and augment, besides the training thread
 AHEAD = 3  # batches that are prepared before they are needed
 
 

@@ -66,11 +66,11 @@ def resume(
     stop: Stop = lambda: False,
     watcher: Watcher | None = None,
 ) -> Path:
-    """Resume the interrupted run in the folder; the result is that of an uninterrupted run.
+    """Resume the interrupted run in the folder; its result equals an uninterrupted run's.
 
     Raises:
-        ValueError: there is no interrupted run, its data has changed, or `options`, by field, are
-            not those of its plan.
+        ValueError: there is no interrupted run, its data has changed, or `options` (by field) do
+            not match its plan.
     """
     state = read_state(out)
     plan = Plan(**state["plan"])

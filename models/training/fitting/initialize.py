@@ -59,7 +59,7 @@ def from_scratch(
 ) -> Start:
     """Return the untrained network of that name; ValueError if its task is not the data's."""
     if task_of(name) != task:
-        raise ValueError(f"the task of {name} is {task_of(name)}, that of the data {task}")
+        raise ValueError(f"the task of {name} is {task_of(name)}, the task of the data {task}")
     network = network_named(name, num_labels=len(labels), image_size=image_size, options=options)
     preprocessing = preprocessing_for(name, image_size, as_is=as_is)
     chosen = "".join(f", {key} {value}" for key, value in options.items())
@@ -82,7 +82,7 @@ def from_checkpoint(
     if checkpoint.task != task:
         if not isinstance(old, Segformer | SegformerClassifier):
             raise ValueError(
-                f"the task of {checkpoint.name} is {checkpoint.task}, that of the data {task}"
+                f"the task of {checkpoint.name} is {checkpoint.task}, the task of the data {task}"
             )
         kind = SegformerClassifier if isinstance(old, Segformer) else Segformer
     preprocessing = one_size(checkpoint.preprocessing, image_size)

@@ -27,9 +27,10 @@ class Learner(nn.Module):
     what `teach` returns for the images, uint8 (B, H, W, 3) -> int64 (B,), or from the labels
     without `teach` (arXiv:2012.12877, section 4).
 
-    With `patch_labels` above 0, a ViT classifier also predicts, from each patch token, which of so
-    many labels the label maps have at SPOTS x SPOTS points of the patch. The layer that predicts
-    them is not part of the network. This loss teaches in minutes what the first takes hours for.
+    With `patch_labels` above 0, a ViT classifier also predicts from each patch token the labels at
+    SPOTS x SPOTS points of the patch, each one of `patch_labels` labels. The layer that predicts
+    them is not part of the network. With this loss, a network learns in minutes what takes hours
+    with the first loss alone.
 
     Raises:
         ValueError: a teacher for a network without a distillation head.
@@ -53,7 +54,9 @@ class Learner(nn.Module):
         if patch_labels and isinstance(network, ViT):
             self.patch_head = nn.Linear(network.config.hidden_size, SPOTS**2 * patch_labels)
         if teach is not None and not has_distillation_head(network):
-            raise ValueError("only a network with a distillation head, as deit-s/16, has a teacher")
+            raise ValueError(
+                "only a network with a distillation head, such as deit-s/16, can have a teacher"
+            )
 
     def forward(self, batch: Batch) -> Tensor:
         network, pixels = self.network, normalize(batch.images, self.preprocessing)  # (B, 3, H, W)
@@ -93,7 +96,7 @@ def label_fractions(label_maps: Tensor, num_labels: int, cell: int) -> Tensor:
 
 
 def has_distillation_head(network: Network) -> TypeGuard[ViT]:
-    """Return whether the network is a ViT with a second head, as DeiT is trained."""
+    """Return whether the network is a ViT with a second head for distillation, like DeiT."""
     return isinstance(network, ViT) and network.config.distillation_head
 
 
@@ -104,7 +107,8 @@ class Teacher:
     size and with its own normalisation: DeiT's hard distillation (arXiv:2012.12877, section 4).
 
     Raises:
-        ValueError: the teacher has other labels than the data, or is no classifier of one size.
+        ValueError: the teacher has other labels than the data, or is no classifier with a fixed
+            input size.
     """
 
     def __init__(
@@ -114,7 +118,9 @@ class Teacher:
             raise ValueError(f"the teacher {checkpoint.name} has other labels than the data")
         size = checkpoint.preprocessing.input_size
         if size is None or checkpoint.task != "classify":
-            raise ValueError(f"{checkpoint.name} cannot teach: it is no classifier of one size")
+            raise ValueError(
+                f"{checkpoint.name} cannot teach: it is not a classifier with a fixed input size"
+            )
         self.size, self.preprocessing = size, checkpoint.preprocessing
         self.network = checkpoint.network.to(device).eval()
 

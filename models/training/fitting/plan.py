@@ -19,7 +19,7 @@ ARTICLE_MODEL = "vit-segmenter"
 
 @dataclass(frozen=True)
 class Plan:
-    """The options of a run; None is not given.
+    """The options of a run; an option that is not given is None.
 
     `source` is the checkpoint to start from, `teacher` the checkpoint that teaches a distillation
     head.
@@ -58,7 +58,7 @@ class Plan:
 
     @property
     def name(self) -> str | None:
-        """The network's name: the given one, or that of the article."""
+        """The network's name: the given name, or the article's network with its preset."""
         if self.model is None and self.source is None and self.preset == "article":
             return ARTICLE_MODEL
         return self.model
@@ -75,7 +75,7 @@ class Plan:
         return replace(RECIPES[self.preset or default], **given)
 
     def task_for(self, loaded: checkpoint.Checkpoint | None) -> Task:
-        """Return the given task, or that of the data, or that of the network."""
+        """Return the given task; if there is none, the task of the data, else of the network."""
         if task := self.task or natural_task(self.data):
             return task
         return loaded.task if loaded else task_of(str(self.name))
@@ -128,7 +128,7 @@ class Plan:
         return asdict(self)
 
     def difference(self, options: Mapping[str, Any]) -> str | None:
-        """Return a text about the first option with another value than here; None if all agree."""
+        """Return a text about the first option that differs from this plan; None if all agree."""
         for each in fields(self):
             value, here = options.get(each.name), getattr(self, each.name)
             if (

@@ -40,13 +40,13 @@ class Recipe:
     augmentation: Augmentation = field(default=USUAL)  # unused with a curriculum
     curriculum: Curriculum | None = None  # generated scenes, in one epoch
     patch_labels: int = 0  # labels of the auxiliary loss of a ViT's patches; 0: no such loss
-    cell: int = 1  # side in pixels of the cells whose label fractions a segmenter learns
+    cell: int = 1  # side in pixels of the cells; a segmenter learns the label fractions of a cell
     small_init: bool = False  # initial weights for a small network and a short training
     as_is: bool = False  # resize by nearest pixels and only rescale, for random initial weights
     at_input_size: bool = False  # measure label maps at the input size, not the image's own
 
     def rate_factor(self, step: int, steps: int) -> float:
-        """Return the fraction of the learning rate at a step; `steps` are those of an epoch."""
+        """Return the fraction of the learning rate at a step; an epoch has `steps` steps."""
         if self.schedule == "steps":
             return self.step_factor ** (step // steps // self.step_epochs)
         total = steps * self.epochs

@@ -92,7 +92,7 @@ def tile(labels: NDArray[np.uint8]) -> Image.Image:
 
 
 def palette() -> NDArray[np.uint8]:
-    """Return 256 colours (256, 3): those of the scenes, then hues far from the previous one."""
+    """Return 256 colours (256, 3): the scenes' colours, then hues far from the previous one."""
     colours = list(LABEL_COLOURS)
     for index in range(len(colours), IGNORED):
         red, green, blue = colorsys.hsv_to_rgb(index * 0.618 % 1, 0.65, 0.9)  # the golden ratio

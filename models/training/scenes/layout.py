@@ -15,7 +15,7 @@ Mask: TypeAlias = NDArray[np.bool_]  # (H, W)
 
 MOST_SHAPES = 4
 RADIUS = (0.17, 0.32)  # of the circle with a shape's area, as a fraction of the scene's side
-MARGIN = 1.25  # the area of the largest shape is this many times that of any other kind
+MARGIN = 1.25  # the largest shape has at least this many times the area of any other kind
 LEAST_VISIBLE = 0.6  # fraction of each shape
 
 

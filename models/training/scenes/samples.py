@@ -22,8 +22,8 @@ LABEL_COLOURS = (  # of the scenes' LABELS; distinguishable for the colour-blind
 def write_scenes(seed: int, count: int, out: Path) -> None:
     """Draw the first `count` scenes of a seed into the folder `out`, which is created if missing.
 
-    Each scene has a `scene-0000.png` and a `scene-0000.mask.png`, whose pixel values are label
-    indices. `truth.json` contains for each image its mask, the label of its largest shape, and the
+    Each scene has a `scene-0000.png`, and a `scene-0000.mask.png` with label indices as pixel
+    values. `truth.json` contains for each image its mask, the label of its largest shape, and the
     visible pixels of each label.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Textures: a colour with a pattern, drawn alike for backgrounds and for every kind of shape."""
+"""Textures: a colour with a pattern, drawn the same for backgrounds and every kind of shape."""
 
 from collections.abc import Callable
 from colorsys import hsv_to_rgb
@@ -47,7 +47,7 @@ def slope(rng: Generator, size: int) -> Plane:
 
 
 def plain(rng: Generator, size: int) -> Plane:
-    """Return no pattern."""
+    """Return zeros: no pattern."""
     return np.zeros((size, size), np.float32)
 
 

@@ -8,7 +8,7 @@ from app.batching.scheduler import DeviceScheduler
 
 
 class Queue:
-    """A fake queue, whose batches have the size that a test sets."""
+    """A fake queue with batches of the size that a test sets."""
 
     def __init__(
         self,

@@ -49,7 +49,7 @@ def repeating() -> type[Repeating]:
 
 @pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
 def streams(request) -> Streams:
-    """The streams of each device; those of the CPU record, too."""
+    """The streams of each device; the streams of the CPU record too."""
     if request.param == "cuda":
         if not torch.cuda.is_available():
             pytest.skip("needs a CUDA device")

@@ -1,4 +1,4 @@
-"""The engine with recorded work and two open batches: outputs as those of single batches."""
+"""The engine with recorded work and two open batches: the same outputs as in single batches."""
 
 import numpy as np
 import pytest

@@ -100,7 +100,7 @@ def test_the_encoder_of_a_segformer_can_start_the_other_task():
 
 
 def test_other_networks_cannot_start_the_other_task():
-    with pytest.raises(ValueError, match="task of vit-ti/8 is classify, that of the data segment"):
+    with pytest.raises(ValueError, match="vit-ti/8 is classify, the task of the data segment"):
         started(checkpoint_of("vit-ti/8"), task="segment")
 
 
@@ -128,5 +128,5 @@ def test_from_scratch_all_weights_are_fresh_and_the_task_is_that_of_the_data():
     assert start.fresh is None
     assert start.network.config.num_labels == 3
     assert "hidden_size 24" in start.about
-    with pytest.raises(ValueError, match="task of vit-ti/8 is classify, that of the data segment"):
+    with pytest.raises(ValueError, match="vit-ti/8 is classify, the task of the data segment"):
         from_scratch("vit-ti/8", "segment", NEW, **options)
