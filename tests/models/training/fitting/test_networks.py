@@ -53,7 +53,7 @@ def test_options_have_the_types_of_their_defaults():
     [
         ("vit-xl/16", {}, "no network is called"),
         ("vit-b", {}, "no network is called"),
-        ("segformer-b9", {}, "no SegFormer"),
+        ("segformer-b9", {}, "unknown SegFormer"),
         ("vit-ti/16", {"depth": "3"}, "no option is called 'depth'"),
         ("vit-ti/16", {"num_labels": "3"}, "no option is called 'num_labels'"),
         ("vit-ti/16", {"num_layers": "few"}, "num_layers=few"),
