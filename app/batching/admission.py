@@ -5,7 +5,7 @@ import random
 from collections.abc import Sequence
 from typing import Generic, TypeVar
 
-from app.batching.average import MovingAverage
+from app.batching.costs import MovingAverage
 from app.batching.request_queue import Entry, RequestQueue
 from app.core.errors import DeadlineExceeded, Overloaded
 

@@ -2,8 +2,7 @@
 
 from math import ceil, inf
 
-from app.batching.average import MovingAverage
-from app.batching.costs import LONG_BATCH_S, CostTable
+from app.batching.costs import LONG_BATCH_S, CostTable, MovingAverage
 
 SHORT_BATCH_S = 0.05  # a batch that other models hardly notice if it runs before theirs
 ITEM_WEIGHT = 0.05  # of one item: the last forty items have most of the influence
@@ -39,16 +38,11 @@ class BatchSizer:
         """Items of a batch under load."""
         return self._best(narrow=bool(self.costs.narrow))
 
-    @property
-    def largest_s(self) -> float:
-        """Seconds of a batch under load."""
-        return self.batch_seconds(self.largest, narrow=bool(self.costs.narrow))
-
-    @property
-    def seconds_per_item(self) -> float:
-        """Seconds between two items under load if the queue has the device for itself."""
-        lanes = self.costs.lanes if self.costs.narrow else 1
-        return self.largest_s / self.largest / lanes
+    def seconds_under_load(self) -> tuple[float, float]:
+        """Seconds of a batch under load, and between two items if no other queue has work."""
+        narrow, size = bool(self.costs.narrow), self.largest
+        batch_s = self.batch_seconds(size, narrow=narrow)
+        return batch_s, batch_s / size / (self.costs.lanes if narrow else 1)
 
     def measured(self, costs: CostTable) -> None:
         """Use the costs that the warm-up measured."""

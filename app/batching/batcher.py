@@ -224,6 +224,6 @@ class Batcher(Generic[Item, Result, AnyLane]):
 
     def _update_prediction(self) -> None:
         sizer, slowness = self.sizer, self._slowdown.slowness.value
-        per_item = sizer.seconds_per_item * slowness
-        self.admission.seconds_per_item = max(per_item, sizer.pool_s.value)
-        self.admission.batch_s = sizer.largest_s * slowness
+        batch_s, item_s = sizer.seconds_under_load()
+        self.admission.seconds_per_item = max(item_s * slowness, sizer.pool_s.value)
+        self.admission.batch_s = batch_s * slowness

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from app.batching.average import MovingAverage
 
 Table = Mapping[int, float]  # seconds of a batch by its size, smallest size first
 
@@ -73,6 +72,26 @@ def throughput_batch_size(table: Table) -> int:
 def _near_optimal(table: Table) -> list[int]:
     best = min(seconds / size for size, seconds in table.items())
     return [size for size, seconds in table.items() if seconds <= TOLERANCE * best * size]
+
+
+class MovingAverage:
+    """Exponential moving average of samples.
+
+    Args:
+        value: where it starts.
+        weight: share of each new sample; the last 2 / `weight` samples have most of the influence.
+
+    Attributes:
+        value: the current average.
+    """
+
+    def __init__(self, value: float, weight: float) -> None:
+        self.value = value
+        self._weight = weight
+
+    def add(self, sample: float) -> None:
+        """Move the average towards a new sample."""
+        self.value += self._weight * (sample - self.value)
 
 
 class Slowdown:

@@ -95,16 +95,15 @@ async def serve_models(
 def build_scheduler(name: str, metrics: Metrics) -> DeviceScheduler[Lane]:
     """Make the lanes of a device and their scheduler.
 
-    A narrow lane counts its share of the device's busy time. The lane of a GPU has a third batch
-    at hand: without it, the lane would only look for its next batch after the running one.
+    The lane of a GPU has a third batch at hand: without it, the lane would only look for its next
+    batch after the running one.
     """
     busy = metrics.device_busy.labels(name)
     count = lanes.narrow_lanes(name)
     wide_threads = lanes.wide_threads(name)
     wide = Lane(name, busy.inc, wide_threads)
     narrow = [
-        Lane(f"{name}-{number}", lambda seconds: busy.inc(seconds / count), threads=1)
-        for number in range(count)
+        Lane(f"{name}-{number}", busy.inc, threads=1, share=1 / count) for number in range(count)
     ]
     return DeviceScheduler(wide, narrow, depth=1 if wide_threads else GPU_DEPTH)
 

@@ -33,6 +33,7 @@ class Lane:
         on_busy: called on the lane's thread with the seconds of each piece of work.
         threads: torch threads for the work of this lane; 0 for a lane of a GPU, which keeps the
             default.
+        share: share of the device that the lane has; it scales the seconds of `on_busy`.
 
     Attributes:
         busy_since: when the current watched work started, on the monotonic clock; None
@@ -40,12 +41,15 @@ class Lane:
         stuck_after_s: the lane counts as stuck if its work takes longer, in seconds.
     """
 
-    def __init__(self, name: str, on_busy: Callable[[float], None], threads: int = 0) -> None:
+    def __init__(
+        self, name: str, on_busy: Callable[[float], None], threads: int = 0, share: float = 1.0
+    ) -> None:
         self.name = name
         self.busy_since: float | None = None
         self.stuck_after_s = STUCK_S
         self._on_busy = on_busy
         self._threads = threads
+        self._share = share
         self._work: SimpleQueue[tuple[Callable[[], Finish | None], bool] | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._loop, name=f"lane-{name}", daemon=True)
         self._thread.start()
@@ -139,7 +143,7 @@ class Lane:
         self.busy_since = start if watched else None
         finish = work()
         self.busy_since = None
-        self._on_busy(time.monotonic() - start)
+        self._on_busy(self._share * (time.monotonic() - start))
         return finish
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from app.batching.average import MovingAverage
+from app.batching.costs import MovingAverage
 
 
 def test_a_sample_moves_the_average_by_its_weight():
