@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-
 Table = Mapping[int, float]  # seconds of a batch by its size, smallest size first
 
 TOLERANCE = 1.03  # a cost per image up to this factor of the best one counts as equally good
