@@ -181,18 +181,13 @@ def test_words_are_plain(page):
 
 # files and commands
 
-IS_IN_LAYERS = (ROOT / "app/core").is_dir()
-in_layers = pytest.mark.skipif(not IS_IN_LAYERS, reason="the pages name the packages by layer")
 
-
-@in_layers
 @pytest.mark.parametrize("page", [page for page in PAGES if page != "CHANGELOG.md"])
 def test_files_that_are_mentioned_exist(page):
     named = re.findall(r"`((?:app|models|bench|docker|tests)/[\w/.-]+)`", PAGES[page])
     assert [path for path in named if not (ROOT / path).exists()] == []
 
 
-@in_layers
 def test_the_tree_of_the_service_is_complete():
     tree = next(block for block in blocks(PAGES["docs/architecture.md"], "text") if "app/" in block)
     named, folders = set(), {}

@@ -29,6 +29,7 @@ from app.observability.metrics import Metrics
 
 Deployments = Mapping[Task, Deployment]
 MakeOperation = Callable[[Deployment], Operation]
+Value = TypeVar("Value")
 State = MutableMapping[str, Any]  # the lifespan's state, and entries of this request
 
 
@@ -155,9 +156,6 @@ async def _read(
     except ClientGone:
         metrics.cancelled.labels(deployment.name, "read").inc()
         raise
-
-
-Value = TypeVar("Value")
 
 
 async def run_until_disconnect(

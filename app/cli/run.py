@@ -44,6 +44,7 @@ logger = logging.getLogger(__name__)
 
 EXTRA_FILES = 512  # open files besides connections, and connections that are being refused
 KEEP_ALIVE_S = 75  # longer than common load balancers' idle timeouts, so they close first
+MARGIN_S = 2.0  # for the end of a process on a busy machine
 
 
 def log_address(settings: Settings, listening: socket.socket) -> None:
@@ -136,9 +137,6 @@ def protocol(settings: Settings) -> Any:
         min_upload_bytes_per_s=settings.min_upload_bytes_per_s,
     )
     return partial(HttpProtocol, limits=limits, timer=TimeoutTimer())
-
-
-MARGIN_S = 2.0  # for the end of a process on a busy machine
 
 
 def run_replicas(

@@ -30,7 +30,7 @@ RUN_FILES = {
     STATE,
     f"{STATE}.new",
 }  # the files that a run may replace
-NO_CURVES = f"no {CURVES}: matplotlib draws it (pip install 'patchserve[figures]')"
+NO_CURVES = f"no {CURVES}: matplotlib draws it (make install EXTRAS=figures)"
 
 
 def fit(
