@@ -24,7 +24,6 @@ class Entry(Generic[Item, Result]):
     Args:
         queue: the queue that it is pushed to.
         deadline: on the clock of the event loop, in seconds.
-        on_exit: called at the end of the `with` block with the entry and the block's exception.
 
     Attributes:
         state: `decoding` until the item is there, `waiting` until a batch takes it, `running` in a
@@ -42,18 +41,12 @@ class Entry(Generic[Item, Result]):
     since: float
     future: asyncio.Future[Result]
 
-    def __init__(
-        self,
-        queue: "RequestQueue[Item, Result]",
-        deadline: float,
-        on_exit: "Callable[[Entry[Item, Result], BaseException | None], None] | None" = None,
-    ) -> None:
+    def __init__(self, queue: "RequestQueue[Item, Result]", deadline: float) -> None:
         self.deadline = deadline
         self.state: State = "decoding"
         self.started = 0.0
         self.batch_size = 0
         self._queue = queue
-        self._on_exit = on_exit
 
     def __enter__(self) -> Self:
         return self
@@ -64,8 +57,6 @@ class Entry(Generic[Item, Result]):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._on_exit is not None:
-            self._on_exit(self, error)
         self._queue.remove(self)
 
     def fail(self, error: Exception) -> None:
@@ -155,7 +146,9 @@ class RequestQueue(Generic[Item, Result]):
         return None
 
     def expire_unservable(self, batch_size: int, batch_s: float) -> None:
-        """Fail entries with a deadline before the end of a batch, while other entries fill it.
+        """Fail the most urgent entries that a batch could not finish in time if it started now.
+
+        They are failed only as long as other entries fill the batch.
 
         Smaller and smaller batches for such entries would slow the queue down until every entry is
         late.

@@ -1,13 +1,12 @@
-"""Admission: queue places, predicted waits, refusals with `Retry-After`, the safety factor."""
+"""Admission: queue places, predicted waits, refusals with `Retry-After`."""
 
 import asyncio
-from contextlib import suppress
 
 import pytest
 
-from app.batching.admission import SAFETY_FACTOR, AdmissionController
+from app.batching.admission import AdmissionController
 from app.batching.request_queue import RequestQueue
-from app.core.errors import DeadlineExceeded, Overloaded
+from app.core.errors import Overloaded
 
 pytestmark = pytest.mark.anyio
 
@@ -104,29 +103,3 @@ async def test_a_running_image_frees_its_place_but_counts_for_the_wait(queue):
         with admission.reserve(deadline_in()):
             pass
     assert (len(queue), queue.running) == (0, 0)
-
-
-async def test_missed_deadlines_raise_the_safety_factor_and_met_deadlines_lower_it(queue):
-    admission = AdmissionController(queue, max_queue_size=99)
-    admission.reserve(deadline_in())
-    run(queue)
-    with suppress(DeadlineExceeded), admission.reserve(deadline_in()):
-        raise DeadlineExceeded("late")
-    raised = admission.safety_factor.value
-    assert raised > SAFETY_FACTOR
-    with admission.reserve(deadline_in()):
-        run(queue)
-    assert SAFETY_FACTOR < admission.safety_factor.value < raised
-
-
-async def test_an_image_without_a_prediction_or_without_a_batch_leaves_the_safety_factor(queue):
-    admission = AdmissionController(queue, max_queue_size=99)
-    with suppress(DeadlineExceeded), admission.reserve(deadline_in()):
-        raise DeadlineExceeded("it was alone, with a deadline that was too near")
-    with (
-        admission.reserve(deadline_in()),
-        suppress(ValueError),
-        admission.reserve(deadline_in()),
-    ):
-        raise ValueError("could not be decoded")
-    assert admission.safety_factor.value == SAFETY_FACTOR
