@@ -13,7 +13,7 @@ if sys.argv[1:2] == ["serve"]:
 
 # libgomp reads this when torch is loaded. By default its threads spin for long while they wait for
 # each other, which slows a small network down several times if other processes use the cores.
-# Without spinning, it is slow on an idle machine. 10000 iterations take about 0.1 ms.
+# Without spinning, a small network is slow on an idle machine. 10000 iterations take about 0.1 ms.
 if "OMP_WAIT_POLICY" not in os.environ:
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 

@@ -17,13 +17,13 @@ from app.api.body import BytesInFlight
 from app.api.inference import Limits
 from app.batching.lifespan import ServingPlan, serve_models
 from app.core.malloc import keep_freed_memory
-from app.core.settings import Settings, listed
+from app.core.settings import Settings, split_commas
 from app.core.shutdown import Shutdown
 from app.core.types import Task
 from app.engine.engine import TorchEngine
 from app.engine.interface import InferenceEngine
 from app.engine.placement import model_name, resolve_device
-from app.imaging.decode import Photo, decode, forbid_bombs
+from app.imaging.decode import Photo, decode, limit_pillow_pixels
 from app.imaging.pixel_budget import WeightedSemaphore
 from app.observability import logs
 from app.observability.metrics import Metrics
@@ -87,7 +87,7 @@ def application() -> FastAPI:
 
 def prepare_process(settings: Settings) -> None:
     """Set what holds for the whole process: Pillow's limit on pixels, and glibc's malloc."""
-    forbid_bombs(settings.max_image_pixels)
+    limit_pillow_pixels(settings.max_image_pixels)
     keep_freed_memory()
 
 
@@ -139,7 +139,7 @@ def create_app(
         metrics,
         state_of_shutdown,
         keys=settings.keys,
-        cors_origins=listed(settings.cors_origins),
+        cors_origins=split_commas(settings.cors_origins),
         with_ops=serve_ops is None,
     )
 
@@ -162,7 +162,7 @@ def serving_plan(
             task: (names[task], partial(engine_factory, source, **options(settings, task, device)))
             for task, source in sources.items()
         },
-        queue={
+        deployment_options={
             "max_batch_size": settings.max_batch_size,
             "max_queue_size": settings.max_queue_size,
             "max_queue_delay_s": settings.max_queue_delay_ms / 1000,
@@ -184,7 +184,7 @@ def make_decoder(settings: Settings) -> Callable[..., Photo]:
     """`app.imaging.decode.decode` with the formats and limits of the settings."""
     return partial(
         decode,
-        formats=frozenset(listed(settings.image_formats.upper())),
+        formats=frozenset(split_commas(settings.image_formats.upper())),
         max_pixels=settings.max_image_pixels,
         scaled=settings.jpeg_decode == "scaled",
         hold=WeightedSemaphore(settings.max_decoded_pixels).hold,

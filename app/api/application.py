@@ -20,7 +20,7 @@ from app.observability.metrics import Metrics
 
 DESCRIPTION = "Labels and masks of images, from a ViT classifier and a SegFormer segmenter."
 # paths that need no API key: orchestrators, Prometheus and browsers have none
-OPEN = frozenset(
+PATHS_WITHOUT_KEY = frozenset(
     (
         "/livez",
         "/readyz",
@@ -94,7 +94,7 @@ def api_key_check(keys: Sequence[str]) -> Callable[[Scope], None] | None:
     keyring = Keyring(keys)
 
     def check(scope: Scope) -> None:
-        if scope["path"] not in OPEN:
+        if scope["path"] not in PATHS_WITHOUT_KEY:
             keyring.authenticate(scope["headers"])
 
     return check
@@ -106,7 +106,7 @@ def document(app: FastAPI, *, guarded: bool = False) -> dict[str, Any]:
         title=app.title, version=app.version, description=app.description, routes=app.routes
     )
     described["components"] = {"schemas": component_schemas()}
-    return add_security(described, OPEN) if guarded else described
+    return add_security(described, PATHS_WITHOUT_KEY) if guarded else described
 
 
 def _with_app_state(lifespan: Lifespan) -> Lifespan:

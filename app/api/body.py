@@ -4,11 +4,11 @@ import asyncio
 import base64
 import random
 import re
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
 from contextlib import suppress
 from functools import partial
-from typing import Any, Self
+from typing import Self
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from python_multipart.multipart import parse_options_header
@@ -24,13 +24,13 @@ from app.core.errors import (
     PayloadTooLarge,
     UnsupportedImageFormat,
 )
+from app.core.scope import Receive
 
 NUMBER = re.compile(r"[0-9]{1,19}")
 MAX_BYTES_PARSED_ON_LOOP = 2**20  # takes less than 0.5 ms; a thread would add 0.05 ms
 MAX_CONTENT_TYPE_LENGTH = 1024  # characters; parsing 16 KiB takes 15 ms
 JSON_SEPARATORS = (b",", b":", b"[", b"{")  # about one per JSON value; base64 contains none
 MAX_JSON_SEPARATORS = 4096  # of each kind; parsed values take 12 times the memory of the body
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 BASE64 = TypeAdapter(bytes, config=ConfigDict(val_json_bytes="base64"))
 
 

@@ -14,7 +14,7 @@ from app.batching.batch_size import BatchSizer
 from app.batching.costs import CostTable, Slowdown
 from app.batching.request_queue import Entry, RequestQueue
 from app.batching.scheduler import DeviceScheduler
-from app.core.errors import NotReady
+from app.core.errors import RETRY_AFTER_S, NotReady
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -83,7 +83,7 @@ class Batcher(Generic[Item, Result, AnyLane]):
             self._unregister = None
         running = chain(*(batch.entries for batch in self._batches.values()))
         for entry in chain(self.queue.waiting, running):
-            entry.fail(NotReady("the service is shutting down"))
+            entry.fail(_closed())
         for future in self._batches:
             future.cancel()
 
@@ -138,7 +138,7 @@ class Batcher(Generic[Item, Result, AnyLane]):
             NotReady: the batcher was closed.
         """
         if not self.alive:
-            raise NotReady("the service is shutting down")
+            raise _closed()
         self.queue.set_ready(entry, item, key)
         self._extend_open_batches()
         self._scheduler.on_arrival(self)
@@ -227,3 +227,7 @@ class Batcher(Generic[Item, Result, AnyLane]):
         batch_s, item_s = sizer.seconds_under_load()
         self.admission.seconds_per_item = max(item_s * slowness, sizer.pool_s.value)
         self.admission.batch_s = batch_s * slowness
+
+
+def _closed() -> NotReady:
+    return NotReady("the service is shutting down", retry_after_s=RETRY_AFTER_S)

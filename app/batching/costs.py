@@ -27,7 +27,7 @@ class CostTable:
 
     @property
     def wide_alone(self) -> bool:
-        """Whether the wide lane is faster for a single image that no other image waits behind."""
+        """Whether the wide lane is faster for a single image in an otherwise empty queue."""
         return not self.narrow or self.wide[1] < self.narrow[1]
 
     @property
@@ -94,7 +94,7 @@ class MovingAverage:
 
 
 class Slowdown:
-    """How much slower than measured the device serves a queue, as a moving average.
+    """How much slower the device is now than at warm-up, as a moving average.
 
     It compares the time between the ends of two batches with their cost, and only while no lane was
     idle: the duration of a single batch does not show the other work on the device. If lanes were

@@ -17,7 +17,7 @@ from app.batching.warmup import measure
 from app.core.errors import RETRY_AFTER_S, NotReady, Overloaded
 from app.core.types import Task
 from app.engine.interface import InferenceEngine, ModelInfo
-from app.engine.lanes import Lane, reason_ended, reason_stuck
+from app.engine.lanes import Lane, lane_ended_reason, lane_stuck_reason
 from app.imaging.decode import Photo
 from app.observability.metrics import Metrics
 
@@ -92,7 +92,7 @@ class Deployment:
             NotReady: it is not loaded yet.
         """
         if self._info is None:
-            raise NotReady(f"the model {self.name} is {self.status}", retry_after_s=RETRY_AFTER_S)
+            raise self._not_ready()
         return self._info
 
     @property
@@ -107,14 +107,17 @@ class Deployment:
         """Why the process has to be restarted, or None."""
         if self.scheduler.lost is not None:
             return f"{self.scheduler.wide.name} has failed: {self.scheduler.lost}"
-        return reason_ended(self.scheduler.lanes) or self.reason_stuck
+        return lane_ended_reason(self.scheduler.lanes) or self.reason_stuck
 
     @property
     def reason_stuck(self) -> str | None:
-        """Why the process has to be killed, or None; for other reasons it exits by itself."""
+        """Why the parent must kill this process, or None.
+
+        After a lost device or an ended thread of a lane, the process exits by itself.
+        """
         if not self.batcher.alive:
             return f"the queue of {self.name} has stopped"
-        return reason_stuck(self.scheduler.lanes)
+        return lane_stuck_reason(self.scheduler.lanes)
 
     @property
     def lane_does_everything(self) -> bool:
@@ -139,7 +142,7 @@ class Deployment:
             self.status = "failed"
             raise
         for lane in self.scheduler.lanes:
-            lane.set_expected_batch_s(costs.slowest)
+            lane.allow_batch_s(costs.slowest)
         self.batcher.measured(costs)
         self._info = info
         self.status = "warm"
@@ -158,10 +161,13 @@ class Deployment:
         """Raise NotReady, counted, unless the model can answer."""
         if self.status != "ready":
             self._metrics.rejections.labels(self.name, "not_ready").inc()
-            raise NotReady(f"the model {self.name} is {self.status}", retry_after_s=RETRY_AFTER_S)
+            raise self._not_ready()
         if self.scheduler.lost is not None:
             self._metrics.rejections.labels(self.name, "not_ready").inc()
             raise lost()
+
+    def _not_ready(self) -> NotReady:
+        return NotReady(f"the model {self.name} is {self.status}", retry_after_s=RETRY_AFTER_S)
 
     def reserve(self, deadline: float) -> Entry[Job, Job]:
         """Add an entry to the queue, as `AdmissionController.reserve`; count a refusal."""

@@ -1,4 +1,4 @@
-"""Starts and stops what the app runs in the background: lanes, thread pool, models, loop lag."""
+"""Starts and stops what the app runs in the background: lanes, threads, models, metrics."""
 
 import asyncio
 import gc
@@ -15,10 +15,10 @@ from app.core.shutdown import Shutdown
 from app.core.types import Task
 from app.engine import lanes
 from app.engine.interface import DeviceLost, InferenceEngine
-from app.engine.lanes import Lane, reason_ended
+from app.engine.lanes import Lane, lane_ended_reason
 from app.observability.metrics import Metrics
 
-LAG_INTERVAL_S = 0.25  # between two measurements of the event loop's lag
+PUBLISH_INTERVAL_S = 0.25  # between two publications of the metrics
 LANE_CHECK_INTERVAL_S = 0.25  # between two checks that the lanes' threads are alive
 GPU_DEPTH = 3  # batches on the lane of a GPU: one runs, one is staged, one waits to be staged
 WARM_UP_S = 10.0  # time limit of the warm-up of all models together
@@ -32,12 +32,12 @@ class ServingPlan:
     Attributes:
         device: name of the device that all models share.
         engines: for each task the model's name and a function that makes its engine.
-        queue: arguments of each `Deployment` for its queue and its decoder.
+        deployment_options: further arguments of each `Deployment`.
     """
 
     device: str
     engines: Mapping[Task, tuple[str, Callable[[], InferenceEngine]]]
-    queue: Mapping[str, Any]
+    deployment_options: Mapping[str, Any]
 
 
 @asynccontextmanager
@@ -75,12 +75,12 @@ async def serve_models(
                 metrics=metrics,
                 warm_up_s=WARM_UP_S / len(plan.engines),
                 on_lost=on_fatal,
-                **plan.queue,
+                **plan.deployment_options,
             )
             await stack.enter_async_context(deployments[task].batcher)
         for work in (
             start(deployments.values(), shutdown, on_fatal),
-            measure_lag(metrics),
+            publish_metrics(metrics),
             watch(scheduler, on_fatal),
         ):
             await stack.enter_async_context(background(work))
@@ -95,8 +95,8 @@ async def serve_models(
 def build_scheduler(name: str, metrics: Metrics) -> DeviceScheduler[Lane]:
     """Make the lanes of a device and their scheduler.
 
-    The lane of a GPU has a third batch at hand: without it, the lane would only look for its next
-    batch after the running one.
+    On a GPU one batch runs and the next one is staged. A third one waits in the queue of the lane,
+    so that the lane can stage it without waiting for the event loop.
     """
     busy = metrics.device_busy.labels(name)
     count = lanes.narrow_lanes(name)
@@ -125,13 +125,13 @@ async def start(deployments: Collection[Deployment], shutdown: Shutdown, on_fata
         on_fatal(error)
 
 
-async def measure_lag(metrics: Metrics) -> None:
-    """Measure how late the event loop runs a timer, and publish the metrics, until cancelled."""
+async def publish_metrics(metrics: Metrics) -> None:
+    """Publish the metrics at each tick, with the delay of the tick, until cancelled."""
     loop = asyncio.get_running_loop()
     while True:
-        due = loop.time() + LAG_INTERVAL_S
+        due = loop.time() + PUBLISH_INTERVAL_S
         try:
-            await asyncio.sleep(LAG_INTERVAL_S)
+            await asyncio.sleep(PUBLISH_INTERVAL_S)
             metrics.event_loop_lag.observe(max(0.0, loop.time() - due))
         finally:  # also when cancelled
             metrics.publish()
@@ -139,6 +139,6 @@ async def measure_lag(metrics: Metrics) -> None:
 
 async def watch(scheduler: DeviceScheduler[Lane], on_fatal: OnFatal) -> None:
     """Call `on_fatal` when the thread of a lane has ended; it cannot be restarted."""
-    while (reason := reason_ended(scheduler.lanes)) is None:  # noqa: ASYNC110  # it has no event
+    while (reason := lane_ended_reason(scheduler.lanes)) is None:  # noqa: ASYNC110  # it has no event
         await asyncio.sleep(LANE_CHECK_INTERVAL_S)
     on_fatal(DeviceLost(reason))

@@ -10,11 +10,10 @@ import typer
 from app.api import responses
 from app.cli.console import Device, Source, readable_errors, stop
 from app.cli.predict import run_on
-from app.cli.train import bundled_or
 from app.core.process import USAGE_ERROR
 from app.core.types import Method
 from app.engine.interface import EngineOutput, ExplainInput, ModelInfo, Relevance
-from app.engine.placement import model_name
+from app.engine.placement import model_name, resolve_source
 from app.imaging.decode import Photo
 from models import checkpoint, figures
 from models.registry import Network
@@ -59,7 +58,7 @@ def explain(
         out.mkdir(parents=True, exist_ok=True)
     if figure in NETWORK_FIGURES:
         with readable_errors():
-            loaded = checkpoint.load(bundled_or("classify", classifier))
+            loaded = checkpoint.load(resolve_source(classifier, "classify"))
             drawn = NETWORK_FIGURES[figure](loaded.network, loaded.name)
         write(out / f"{figure}.png", drawn)
         return

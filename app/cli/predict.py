@@ -22,7 +22,7 @@ from app.engine.interface import (
     SegmentInput,
 )
 from app.imaging import masks
-from app.imaging.decode import Photo, decode, forbid_bombs
+from app.imaging.decode import Photo, decode, limit_pillow_pixels
 
 
 def classify(
@@ -77,7 +77,7 @@ def run_on(
     then 1.
     """
     limit = Settings.model_fields["max_image_pixels"].default
-    forbid_bombs(limit)
+    limit_pillow_pixels(limit)
     keep_freed_memory()
     with readable_errors():
         engine = TorchEngine(source, task=task, device=device)

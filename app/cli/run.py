@@ -97,10 +97,10 @@ def run(
         server = ReplicaServer(config, listening, shutdown, replica.table, replica.index)
     with suppress(SystemExit):  # uvicorn raises it if it cannot start
         server.run()
-    return failure(failures, shutdown, server)
+    return exit_reason(failures, shutdown, server)
 
 
-def failure(
+def exit_reason(
     failures: Sequence[Exception], shutdown: Shutdown, server: uvicorn.Server
 ) -> ExitReason | None:
     """Why a server that has ended could not start or continue; None after a stop signal."""

@@ -11,7 +11,8 @@ import typer
 from app.cli.console import Count, Device, Seed, Source, readable_errors, stop
 from app.core.process import INTERRUPTED, USAGE_ERROR, catch_stop_signals
 from app.core.types import Task
-from models import checkpoint, training
+from app.engine.placement import resolve_source
+from models import training
 
 
 def train(  # noqa: PLR0913 - each is a flag
@@ -156,14 +157,9 @@ def evaluate(
     """Print the quality of a classifier and a segmenter on new scenes."""
     with readable_errors():
         training.evaluate(
-            bundled_or("classify", classifier),
-            bundled_or("segment", segmenter),
+            resolve_source(classifier, "classify"),
+            resolve_source(segmenter, "segment"),
             seed=seed,
             count=count,
             out=out,
         )
-
-
-def bundled_or(task: Task, source: str) -> str | Path:
-    """The folder of the bundled checkpoint for `bundled`, otherwise the source itself."""
-    return checkpoint.bundled(task) if source == "bundled" else source

@@ -13,7 +13,7 @@ logger = logging.getLogger(__name__)
 async def background(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
     """Run a coroutine as a task during the block; cancel it at the end."""
     task = asyncio.create_task(work)
-    task.add_done_callback(_log_failure)
+    task.add_done_callback(log_failure)
     try:
         yield
     finally:
@@ -21,7 +21,7 @@ async def background(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
         await asyncio.wait([task])
 
 
-def _log_failure(task: asyncio.Task[None]) -> None:
+def log_failure(task: asyncio.Task[None]) -> None:
     """Log an exception when it happens; otherwise it would only appear at shutdown."""
     error = None if task.cancelled() else task.exception()
     if error is not None:

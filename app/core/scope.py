@@ -51,12 +51,17 @@ class PolledClient(Client):
         """Call this function when the client disconnects; a task waits for that."""
         super().watch(callback)
         self._receiving = asyncio.ensure_future(self._receive())
-        self._receiving.add_done_callback(lambda _: self.on_disconnect())
+        self._receiving.add_done_callback(self._on_message)
 
     def unwatch(self) -> None:
         """Remove the callback and cancel the task."""
         super().unwatch()
         self._receiving.cancel()
+
+    def _on_message(self, receiving: asyncio.Future[MutableMapping[str, Any]]) -> None:
+        if not receiving.cancelled():
+            receiving.exception()  # retrieved, because it also means that the client is gone
+            self.on_disconnect()
 
 
 def client_of(scope: MutableMapping[str, Any], receive: Receive) -> Client:

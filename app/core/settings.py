@@ -36,7 +36,9 @@ class Environment(EnvSettingsSource):
     def __init__(self, settings_class: type[BaseSettings]) -> None:
         super().__init__(settings_class)
         self.env_vars = {
-            name: value for name, value in self.env_vars.items() if not injected(name, value or "")
+            name: value
+            for name, value in self.env_vars.items()
+            if not set_by_kubernetes(name, value or "")
         }
 
 
@@ -213,18 +215,18 @@ class Settings(BaseSettings):
 
     @field_validator("image_formats")
     @classmethod
-    def know_formats(cls, text: str) -> str:
+    def check_formats(cls, text: str) -> str:
         """Refuse an unknown image format, and an empty list."""
-        formats = listed(text.lower())
+        formats = split_commas(text.lower())
         if not formats or not set(formats) <= set(IMAGE_FORMATS):
             raise ValueError(f"must list one or more of {', '.join(IMAGE_FORMATS)}")
         return ",".join(formats)
 
     @field_validator("cors_origins")
     @classmethod
-    def know_origins(cls, text: str) -> str:
+    def check_origins(cls, text: str) -> str:
         """Refuse a text that no browser sends as its origin, because it would never match."""
-        origins = listed(text)
+        origins = split_commas(text)
         if not all(map(ORIGIN.fullmatch, origins)) or ("*" in origins and len(origins) > 1):
             raise ValueError(
                 "must be `*`, or a list of origins written as scheme://host or scheme://host:port"
@@ -236,11 +238,11 @@ class Settings(BaseSettings):
     def check_keys(cls, keys: SecretStr) -> SecretStr:
         """Refuse a key that is too short or that a header cannot carry."""
         text = keys.get_secret_value()
-        return SecretStr(",".join(validate_keys(listed(text)))) if text else keys
+        return SecretStr(",".join(validate_keys(split_commas(text)))) if text else keys
 
     @field_validator("max_decoded_pixels")
     @classmethod
-    def hold_one_image(cls, pixels: int, info: ValidationInfo) -> int:
+    def check_pixel_limit(cls, pixels: int, info: ValidationInfo) -> int:
         """Refuse a limit that a single image of the maximum size would exceed."""
         largest = info.data.get("max_image_pixels", 0)
         if pixels < largest:
@@ -249,7 +251,7 @@ class Settings(BaseSettings):
 
     @field_validator("max_body_bytes_in_flight")
     @classmethod
-    def hold_one_body(cls, size: int, info: ValidationInfo) -> int:
+    def check_body_limit(cls, size: int, info: ValidationInfo) -> int:
         """Refuse a limit that a single body of the maximum size would exceed."""
         largest = info.data.get("max_body_bytes", 0)
         if size < largest:
@@ -265,7 +267,7 @@ class Settings(BaseSettings):
     @property
     def keys(self) -> tuple[str, ...]:
         """The API keys; without any, requests need no key."""
-        return listed(self.api_keys.get_secret_value())
+        return split_commas(self.api_keys.get_secret_value())
 
     @classmethod
     def settings_customise_sources(
@@ -298,7 +300,7 @@ class Settings(BaseSettings):
         return settings.model_copy(update={"api_keys": SecretStr(",".join(keys))})
 
 
-def listed(text: str) -> tuple[str, ...]:
+def split_commas(text: str) -> tuple[str, ...]:
     """The words between the commas, without duplicates."""
     return tuple(dict.fromkeys(word.strip() for word in text.split(",") if word.strip()))
 
@@ -311,7 +313,7 @@ def refuse_unknown(names: Iterable[str], fields: Iterable[str]) -> None:
         raise ValueError(f"unknown settings: {', '.join(sorted(unknown))}")
 
 
-def injected(name: str, value: str) -> bool:
+def set_by_kubernetes(name: str, value: str) -> bool:
     """Whether Kubernetes has set this PATCHSERVE_* variable for a Service."""
     named = any(part in name.upper() for part in INJECTED_NAMES)
     return name.upper().startswith(PREFIX) and (named or value.startswith(INJECTED_VALUES))

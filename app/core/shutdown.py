@@ -9,7 +9,8 @@ FAILED = "the service cannot continue; its log says why"
 
 
 class Shutdown:
-    """The shutdown state of a service. The server advances it; time does the rest.
+    """The shutdown state of a service. The server starts it; the later states follow
+    from the time since then.
 
     After `begin`, the service is a lame duck: it is not ready, but still accepts requests, because
     load balancers do not know yet. Then it refuses new requests. At any time it can also fail.

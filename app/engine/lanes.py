@@ -69,8 +69,8 @@ class Lane:
         """Whether the current watched work takes too long."""
         return self.busy_for() > self.stuck_after_s
 
-    def set_expected_batch_s(self, batch_s: float) -> None:
-        """Set the expected batch time; a batch counts as stuck after ten times that."""
+    def allow_batch_s(self, batch_s: float) -> None:
+        """Raise `stuck_after_s` to ten times the time of a batch, if that is longer."""
         self.stuck_after_s = max(self.stuck_after_s, 10 * batch_s)
 
     def run(self, work: Callable[[], Result], *, watched: bool = True) -> asyncio.Future[Result]:
@@ -178,7 +178,7 @@ def _run_for(work: Callable[[], Any], set_result: SetResult) -> None:
 
 
 def _storable(error: BaseException) -> Exception:
-    """The error for a future; wrapped if it could end the loop or look like a cancellation."""
+    """The error for a future; wrapped if a future refuses it, or if it would end the loop."""
     if isinstance(error, Exception) and not isinstance(error, StopIteration):
         return error
     wrapper = RuntimeError(f"the work ended in {type(error).__name__}")
@@ -186,13 +186,13 @@ def _storable(error: BaseException) -> Exception:
     return wrapper
 
 
-def reason_ended(lanes: Iterable[Lane]) -> str | None:
+def lane_ended_reason(lanes: Iterable[Lane]) -> str | None:
     """Which thread has ended, or None."""
     ended = (f"the thread of {lane.name} has ended" for lane in lanes if not lane.alive)
     return next(ended, None)
 
 
-def reason_stuck(lanes: Iterable[Lane]) -> str | None:
+def lane_stuck_reason(lanes: Iterable[Lane]) -> str | None:
     """Which thread is stuck, or None."""
     stuck = (f"the thread of {lane.name} is stuck" for lane in lanes if lane.stuck)
     return next(stuck, None)
@@ -209,5 +209,5 @@ def wide_threads(device: str) -> int:
 
 
 def image_threads() -> int:
-    """Number of image threads: they parse large bodies, and decode and encode if a GPU computes."""
+    """Number of image threads: they parse large bodies; without narrow lanes, they also decode."""
     return core_count()

@@ -120,7 +120,7 @@ def _without_metadata(rgb: Image.Image) -> Image.Image:
     return rgb
 
 
-def forbid_bombs(max_pixels: int | None = None) -> None:
+def limit_pillow_pixels(max_pixels: int | None = None) -> None:
     """Make Pillow itself refuse larger images. Call it once, at the start of a process.
 
     The default is Pillow's own limit for decompression bombs, 89 million pixels.

@@ -1,7 +1,7 @@
 """Limits on the structure of image files: segments, scans, chunks, blocks, tags, strips.
 
-A decoder spends time on each piece, and on a scan as much as on the whole image, so a small file
-with many pieces can take very long.
+A decoder spends time on each piece, and each scan of a JPEG costs as much as decoding the whole
+image, so a small file with many pieces can take very long.
 """
 
 import re

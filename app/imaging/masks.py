@@ -131,7 +131,7 @@ def run_lengths(starts: Positions, lengths: Positions, size: int) -> str:
 
 
 def _to_characters(counts: Positions) -> str:
-    spread = np.where(counts < 0, ~counts, counts)  # must fit the groups together with a sign bit
+    spread = np.where(counts < 0, ~counts, counts)  # magnitudes; the groups also hold a sign bit
     most = int(spread.max()).bit_length() // 5 + 1
     group = np.arange(most)
     used = spread[:, None] >= np.array([0, *(1 << 5 * k - 1 for k in group[1:].tolist())])

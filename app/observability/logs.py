@@ -1,17 +1,12 @@
-"""The format of log lines, text on a terminal and JSON elsewhere, and their buffered writing."""
+"""The format of log lines: text on a terminal, JSON elsewhere."""
 
 import json
 import logging
 import re
 import sys
-import time
 import warnings
-from _thread import start_new_thread
-from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
-from math import inf
-from typing import TextIO
 
 from pydantic_core import to_json
 
@@ -29,54 +24,6 @@ MIN_LEVELS = {
 }
 TEXT_FIELDS = ("request_id", "code", "cause", "place", "batch_size")  # shown in a line of text
 WORD = re.compile(r"[\w.:-]+", re.ASCII)
-BUFFER_S = 0.1  # lines that arrive within this time after a write are written together
-
-
-class BufferedHandler(logging.StreamHandler[TextIO]):
-    """Writes lines in groups if they arrive in quick succession, at most a tenth of a second late.
-
-    A write releases the interpreter lock, and under load the thread waits until compute threads
-    give the lock back. A single line is written at once. A warning or an error is written at once
-    too, after all lines before it.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._lines: list[str] = []
-        self._written_at = -inf
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Add a line to the buffer, and write the buffer now or soon."""
-        try:
-            self._lines.append(self.format(record) + self.terminator)
-        except Exception:  # noqa: BLE001  # as logging's own handlers do
-            self.handleError(record)
-        elapsed = time.monotonic() - self._written_at
-        if record.levelno >= logging.WARNING or elapsed >= BUFFER_S:
-            self.flush()
-        elif len(self._lines) == 1:
-            self._flush_later()
-
-    def flush(self) -> None:
-        """Write the buffered lines."""
-        self.acquire()
-        try:
-            text, self._lines = "".join(self._lines), []
-            self._written_at = time.monotonic()
-            with suppress(ValueError, OSError):  # the stream is closed
-                self.stream.write(text)
-                self.stream.flush()
-        finally:
-            self.release()
-
-    def _flush_later(self) -> None:
-        # threading.Timer waits for its thread to start, forever if there is no memory for it
-        with suppress(RuntimeError):  # the process ends, and logging flushes the rest
-            start_new_thread(self._flush_after, (BUFFER_S,))
-
-    def _flush_after(self, seconds: float) -> None:
-        time.sleep(seconds)
-        self.flush()
 
 
 class JsonFormatter(logging.Formatter):
@@ -125,7 +72,7 @@ def configure(level: str, replica: int | None = None) -> None:
         replica: number of the replica that this process is, if there are several; added to each
             line.
     """
-    handler = BufferedHandler()
+    handler = logging.StreamHandler()
     prefix = "" if replica is None else f"replica {replica} "
     text = TextFormatter(f"%(asctime)s %(levelname)-7s {prefix}%(name)s: %(message)s")
     if replica is not None:

@@ -20,7 +20,7 @@ def split_cores(cores: Collection[int], count: int) -> list[set[int]]:
 
 
 def gpu_for(index: int, device: str, gpus: int) -> str:
-    """The device of a replica: with several GPUs and no GPU number in `device`, one in turn."""
+    """The device of a replica: GPU `index` modulo `gpus`, unless `device` names one or the CPU."""
     return f"cuda:{index % gpus}" if gpus > 1 and device in ("auto", "cuda") else device
 
 

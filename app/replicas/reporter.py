@@ -47,7 +47,7 @@ async def report(
     while True:
         reasons = [shutdown.reason_unready, *(d.reason_unready for d in deployments)]
         unready = [reason for reason in reasons if reason is not None]
-        stuck = [d.reason_stuck for d in deployments if d.reason_stuck and not shutdown.broken]
+        stuck = [reason for d in deployments if (reason := d.reason_stuck) and not shutdown.broken]
         metrics.ready.set(not unready)
         metrics.draining.set(shutdown.begun)
         for deployment in deployments:

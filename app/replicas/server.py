@@ -67,7 +67,7 @@ class ReplicaServer(GracefulServer):
         return not self._table.status(self._index, time.monotonic()).ready
 
     def _drained(self) -> bool:
-        return super()._drained() and not (self._pending() and not self._shutdown.overdue)
+        return super()._drained() and (self._shutdown.overdue or not self._pending())
 
     async def _stop_accepting(self) -> None:
         """Leave waiting connections to the other replicas, unless all stop and are overdue."""

@@ -62,7 +62,7 @@ def spawn(
         directory: the folder with the metrics of all replicas.
         index: the number of the replica.
     """
-    resource_tracker.ensure_running()  # or starting the first process starts it and unblocks SIGINT
+    resource_tracker.ensure_running()  # otherwise `start` does it, which unblocks SIGINT
     device = gpu_for(index, settings.device, gpu_count())
     replica_settings = settings.model_copy(update={"device": device})
     process = ReplicaProcess(

@@ -139,8 +139,9 @@ class Supervisor:
         self._table.parent_beat(now)
         for slot in self._slots:
             if slot.child is None:
-                if now >= slot.restart_at:
-                    self._start(slot, now)
+                failure = self._start(slot, now) if now >= slot.restart_at else None
+                if failure is not None:
+                    return failure
             elif slot.child.exitcode is not None:
                 failure = self._on_exit(slot, slot.child.exitcode, now)
                 if failure is not None:
@@ -149,11 +150,24 @@ class Supervisor:
                 self._kill_if_stuck(slot.index, slot.child, now)
         return None
 
-    def _start(self, slot: _Slot, now: float) -> None:
-        slot.child = self._spawn(slot.index)
-        assert slot.child.pid is not None  # noqa: S101  # the process has been started
-        self._table.started(slot.index, slot.child.pid, now, again=slot.starts > 0)
+    def _start(self, slot: _Slot, now: float) -> ExitReason | None:
         slot.starts += 1
+        try:
+            slot.child = self._spawn(slot.index)
+        except OSError as error:  # the system has no process, memory or file descriptor to spare
+            return self._on_failed_spawn(slot, error, now)
+        assert slot.child.pid is not None  # noqa: S101  # the process has been started
+        self._table.started(slot.index, slot.child.pid, now, again=slot.starts > 1)
+        return None
+
+    def _on_failed_spawn(self, slot: _Slot, error: OSError, now: float) -> ExitReason | None:
+        cannot = f"cannot start replica {slot.index}: {error}"
+        if slot.starts >= MAX_FAILED_STARTS and not self._table.was_ready(slot.index):
+            return ExitReason(cannot, START_FAILED)
+        delay = max(1.0, slot.backoff.next_delay(0.0))
+        slot.restart_at = now + delay
+        logger.error("%s; trying again in %.0f s", cannot, delay)
+        return None
 
     def _kill_if_stuck(self, index: int, child: Child, now: float) -> None:
         stuck = self._table.status(index, now).stuck

@@ -111,12 +111,18 @@ async def accept_backlog(
     await asyncio.sleep(HANDSHAKE_S)
     loop = asyncio.get_running_loop()
     listener.setblocking(False)
-    with suppress(BlockingIOError):
-        for _ in range(BACKLOG):
-            with suppress(ConnectionError):  # the client has disconnected
-                connection, _ = listener.accept()
-                connection.setblocking(False)
-                await loop.connect_accepted_socket(make_protocol, connection)
+    for _ in range(BACKLOG):
+        try:
+            connection, _ = listener.accept()
+            connection.setblocking(False)
+            await loop.connect_accepted_socket(make_protocol, connection)
+        except BlockingIOError:  # none is left
+            return
+        except ConnectionError:  # the client has disconnected
+            continue
+        except OSError as error:  # no file descriptor is free
+            logger.error("cannot accept the last connections: %s", error)
+            return
 
 
 def drop_new_connections(listener: socket.socket) -> None:

@@ -13,6 +13,8 @@ from typing import Any
 import uvicorn
 from starlette.types import ASGIApp
 
+from app.core.background import log_failure
+
 FINISH_S = 0.5  # for responses in progress at the end; the lifespan's shutdown may take 1 s
 
 
@@ -65,8 +67,9 @@ async def serving(
     """
     server = OpsServer(configure(app), state)
     running = asyncio.create_task(server.run_on(listener))
+    running.add_done_callback(log_failure)
     try:
         yield
     finally:
         server.should_exit = True
-        await running
+        await asyncio.wait([running])

@@ -267,6 +267,8 @@ class HttpProtocol(HttpToolsProtocol):
 
     def refuse(self, error: ServiceError) -> None:
         """Queue an error response behind the pending ones, then ignore further input."""
+        if self._discard_input:  # it is refused already, or lingers
+            return
         self._discard_input = True
         if self.phase is not Phase.BODY:
             self._refuse_head(error)

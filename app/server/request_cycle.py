@@ -1,6 +1,5 @@
 """One request on a connection and its response."""
 
-from asyncio import Transport
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any
 
@@ -14,39 +13,6 @@ if TYPE_CHECKING:
 
 # body bytes that are read and discarded after an early response, so that the client reads it
 MAX_DISCARDED_BYTES = 2**20
-
-
-class CoalescingTransport:
-    """Sends the head of a response together with the first piece of its body.
-
-    uvicorn writes the head and the body in one system call each, which wakes the client twice.
-
-    Args:
-        transport: the transport of the connection.
-    """
-
-    def __init__(self, transport: Transport) -> None:
-        self._transport = transport
-        self._head: bytes | None = None
-        self._started = False
-
-    def write(self, data: bytes) -> None:
-        """Keep the first piece, the head; send it with the second; send later pieces at once."""
-        if not self._started:
-            self._started, self._head = True, data
-        elif self._head is not None:
-            head, self._head = self._head, None
-            self._transport.writelines((head, data) if data else (head,))
-        else:
-            self._transport.write(data)
-
-    def is_closing(self) -> bool:
-        """Whether the connection is closing."""
-        return self._transport.is_closing()
-
-    def close(self) -> None:
-        """Close the connection after the buffered bytes are sent."""
-        self._transport.close()
 
 
 class Cycle(RequestResponseCycle):
@@ -98,8 +64,6 @@ class Cycle(RequestResponseCycle):
 
     def send(self, message: "ASGISendEvent") -> Coroutine[Any, Any, None]:
         """ASGI's send; a response before the end of the body may have to close the connection."""
-        if message["type"] == "http.response.start" and self.scope["method"] != "HEAD":
-            self.transport = CoalescingTransport(self.transport)  # type: ignore[assignment]  # has all that uvicorn's send calls
         if self.more_body and not self.response_complete:
             self._send_early(message)
         return super().send(message)

@@ -108,8 +108,9 @@ class GracefulServer(uvicorn.Server):
     def _apply_state(self) -> None:
         """Add or remove `Connection: close` in the headers of all responses.
 
-        uvicorn makes a new list of headers every second, and a request keeps the list of its start.
-        All requests share one list here, because the state may change before their response.
+        uvicorn makes a new list of headers every second, and a request keeps the list that was
+        current when it started. All requests share one list here, because the state may change
+        before their response.
         """
         headers = [each for each in self.server_state.default_headers if each != CONNECTION_CLOSE]
         if self._sends_connection_close():

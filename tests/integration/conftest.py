@@ -110,6 +110,15 @@ class Service:
         ready = {str(index): "ready" for index in range(count)}
         self.wait_for(lambda: self.get("/readyz").json()["replicas"] == ready)
 
+    @staticmethod
+    def has_ended(pid: int) -> bool:
+        """Whether a process of the service no longer exists."""
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return True
+        return False
+
     def exit_status(self) -> tuple[int, float]:
         """Wait for the end of the process: its exit status, and the seconds until then."""
         began = time.monotonic()

@@ -158,7 +158,7 @@ def test_a_refusal_below_the_app_is_counted_and_logged_with_its_id(service):
         assert response.json()["request_id"] == "find-me"
         assert response.json()["limits"] == {"max_header_bytes": 4096, "max_headers": 100}
         assert series(client, "http_requests_total", labels) == before + 1
-    until(lambda: "find-me" in service.log.read_text())  # lines are written in groups
+    until(lambda: "find-me" in service.log.read_text())  # a line follows the response
     (line,) = [line for line in service.log_lines() if "find-me" in line]
     assert "GET /here 431" in line
     assert "secret" not in line

@@ -21,15 +21,6 @@ CONCURRENCY = 32
 LEAVES_WITHIN_S = 10  # 2 on an idle machine
 
 
-def is_gone(pid):
-    """Whether there is no such process."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return True
-    return False
-
-
 async def rollout(service, crowd, lame_duck_s):
     """Send SIGTERM to a service under load, and check every response and lost request."""
     crowd.start(CONCURRENCY)
@@ -61,7 +52,7 @@ async def test_under_load_no_accepted_request_is_lost(launch, small, make_crowd,
             await asyncio.to_thread(service.wait_for_replicas, workers)
             replicas = [service.replica_pid(index) for index in range(workers)]
         await rollout(service, make_crowd(service.url, IMAGE), 0.5)
-        assert all(is_gone(pid) for pid in replicas)
+        assert all(service.has_ended(pid) for pid in replicas)
 
 
 @pytest.mark.slow

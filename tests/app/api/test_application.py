@@ -6,7 +6,7 @@ import httpx
 import pytest
 
 from app.api import application
-from app.api.application import OPEN
+from app.api.application import PATHS_WITHOUT_KEY
 
 pytestmark = pytest.mark.anyio
 KEY = "a-key-of-the-tests-0"
@@ -36,7 +36,7 @@ async def test_other_and_unknown_paths_without_a_key_are_refused(serve, path):
         assert (await running.client.get(path, headers=SENT)).status_code in (200, 404)
 
 
-@pytest.mark.parametrize("path", sorted(OPEN))
+@pytest.mark.parametrize("path", sorted(PATHS_WITHOUT_KEY))
 async def test_probes_metrics_and_docs_need_no_key(serve, path):
     async with serve(**ENV) as running:
         assert (await running.client.get(path)).status_code == 200
@@ -61,8 +61,8 @@ async def test_the_document_has_security_only_if_there_are_keys(serve):
     assert schemes["apiKey"] == {"type": "apiKey", "in": "header", "name": "X-API-Key"}
     for path, operations in guarded["paths"].items():
         for operation in operations.values():
-            assert ("401" in operation["responses"]) is (path not in OPEN)
-            assert ("security" in operation) is (path not in OPEN)
+            assert ("401" in operation["responses"]) is (path not in PATHS_WITHOUT_KEY)
+            assert ("security" in operation) is (path not in PATHS_WITHOUT_KEY)
 
 
 async def test_the_ops_app_has_the_probes_and_the_same_state(serve, picture):
@@ -104,4 +104,4 @@ async def test_the_ops_app_has_the_probes_and_the_same_state(serve, picture):
 
 def test_every_open_path_is_a_route():
     app = application.build_app(None, application.Metrics(), application.Shutdown(0, 0))
-    assert {route.path for route in app.routes} >= OPEN
+    assert {route.path for route in app.routes} >= PATHS_WITHOUT_KEY

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from app.batching import lifespan
-from app.batching.lifespan import measure_lag
+from app.batching.lifespan import publish_metrics
 from app.observability.metrics import Metrics
 
 pytestmark = pytest.mark.anyio
@@ -20,9 +20,9 @@ def published_images(metrics: Metrics) -> float | None:
 
 
 async def test_recorded_metrics_are_published_repeatedly(monkeypatch):
-    monkeypatch.setattr(lifespan, "LAG_INTERVAL_S", 0.001)
+    monkeypatch.setattr(lifespan, "PUBLISH_INTERVAL_S", 0.001)
     metrics = Metrics([MODEL])
-    publishing = asyncio.create_task(measure_lag(metrics))
+    publishing = asyncio.create_task(publish_metrics(metrics))
     async with asyncio.timeout(30):
         for total in (1, 2):
             metrics.buffer.record(1, metrics.images, MODEL, "ok")
@@ -33,7 +33,7 @@ async def test_recorded_metrics_are_published_repeatedly(monkeypatch):
 
 async def test_the_last_metrics_are_published_at_the_end():
     metrics = Metrics([MODEL])
-    publishing = asyncio.create_task(measure_lag(metrics))
+    publishing = asyncio.create_task(publish_metrics(metrics))
     await asyncio.sleep(0)
     metrics.buffer.record(1, metrics.images, MODEL, "ok")
     publishing.cancel()

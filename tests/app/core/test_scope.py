@@ -64,6 +64,24 @@ async def test_unwatch_ends_the_call_of_receive():
     assert (connection.listeners, calls) == (0, [])
 
 
+async def test_a_request_that_has_ended_does_not_count_as_a_disconnect():
+    client = PolledClient(Connection().receive)
+    client.watch(lambda: None)
+    client.unwatch()
+    await turns(3)
+    assert not client.gone
+
+
+async def test_a_failed_receive_counts_as_a_disconnect():
+    async def receive():
+        raise ConnectionResetError
+
+    client, called = PolledClient(receive), asyncio.Event()
+    client.watch(called.set)
+    await called.wait()
+    assert client.gone
+
+
 async def test_our_server_provides_the_client():
     known = Client()
     assert client_of({CLIENT: known}, Connection().receive) is known

@@ -163,7 +163,7 @@ async def test_only_watched_work_sets_busy_since(lane):
 async def test_a_lane_counts_as_stuck_after_ten_times_its_slowest_batch(lane):
     assert lane.stuck_after_s == 30.0
     for seconds in (4.0, 1.0):
-        lane.set_expected_batch_s(seconds)
+        lane.allow_batch_s(seconds)
     assert lane.stuck_after_s == 40.0
 
 

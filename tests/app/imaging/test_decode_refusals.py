@@ -11,7 +11,7 @@ import pytest
 from PIL import Image, ImageFile
 
 from app.core.errors import ImageTooLarge, InvalidImage, UnsupportedImageFormat
-from app.imaging.decode import decode, forbid_bombs, sniff
+from app.imaging.decode import decode, limit_pillow_pixels, sniff
 from models.preprocessing import Preprocessing
 
 UNCHANGED = Preprocessing(size=None)
@@ -249,10 +249,10 @@ def test_a_fixed_input_size_may_exceed_the_limit_on_pixels():
 def test_forbid_bombs_makes_pillow_refuse_large_images(monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", Image.MAX_IMAGE_PIXELS)
     with warnings.catch_warnings():
-        forbid_bombs()
+        limit_pillow_pixels()
         with pytest.raises(Image.DecompressionBombWarning):
             Image.open(BytesIO(without_pixels(10_000, 10_000)))
-        forbid_bombs(200_000_000)
+        limit_pillow_pixels(200_000_000)
         assert Image.open(BytesIO(without_pixels(10_000, 10_000))).width == 10_000
         with pytest.raises(ImageTooLarge):
             decode(without_pixels(20_000, 15_000), UNCHANGED, max_pixels=200_000_000)

@@ -1,10 +1,9 @@
-"""Log lines: JSON, text on a terminal, levels, and buffered writing."""
+"""Log lines: JSON, text on a terminal, and levels."""
 
 import io
 import json
 import logging
 import sys
-import threading
 import warnings
 from collections.abc import Iterator
 from datetime import datetime
@@ -154,95 +153,12 @@ def test_verbose_libraries_have_higher_levels(configured):
     assert [line["message"] for line in lines(stream)] == ["slow"]
 
 
-@pytest.fixture
-def later(monkeypatch):
-    """The delays of the threads that were started; the threads do nothing."""
-    started = []
-
-    def start(function, arguments):
-        started.extend(arguments)
-
-    monkeypatch.setattr(logs, "start_new_thread", start)
-    return started
-
-
-def test_a_single_line_is_written_at_once(configured, later, monkeypatch):
-    now = 100.0
-    monkeypatch.setattr(logs.time, "monotonic", lambda: now)
-    stream = configured()
-    for count in (1, 2, 3):
-        logging.getLogger("app.test").info("alone")
-        assert len(lines(stream)) == count
-        now += 2 * logs.BUFFER_S
-    assert later == []
-
-
-def test_lines_in_quick_succession_are_written_together(configured, later, monkeypatch):
-    monkeypatch.setattr(logs.time, "monotonic", lambda: 100.0)
-    stream = configured()
-    for number in range(5):
-        logging.getLogger("app.test").info("line %d", number)
-    assert len(lines(stream)) == 1
-    assert later == [logs.BUFFER_S]
-    logging.getLogger().handlers[0].flush()
-    assert [line["message"] for line in lines(stream)] == [f"line {n}" for n in range(5)]
-    logging.getLogger("app.test").info("the next")
-    assert len(later) == 2
-
-
-def test_a_warning_is_written_at_once_after_the_lines_before_it(configured, later, monkeypatch):
-    monkeypatch.setattr(logs.time, "monotonic", lambda: 100.0)
-    stream = configured()
-    for number in range(3):
-        logging.getLogger("app.test").info("line %d", number)
-    logging.getLogger("app.test").warning("hot")
-    assert [line["message"] for line in lines(stream)] == ["line 0", "line 1", "line 2", "hot"]
-
-
-def test_buffered_lines_are_written_at_exit(configured, later, monkeypatch):
-    monkeypatch.setattr(logs.time, "monotonic", lambda: 100.0)
-    stream = configured()
-    logging.getLogger("app.test").info("first")
-    logging.getLogger("app.test").info("last")
-    logging.shutdown()
-    assert [line["message"] for line in lines(stream)] == ["first", "last"]
-
-
-def test_a_thread_writes_the_buffered_lines(configured, monkeypatch):
-    monkeypatch.setattr(logs, "BUFFER_S", 0.01)
-    stream = configured()
-    written = threading.Event()
-    monkeypatch.setattr(stream, "flush", lambda: len(lines(stream)) > 1 and written.set())
-    for number in range(2):
-        logging.getLogger("app.test").info("line %d", number)
-    assert written.wait(30)
-
-
-def test_if_no_thread_can_start_lines_stay_buffered(configured, monkeypatch):
-    def refuse(function, arguments):
-        raise RuntimeError("can't create new thread at interpreter shutdown")
-
-    monkeypatch.setattr(logs, "start_new_thread", refuse)
-    monkeypatch.setattr(logs.time, "monotonic", lambda: 100.0)
-    stream = configured()
-    logging.getLogger("app.test").info("first")
-    logging.getLogger("app.test").info("last")
-    logging.getLogger().handlers[0].flush()
-    assert len(lines(stream)) == 2
-
-
 def test_a_line_that_cannot_be_formatted_does_not_affect_others(configured, monkeypatch):
     monkeypatch.setattr(logging, "raiseExceptions", False)
     stream = configured()
     logging.getLogger("app.test").info("%d", "no number")
     logging.getLogger("app.test").warning("after")
     assert [line["message"] for line in lines(stream)] == ["after"]
-
-
-def test_a_closed_stream_is_ignored(configured):
-    stream = configured()
-    stream.close()
-    logging.getLogger("app.test").warning("not written")
 
 
 def test_a_second_configuration_replaces_the_first(configured):

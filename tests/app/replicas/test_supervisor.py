@@ -223,6 +223,36 @@ def test_a_replica_that_is_killed_at_every_load_ends_the_service():
     assert len(sim.start_times(0)) == MAX_FAILED_STARTS
 
 
+class Refusals:
+    """A spawn function that fails a number of times from a call on."""
+
+    def __init__(self, spawn, first, count):
+        self._spawn, self._calls, self._failing = spawn, 0, range(first, first + count)
+
+    def __call__(self, index):
+        self._calls += 1
+        if self._calls - 1 in self._failing:
+            raise OSError(11, "Resource temporarily unavailable")
+        return self._spawn(index)
+
+
+def test_a_process_that_cannot_be_started_is_tried_again_while_the_others_serve(caplog):
+    sim = Simulation()
+    sim.supervisor._spawn = Refusals(sim.spawn, 2, MAX_FAILED_STARTS + 1)
+    sim.at(3, lambda: sim.child(1).kill())
+    assert sim.run(100) is None
+    assert len(sim.start_times(0)) == 1
+    assert len(sim.start_times(1)) == 2
+    assert "cannot start replica 1: [Errno 11] Resource temporarily unavailable" in caplog.text
+
+
+def test_if_no_process_can_be_started_the_service_ends_with_the_reason():
+    sim = Simulation(1)
+    sim.supervisor._spawn = Refusals(sim.spawn, 0, 100)
+    reason = "cannot start replica 0: [Errno 11] Resource temporarily unavailable"
+    assert sim.run(100) == ExitReason(reason, 1)
+
+
 def test_the_ready_time_counts_although_the_last_heartbeat_was_not_ready():
     sim = Simulation(1)
 

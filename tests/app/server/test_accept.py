@@ -112,6 +112,9 @@ class Exhausted:
     def setblocking(self, flag):
         self._listener.setblocking(flag)
 
+    def setsockopt(self, *option):
+        self._listener.setsockopt(*option)
+
     def fileno(self):
         return self._listener.fileno()
 
@@ -139,6 +142,20 @@ async def test_the_backlog_is_accepted_and_new_connections_are_dropped(listener)
                 listener.accept()
     for _, writer in early:
         writer.close()
+
+
+@pytest.mark.parametrize(
+    ("number", "accepted", "logged"), [(errno.EMFILE, 0, True), (errno.ECONNABORTED, 1, False)]
+)
+async def test_a_failed_accept_of_the_backlog_does_not_stop_the_shutdown(
+    listener, caplog, number, accepted, logged
+):
+    names = []
+    _, writer = await asyncio.open_connection(*listener.getsockname())
+    await accept.accept_backlog(Exhausted(listener, [number]), lambda: Greeter(b"a", names))
+    assert len(names) == accepted
+    assert ("cannot accept the last connections" in caplog.text) is logged
+    writer.close()
 
 
 async def test_an_empty_backlog_is_accepted(listener):

@@ -48,6 +48,16 @@ async def test_it_installs_no_signal_handlers(listener):
     assert during == before
 
 
+async def test_its_failure_is_logged_and_ends_nothing_else(listener, monkeypatch, caplog):
+    async def fail(*_):
+        raise OSError("no more sockets")
+
+    monkeypatch.setattr("app.server.ops.OpsServer.run_on", fail)
+    async with serving(configure, listener, echo, {}):
+        await asyncio.sleep(0)
+    assert "no more sockets" in caplog.text
+
+
 async def test_an_open_connection_does_not_keep_it_running(listener):
     async with serving(configure, listener, echo, {"text": "so"}):
         reader, writer = await asyncio.open_connection(*listener.getsockname())

@@ -99,7 +99,7 @@ SIGNATURES = {
 USED = {
     HttpProtocol: "access_log access_logger app connections cycle expect_100_continue flow headers"
     " logger parser root_path scope server_state timeout_keep_alive transport _start_asgi_task",
-    Cycle: "disconnected keep_alive message_event more_body response_complete scope transport"
+    Cycle: "disconnected keep_alive message_event more_body response_complete scope"
     " waiting_for_100_continue",
     GracefulServer: "config lifespan server_state servers should_exit",
     OpsServer: "lifespan main_loop server_state servers startup",
@@ -282,17 +282,6 @@ async def test_receive_returns_the_body_as_it_is_and_empties_it():
         assert not reading.message_event.is_set()
         reading.disconnected = True
         assert await reading.receive() == {"type": "http.disconnect"}
-
-
-@pytest.mark.parametrize("keep_alive", [True, False])
-async def test_send_needs_three_methods_of_the_transport_and_ends_the_response(keep_alive):
-    responding = cycle(keep_alive=keep_alive, access_log=False)
-    with relied_on("RequestResponseCycle.send", CONNECTION, HTTPTOOLS_IMPL):
-        responding.message_event.set()
-        await responding.run_asgi(app)
-        assert responding.response_complete
-        close = [] if keep_alive else ["close"]
-        assert responding.transport.calls == ["write", "write", *close, "on_response"]
 
 
 async def test_receive_sends_100_continue():

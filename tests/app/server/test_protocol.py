@@ -147,15 +147,7 @@ async def test_unread_pieces_are_joined_in_order():
     assert isinstance(app.messages[0]["body"], bytes)
 
 
-async def test_a_response_is_sent_in_one_piece():
-    async with connected(Reader()) as (reader, writer, _):
-        writer.write(head("content-length: 5") + b"photo")
-        piece = await reader.read(10_000)
-    assert piece.startswith(b"HTTP/1.1 200 OK\r\n")
-    assert piece.endswith(b"\r\n\r\n5")
-
-
-async def test_a_response_without_a_body_is_sent_at_once():
+async def test_a_response_to_head_has_no_body():
     async with connected(Reader()) as (reader, writer, _):
         writer.write(head(method="HEAD"))
         lines = await reader.readuntil(b"\r\n\r\n")
@@ -322,6 +314,27 @@ async def test_too_many_pipelined_requests_are_refused_after_the_others():
         app.gate.set()
         assert [await size_read(reader) for _ in range(5)] == [0] * 5
         assert await read_error(reader) == (400, "malformed_request")
+
+
+async def test_a_head_that_is_late_behind_a_running_request_is_refused_once():
+    app = Reader()
+    app.gate.clear()
+    async with connected(app, ConnectionLimits(header_timeout_s=0.02)) as (
+        reader,
+        writer,
+        protocols,
+    ):
+        writer.write(head("content-length: 0") + b"POST /here HTTP/1.1\r\nhost: ")
+        await app.called.wait()
+        checks = []
+        check = protocols[0].check_timeouts
+        protocols[0].check_timeouts = lambda *times: checks.append(times) or check(*times)
+        await until(lambda: protocols[0].cycle is not protocols[0]._running)  # it is refused
+        seen = len(checks)
+        await until(lambda: len(checks) > seen + 2)
+        app.gate.set()
+        assert await size_read(reader) == 0
+        assert await read_error(reader) == (408, "upload_too_slow")
 
 
 async def test_the_running_request_learns_of_a_lost_connection():
