@@ -265,7 +265,11 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of the service with the bundled checkpoints, which is ready."""
     log = tmp_path_factory.mktemp("service") / "log"
     environment = {k: v for k, v in os.environ.items() if not k.startswith(PREFIX)}
-    environment |= {"PATCHSERVE_RUNTIME": "torch", "PATCHSERVE_LAME_DUCK_S": "0"}
+    environment |= {
+        "PATCHSERVE_RUNTIME": "torch",
+        "PATCHSERVE_LAME_DUCK_S": "0",
+        "PATCHSERVE_MAX_BATCH_SIZE": "4",  # the warm-up measures every size
+    }
     command = [sys.executable, "-m", "app", "serve", "--port", "0"]
     with log.open("wb") as output:
         process = subprocess.Popen(command, cwd=ROOT, env=environment, stderr=output)

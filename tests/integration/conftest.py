@@ -133,6 +133,7 @@ def serve_command() -> Callable[..., tuple[list[str], dict[str, str]]]:
         clean = {k: v for k, v in os.environ.items() if not k.startswith("PATCHSERVE_")}
         clean.pop("OMP_NUM_THREADS", None)  # set for the tests, not for the service
         clean["PATCHSERVE_RUNTIME"] = "torch"  # converting takes seconds; a flag overrides it
+        clean["PATCHSERVE_MAX_BATCH_SIZE"] = "4"  # the warm-up measures every size
         clean["PATCHSERVE_LAME_DUCK_S"] = "0"  # no load balancer sends requests at the end
         return [str(PATCHSERVE), "serve", *map(str, flags)], clean
 

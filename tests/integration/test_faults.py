@@ -108,7 +108,7 @@ def launch_faulty(launch, tmp_path_factory) -> Callable[..., object]:
         pipes = tmp_path_factory.mktemp("pipes")
         for name in ("entered", "gate"):
             os.mkfifo(pipes / name)
-        flags = ("--segmenter", "none", *flags)
+        flags = ("--segmenter", "none", "--max-batch-size", 32, *flags)
         with launch(*flags, program=PROGRAM, FAULTY_GATES=str(pipes), **variables) as service:
             yield service, pipes
 

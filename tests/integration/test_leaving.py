@@ -131,7 +131,7 @@ def silent_hub():
     ("workers", "sig"),
     [
         (1, signal.SIGINT),
-        (2, signal.SIGTERM),
+        pytest.param(2, signal.SIGTERM, marks=pytest.mark.slow),
         pytest.param(1, signal.SIGTERM, marks=pytest.mark.slow),
     ],
 )

@@ -6,6 +6,8 @@ default BLAS is slow, as MKL is on AMD processors, a matrix product takes less t
 
 from typing import cast
 
+from functools import cache
+
 import torch
 from torch import Tensor, nn
 
@@ -80,6 +82,7 @@ def linears_by_onednn(network: nn.Module) -> nn.Module:
     return rewrite(network, rule)
 
 
+@cache  # the machine decides, not the network
 def onednn_linears_are_faster(dtype: torch.dtype) -> bool:
     """Try linear layers on the tokens of a SegFormer's third stage for a 512 x 512 image."""
     random = torch.Generator().manual_seed(0)
@@ -123,6 +126,7 @@ def convolutions_by_onednn(network: nn.Module) -> nn.Module:
     return rewrite(network, rule)
 
 
+@cache  # the machine decides, not the network
 def onednn_convolutions_are_faster(dtype: torch.dtype) -> bool:
     """Try a depthwise convolution on a token grid of 64 x 64."""
     random = torch.Generator().manual_seed(0)
@@ -167,6 +171,7 @@ def heads_by_onednn(network: nn.Module) -> nn.Module:
     return rewrite(network, rule)
 
 
+@cache  # the machine decides, not the network
 def onednn_heads_are_faster(dtype: torch.dtype) -> bool:
     """Try four heads of 64 channels on 256 tokens."""
     random = torch.Generator().manual_seed(0)
