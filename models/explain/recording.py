@@ -11,7 +11,13 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from models.layers.attention import Attention, AxisAttention, ReducedAttention, split_heads
+from models.layers.attention import (
+    Attention,
+    AxisAttention,
+    ReducedAttention,
+    axis_lines,
+    split_heads,
+)
 from models.layers.positions import Grid
 from models.registry import Network
 from models.segformer import Stage as MiTStage
@@ -143,7 +149,7 @@ def record(network: Network, pixels: Tensor, *, gradients: bool = False) -> Reco
 
     Args:
         network: a plain network.
-        pixels: normalised pixels (B, 3, H, W).
+        pixels: normalized pixels (B, 3, H, W).
         gradients: also record the gradient of each image's best logit; for a segmenter, of the mean
             over the pixels of each pixel's best logit.
 
@@ -195,5 +201,5 @@ def recorders_for(network: Network) -> list[StageRecorder]:
 def in_token_order(attention: Attention, x: Tensor, tokens: Tensor) -> Tensor:
     """Reorder the head outputs of an attention along an axis: (B L, T, D) -> (B, N, D)."""
     if isinstance(attention, AxisAttention):
-        return attention.lines(x.unflatten(0, (len(tokens), -1))).flatten(1, 2)
+        return axis_lines(x.unflatten(0, (len(tokens), -1)), attention.axis).flatten(1, 2)
     return x

@@ -18,6 +18,14 @@ def join_heads(x: Tensor) -> Tensor:
     return x.transpose(1, 2).flatten(2)
 
 
+def axis_lines(x: Tensor, axis: int) -> Tensor:
+    """Make the lines of a token grid dimension 1: (B, H, W, ...) -> (B, lines, tokens, ...).
+
+    The lines are columns with axis 1, rows with axis 2. The function is its own inverse.
+    """
+    return x.transpose(1, 2) if axis == 1 else x
+
+
 def attention_weights(query: Tensor, key: Tensor, mask: Tensor | None = None) -> Tensor:
     """softmax(Q K^T / sqrt(d) + mask) of "Attention is all you need" (1706.03762), equation 1.
 
@@ -93,19 +101,13 @@ class AxisAttention(Attention):
         super().__init__(width, num_heads, qkv_bias=qkv_bias, dropout=dropout)
         self.axis = axis  # 1: lines are columns, along the height; 2: lines are rows
 
-    def lines(self, x: Tensor) -> Tensor:
-        """Make the lines dimension 1: (B, H, W, ...) -> (B, lines, tokens of a line, ...).
-
-        The method is its own inverse.
-        """
-        return x.transpose(1, 2) if self.axis == 1 else x
-
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        lines = self.lines(x)  # (B, L, T, D)
+        lines = axis_lines(x, self.axis)  # (B, L, T, D)
         if mask is not None:
-            mask = self.lines(mask).flatten(0, 1)[:, None, None]  # (B L, 1, 1, T)
+            mask = axis_lines(mask, self.axis).flatten(0, 1)[:, None, None]  # (B L, 1, 1, T)
         tokens = lines.flatten(0, 1)  # (B L, T, D)
-        return self.lines(self.attend(tokens, tokens, mask).view(lines.shape))  # (B, H, W, D)
+        attended = self.attend(tokens, tokens, mask).view(lines.shape)  # (B, L, T, D)
+        return axis_lines(attended, self.axis)  # (B, H, W, D)
 
     def weights(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Return attention weights (B, heads, H W, H W), which are 0 between different lines."""

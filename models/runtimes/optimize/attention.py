@@ -10,10 +10,11 @@ from models.layers.attention import (
     Attention,
     AxisAttention,
     ReducedAttention,
+    axis_lines,
     join_heads,
     split_heads,
 )
-from models.runtimes.optimize.dense import Dense, concatenated
+from models.runtimes.optimize.dense import Dense, join_linears
 from models.runtimes.optimize.rewriting import rewrite
 
 
@@ -39,7 +40,7 @@ class FusedAttention(nn.Module):
     def __init__(self, plain: Attention) -> None:
         super().__init__()
         layers = [plain.query, plain.key, plain.value]
-        self.qkv = concatenated(layers, [query_scale(plain), 1.0, 1.0])
+        self.qkv = join_linears(layers, [query_scale(plain), 1.0, 1.0])
         self.output = Dense.of(plain.output)
         self.dot_product = DotProductAttention(plain.num_heads)
 
@@ -57,18 +58,14 @@ class FusedAxisAttention(FusedAttention):
         super().__init__(plain)
         self.axis = plain.axis
 
-    def lines(self, x: Tensor) -> Tensor:
-        """Make the lines dimension 1, as `AxisAttention.lines` does."""
-        return x.transpose(1, 2) if self.axis == 1 else x
-
     def forward(
         self, x: Tensor, mask: Tensor | None = None, residual: Tensor | None = None
     ) -> Tensor:
-        lines = self.lines(x)  # (B, L, T, D)
+        lines = axis_lines(x, self.axis)  # (B, L, T, D)
         if mask is not None:
-            mask = self.lines(mask).flatten(0, 1)[:, None, None]  # (B L, 1, 1, T)
+            mask = axis_lines(mask, self.axis).flatten(0, 1)[:, None, None]  # (B L, 1, 1, T)
         x = super().forward(lines.flatten(0, 1), mask).view(lines.shape)  # (B, L, T, D)
-        x = self.lines(x)  # (B, H, W, D)
+        x = axis_lines(x, self.axis)  # (B, H, W, D)
         return x if residual is None else x + residual
 
 
@@ -123,8 +120,8 @@ class FusedReducedAttention(ContextAttention):
 
     def __init__(self, plain: ReducedAttention) -> None:
         super().__init__(
-            concatenated([plain.query], [query_scale(plain)]),
-            concatenated([plain.key, plain.value], [1.0, 1.0]),
+            join_linears([plain.query], [query_scale(plain)]),
+            join_linears([plain.key, plain.value], [1.0, 1.0]),
             Dense.of(plain.output),
             plain.num_heads,
         )

@@ -38,7 +38,7 @@ def frozen(tensor: Tensor) -> nn.Parameter:
     return nn.Parameter(tensor.detach(), requires_grad=False)
 
 
-def concatenated(layers: list[nn.Linear], scales: list[float]) -> Dense:
+def join_linears(layers: list[nn.Linear], scales: list[float]) -> Dense:
     """Join layers that share their input into one, which concatenates the scaled outputs."""
     weights, biases = [], []
     for layer, scale in zip(layers, scales, strict=True):

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from models.runtimes.optimize.dense import Dense, concatenated
+from models.runtimes.optimize.dense import Dense, join_linears
 
 
 def test_a_dense_layer_adds_activation_and_residual_to_a_linear_layer():
@@ -14,8 +14,8 @@ def test_a_dense_layer_adds_activation_and_residual_to_a_linear_layer():
 
 
 @pytest.mark.parametrize("bias", [True, False])
-def test_concatenated_layers_give_scaled_outputs_side_by_side(bias):
+def test_joined_linear_layers_give_scaled_outputs_side_by_side(bias):
     first, second = nn.Linear(6, 4, bias=bias), nn.Linear(6, 2, bias=bias)
     x = torch.randn(5, 6)
     expected = torch.cat([first(x) * 0.3, second(x)], dim=1)
-    torch.testing.assert_close(concatenated([first, second], [0.3, 1.0])(x), expected)
+    torch.testing.assert_close(join_linears([first, second], [0.3, 1.0])(x), expected)
