@@ -96,7 +96,7 @@ def compare(data: bytes, loaded: Checkpoint) -> Comparison:
     return Comparison(seconds, scores)
 
 
-async def processor_seconds(client: httpx.AsyncClient) -> float:
+async def cpu_seconds(client: httpx.AsyncClient) -> float:
     """Return the CPU time of the service so far, from its metrics."""
     metrics = (await client.get("/metrics")).text
     value = re.search(r"^process_cpu_seconds_total (\S+)", metrics, re.M)
@@ -110,10 +110,10 @@ async def request_seconds(source: str, mode: str, files: list[bytes]) -> float:
     async with serving(*flags) as client:
         for data in files[:2]:
             (await client.post("/classify", content=data)).raise_for_status()
-        before = await processor_seconds(client)
+        before = await cpu_seconds(client)
         for data in files * REPEATS:
             (await client.post("/classify", content=data)).raise_for_status()
-        return (await processor_seconds(client) - before) / len(files) / REPEATS
+        return (await cpu_seconds(client) - before) / len(files) / REPEATS
 
 
 def row(source: str | Path, pictures: Iterator[Image.Image], grain: float, kind: str) -> str:

@@ -48,7 +48,7 @@ def regions() -> Tensor:
 
 
 def white_noise() -> Tensor:
-    """Return the worst case: no two neighbours have the same label."""
+    """Return the worst case: no two neighbors have the same label."""
     return torch.randn(NUM_LABELS, *GRID)
 
 

@@ -119,7 +119,7 @@ def versions_options(parser: argparse.ArgumentParser, given: argparse.Namespace)
     if given.servers or given.open:
         parser.error("--against measures closed loops and our own service only")
     if not (given.against / "app" / "__main__.py").is_file():
-        parser.error(f"{given.against} is no checkout of this project")
+        parser.error(f"{given.against} is not a checkout of this project")
     loads = [Load(concurrency=n) for n in given.concurrency or VERSION_CONCURRENCY]
     return Options(
         given.networks or VERSION_NETWORKS,

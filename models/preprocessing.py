@@ -15,12 +15,12 @@ from torch import Tensor
 
 Size = tuple[int, int]  # height, width
 Box = tuple[float, float, float, float]  # top, left, bottom, right in pixels
-Colour = tuple[float, float, float]  # red, green, blue
+Color = tuple[float, float, float]  # red, green, blue
 
 NEAREST, LANCZOS, BILINEAR, BICUBIC, BOX, HAMMING = range(6)  # Pillow's resampling filters
-IMAGENET_MEAN: Colour = (0.485, 0.456, 0.406)
-IMAGENET_STD: Colour = (0.229, 0.224, 0.225)
-HALF: Colour = (0.5, 0.5, 0.5)
+IMAGENET_MEAN: Color = (0.485, 0.456, 0.406)
+IMAGENET_STD: Color = (0.229, 0.224, 0.225)
+HALF: Color = (0.5, 0.5, 0.5)
 
 # Values of the EXIF orientation tag
 SWAPPED_AXES = (5, 6, 7, 8)  # width and height are exchanged
@@ -46,8 +46,8 @@ class Preprocessing:
     resample: int = BILINEAR
     crop_size: Size | None = None
     rescale_factor: float | None = 1 / 255
-    mean: Colour | None = HALF
-    std: Colour | None = HALF
+    mean: Color | None = HALF
+    std: Color | None = HALF
     reduce_labels: bool = False
 
     @property
@@ -79,7 +79,7 @@ class Preprocessing:
         return scaled_size(height, width, self.shortest_edge, self.longest_edge)
 
     def crop_box(self, height: int, width: int) -> tuple[int, int, int, int] | None:
-        """Return the centre crop's (top, left, bottom, right), or None without a crop.
+        """Return the center crop's (top, left, bottom, right), or None without a crop.
 
         The box extends beyond a smaller image; pixels outside the image are 0.
         """
@@ -159,7 +159,7 @@ def _oriented_box(
 def to_rgb(image: Image.Image) -> Image.Image:
     """Decode an image, apply its EXIF orientation and convert it to RGB.
 
-    Grey, palette, alpha, CMYK and 16-bit images are converted by Pillow's `convert`, as in the
+    Gray, palette, alpha, CMYK and 16-bit images are converted by Pillow's `convert`, as in the
     reference implementation. A damaged image raises whatever Pillow raises.
     """
     image.load()
@@ -210,7 +210,7 @@ def scaled_size(height: int, width: int, shortest: int, longest: int | None = No
 
 
 def normalize(pixels: Tensor, preprocessing: Preprocessing) -> Tensor:
-    """Rescale and normalise uint8 (B, H, W, 3) to float32 (B, 3, H, W) on the same device.
+    """Rescale and normalize uint8 (B, H, W, 3) to float32 (B, 3, H, W) on the same device.
 
     The reference computes `(pixels * factor - mean) / std`, partly in double and partly in single
     precision. On a CPU the result equals it to the last bit for factors 1/n; on other devices it
@@ -227,6 +227,6 @@ def normalize(pixels: Tensor, preprocessing: Preprocessing) -> Tensor:
 
 
 @lru_cache(maxsize=64)
-def per_channel(values: Colour, device: torch.device) -> Tensor:
+def per_channel(values: Color, device: torch.device) -> Tensor:
     """Return a tensor (1, 3, 1, 1) on the device; cached, so it is copied once, not per batch."""
     return torch.tensor(values, dtype=torch.float32, device=device).view(1, 3, 1, 1)

@@ -228,7 +228,7 @@ class SegformerClassifier(nn.Module):
 
 
 def initialize(module: nn.Module) -> None:
-    """Initialise one layer in place, biases with 0.
+    """Initialize one layer in place, biases with 0.
 
     Linear weights are normal with deviation 0.02, truncated at two deviations. Convolution weights
     are normal with deviation sqrt(2 / fan-out) (He).

@@ -225,7 +225,7 @@ class ViT(nn.Module):
         return x.new_zeros(())  # relative positions are a bias of the attention, see `features`
 
     def features(self, pixels: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Encode pixels (B, 3, H, W) into normalised tokens (B, K + N, D)."""
+        """Encode pixels (B, 3, H, W) into normalized tokens (B, K + N, D)."""
         x, grid = self.tokens(pixels)  # (B, K + N, D)
         if self.config.attention == "axial":
             mask = None if mask is None else mask.unflatten(1, grid)  # (B, rows, columns)
@@ -257,7 +257,7 @@ class ViT(nn.Module):
 
 @torch.no_grad()
 def initialize(network: nn.Module) -> None:
-    """Initialise in place: matrices, tokens and positions normal with deviation 0.02, biases 0.
+    """Initialize in place: matrices, tokens and positions normal with deviation 0.02, biases 0.
 
     The normal distribution is truncated at two deviations.
     """

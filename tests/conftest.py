@@ -129,14 +129,14 @@ def drawn(kind: str, rng: np.random.Generator) -> tuple[Image.Image, np.ndarray]
     image, mask = Image.new("RGB", (WIDTH, HEIGHT), ground), Image.new("1", (WIDTH, HEIGHT))
     r = int(rng.integers(8, 13))
     x, y = int(rng.integers(r, WIDTH - r)), int(rng.integers(r, HEIGHT - r))
-    for canvas, colour in ((image, paint), (mask, 1)):
+    for canvas, color in ((image, paint), (mask, 1)):
         draw = ImageDraw.Draw(canvas)
         if kind == "disc":
-            draw.ellipse((x - r, y - r, x + r, y + r), colour)
+            draw.ellipse((x - r, y - r, x + r, y + r), color)
         elif kind == "cross":
-            draw.rectangle((x - r, y - 2, x + r, y + 2), colour)
-            draw.rectangle((x - 2, y - r, x + 2, y + r), colour)
+            draw.rectangle((x - r, y - 2, x + r, y + 2), color)
+            draw.rectangle((x - 2, y - r, x + 2, y + r), color)
         else:
             for line in range(y - r, y + r, 5):
-                draw.rectangle((x - r, line, x + r, line + 1), colour)
+                draw.rectangle((x - r, line, x + r, line + 1), color)
     return image, np.asarray(mask)

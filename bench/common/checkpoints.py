@@ -108,7 +108,7 @@ def fill(key: str, tensor: Tensor, generator: torch.Generator) -> None:
 
 
 def images(name: str, batch: int) -> tuple[Tensor, Tensor]:
-    """Return random images, uint8 (B, H, W, 3), and the same normalised, float (B, 3, H, W)."""
+    """Return random images, uint8 (B, H, W, 3), and the same normalized, float (B, 3, H, W)."""
     side = SIDES[kind_of(name)]
     generator = torch.Generator().manual_seed(batch)
     pixels = torch.randint(0, 256, (batch, side, side, 3), dtype=torch.uint8, generator=generator)

@@ -24,7 +24,7 @@ class Job(NamedTuple):
 
     @property
     def pixels(self) -> Path:
-        """The file of the same batch normalised, float32 (B, 3, H, W)."""
+        """The file of the same batch normalized, float32 (B, 3, H, W)."""
         return self.folder / f"pixels-{self.batch}.npy"
 
     def converted(self, format_: str) -> Path:

@@ -34,7 +34,7 @@ def ours(
 ) -> Run:
     """Build our network optimized, by all steps or up to a named one.
 
-    It runs on the bytes of images; before the step that folds the normalisation, on normalised
+    It runs on the bytes of images; before the step that folds the normalization, on normalized
     pixels like the other contenders.
     """
     import torch

@@ -125,8 +125,8 @@ def draw(comparisons: Sequence[Comparison], file: Path) -> None:
     axes = list(figure.subplots(rows, columns, squeeze=False, sharey=True).flat)
     for axis, (network, by_name) in zip(axes, ratios.items(), strict=False):
         values = [by_name.get(name, 0.0) for name in names]
-        colours = ["C0" if name.startswith("ours") else "silver" for name in names]
-        bars = axis.barh(range(len(names)), values, height=0.75, color=colours)
+        colors = ["C0" if name.startswith("ours") else "silver" for name in names]
+        bars = axis.barh(range(len(names)), values, height=0.75, color=colors)
         axis.bar_label(bars, [f"{one:.1f}" if one else "" for one in values], padding=3, fontsize=9)
         axis.set_yticks(range(len(names)), [name.replace("ours", "patchserve") for name in names])
         axis.margins(x=0.3)

@@ -33,15 +33,15 @@ def draw(seed: int) -> Image.Image:
     """Draw a photograph: objects with edges on a background of natural noise."""
     generator = np.random.default_rng(seed)
     noise = natural_noise(generator)
-    grey = noise.mean(axis=2, keepdims=True)
-    picture = 118 + 42 * (1.2 * grey + 0.5 * noise)  # channels are correlated
+    gray = noise.mean(axis=2, keepdims=True)
+    picture = 118 + 42 * (1.2 * gray + 0.5 * noise)  # channels are correlated
     canvas = Image.new("RGB", (WIDTH, HEIGHT))
     pen = ImageDraw.Draw(canvas)
     for _ in range(12):
         left, top = generator.integers(-60, (WIDTH, HEIGHT))
         width, height = generator.integers(40, 260, 2)
-        colour = tuple(int(c) for c in generator.integers(-70, 70, 3) + 128)
-        pen.ellipse((left, top, left + width, top + height), fill=colour)
+        color = tuple(int(c) for c in generator.integers(-70, 70, 3) + 128)
+        pen.ellipse((left, top, left + width, top + height), fill=color)
     objects = np.asarray(canvas, np.float64)
     drawn = objects.any(axis=2, keepdims=True)
     picture = np.where(drawn, 0.5 * picture + 0.5 * objects, picture)

@@ -46,16 +46,16 @@ def panel(axis: Any, result: NetworkResult) -> None:
     axis.grid(visible=True, alpha=0.3)
 
 
-def curves(axis: Any, result: NetworkResult, server: str, colour: str) -> None:
+def curves(axis: Any, result: NetworkResult, server: str, color: str) -> None:
     """Draw both percentiles of one server."""
     loads = dict.fromkeys(load for _, load in result.rounds[0].measurements)
     closed = sorted(load for load in loads if load.concurrency)
     for percentile, style in STYLES.items():
         points = [point(result, server, load, percentile) for load in closed]
-        axis.plot(*zip(*points, strict=True), style, marker=".", color=colour)
-        filled = colour if percentile == "p50" else "none"
+        axis.plot(*zip(*points, strict=True), style, marker=".", color=color)
+        filled = color if percentile == "p50" else "none"
         for load in (one for one in loads if one.fraction):
-            axis.plot(*point(result, server, load, percentile), "s", mfc=filled, color=colour)
+            axis.plot(*point(result, server, load, percentile), "s", mfc=filled, color=color)
 
 
 def legend(results: Sequence[NetworkResult]) -> list[Any]:
@@ -67,19 +67,19 @@ def legend(results: Sequence[NetworkResult]) -> list[Any]:
         Line2D([], [], color=f"C{number}", lw=3, label=LABELS.get(server, server))
         for number, server in enumerate(servers)
     ]
-    grey = {"color": "grey", "marker": "."}
+    gray = {"color": "gray", "marker": "."}
     return [
         *marks,
-        Line2D([], [], ls="-", label="median, a point for each number of clients", **grey),
-        Line2D([], [], ls="--", label="99th percentile, likewise", **grey),
-        Line2D([], [], ls="", marker="s", color="grey", label="median, random arrivals"),
+        Line2D([], [], ls="-", label="median, a point for each number of clients", **gray),
+        Line2D([], [], ls="--", label="99th percentile, likewise", **gray),
+        Line2D([], [], ls="", marker="s", color="gray", label="median, random arrivals"),
         Line2D(
             [],
             [],
             ls="",
             marker="s",
             mfc="none",
-            color="grey",
+            color="gray",
             label="99th percentile, random arrivals",
         ),
         Line2D([], [], color="black", lw=1, label="images/s of the bare loop without HTTP"),

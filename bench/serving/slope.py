@@ -21,10 +21,10 @@ class Slope(NamedTuple):
 def slope(times: Sequence[float], values: Sequence[float]) -> Slope:
     """Fit a straight line to samples that are correlated in time.
 
-    Neighbouring samples of memory are similar, so the interval for independent samples would be
+    Neighboring samples of memory are similar, so the interval for independent samples would be
     far too narrow. Therefore the samples are averaged in 16 blocks of equal time (batch means), the
     line is fitted to the means by ordinary least squares, and the interval is Student's with 14
-    degrees of freedom. It is widened by the remaining correlation r of neighbouring blocks
+    degrees of freedom. It is widened by the remaining correlation r of neighboring blocks
     (n (1 - r) / (1 + r) blocks count).
 
     Raises:

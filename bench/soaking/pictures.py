@@ -37,7 +37,7 @@ def good() -> dict[str, bytes]:
         "JPEG": encoded(photo, "JPEG", quality=88),
         "progressive JPEG": encoded(photographs.draw(1), "JPEG", quality=88, progressive=True),
         "rotated JPEG": rotated(photo),
-        "grey JPEG": encoded(photo.convert("L"), "JPEG", quality=85),
+        "gray JPEG": encoded(photo.convert("L"), "JPEG", quality=85),
         "CMYK JPEG": encoded(small.convert("CMYK"), "JPEG", quality=85),
         "large JPEG": encoded(photo.resize(LARGE), "JPEG", quality=80),
         "PNG": encoded(small, "PNG"),

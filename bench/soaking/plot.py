@@ -53,18 +53,18 @@ def growth(result: SoakResult) -> str:
 def draw_latencies(axis: Any, result: SoakResult) -> None:
     """Draw both percentiles of each second."""
     at = [second[0] / 60 for second in result.seconds]
-    for (place, label), colour in zip(LATENCIES, ("C9", "C1"), strict=True):
+    for (place, label), color in zip(LATENCIES, ("C9", "C1"), strict=True):
         values = [second[place] for second in result.seconds]
-        axis.plot(at, values, linewidth=0.8, color=colour, label=label)
+        axis.plot(at, values, linewidth=0.8, color=color, label=label)
     plain_log_scale(axis)
     axis.set_ylabel("latency in\neach second, ms")
 
 
 def draw_responses(axis: Any, result: SoakResult) -> None:
     """Draw the rate of each outcome as means over some seconds."""
-    for (place, label), colour in zip(RESPONSES, ("C0", "C8", "C2"), strict=True):
+    for (place, label), color in zip(RESPONSES, ("C0", "C8", "C2"), strict=True):
         at, rates = means(result.seconds, place)
-        axis.step(at, rates, where="post", linewidth=1, color=colour, label=label)
+        axis.step(at, rates, where="post", linewidth=1, color=color, label=label)
     at, rates = means(result.seconds, 4)
     label = f"unexpected responses: {result.unexpected}"
     axis.step(at, rates, where="post", color="red", label=label)

@@ -81,7 +81,7 @@ def lines(result: SoakResult) -> list[str]:
         "",
         f"The first {result.warm_up:g} minutes do not count for the slope: ordinary least squares "
         "through the means of 16 blocks of time. The interval is Student's, widened for the "
-        "correlation of neighbouring blocks.",
+        "correlation of neighboring blocks.",
         "",
         "| | after the warm-up | at the end | maximum |",
         "|---|---|---|---|",

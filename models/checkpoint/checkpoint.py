@@ -136,7 +136,7 @@ def fill(network: nn.Module, stored: Mapping[str, Tensor], architecture: str) ->
         value = stored[names[ours]] if ours in names else torch.zeros((), dtype=tensor.dtype)
         if tensor.is_floating_point() and not value.is_floating_point():
             raise CheckpointError(
-                f"{names[ours]} is {value.dtype}: quantised weights are not supported"
+                f"{names[ours]} is {value.dtype}: quantized weights are not supported"
             )
         state[ours] = value.to(tensor.dtype, copy=True)  # may be mapped to a file that changes
     network.load_state_dict(state, assign=True)

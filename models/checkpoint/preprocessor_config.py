@@ -13,7 +13,7 @@ from models.preprocessing import (
     HAMMING,
     IMAGENET_MEAN,
     IMAGENET_STD,
-    Colour,
+    Color,
     Preprocessing,
     Size,
 )
@@ -66,8 +66,8 @@ def parse(config: Config, default: str) -> Preprocessing:
         resample=resample_filter(options["resample"]),
         crop_size=exact_size(options.get("crop_size"), "crop_size") if crops else None,
         rescale_factor=rescale_factor(options) if flag(options, "do_rescale") else None,
-        mean=colour(options, "image_mean") if normalizes else None,
-        std=colour(options, "image_std") if normalizes else None,
+        mean=color(options, "image_mean") if normalizes else None,
+        std=color(options, "image_std") if normalizes else None,
         reduce_labels=flag(options, reduce_labels),
     )
 
@@ -158,7 +158,7 @@ def rescale_factor(options: Config) -> float:
     return float(value)
 
 
-def colour(options: Config, name: str) -> Colour:
+def color(options: Config, name: str) -> Color:
     """Return a number per channel from three numbers or one; image_std must be positive."""
     value = options[name]
     values = value if isinstance(value, list | tuple) else [value] * 3

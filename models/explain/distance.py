@@ -11,12 +11,12 @@ def attention_distance(layer: Layer) -> Tensor:
     """Return the mean attention distance of each head, (B, heads), in pixels of the input.
 
     Prefix tokens have no position and are left out. The position of a key of a reduced grid is the
-    centre of its cell.
+    center of its cell.
     """
     K = layer.prefix
     weights = layer.weights()[:, :, K:, K:]  # (B, heads, N, M)
-    queries = centres(layer.grid, layer.cell)  # (N, 2)
-    keys = centres(layer.key_grid, layer.cell * layer.ratio)  # (M, 2)
+    queries = centers(layer.grid, layer.cell)  # (N, 2)
+    keys = centers(layer.key_grid, layer.cell * layer.ratio)  # (M, 2)
     return mean_distance(weights, queries.to(weights.device), keys.to(weights.device))
 
 
@@ -24,7 +24,7 @@ def mean_distance(weights: Tensor, queries: Tensor, keys: Tensor) -> Tensor:
     """Return the mean over the queries of the attention-weighted mean distance to the keys.
 
     Args:
-        weights: (B, heads, N, M); each row is normalised to a sum of 1.
+        weights: (B, heads, N, M); each row is normalized to a sum of 1.
         queries: positions (N, 2).
         keys: positions (M, 2).
 
@@ -37,7 +37,7 @@ def mean_distance(weights: Tensor, queries: Tensor, keys: Tensor) -> Tensor:
     return ((weights * distances).sum(-1) / total).mean(-1)  # (B, heads)
 
 
-def centres(grid: Grid, cell: int) -> Tensor:
-    """Return the (row, column) of each cell's centre, float (rows * columns, 2), in pixels."""
+def centers(grid: Grid, cell: int) -> Tensor:
+    """Return the (row, column) of each cell's center, float (rows * columns, 2), in pixels."""
     rows, columns = (torch.arange(n) + 0.5 for n in grid)
     return cell * torch.cartesian_prod(rows, columns)

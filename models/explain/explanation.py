@@ -46,7 +46,7 @@ def explain(network: Network, pixels: Tensor, method: Method = "gradient") -> Ex
 
     Args:
         network: a plain network.
-        pixels: normalised pixels (B, 3, H, W).
+        pixels: normalized pixels (B, 3, H, W).
         method: "gradient" (`gradient_relevance`) or "rollout".
 
     Raises:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-BLUE, ORANGE, GREY, GRID = "#1f6fb4", "#d6602b", "#868e96", "#e9ecef"
+BLUE, ORANGE, GRAY, GRID = "#1f6fb4", "#d6602b", "#868e96", "#e9ecef"
 DOTS_PER_INCH = 120
 NO_MATPLOTLIB = "figures need matplotlib: run make install EXTRAS=figures"
 

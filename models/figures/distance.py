@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from models.figures.canvas import BLUE, GREY, GRID, ORANGE, blank, png
+from models.figures.canvas import BLUE, GRAY, GRID, ORANGE, blank, png
 
 SAMPLES = 32  # points per side, to estimate the mean distance of two positions of an image
 
@@ -24,7 +24,7 @@ def attention_distance_figure(
     figure = blank(7.2, 4.2, f"{name}: attention distance of each head, mean of {images} images")
     axes = figure.subplots()
     uniform = uniform_distance(size)
-    axes.axhline(uniform, color=GREY, linestyle=":", label=f"uniform attention: {uniform:.0f} px")
+    axes.axhline(uniform, color=GRAY, linestyle=":", label=f"uniform attention: {uniform:.0f} px")
     for depth, heads in enumerate(layers, 1):
         label = "one head" if depth == 1 else None
         axes.plot([depth] * len(heads), heads, "o", color=BLUE, alpha=0.7, label=label)

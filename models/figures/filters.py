@@ -17,7 +17,7 @@ COLUMNS = 7
 def filters_figure(network: Network, name: str) -> bytes:
     """Draw the first principal components of the patch embedding's filters, largest first.
 
-    Grey is 0 in each colour channel. Each component is scaled by its own largest value.
+    Gray is 0 in each color channel. Each component is scaled by its own largest value.
     """
     components, parts = principal_components(first_filters(network), COMPONENTS)
     rows = -(-len(components) // COLUMNS)

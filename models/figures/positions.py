@@ -16,7 +16,7 @@ PANELS = 8  # per side, at most
 def positions_figure(network: Network, name: str) -> bytes:
     """Draw the cosine similarity of each patch's position embedding to all position embeddings.
 
-    As in figure 7, centre, of ViT (arXiv:2010.11929). A grid with more than 8 patches per side is
+    As in figure 7, center, of ViT (arXiv:2010.11929). A grid with more than 8 patches per side is
     sampled at regular intervals.
 
     Raises:

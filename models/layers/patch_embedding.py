@@ -8,7 +8,7 @@ from torch import Tensor, nn
 def patchify(image: Tensor, patch_size: int) -> Tensor:
     """Split an image into patches: (B, C, H, W) -> (B, H / P, W / P, C * P * P).
 
-    A patch holds neighbouring pixels, channel by channel and row by row. Pixels at the right and
+    A patch holds neighboring pixels, channel by channel and row by row. Pixels at the right and
     lower edge that do not fill a patch are cut off.
     """
     P = patch_size

@@ -13,7 +13,7 @@ KINDS = ("learned", "sinusoidal_1d", "sinusoidal_2d", "relative")
 def resample(positions: Tensor, grid: Grid, new_grid: Grid) -> Tensor:
     """Resample learned position embeddings for another grid, by bicubic interpolation.
 
-    As in ViT (arXiv:2010.11929, section 3.2), with half-pixel centres and no antialiasing, like the
+    As in ViT (arXiv:2010.11929, section 3.2), with half-pixel centers and no antialiasing, like the
     reference implementations.
 
     Args:

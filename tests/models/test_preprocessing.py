@@ -87,7 +87,7 @@ def test_input_size_is_none_if_it_depends_on_the_image(preprocessing, size):
         {"do_rescale": False, "image_mean": (120.0, 110.0, 100.0), "image_std": (60.0,) * 3},
     ],
 )
-def test_normalised_values_equal_the_reference_bit_by_bit(options):
+def test_normalized_values_equal_the_reference_bit_by_bit(options):
     pixels = torch.arange(256, dtype=torch.uint8).repeat(3).view(1, 16, 16, 3)
     processor = transformers.ViTImageProcessorPil(do_resize=False, **options)
     theirs = processor(pixels[0].numpy(), return_tensors="np", input_data_format="channels_last")
@@ -106,7 +106,7 @@ def test_normalised_values_equal_the_reference_bit_by_bit(options):
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_normalisation_on_a_gpu_is_within_1e_6():
+def test_normalization_on_a_gpu_is_within_1e_6():
     pixels = torch.randint(0, 256, (4, 32, 32, 3), dtype=torch.uint8)
     preprocessing = Preprocessing(mean=IMAGENET_MEAN, std=IMAGENET_STD)
     on_gpu = normalize(pixels.cuda(), preprocessing)

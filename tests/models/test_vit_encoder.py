@@ -20,8 +20,8 @@ def test_a_block_computes_equations_2_and_3():
 def test_layer_norm_adds_epsilon_to_the_variance():
     norm = Block(replace(SMALL, layer_norm_eps=1e-3)).norm_1
     x = 1e-3 * torch.randn(4, 12)  # so small that epsilon matters
-    centred = x - x.mean(-1, keepdim=True)
-    expected = centred / (centred.square().mean(-1, keepdim=True) + 1e-3).sqrt()
+    centered = x - x.mean(-1, keepdim=True)
+    expected = centered / (centered.square().mean(-1, keepdim=True) + 1e-3).sqrt()
     torch.testing.assert_close(norm(x), expected)
 
 

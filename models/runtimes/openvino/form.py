@@ -32,7 +32,7 @@ class OpenVINOForm:
     Args:
         network: a plain network in eval mode.
         dtype: the dtype to compute in, float32 or bfloat16.
-        normalization: the preprocessing; its normalisation is folded into the first layer.
+        normalization: the preprocessing; its normalization is folded into the first layer.
         threads: number of cores to use; torch's number of threads by default.
         folder: cache of converted models; `store.default_folder()` by default.
 

@@ -23,7 +23,7 @@ from models.runtimes.openvino.package import import_openvino
 
 MODEL_FILE = "graph.xml"  # OpenVINO writes the weights beside it, to graph.bin
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 def default_folder() -> Path:
@@ -71,7 +71,7 @@ def cached(folder: Path, key: str, convert: Callable[[], Any]) -> Any:
     try:
         write(model, file.parent)
     except OSError as error:
-        log.warning("the OpenVINO model is not cached for the next start: %s", error)
+        logger.warning("the OpenVINO model is not cached for the next start: %s", error)
     return model
 
 

@@ -67,8 +67,8 @@ def optimize(
         network: a plain network in eval mode.
         device: the device of the form.
         dtype: the dtype of computation and logits.
-        normalization: if given, the form takes uint8 pixels (B, H, W, 3) and normalises them;
-            otherwise it takes normalised pixels (B, 3, H, W).
+        normalization: if given, the form takes uint8 pixels (B, H, W, 3) and normalizes them;
+            otherwise it takes normalized pixels (B, 3, H, W).
         compile: on CUDA, fuse the remaining operations with torch.compile, which takes tens of
             seconds.
     """

@@ -97,8 +97,8 @@ def interpolation_table(
     """
     indices, weights, offset = [], [], 0
     for rows, columns in coarser:
-        y, weight_y = neighbours(rows, grid[0])  # each (h, 2)
-        x, weight_x = neighbours(columns, grid[1])  # each (w, 2)
+        y, weight_y = neighbors(rows, grid[0])  # each (h, 2)
+        x, weight_x = neighbors(columns, grid[1])  # each (w, 2)
         index = y[:, None, :, None] * columns + x[:, None]  # (h, w, 2, 2)
         indices.append((index + offset).flatten(0, 1).flatten(1))  # (h w, 4)
         weight = weight_y[:, None, :, None] * weight_x[:, None]  # (h, w, 2, 2)
@@ -107,8 +107,8 @@ def interpolation_table(
     return torch.cat(indices, 1).to(device), torch.cat(weights, 1).to(device, dtype)
 
 
-def neighbours(size: int, new_size: int) -> tuple[Tensor, Tensor]:
-    """Return the two neighbours of each of new_size positions, and their weights: (new_size, 2).
+def neighbors(size: int, new_size: int) -> tuple[Tensor, Tensor]:
+    """Return the two neighbors of each of new_size positions, and their weights: (new_size, 2).
 
     Computed in float32, like `interpolate`.
     """

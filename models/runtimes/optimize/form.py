@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from models.layers.heads import ClassifierOutput
-from models.preprocessing import Colour, per_channel
+from models.preprocessing import Color, per_channel
 from models.runtimes.optimize.rewriting import copy_to, shallow_copy, with_submodule
 from models.segformer import Segformer, SegformerClassifier
 from models.vit import ViT
@@ -28,8 +28,8 @@ class Form(nn.Module):
         super().__init__()
         self.network = network
         self.dtype = torch.float32
-        self.mean: Colour | None = None
-        self.scale: Colour | None = None
+        self.mean: Color | None = None
+        self.scale: Color | None = None
         self.max_pixels: int | None = None
 
     def changed(self, network: nn.Module, **fields: object) -> Self:
@@ -46,13 +46,13 @@ class Form(nn.Module):
     def inputs(self, pixels: Tensor) -> Iterator[Tensor]:
         """Yield the network's inputs (B_i, 3, H, W) for the parts of a batch."""
         if self.max_pixels is None:
-            yield self.centred(pixels)
+            yield self.centered(pixels)
             return
         pixels_per_image = pixels.shape[1:].numel() // 3
         for part in pixels.split(max(self.max_pixels // pixels_per_image, 1)):
-            yield self.centred(part)
+            yield self.centered(part)
 
-    def centred(self, pixels: Tensor) -> Tensor:
+    def centered(self, pixels: Tensor) -> Tensor:
         """Return float (B, 3, H, W); uint8 pixels minus the mean, so that padding 0 is the mean."""
         if self.mean is None:
             return pixels.to(self.dtype)

@@ -1,4 +1,4 @@
-"""Folds the normalisation of an image into the first layer.
+"""Folds the normalization of an image into the first layer.
 
 (x f - mean) / std = (x - mean / f) (f / std): the factor f / std is folded into the weights. The
 mean is subtracted during the conversion of uint8 to float, which is needed anyway. So padding with
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from models.layers.patch_embedding import HybridPatches
-from models.preprocessing import Colour, Preprocessing
+from models.preprocessing import Color, Preprocessing
 from models.runtimes.optimize.dense import frozen
 from models.runtimes.optimize.form import Form, form_of
 from models.runtimes.optimize.patches import (
@@ -23,7 +23,7 @@ from models.segformer import Segformer, SegformerClassifier
 
 
 def fold_normalization(network: nn.Module, preprocessing: Preprocessing) -> Form:
-    """Return a form that takes uint8 (B, H, W, 3) instead of normalised pixels."""
+    """Return a form that takes uint8 (B, H, W, 3) instead of normalized pixels."""
     form = form_of(network)
     mean, scale = mean_and_scale(preprocessing)
     inner = patches_by_matrix(fold_batch_norms(form.network))
@@ -33,7 +33,7 @@ def fold_normalization(network: nn.Module, preprocessing: Preprocessing) -> Form
     return form.changed(folded, mean=mean)
 
 
-def mean_and_scale(preprocessing: Preprocessing) -> tuple[Colour, Colour]:
+def mean_and_scale(preprocessing: Preprocessing) -> tuple[Color, Color]:
     """Return what to subtract from uint8 pixels, and the factor for the difference."""
     factor = 1.0 if preprocessing.rescale_factor is None else preprocessing.rescale_factor
     if preprocessing.mean is None or preprocessing.std is None:

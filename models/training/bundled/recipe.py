@@ -90,7 +90,7 @@ PURPOSE: Mapping[Task, str] = MappingProxyType(
 ABOUT = """\
 {count:,} generated scenes of {size} x {size} pixels, seed {seed} (`patchserve scenes` draws
 more): one to four shapes ({kinds}) on a background.
-Size, rotation, squeeze, colour, pattern, light, blur and noise vary, independently of the kind; a
+Size, rotation, squeeze, color, pattern, light, blur and noise vary, independently of the kind; a
 shape's area does not depend on its kind either. In half of the scenes one shape hides a part of
 another. No other data is used. The held-out images are scenes of seed {unseen}."""
 
@@ -133,7 +133,7 @@ def train(
         seed=seed,
         minutes=run.at.spent / 60,
         quality=quality,
-        licence="apache-2.0",
+        license="apache-2.0",
     )
     with published(target) as folder:
         save(checkpoint, folder)

@@ -1,1 +1,1 @@
-"""Training data: labelled images, images with masks, pets, and generated scenes."""
+"""Training data: labeled images, images with masks, pets, and generated scenes."""

@@ -107,7 +107,7 @@ class CurriculumFeed:
             yield from order.split(self.batch_size)[: len(scenes) // self.batch_size]
 
     def _augmented(self, indices: Tensor, generator: torch.Generator) -> Batch:
-        """Rotate by right angles, mirror, permute the colour channels: all images in the same way.
+        """Rotate by right angles, mirror, permute the color channels: all images in the same way.
 
         None of this changes a shape's kind or area.
         """

@@ -1,4 +1,4 @@
-"""Labelled images: one example, a data set, and a batch."""
+"""Labeled images: one example, a data set, and a batch."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -15,7 +15,7 @@ DRAFT = (64, 64)  # pixels; decoding a JPEG at this size detects damage at a fra
 
 
 @dataclass(frozen=True)
-class LabelledFiles:
+class LabeledFiles:
     """Image files, and the index of the label of each."""
 
     root: Path
@@ -35,8 +35,8 @@ class LabelledFiles:
     def check(self, index: int) -> None:
         read_image(self.files[index][0], draft=True)
 
-    def take(self, indices: Sequence[int]) -> "LabelledFiles":
-        return LabelledFiles(self.root, tuple(self.files[index] for index in indices))
+    def take(self, indices: Sequence[int]) -> "LabeledFiles":
+        return LabeledFiles(self.root, tuple(self.files[index] for index in indices))
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ def read_label_map(path: Path) -> LabelMap:
     except Exception as error:
         raise ValueError(f"{path} cannot be read as a mask: {error}") from error
     if values.ndim != 2 or values.dtype.kind not in "biu":
-        raise ValueError(f"{path} is no mask: its mode is {mode}, without a single value per pixel")
+        raise ValueError(f"{path} is not a mask: its mode is {mode}, without a single value per pixel")
     if values.size and int(values.max()) > IGNORED:
         raise ValueError(f"{path} has the label {values.max()}; {IGNORED - 1} is the highest")
     return values.astype(np.uint8)

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from models.training.data.examples import MOST_LABELS, Dataset
-from models.training.data.files import LabelledFiles, MaskedFiles, read_label_map
+from models.training.data.files import LabeledFiles, MaskedFiles, read_label_map
 
 HELD_OUT = ("val", "valid", "validation", "test")  # the first of these that exists is used
 
@@ -18,7 +18,7 @@ class Found(NamedTuple):
     held_out: Dataset | None
 
 
-def labelled(root: Path) -> Found:
+def labeled(root: Path) -> Found:
     """Return the examples of a folder with a subfolder per label, optionally in train/ and val/.
 
     The labels are the sorted names of the subfolders. Every file at any depth of a subfolder is an
@@ -46,9 +46,9 @@ def labelled(root: Path) -> Found:
     )
 
 
-def by_label(root: Path, folder: Path, labels: tuple[str, ...]) -> LabelledFiles:
+def by_label(root: Path, folder: Path, labels: tuple[str, ...]) -> LabeledFiles:
     """Return all files in the folders of the labels, sorted within each label."""
-    return LabelledFiles(
+    return LabeledFiles(
         root,
         tuple(
             (path, index) for index, label in enumerate(labels) for path in visible(folder / label)
@@ -105,7 +105,7 @@ def label_list(root: Path) -> tuple[str, ...]:
     else:
         raise ValueError(f"{root} has neither labels.txt nor labels.json to name the masks' values")
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise ValueError(f"{path} is no list of names")
+        raise ValueError(f"{path} is not a list of names")
     if not 2 <= len(set(names)) == len(names) <= MOST_LABELS:
         raise ValueError(
             f"{path} has {len(names)} names; it needs 2 to {MOST_LABELS} different ones"

@@ -9,7 +9,7 @@ import numpy as np
 
 from models.registry import Task
 from models.training.data.examples import LabelMap
-from models.training.data.files import LabelledFiles, MaskedFiles, read_label_map
+from models.training.data.files import LabeledFiles, MaskedFiles, read_label_map
 from models.training.data.folders import Found
 
 LABELS = ("pet", "background", "border")  # the trimaps' values 1, 2, 3
@@ -41,7 +41,7 @@ def pets(root: Path, task: Task) -> Found:
     datasets = [
         MaskedFiles(root, trimapped(root, part), read_trimap, len(LABELS))
         if task == "segment"
-        else LabelledFiles(
+        else LabeledFiles(
             root, tuple((image_path(root, name), breeds.index(breed(name))) for name in part)
         )
         for part in names
@@ -79,5 +79,5 @@ def read_trimap(path: Path) -> LabelMap:
     """Return labels 0, 1, 2 for the values 1, 2, 3; ValueError for any other value."""
     trimap = read_label_map(path)
     if not np.isin(trimap, (1, 2, 3)).all():
-        raise ValueError(f"{path} is no trimap: its values are not 1, 2 and 3")
+        raise ValueError(f"{path} is not a trimap: its values are not 1, 2 and 3")
     return trimap - 1

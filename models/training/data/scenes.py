@@ -12,7 +12,7 @@ from models.training.scenes.scene import Scene, draw_scene
 
 @dataclass(frozen=True)
 class DrawnScenes:
-    """Scenes of a seed, labelled with the largest shape's kind or with a label map.
+    """Scenes of a seed, labeled with the largest shape's kind or with a label map.
 
     A scene is drawn on its first access and then kept: drawing takes longer than reading a file,
     and a scene takes 64 KiB.

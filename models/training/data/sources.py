@@ -9,7 +9,7 @@ import numpy as np
 from models.registry import Task
 from models.training.data import folders, oxford_pets
 from models.training.data.examples import Data, Dataset
-from models.training.data.files import LabelledFiles
+from models.training.data.files import LabeledFiles
 from models.training.data.scenes import DrawnScenes
 from models.training.scenes.scene import LABELS, UNSEEN_SEED
 from models.training.scenes.shapes import KINDS
@@ -33,7 +33,7 @@ def natural_task(source: str) -> Task | None:
 def open_data(
     source: str, task: Task, *, seed: int, watch: Watch = lambda done, total: None
 ) -> Data:
-    """Open a folder of labelled images, of masks, of the Pets' layout, or the generated scenes.
+    """Open a folder of labeled images, of masks, of the Pets' layout, or the generated scenes.
 
     Each file is checked once; `left_out` lists the unusable files. If the folder does not define
     the split, a random fraction of each label is held out, by the seed.
@@ -96,7 +96,7 @@ def found_in(root: Path, task: Task) -> folders.Found:
         return folders.masked(root)
     if task != "classify":
         raise ValueError(f"{root} has no images/ and masks/, which the task segment needs")
-    return folders.labelled(root)
+    return folders.labeled(root)
 
 
 def usable(dataset: Dataset, watch: Watch) -> tuple[Dataset, tuple[str, ...]]:
@@ -139,7 +139,7 @@ def split(dataset: Dataset, seed: int) -> tuple[Dataset, Dataset]:
 
 def without_examples(dataset: Dataset, labels: tuple[str, ...]) -> list[str]:
     """Return the labels without an image; none for masks, which are not read."""
-    if not isinstance(dataset, LabelledFiles):
+    if not isinstance(dataset, LabeledFiles):
         return []
     present = {label for _, label in dataset.files}
     return [label for index, label in enumerate(labels) if index not in present]
@@ -147,7 +147,7 @@ def without_examples(dataset: Dataset, labels: tuple[str, ...]) -> list[str]:
 
 def groups(dataset: Dataset) -> list[Sequence[int]]:
     """Return the indices of the examples by label; one group if examples have label maps."""
-    if not isinstance(dataset, LabelledFiles):
+    if not isinstance(dataset, LabeledFiles):
         return [range(len(dataset))]
     by_label: dict[int, list[int]] = {}
     for index, (_, label) in enumerate(dataset.files):

@@ -30,7 +30,7 @@ def measure(
     """Count the predictions for the held-out examples: images to classify, pixels to segment.
 
     Images are resized as the service does it, neither augmented nor shuffled. Label maps are
-    compared at the size of the truth, or at the network's input size. Pixels labelled 255 do not
+    compared at the size of the truth, or at the network's input size. Pixels labeled 255 do not
     count.
     """
     count, held_out = len(data.labels), data.held_out

@@ -9,7 +9,7 @@ from models.registry import Task
 
 QUALITY: dict[Task, str] = {"classify": "accuracy", "segment": "mean_iou"}  # a field of Row
 METRICS, CURVES = "metrics.csv", "curves.png"
-BLUE, ORANGE, GREY = "#1f6fb4", "#d6602b", "#868e96"
+BLUE, ORANGE, GRAY = "#1f6fb4", "#d6602b", "#868e96"
 
 
 class Row(NamedTuple):
@@ -55,8 +55,8 @@ def draw_curves(rows: Sequence[Row], quality: str, title: str, folder: Path) -> 
     left.plot(epochs, [row.loss for row in rows], color=BLUE, marker=".")
     left.set(xlabel="epoch", ylabel="loss")
     rate = left.twinx()
-    rate.plot(epochs, [row.learning_rate for row in rows], color=GREY, linestyle=":")
-    rate.set_ylabel("learning rate", color=GREY)
+    rate.plot(epochs, [row.learning_rate for row in rows], color=GRAY, linestyle=":")
+    rate.set_ylabel("learning rate", color=GRAY)
     rate.set_ylim(bottom=0)
     values = [getattr(row, quality) for row in rows]
     right.plot(epochs, values, color=ORANGE, marker=".")

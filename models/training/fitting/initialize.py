@@ -157,7 +157,7 @@ def converted(name: str, tensor: Tensor, old: Network, new: Network) -> Tensor:
 
 
 def initialize_small(learner: Learner) -> None:
-    """Initialise the weights of a small network that is trained for minutes.
+    """Initialize the weights of a small network that is trained for minutes.
 
     Weights keep the signal's variance: the standard deviation of 0.02 in the papers is for wide
     networks. Heads start near zero, so that all labels are about equally likely.

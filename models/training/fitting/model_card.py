@@ -16,7 +16,7 @@ from models.training.fitting.recipe import Recipe
 
 CARD = """\
 ---
-{licence}library_name: {library}
+{license}library_name: {library}
 pipeline_tag: {pipeline}
 ---
 
@@ -62,11 +62,11 @@ class Fitted:
     seed: int
     minutes: float
     quality: Confusion
-    licence: str = ""  # an identifier of the Hugging Face Hub, for the header
+    license: str = ""  # an identifier of the Hugging Face Hub, for the header
 
 
 def model_card(fitted: Fitted) -> str:
-    """Return the README.md of the checkpoint's folder, with the header that the hub reads."""
+    """Return the README.md of the checkpoint's folder, with the header that the Hub reads."""
     checkpoint, recipe = fitted.checkpoint, fitted.recipe
     classifies = checkpoint.task == "classify"
     architecture = architecture_of(checkpoint.network)
@@ -74,7 +74,7 @@ def model_card(fitted: Fitted) -> str:
     height, width = checkpoint.preprocessing.input_size or (0, 0)
     loads = "`models.checkpoint.load` of patchserve"
     return CARD.format(
-        licence=f"license: {fitted.licence}\n" if fitted.licence else "",
+        license=f"license: {fitted.license}\n" if fitted.license else "",
         library="patchserve" if own else "transformers",
         pipeline="image-classification" if classifies else "image-segmentation",
         name=checkpoint.name,
@@ -128,7 +128,7 @@ def curriculum_text(curriculum: Curriculum, batch_size: int) -> tuple[str, str]:
     """Describe the length of the training, and the images of its steps."""
     images = f"the first {curriculum.single_steps:.0%} of the steps on scenes with a single shape, "
     images += f"the others on all with several shapes and {curriculum.singles:.0%} of the former; "
-    images += "images rotated by right angles, mirrored, with their colour channels permuted"
+    images += "images rotated by right angles, mirrored, with their color channels permuted"
     return f"{curriculum.steps:,} steps in batches of {batch_size}", images
 
 

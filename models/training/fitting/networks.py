@@ -85,13 +85,13 @@ def preprocessing_for(name: str, image_size: int | None, *, as_is: bool) -> Prep
 
 
 def check_side(sizes: Sizes, side: int) -> None:
-    """Raise ValueError for a side that is too small or no multiple of the patch size."""
+    """Raise ValueError for a side that is too small or not a multiple of the patch size."""
     if isinstance(sizes, SegformerConfig):
         if side < LEAST_SIDE:
             raise ValueError(f"an image size of {side} is too small: at least {LEAST_SIDE}")
     elif side % sizes.patch_size:
         raise ValueError(
-            f"an image size of {side} is no multiple of the patch size {sizes.patch_size}"
+            f"an image size of {side} is not a multiple of the patch size {sizes.patch_size}"
         )
 
 

@@ -104,10 +104,10 @@ class Teacher:
     """`teacher(images)` maps uint8 (B, H, W, 3) to the teacher's best labels, int64 (B,).
 
     The teacher receives the same augmented images as the network in training, at the teacher's own
-    size and with its own normalisation: DeiT's hard distillation (arXiv:2012.12877, section 4).
+    size and with its own normalization: DeiT's hard distillation (arXiv:2012.12877, section 4).
 
     Raises:
-        ValueError: the teacher has other labels than the data, or is no classifier with a fixed
+        ValueError: the teacher has other labels than the data, or is not a classifier with a fixed
             input size.
     """
 

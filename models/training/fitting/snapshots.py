@@ -21,7 +21,7 @@ from models.training.data.examples import IGNORED, Dataset
 from models.training.data.loader import as_served
 from models.training.fitting.evaluate import truth_of
 from models.training.scenes.plots import GAP, INK, PAPER, font
-from models.training.scenes.samples import LABEL_COLOURS
+from models.training.scenes.samples import LABEL_COLORS
 
 PROGRESS = "progress.png"
 EPOCHS = (1, 2, 5, 10, 20, 50, 100, 200, 500)  # and the last epoch
@@ -86,15 +86,15 @@ class Snapshots:
 
 
 def tile(labels: NDArray[np.uint8]) -> Image.Image:
-    """Return a label map in colours, enlarged with sharp pixels."""
+    """Return a label map in colors, enlarged with sharp pixels."""
     image = Image.fromarray(palette()[labels])
     return image.resize((SIDE, SIDE), Image.Resampling(NEAREST))
 
 
 def palette() -> NDArray[np.uint8]:
-    """Return 256 colours (256, 3): the scenes' colours, then hues far from the previous one."""
-    colours = list(LABEL_COLOURS)
-    for index in range(len(colours), IGNORED):
+    """Return 256 colors (256, 3): the scenes' colors, then hues far from the previous one."""
+    colors = list(LABEL_COLORS)
+    for index in range(len(colors), IGNORED):
         red, green, blue = colorsys.hsv_to_rgb(index * 0.618 % 1, 0.65, 0.9)  # the golden ratio
-        colours.append((round(255 * red), round(255 * green), round(255 * blue)))
-    return np.array([*colours, (255, 255, 255)], np.uint8)
+        colors.append((round(255 * red), round(255 * green), round(255 * blue)))
+    return np.array([*colors, (255, 255, 255)], np.uint8)

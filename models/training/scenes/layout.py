@@ -77,8 +77,8 @@ def largest_is_clear(placed: list[Placed]) -> bool:
 
 def _with_one_more(rng: Generator, placed: list[Placed], size: int) -> list[Placed]:
     """Return the shapes and a new one in front, unless it hides too much of another."""
-    neighbour = placed[rng.integers(len(placed))] if placed and rng.random() < 0.65 else None
-    new = _place(rng, size, neighbour)
+    neighbor = placed[rng.integers(len(placed))] if placed and rng.random() < 0.65 else None
+    new = _place(rng, size, neighbor)
     behind = [shape.behind(new) for shape in placed]
     if new.area == 0 or any(shape.shown < LEAST_VISIBLE for shape in behind):
         return placed

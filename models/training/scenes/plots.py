@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from models.training.confusion import Confusion
-from models.training.scenes.samples import LABEL_COLOURS
+from models.training.scenes.samples import LABEL_COLORS
 from models.training.scenes.scene import LABELS, SIZE, Scene
 from models.training.scenes.shapes import KINDS
 
@@ -48,7 +48,7 @@ def confusion_plot(confusion: Confusion) -> Image.Image:
 def draw_cell(
     draw: ImageDraw.ImageDraw, corner: tuple[int, int], count: int, part: float, *, right: bool
 ) -> None:
-    """One count, in a square between white and the colour of being right or wrong."""
+    """One count, in a square between white and the color of being right or wrong."""
     x, y = corner
     strength = part**0.5  # so that a single error is visible
     fill = blend(PAPER, RIGHT if right else WRONG, strength)
@@ -75,10 +75,10 @@ def sheet(answers: Sequence[Answer], columns: int = 3) -> Image.Image:
 
 
 def draw_legend(draw: ImageDraw.ImageDraw) -> None:
-    """Draw a line with the colour of each label."""
+    """Draw a line with the color of each label."""
     x = 2 * GAP
-    for label, colour in zip(LABELS, LABEL_COLOURS, strict=True):
-        draw.rectangle((x, 12, x + 16, 28), colour)
+    for label, color in zip(LABELS, LABEL_COLORS, strict=True):
+        draw.rectangle((x, 12, x + 16, 28), color)
         draw.text((x + 22, 20), label, INK, font(15), anchor="lm")
         x += 22 + int(draw.textlength(label, font(15))) + 20
     draw.text((x + GAP, 20), "each: image, truth, prediction", FAINT, font(15), anchor="lm")
@@ -88,7 +88,7 @@ def draw_answer(image: Image.Image, corner: tuple[int, int], answer: Answer) -> 
     """Draw the three images of a scene, and below them the true and the predicted kind."""
     x, y = corner
     scene = answer.scene
-    images = (scene.image, coloured(scene.label_map), coloured(answer.label_map))
+    images = (scene.image, colored(scene.label_map), colored(answer.label_map))
     for index, pixels in enumerate(images):
         image.paste(Image.fromarray(pixels), (x + index * (SIZE + 2), y))
     draw = ImageDraw.Draw(image)
@@ -100,15 +100,15 @@ def draw_answer(image: Image.Image, corner: tuple[int, int], answer: Answer) -> 
     draw.text((x + SIZE + 2, line), text, RIGHT if hit else WRONG, font(14), anchor="lm")
 
 
-def coloured(label_map: NDArray[np.integer]) -> NDArray[np.uint8]:
-    """Return the label map in the colours of the labels."""
-    return np.array(LABEL_COLOURS, np.uint8)[label_map]
+def colored(label_map: NDArray[np.integer]) -> NDArray[np.uint8]:
+    """Return the label map in the colors of the labels."""
+    return np.array(LABEL_COLORS, np.uint8)[label_map]
 
 
 def blend(
     one: tuple[int, int, int], other: tuple[int, int, int], part: float
 ) -> tuple[int, int, int]:
-    """Return a mixture of two colours; `part` is the fraction of the second."""
+    """Return a mixture of two colors; `part` is the fraction of the second."""
     red, green, blue = (round(a + (b - a) * part) for a, b in zip(one, other, strict=True))
     return red, green, blue
 

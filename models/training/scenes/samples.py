@@ -8,7 +8,7 @@ from PIL import Image
 
 from models.training.scenes.scene import Scene, draw_scene
 
-LABEL_COLOURS = (  # of the scenes' LABELS; distinguishable for the colour-blind
+LABEL_COLORS = (  # of the scenes' LABELS; distinguishable for the color-blind
     (32, 36, 44),
     (230, 159, 0),
     (86, 180, 233),
@@ -55,5 +55,5 @@ def truth(scene: Scene) -> dict[str, object]:
 def palette_image(scene: Scene) -> Image.Image:
     """Return the label map as an image with a palette."""
     image = Image.fromarray(scene.label_map)
-    image.putpalette(np.array(LABEL_COLOURS, np.uint8).tobytes())
+    image.putpalette(np.array(LABEL_COLORS, np.uint8).tobytes())
     return image

@@ -13,12 +13,12 @@ from PIL import Image, ImageFilter
 from models.training.scenes.layout import Placed, arrange, largest
 from models.training.scenes.shapes import KINDS
 from models.training.scenes.textures import (
-    Colour,
+    Color,
     Picture,
-    muted_colour,
+    muted_color,
     paint,
     slope,
-    vivid_colour,
+    vivid_color,
 )
 
 SIZE = 128  # pixels per side
@@ -64,12 +64,12 @@ def draw_scene(seed: int, index: int) -> Scene:
 
 def _paint(rng: Generator, placed: list[Placed]) -> Picture:
     """Paint the background, then the shapes from back to front, with soft edges of one pixel."""
-    picture = paint(rng, muted_colour(rng), SIZE)
-    colours: list[Colour] = []
+    picture = paint(rng, muted_color(rng), SIZE)
+    colors: list[Color] = []
     for shape in placed:
-        colours.append(vivid_colour(rng, colours))
+        colors.append(vivid_color(rng, colors))
         coverage = np.clip(0.5 - shape.distance, 0, 1)[..., None]
-        picture += coverage * (paint(rng, colours[-1], SIZE) - picture)
+        picture += coverage * (paint(rng, colors[-1], SIZE) - picture)
     return picture
 
 

@@ -1,4 +1,4 @@
-"""Textures: a colour with a pattern, drawn the same for backgrounds and every kind of shape."""
+"""Textures: a color with a pattern, drawn the same for backgrounds and every kind of shape."""
 
 from collections.abc import Callable
 from colorsys import hsv_to_rgb
@@ -10,33 +10,33 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 from PIL import Image
 
-Colour: TypeAlias = NDArray[np.float32]  # red, green, blue from 0 to 1
+Color: TypeAlias = NDArray[np.float32]  # red, green, blue from 0 to 1
 Picture: TypeAlias = NDArray[np.float32]  # (H, W, 3)
 Plane: TypeAlias = NDArray[np.floating]  # (H, W)
 
-CONTRAST = 0.4  # the least distance in RGB between the colours of two shapes in a scene
-SWING = 0.1  # the largest change of a colour by a pattern, in both directions
+CONTRAST = 0.4  # the least distance in RGB between the colors of two shapes in a scene
+SWING = 0.1  # the largest change of a color by a pattern, in both directions
 
 
-def muted_colour(rng: Generator) -> Colour:
-    """Return a colour for a background: any brightness, nearly grey."""
-    return _colour(rng.random(), rng.uniform(0, 0.25), rng.uniform(0.15, 0.95))
+def muted_color(rng: Generator) -> Color:
+    """Return a color for a background: any brightness, nearly gray."""
+    return _color(rng.random(), rng.uniform(0, 0.25), rng.uniform(0.15, 0.95))
 
 
-def vivid_colour(rng: Generator, taken: list[Colour]) -> Colour:
-    """Return a colour for a shape: any hue, at least CONTRAST from the given colours."""
+def vivid_color(rng: Generator, taken: list[Color]) -> Color:
+    """Return a color for a shape: any hue, at least CONTRAST from the given colors."""
     while True:
-        colour = _colour(rng.random(), rng.uniform(0.65, 1), rng.uniform(0.6, 1))
-        if all(float(np.linalg.norm(colour - other)) >= CONTRAST for other in taken):
-            return colour
+        color = _color(rng.random(), rng.uniform(0.65, 1), rng.uniform(0.6, 1))
+        if all(float(np.linalg.norm(color - other)) >= CONTRAST for other in taken):
+            return color
 
 
-def paint(rng: Generator, colour: Colour, size: int) -> Picture:
-    """Return a square of `colour` with a random pattern."""
+def paint(rng: Generator, color: Color, size: int) -> Picture:
+    """Return a square of `color` with a random pattern."""
     pattern = PATTERNS[rng.integers(len(PATTERNS))](rng, size)
     direction = rng.normal(size=3)
     swing = direction / np.linalg.norm(direction) * rng.uniform(0.4, 1) * SWING
-    return colour + pattern.astype(np.float32)[..., None] * swing.astype(np.float32)
+    return color + pattern.astype(np.float32)[..., None] * swing.astype(np.float32)
 
 
 def slope(rng: Generator, size: int) -> Plane:
@@ -83,7 +83,7 @@ def clouds(rng: Generator, size: int) -> Plane:
     return np.asarray(coarse.resize((size, size), Image.Resampling.BICUBIC))
 
 
-def _colour(hue: float, saturation: float, value: float) -> Colour:
+def _color(hue: float, saturation: float, value: float) -> Color:
     return np.array(hsv_to_rgb(hue, saturation, value), np.float32)
 
 

@@ -211,7 +211,7 @@ def test_a_wrong_depth_gives_missing_or_unexpected_keys(folder):
         load(folder)
 
 
-def test_quantised_weights_are_refused(folder):
+def test_quantized_weights_are_refused(folder):
     name = "vit.layernorm.weight"
     change_tensors(
         folder / "model.safetensors", lambda tensors: tensors | {name: tensors[name].char()}

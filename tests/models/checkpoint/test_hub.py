@@ -227,5 +227,5 @@ def test_the_error_says_why_the_hub_does_not_give_a_checkpoint(hub, tmp_path):
         ("https://huggingface.co/org/name", False),
     ],
 )
-def test_a_hub_id_has_an_organisation_a_name_and_an_optional_revision(source, is_one):
+def test_a_hub_id_has_an_organization_a_name_and_an_optional_revision(source, is_one):
     assert is_hub_id(source) is is_one

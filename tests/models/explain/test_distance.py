@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from models.explain import attention_distances, attention_maps
-from models.explain.distance import centres, mean_distance
+from models.explain.distance import centers, mean_distance
 from models.explain.recording import record
 
 
@@ -18,10 +18,10 @@ def direct_distance(weights, layer):
         position = (query // columns + 0.5) * layer.cell, (query % columns + 0.5) * layer.cell
         total, distance = 0.0, 0.0
         for key in range(key_rows * key_columns):
-            centre = (key // key_columns + 0.5) * side, (key % key_columns + 0.5) * side
+            center = (key // key_columns + 0.5) * side, (key % key_columns + 0.5) * side
             weight = weights[layer.prefix + query][layer.prefix + key]
             total += weight
-            distance += weight * dist(position, centre)
+            distance += weight * dist(position, center)
         by_query.append(distance / total)
     return sum(by_query) / len(by_query)
 
@@ -44,21 +44,21 @@ def test_half_the_attention_at_20_pixels_gives_a_distance_of_10():
     assert mean_distance(weights, queries, keys).item() == pytest.approx(10.0)
 
 
-def test_rows_without_the_class_token_are_renormalised():
+def test_rows_without_the_class_token_are_renormalized():
     positions = torch.tensor([[0.0, 0.0], [0.0, 8.0]])
     weights = torch.tensor([[[[0.1, 0.1], [0.2, 0.6]]]])
     assert mean_distance(weights, positions, positions).item() == pytest.approx((4 + 2) / 2)
 
 
 def test_attention_to_itself_or_nothing_has_distance_0():
-    positions = centres((2, 3), 16)
+    positions = centers((2, 3), 16)
     assert mean_distance(torch.eye(6)[None, None], positions, positions).item() == 0
     assert mean_distance(torch.zeros(1, 1, 6, 6), positions, positions).item() == 0
 
 
 def test_centres_are_in_pixels_row_by_row():
     expected = torch.tensor([[8.0, 8.0], [8.0, 24.0], [24.0, 8.0], [24.0, 24.0]])
-    torch.testing.assert_close(centres((2, 2), 16), expected)
+    torch.testing.assert_close(centers((2, 2), 16), expected)
 
 
 def test_attention_along_an_axis_does_not_reach_beyond_its_line(make, pixels):

@@ -49,7 +49,7 @@ def test_patch_weights_convert_in_both_directions():
     assert torch.equal(convolution_weight(linear_weight(weight), 4), weight)
 
 
-def test_normalized_patches_are_normalised():
+def test_normalized_patches_are_normalized():
     patches = NormalizedPatches(16, 4)
     y = patches(100 * torch.randn(2, 3, 8, 8) + 50)
     torch.testing.assert_close(y.mean(-1), torch.zeros(2, 2, 2), atol=1e-5, rtol=0)

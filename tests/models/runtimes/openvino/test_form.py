@@ -67,7 +67,7 @@ def test_logits_equal_those_of_the_plain_network(name, folder, perturb, assert_e
 
 
 @torch.inference_mode()
-def test_without_a_normalization_normalised_pixels_are_accepted(vit, folder, assert_equal_logits):
+def test_without_a_normalization_normalized_pixels_are_accepted(vit, folder, assert_equal_logits):
     form = OpenVINOForm(vit, folder=folder)
     assert_equal_logits(form(PIXELS), vit(PIXELS))
     assert_equal_logits(form(PIXELS.double()), vit(PIXELS))

@@ -8,7 +8,7 @@ IMAGENET = Preprocessing(mean=IMAGENET_MEAN, std=IMAGENET_STD)
 
 
 @torch.no_grad()
-def test_uint8_pixels_give_the_logits_of_normalised_pixels(each_kind, assert_equal_logits):
+def test_uint8_pixels_give_the_logits_of_normalized_pixels(each_kind, assert_equal_logits):
     form = fold_normalization(each_kind, IMAGENET)
     for batch, size in ((2, (32, 48)), (1, (45, 70))):
         image = torch.randint(0, 256, (batch, *size, 3), dtype=torch.uint8)
@@ -25,7 +25,7 @@ def test_uint8_pixels_give_the_logits_of_normalised_pixels(each_kind, assert_equ
 )
 @pytest.mark.parametrize("name", ["plain", "SegFormer"])
 @torch.no_grad()
-def test_each_part_of_the_normalisation_is_optional(
+def test_each_part_of_the_normalization_is_optional(
     name, preprocessing, network, assert_equal_logits
 ):
     plain, image = network(name), torch.randint(0, 256, (2, 45, 70, 3), dtype=torch.uint8)

@@ -47,7 +47,7 @@ def test_without_onednn_the_inference_form_has_the_logits_of_the_plain_network(
 
 
 @torch.inference_mode()
-def test_with_a_normalisation_the_form_takes_uint8_pixels(
+def test_with_a_normalization_the_form_takes_uint8_pixels(
     each_kind, every_kernel, assert_equal_logits
 ):
     form = optimize(each_kind, normalization=IMAGENET)

@@ -85,10 +85,10 @@ def test_segmenters_learn_the_label_maps(feed):
 
 def test_augmentation_changes_images_and_label_maps_alike_and_keeps_areas(pool, feed):
     """An image that equals its label map must equal it afterwards."""
-    grey = pool.label_maps[..., None].expand(-1, -1, -1, 3)
+    gray = pool.label_maps[..., None].expand(-1, -1, -1, 3)
     same = replace(
         feed,
-        pool=Pool(grey[:6], pool.label_maps[:6], pool.largest[:6], pool.shapes[:6]),
+        pool=Pool(gray[:6], pool.label_maps[:6], pool.largest[:6], pool.shapes[:6]),
         curriculum=Curriculum(6, 40, 0.0),
         batch_size=6,
     )

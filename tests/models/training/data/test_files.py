@@ -3,7 +3,7 @@ import pytest
 from PIL import Image
 
 from models.training.data.files import (
-    LabelledFiles,
+    LabeledFiles,
     MaskedFiles,
     read_image,
     read_label_map,
@@ -51,11 +51,11 @@ def test_a_mask_of_one_channel_has_one_byte_per_pixel(tmp_path, mode):
     assert (label_map == 1).all()
 
 
-def test_a_mask_in_colour_or_with_too_high_labels_is_refused(tmp_path):
-    Image.new("RGB", (3, 2)).save(tmp_path / "colour.png")
+def test_a_mask_in_color_or_with_too_high_labels_is_refused(tmp_path):
+    Image.new("RGB", (3, 2)).save(tmp_path / "color.png")
     Image.new("I;16", (3, 2), 256).save(tmp_path / "high.png")
     (tmp_path / "odd.png").write_bytes(b"odd")
-    for name, error in (("colour", "mode is RGB"), ("high", "label 256"), ("odd", "as a mask")):
+    for name, error in (("color", "mode is RGB"), ("high", "label 256"), ("odd", "as a mask")):
         with pytest.raises(ValueError, match=error):
             read_label_map(tmp_path / f"{name}.png")
 
@@ -87,5 +87,5 @@ def test_a_mask_that_does_not_fit_is_refused(tmp_path, size, label, error):
 
 def test_selected_examples_keep_their_names_and_labels(tmp_path):
     files = tuple((tmp_path / f"{n}.png", n) for n in range(4))
-    taken = LabelledFiles(tmp_path, files).take([2, 0])
+    taken = LabeledFiles(tmp_path, files).take([2, 0])
     assert [taken.name(i) for i in range(len(taken))] == ["2.png 2", "0.png 0"]

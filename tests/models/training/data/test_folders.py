@@ -2,14 +2,14 @@ import json
 
 import pytest
 
-from models.training.data.folders import has_masks, label_list, labelled, masked, visible
+from models.training.data.folders import has_masks, label_list, labeled, masked, visible
 
 
 def test_labels_are_the_sorted_subfolders(labelled_folder, tmp_path):
     root = labelled_folder(tmp_path / "data", 2, kinds=("stripes", "disc"))
     (root / ".hidden").mkdir()
     (root / "disc/.DS_Store").touch()
-    found = labelled(root)
+    found = labeled(root)
     assert found.labels == ("disc", "stripes")
     assert found.held_out is None
     names = [found.train.name(i) for i in range(len(found.train))]
@@ -20,7 +20,7 @@ def test_labels_are_the_sorted_subfolders(labelled_folder, tmp_path):
 def test_train_and_val_define_the_split(labelled_folder, tmp_path, name):
     labelled_folder(tmp_path / "train", 2)
     labelled_folder(tmp_path / name, 1, kinds=("disc",))
-    found = labelled(tmp_path)
+    found = labeled(tmp_path)
     assert found.labels == ("cross", "disc", "stripes")
     assert (len(found.train), len(found.held_out)) == (6, 1)
     assert found.held_out.name(0) == f"{name}/disc/000.png 1"
@@ -30,12 +30,12 @@ def test_a_label_that_only_val_has_is_refused(labelled_folder, tmp_path):
     labelled_folder(tmp_path / "train", 1)
     labelled_folder(tmp_path / "val", 1, kinds=("moon",))
     with pytest.raises(ValueError, match="moon"):
-        labelled(tmp_path)
+        labeled(tmp_path)
 
 
 def test_fewer_than_two_labels_are_refused(labelled_folder, tmp_path):
     with pytest.raises(ValueError, match="has 1 subfolders"):
-        labelled(labelled_folder(tmp_path / "data", 1, kinds=("disc",)))
+        labeled(labelled_folder(tmp_path / "data", 1, kinds=("disc",)))
 
 
 def test_masks_have_the_names_of_their_images(masked_folder, tmp_path):
@@ -72,8 +72,8 @@ def test_the_error_names_an_image_without_a_mask(masked_folder, tmp_path):
     [
         ("labels.txt", "one\n", "1 names"),
         ("labels.txt", "one\none\n", "different"),
-        ("labels.json", '{"0": "one"}', "no list"),
-        ("labels.json", "[1, 2]", "no list"),
+        ("labels.json", '{"0": "one"}', "not a list"),
+        ("labels.json", "[1, 2]", "not a list"),
         ("other", "", "neither"),
     ],
 )

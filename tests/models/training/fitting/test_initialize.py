@@ -105,7 +105,7 @@ def test_other_networks_cannot_start_the_other_task():
 
 
 def test_an_image_size_that_does_not_fit_is_refused():
-    with pytest.raises(ValueError, match="no multiple of the patch size 8"):
+    with pytest.raises(ValueError, match="not a multiple of the patch size 8"):
         started(checkpoint_of("vit-ti/8"), image_size=60)
     with pytest.raises(ValueError, match="at least 32"):
         started(checkpoint_of("mit-b0"), image_size=16)

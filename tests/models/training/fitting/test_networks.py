@@ -59,7 +59,7 @@ def test_options_have_the_types_of_their_defaults():
         ("vit-ti/16", {"num_layers": "few"}, "num_layers=few"),
         ("vit-ti/16", {"qkv_bias": "maybe"}, "qkv_bias=maybe"),
         ("vit-ti/16", {"positions": "gps"}, "gps"),
-        ("vit-ti/16", {"patch_size": "15"} | TINY, "no multiple"),
+        ("vit-ti/16", {"patch_size": "15"} | TINY, "not a multiple"),
         ("deit-ti/16", {"pooling": "mean"}, "class token"),
     ],
 )

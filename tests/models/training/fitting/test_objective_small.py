@@ -1,4 +1,4 @@
-"""The options of the objective and of the initialisation for small networks on scenes."""
+"""The options of the objective and of the initialization for small networks on scenes."""
 
 from dataclasses import replace
 
@@ -49,7 +49,7 @@ def test_the_loss_of_a_patch_learner_without_label_maps_is_that_of_the_labels():
     assert learner(Batch(batch.images, batch.truth)) < learner(batch) - 1
 
 
-def test_initial_positions_are_most_similar_to_their_neighbours():
+def test_initial_positions_are_most_similar_to_their_neighbors():
     learner, _ = learner_and_batch("classify")
     positions = learner.network.positions[0, 1:]
     similarity = positions @ positions.T

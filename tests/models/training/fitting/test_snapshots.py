@@ -55,8 +55,8 @@ def test_snapshots_continue_after_an_interruption(snapshots):
     assert torch.equal(other.taken[1], snapshots.taken[1])
 
 
-def test_every_label_has_a_colour_and_neighbours_differ():
-    colours = palette()
-    assert colours.shape == (256, 3)
-    assert len(np.unique(colours, axis=0)) > 200
-    assert (np.abs(np.diff(colours.astype(int), axis=0)).sum(1) > 40).all()
+def test_every_label_has_a_color_and_neighbors_differ():
+    colors = palette()
+    assert colors.shape == (256, 3)
+    assert len(np.unique(colors, axis=0)) > 200
+    assert (np.abs(np.diff(colors.astype(int), axis=0)).sum(1) > 40).all()

@@ -12,14 +12,14 @@ def scenes() -> list[Scene]:
     return [draw_scene(31, index) for index in range(5)]
 
 
-def colours(image) -> set[tuple[int, int, int]]:
-    return {colour for _, colour in image.getcolors(1 << 24)}
+def colors(image) -> set[tuple[int, int, int]]:
+    return {color for _, color in image.getcolors(1 << 24)}
 
 
-def test_full_cells_are_coloured_and_empty_cells_are_white():
+def test_full_cells_are_colored_and_empty_cells_are_white():
     perfect = Confusion(KINDS, np.diag([10] * len(KINDS)))
     image = confusion_plot(perfect)
-    found = colours(image)
+    found = colors(image)
     assert RIGHT in found
     assert PAPER in found
 
@@ -29,7 +29,7 @@ def test_a_single_error_is_visible():
     before = confusion_plot(Confusion(KINDS, counts.copy()))
     counts[0, 1] = 1
     after = confusion_plot(Confusion(KINDS, counts))
-    assert colours(after) - colours(before)
+    assert colors(after) - colors(before)
 
 
 def test_the_sheet_shows_the_image_of_each_scene_once(scenes):

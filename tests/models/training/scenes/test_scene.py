@@ -71,19 +71,19 @@ def test_shapes_cover_a_part_of_each_scene(scenes):
     assert covered.min() > 0.01
 
 
-def colours(image: np.ndarray) -> np.ndarray:
-    """Return a histogram of 5 x 5 x 5 colours, and mean and deviation of each channel."""
+def colors(image: np.ndarray) -> np.ndarray:
+    """Return a histogram of 5 x 5 x 5 colors, and mean and deviation of each channel."""
     bins = (image.astype(np.int64) * 5 // 256) @ (25, 5, 1)
     histogram = np.bincount(bins.ravel(), minlength=125) / bins.size
     return np.concatenate([np.sqrt(histogram), image.mean((0, 1)) / 255, image.std((0, 1)) / 255])
 
 
 @pytest.mark.parametrize("count", [1_000, pytest.param(3_000, marks=pytest.mark.slow)])
-def test_the_largest_kind_cannot_be_learned_from_colours_alone(scenes, count):
-    """A small network on colour statistics stays far below the quality of the classifier."""
+def test_the_largest_kind_cannot_be_learned_from_colors_alone(scenes, count):
+    """A small network on color statistics stays far below the quality of the classifier."""
     drawn = scenes + [draw_scene(SEED, index) for index in range(len(scenes), count)]
     held_out = count // 5
-    x = torch.tensor(np.stack([colours(scene.image) for scene in drawn]), dtype=torch.float32)
+    x = torch.tensor(np.stack([colors(scene.image) for scene in drawn]), dtype=torch.float32)
     x = (x - x.mean(0)) / (x.std(0) + 1e-6)
     y = torch.tensor([scene.largest for scene in drawn])
     torch.manual_seed(0)
