@@ -20,7 +20,7 @@ class Loop(Generic[Batch]):
         learner: maps a batch to its loss, a scalar; has an attribute `network`.
         optimizer: of the learner's parameters, with the highest learning rates.
         averaging: the decay per step of the moving average of the network's weights; 0 for none.
-        largest_gradient: the norm at which gradients are clipped.
+        max_grad_norm: the norm at which gradients are clipped.
     """
 
     def __init__(
@@ -29,10 +29,10 @@ class Loop(Generic[Batch]):
         optimizer: Optimizer,
         *,
         averaging: float = 0.0,
-        largest_gradient: float = inf,
+        max_grad_norm: float = inf,
     ) -> None:
         self.learner, self.optimizer = learner, optimizer
-        self.largest_gradient = largest_gradient
+        self.max_grad_norm = max_grad_norm
         self.highest_rates = [group["lr"] for group in optimizer.param_groups]
         self.average: AveragedModel | None = None
         if averaging:
@@ -50,8 +50,8 @@ class Loop(Generic[Batch]):
         loss: Tensor = self.learner(batch)
         self.optimizer.zero_grad()
         loss.backward()
-        if self.largest_gradient < inf:
-            nn.utils.clip_grad_norm_(self.learner.parameters(), self.largest_gradient)
+        if self.max_grad_norm < inf:
+            nn.utils.clip_grad_norm_(self.learner.parameters(), self.max_grad_norm)
         self.optimizer.step()
         if self.average is not None:
             self.average.update_parameters(cast(nn.Module, self.learner.network))

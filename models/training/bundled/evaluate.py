@@ -15,7 +15,7 @@ from models.training.confusion import Confusion
 from models.training.data.examples import Data
 from models.training.data.scenes import DrawnScenes
 from models.training.fitting.evaluate import measure, predictions
-from models.training.scenes.plots import Answer, confusion_plot, sheet
+from models.training.scenes.plots import ScenePrediction, confusion_plot, sheet
 from models.training.scenes.scene import LABELS, UNSEEN_SEED
 from models.training.scenes.shapes import KINDS
 
@@ -93,7 +93,7 @@ def measured(loaded: Checkpoint, scenes: DrawnScenes) -> Confusion:
 
 def answers(
     classifier: Checkpoint, segmenter: Checkpoint, scenes: DrawnScenes, maps: DrawnScenes
-) -> list[Answer]:
+) -> list[ScenePrediction]:
     """Return the predictions of both for the first scenes."""
     shown = range(min(SHOWN, len(scenes)))
     kinds, label_maps = (
@@ -101,7 +101,7 @@ def answers(
         for one, dataset in ((classifier, scenes), (segmenter, maps))
     )
     return [
-        Answer(scenes.kept[index], int(kind[0]), label_map)
+        ScenePrediction(scenes.kept[index], int(kind[0]), label_map)
         for index, (_, kind), (_, label_map) in zip(shown, kinds, label_maps, strict=True)
     ]
 

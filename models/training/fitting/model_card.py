@@ -110,8 +110,8 @@ def recipe_text(recipe: Recipe) -> str:
         parts[-1] += f", warm-up during {recipe.warm_up:.0%} of the steps, then half a cosine"
     if recipe.weight_decay:
         parts += [f"weight decay {recipe.weight_decay:g}"]
-    if recipe.largest_gradient < inf:
-        parts += [f"gradients clipped at {recipe.largest_gradient:g}"]
+    if recipe.max_grad_norm < inf:
+        parts += [f"gradients clipped at {recipe.max_grad_norm:g}"]
     if recipe.averaging:
         parts += [f"weights averaged over {recipe.averaging:.0%} of the steps"]
     if recipe.patch_labels:

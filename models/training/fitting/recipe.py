@@ -36,7 +36,7 @@ class Recipe:
     step_epochs: int = 12
     step_factor: float = 0.8
     averaging: float = 0.02  # fraction of all steps over which weights are averaged; 0: none
-    largest_gradient: float = 1.0  # norm at which gradients are clipped
+    max_grad_norm: float = 1.0  # norm at which gradients are clipped
     augmentation: Augmentation = field(default=USUAL)  # unused with a curriculum
     curriculum: Curriculum | None = None  # generated scenes, in one epoch
     patch_labels: int = 0  # labels of the auxiliary loss of a ViT's patches; 0: no such loss
@@ -65,7 +65,7 @@ ARTICLE = Recipe(  # "Efficient Image Segmentation Using PyTorch: Part 4", for i
     weight_decay=0.0,
     schedule="steps",
     averaging=0.0,
-    largest_gradient=inf,
+    max_grad_norm=inf,
     augmentation=Augmentation(flip=0.5, contrast=0.3),
     as_is=True,
     at_input_size=True,

@@ -91,7 +91,7 @@ class Run:
             learner,
             optimizer_for(learner, recipe, fresh),
             averaging=recipe.average_per_step(self.feed.steps),
-            largest_gradient=recipe.largest_gradient,
+            max_grad_norm=recipe.max_grad_norm,
         )
         shown = data.held_out if data.task == "segment" else None
         self.snapshots = Snapshots.of(shown, start.preprocessing, recipe.epochs) if shown else None

@@ -19,7 +19,7 @@ GAP, CAPTION = 8, 26  # pixels: between the images of a sheet, and the line belo
 
 
 @dataclass(frozen=True)
-class Answer:
+class ScenePrediction:
     """The predictions of both networks for a scene."""
 
     scene: Scene
@@ -48,7 +48,7 @@ def confusion_plot(confusion: Confusion) -> Image.Image:
 def draw_cell(
     draw: ImageDraw.ImageDraw, corner: tuple[int, int], count: int, part: float, *, right: bool
 ) -> None:
-    """One count, in a square between white and the color of being right or wrong."""
+    """One count, in a square between white and the color of correct or wrong predictions."""
     x, y = corner
     strength = part**0.5  # so that a single error is visible
     fill = blend(PAPER, RIGHT if right else WRONG, strength)
@@ -60,17 +60,17 @@ def draw_cell(
         draw.text((middle[0], middle[1] + 22), f"{part:.1%}", ink, font(12), anchor="mm")
 
 
-def sheet(answers: Sequence[Answer], columns: int = 3) -> Image.Image:
+def sheet(predictions: Sequence[ScenePrediction], columns: int = 3) -> Image.Image:
     """Return a grid of scenes: the image, its true and its predicted label map, both kinds."""
     width, height = 3 * SIZE + 2 * 2 + 3 * GAP, SIZE + CAPTION + GAP
-    rows = -(-len(answers) // columns)
+    rows = -(-len(predictions) // columns)
     top = 40
     image = Image.new("RGB", (columns * width + GAP, top + rows * height + GAP), PAPER)
     draw = ImageDraw.Draw(image)
     draw_legend(draw)
-    for index, answer in enumerate(answers):
+    for index, prediction in enumerate(predictions):
         corner = (2 * GAP + index % columns * width, top + index // columns * height)
-        draw_answer(image, corner, answer)
+        draw_prediction(image, corner, prediction)
     return image
 
 
@@ -84,19 +84,19 @@ def draw_legend(draw: ImageDraw.ImageDraw) -> None:
     draw.text((x + GAP, 20), "each: image, truth, prediction", FAINT, font(15), anchor="lm")
 
 
-def draw_answer(image: Image.Image, corner: tuple[int, int], answer: Answer) -> None:
+def draw_prediction(image: Image.Image, corner: tuple[int, int], prediction: ScenePrediction) -> None:
     """Draw the three images of a scene, and below them the true and the predicted kind."""
     x, y = corner
-    scene = answer.scene
-    images = (scene.image, colored(scene.label_map), colored(answer.label_map))
+    scene = prediction.scene
+    images = (scene.image, colored(scene.label_map), colored(prediction.label_map))
     for index, pixels in enumerate(images):
         image.paste(Image.fromarray(pixels), (x + index * (SIZE + 2), y))
     draw = ImageDraw.Draw(image)
-    hit = answer.largest == scene.largest
-    agreed = float((answer.label_map == scene.label_map).mean())
+    hit = prediction.largest == scene.largest
+    agreed = float((prediction.label_map == scene.label_map).mean())
     line = y + SIZE + CAPTION // 2
     draw.text((x, line), f"largest: {scene.kind}", INK, font(14), anchor="lm")
-    text = f"predicted: {KINDS[answer.largest]}; {agreed:.1%} of pixels correct"
+    text = f"predicted: {KINDS[prediction.largest]}; {agreed:.1%} of pixels correct"
     draw.text((x + SIZE + 2, line), text, RIGHT if hit else WRONG, font(14), anchor="lm")
 
 

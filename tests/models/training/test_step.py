@@ -18,11 +18,11 @@ class Identity(nn.Module):
         return (self.network(batch) - batch).square().mean()
 
 
-def loop(averaging: float = 0.0, largest_gradient: float = math.inf) -> Loop[Tensor]:
+def loop(averaging: float = 0.0, max_grad_norm: float = math.inf) -> Loop[Tensor]:
     torch.manual_seed(0)
     learner = Identity()
     optimizer = torch.optim.AdamW(learner.parameters(), lr=1e-2)
-    return Loop(learner, optimizer, averaging=averaging, largest_gradient=largest_gradient)
+    return Loop(learner, optimizer, averaging=averaging, max_grad_norm=max_grad_norm)
 
 
 def batches() -> Tensor:
@@ -75,7 +75,7 @@ def test_a_learning_rate_of_zero_keeps_the_weights():
 
 
 def test_large_gradients_are_clipped():
-    trained = loop(largest_gradient=1e-3)
+    trained = loop(max_grad_norm=1e-3)
     trained.step(1000 * batches()[0])
     norms = [parameter.grad.norm() for parameter in trained.learner.parameters()]
     assert torch.stack(norms).norm() == pytest.approx(1e-3, rel=1e-3)

@@ -25,7 +25,7 @@ def test_the_hyperparameters_of_the_article():
     assert type(optimizer_for(nn.Linear(2, 2), ARTICLE)) is torch.optim.Adam
     assert (ARTICLE.augmentation.flip, ARTICLE.augmentation.contrast) == (0.5, 0.3)
     assert ARTICLE.average_per_step(100) == 0
-    assert ARTICLE.largest_gradient == inf
+    assert ARTICLE.max_grad_norm == inf
 
 
 def test_the_default_schedule_warms_up_and_falls_to_nearly_zero():

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from models.training.confusion import Confusion
-from models.training.scenes.plots import PAPER, RIGHT, Answer, confusion_plot, sheet
+from models.training.scenes.plots import PAPER, RIGHT, ScenePrediction, confusion_plot, sheet
 from models.training.scenes.scene import SIZE, Scene, draw_scene
 from models.training.scenes.shapes import KINDS
 
@@ -33,8 +33,8 @@ def test_a_single_error_is_visible():
 
 
 def test_the_sheet_shows_the_image_of_each_scene_once(scenes):
-    answers = [Answer(scene, scene.largest, 0 * scene.label_map) for scene in scenes[:4]]
-    image = sheet(answers, columns=2)
+    predictions = [ScenePrediction(scene, scene.largest, 0 * scene.label_map) for scene in scenes[:4]]
+    image = sheet(predictions, columns=2)
     pixels = np.asarray(image)
     scene = scenes[0].image
     positions = [
@@ -48,6 +48,6 @@ def test_the_sheet_shows_the_image_of_each_scene_once(scenes):
 
 
 def test_the_sheet_grows_by_rows(scenes):
-    answers = [Answer(scene, scene.largest, scene.label_map) for scene in scenes[:5]]
-    assert sheet(answers, columns=2).height > sheet(answers[:4], columns=2).height
-    assert sheet(answers[:3], columns=2).height == sheet(answers[:4], columns=2).height
+    predictions = [ScenePrediction(scene, scene.largest, scene.label_map) for scene in scenes[:5]]
+    assert sheet(predictions, columns=2).height > sheet(predictions[:4], columns=2).height
+    assert sheet(predictions[:3], columns=2).height == sheet(predictions[:4], columns=2).height
