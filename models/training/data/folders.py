@@ -65,8 +65,9 @@ def has_masks(root: Path) -> bool:
 def masked(root: Path) -> Found:
     """Return the examples of a folder with images/ and masks/, optionally in train/ and val/.
 
-    A mask is an image with the same size and, except for the suffix, the same name. Its values are
-    indices into the list of labels, or 255 for pixels without a label.
+    A mask is an image with the same size and, except for the suffix, the same path below masks/ as
+    its image below images/. Its values are indices into the list of labels, or 255 for pixels
+    without a label.
 
     Raises:
         ValueError: an image without a mask, or as in `label_list`.
@@ -81,13 +82,15 @@ def masked(root: Path) -> Found:
 
 
 def with_masks(root: Path, folder: Path, num_labels: int) -> MaskedFiles:
-    """Return the images of images/, each with the mask of the same name."""
-    masks = {path.stem: path for path in visible(folder / "masks")}
-    images = visible(folder / "images")
-    if missing := [path.name for path in images if path.stem not in masks]:
+    """Return the images of images/, each with the mask of the same path, except for the suffix."""
+    images, masks = folder / "images", folder / "masks"
+    found = {path.relative_to(masks).with_suffix(""): path for path in visible(masks)}
+    wanted = [(path, path.relative_to(images).with_suffix("")) for path in visible(images)]
+    if missing := [path for path, key in wanted if key not in found]:
+        name = missing[0].relative_to(images).as_posix()
         more = f" and {len(missing) - 1} others" if len(missing) > 1 else ""
-        raise ValueError(f"{folder / 'masks'} has no mask for {missing[0]}{more}")
-    files = tuple((path, masks[path.stem]) for path in images)
+        raise ValueError(f"{masks} has no mask for {name}{more}")
+    files = tuple((path, found[key]) for path, key in wanted)
     return MaskedFiles(root, files, read_label_map, num_labels)
 
 

@@ -48,6 +48,23 @@ def test_masks_have_the_names_of_their_images(masked_folder, tmp_path):
     assert set(truth.ravel().tolist()) == {0, 1}
 
 
+def test_images_of_the_same_name_in_different_subfolders_have_masks_of_their_own(
+    masked_folder, tmp_path
+):
+    root = masked_folder(tmp_path / "data", 2)
+    for kind in ("images", "masks"):
+        for number, name in enumerate(("a", "b")):
+            (root / kind / name).mkdir()
+            (file,) = (root / kind).glob(f"{number:03}.*")
+            file.rename(root / kind / name / f"same{file.suffix}")
+    train = masked(root).train
+    pairs = [(image.parent.name, mask.parent.name) for image, mask in train.files]
+    assert pairs == [("a", "a"), ("b", "b")]
+    (root / "masks/b/same.png").unlink()
+    with pytest.raises(ValueError, match=r"no mask for b/same\.jpg"):
+        masked(root)
+
+
 def test_masks_can_be_split_too(masked_folder, tmp_path):
     masked_folder(tmp_path / "train", 3)
     masked_folder(tmp_path / "val", 2)
