@@ -60,16 +60,25 @@ def inference_form(
     torch_form = optimize(network, device=device, dtype=dtype, normalization=normalization)
     if runtime == "torch" or not possible:
         return SelectedForm(torch_form, "torch")
-    openvino_form = OpenVINOForm(network, dtype=dtype, normalization=normalization)
     image = torch.zeros(1, *size, 3, dtype=torch.uint8)
+    openvino_form = tried_openvino(network, dtype, normalization, image)
+    if openvino_form is None or faster(torch_form, openvino_form, image) is torch_form:
+        return SelectedForm(torch_form, "torch")
+    return SelectedForm(openvino_form, "openvino")
+
+
+def tried_openvino(
+    network: Network, dtype: torch.dtype, normalization: Preprocessing, image: Tensor
+) -> OpenVINOForm | None:
+    """Return the network's OpenVINO form after one call; None, with a warning, if it fails."""
     try:
-        selected = faster(torch_form, openvino_form, image)
+        form = OpenVINOForm(network, dtype=dtype, normalization=normalization)
+        with torch.inference_mode():
+            form(image)
     except Exception as error:  # noqa: BLE001  # any failure of OpenVINO: torch runs the network
         logger.warning("OpenVINO cannot run this network, so torch runs it: %s", error)
-        return SelectedForm(torch_form, "torch")
-    if selected is openvino_form:
-        return SelectedForm(openvino_form, "openvino")
-    return SelectedForm(torch_form, "torch")
+        return None
+    return form
 
 
 def faster(default: Form, other: Form, pixels: Tensor) -> Form:

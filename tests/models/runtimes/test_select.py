@@ -70,10 +70,23 @@ def test_openvino_is_not_used_for_float16(network):
         form_of(network, "openvino", dtype=torch.float16)
 
 
-def test_torch_runs_a_network_that_openvino_cannot_run(network, monkeypatch, caplog):
-    def fail(*forms):
+@pytest.mark.parametrize("broken", ["__init__", "__call__"])
+def test_torch_runs_a_network_that_openvino_cannot_run(network, broken, monkeypatch, caplog):
+    def fail(*arguments, **options):
         raise RuntimeError("no such operator")
 
-    monkeypatch.setattr(select, "faster", fail)
+    monkeypatch.setattr(OpenVINOForm, broken, fail)
     assert form_of(network, "auto").runtime == "torch"
     assert "no such operator" in caplog.text
+
+
+def test_a_failure_of_the_torch_form_is_not_reported_as_one_of_openvino(
+    network, monkeypatch, caplog
+):
+    def fail(pixels):
+        raise RuntimeError("torch is broken")
+
+    monkeypatch.setattr(select, "optimize", lambda *arguments, **options: fail)
+    with pytest.raises(RuntimeError, match="torch is broken"):
+        form_of(network, "auto")
+    assert "OpenVINO" not in caplog.text
