@@ -61,18 +61,30 @@ def source_digest() -> str:
 def cached(folder: Path, key: str, convert: Callable[[], Any]) -> Any:
     """Return the openvino.Model of a key: read from the folder, or converted and written to it.
 
-    Several processes may do this at once. If the folder is not writable, a warning is logged and
-    the model is not cached.
+    Several processes may do this at once. A damaged entry is replaced. If the folder is not
+    writable, a warning is logged and the model is not cached.
     """
-    file = folder / key / MODEL_FILE
-    if file.is_file():
-        return import_openvino().Core().read_model(file)
+    entry = folder / key
+    if (model := read(entry)) is not None:
+        return model
     model = convert()
     try:
-        write(model, file.parent)
+        write(model, entry)
     except OSError as error:
         logger.warning("the OpenVINO model is not cached for the next start: %s", error)
     return model
+
+
+def read(entry: Path) -> Any | None:
+    """Read the model of an entry; None if there is no entry, or it was damaged and is removed."""
+    if not entry.is_dir():
+        return None
+    try:
+        return import_openvino().Core().read_model(entry / MODEL_FILE)
+    except RuntimeError as error:  # for example a file is missing or too short
+        logger.warning("a cached OpenVINO model is damaged and converted again: %s", error)
+        shutil.rmtree(entry, ignore_errors=True)
+        return None
 
 
 def write(model: Any, folder: Path) -> None:
@@ -90,4 +102,3 @@ def write(model: Any, folder: Path) -> None:
         except OSError:
             if not folder.is_dir():  # otherwise another process was first
                 raise
-            shutil.rmtree(content)

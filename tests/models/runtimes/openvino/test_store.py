@@ -60,6 +60,21 @@ def test_a_second_writer_keeps_the_model_of_the_first(model, tmp_path):
     store.cached(tmp_path, "key", unexpected)
 
 
+@pytest.mark.parametrize("file", ["graph.xml", "graph.bin"])
+@pytest.mark.parametrize("damage", ["shortened", "removed"])
+def test_a_damaged_model_is_converted_again_and_replaced(model, tmp_path, caplog, file, damage):
+    store.write(model, tmp_path / "key")
+    path = tmp_path / "key" / file
+    if damage == "shortened":
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    else:
+        path.unlink()
+    with caplog.at_level(logging.WARNING):
+        assert store.cached(tmp_path, "key", lambda: model) is model
+    assert "damaged" in caplog.text
+    store.cached(tmp_path, "key", unexpected)
+
+
 def test_in_an_unwritable_folder_the_model_is_converted_and_not_cached(model, tmp_path, caplog):
     (tmp_path / "file").write_text("in the way")
     with caplog.at_level(logging.WARNING):
