@@ -11,11 +11,12 @@ from bench.common.machine import cpu
 from bench.common.sigterm import exit_on_sigterm
 from bench.serving import photographs
 from bench.serving.rounds import write_requests
-from bench.serving.servers import OURS, Running, running, untuned
+from bench.serving.servers import GET_TIMEOUT_S, OURS, Running, running, untuned
 
 RESULTS = Path(__file__).parent / "results" / "load.md"
 NETWORK, CLIENTS = "ViT-B/16", 8
 PROBES, INTERVAL_S, SOON_S = 100, 0.05, 0.1  # number, pause between them, target
+MAX_S = PROBES * (INTERVAL_S + GET_TIMEOUT_S)  # the probes cannot take longer
 
 
 def probe(server: Running) -> float:
@@ -37,10 +38,12 @@ def measured(folder: Path) -> tuple[list[float], int]:
         child("bench.serving.generator", env=untuned()) as generator,
     ):
         files = [str(file) for file in write_requests(server, "classify", photos, folder)]
+        stop_file = folder / "stop"  # the load lasts until the last probe is answered
         job = {"port": server.port, "requests": files, "concurrency": CLIENTS}
-        generator.send(do="closed", warm_s=1.0, seconds=PROBES * 2 * INTERVAL_S, **job)
+        generator.send(do="closed", warm_s=1.0, seconds=MAX_S, stop_file=str(stop_file), **job)
         generator.receive("begin")
         taken = [probe(server) for _ in range(PROBES)]
+        stop_file.touch()
         generator.receive("end")
         return taken, len(generator.receive("done")["latencies_ms"])
 

@@ -1,6 +1,7 @@
 """The load generator: a process that reads jobs as lines of JSON from its standard input.
 
-    {"do": "closed", "port": 8000, "requests": [FILE...], "concurrency": 32, "warm_s": .5, "s": 3}
+    {"do": "closed", "port": 8000, "requests": [FILE...], "concurrency": 32, "warm_s": 0.5,
+     "seconds": 3.0}
     {"do": "open", "port": 8000, "requests": [FILE...], "rate": 350.0, "seed": 0, ...}
     {"do": "phases", "port": 8000, "requests": [FILE...], "phases": [{"rate": 2.0, "seconds": 10,
      "even": true}, {"rate": 25.0, "seconds": 60}], "connections": 500, "seed": 0}
@@ -44,14 +45,22 @@ class Tally:
 
 
 def closed(
-    client: HttpClient, emit: Emit, concurrency: int, warm_s: float, seconds: float
+    client: HttpClient,
+    emit: Emit,
+    concurrency: int,
+    warm_s: float,
+    seconds: float,
+    stop_file: str | None = None,
 ) -> Tally:
-    """Run a closed loop: each connection sends its next request after its last response."""
+    """Run a closed loop: each connection sends its next request after its last response.
+
+    The loop ends after `seconds`, or after the next response once `stop_file` exists.
+    """
     begins = time.monotonic() + warm_s
     tally, began, now = Tally(), False, 0.0
     for _ in range(concurrency):
         client.send(client.connect(), time.monotonic())
-    while now < begins + seconds:
+    while now < begins + seconds and not (stop_file and Path(stop_file).exists()):
         for response in client.poll(begins + seconds - now):
             client.send(response.connection, time.monotonic())
             if began:

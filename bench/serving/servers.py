@@ -20,6 +20,7 @@ from bench.serving.http_requests import multipart_request, raw_request
 
 START_S = 120.0  # time for a server to become ready
 STOP_S = 10.0  # time for a server to end after SIGTERM
+GET_TIMEOUT_S = 5.0  # time for the response to a GET request
 OURS = "patchserve"
 REPLICAS = "patchserve, a replica a core"
 NOT_READY = re.compile("loading|starting|warming_up|waiting|ended")  # states of a replica
@@ -157,7 +158,7 @@ class Running(NamedTuple):
 
     def get(self, path: str) -> tuple[int, str]:
         """Return the status and the text of a GET request."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=GET_TIMEOUT_S)
         try:
             connection.request("GET", path)
             response = connection.getresponse()

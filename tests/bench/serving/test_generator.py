@@ -1,5 +1,6 @@
 import itertools
 import threading
+import time
 from base64 import b64decode
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -73,6 +74,22 @@ def test_gaps_between_poisson_arrivals_have_their_mean_as_deviation():
     mean = sum(gaps) / len(gaps)
     deviation = (sum((gap - mean) ** 2 for gap in gaps) / len(gaps)) ** 0.5
     assert deviation == pytest.approx(mean, rel=0.1)
+
+
+def test_a_stop_file_ends_a_closed_loop(port, tmp_path):
+    (file,) = requests(tmp_path, b"one")
+    stop_file = tmp_path / "stop"
+
+    def emit(event):
+        if event == "begin":
+            threading.Timer(0.1, stop_file.touch).start()
+
+    job = {"do": "closed", "concurrency": 2, "warm_s": 0.02, "seconds": 60.0}
+    began = time.monotonic()
+    results = run({"port": port, "requests": [file], "stop_file": str(stop_file), **job}, emit)
+    assert 0.1 < time.monotonic() - began < 10
+    assert results["latencies_ms"]
+    assert not results["errors"]
 
 
 def test_a_closed_loop_counts_responses_and_keeps_one_for_each_request(port, tmp_path):
