@@ -68,6 +68,13 @@ def compare(source: str | Path, pictures: Iterator[Image.Image], kind: str) -> I
         )
 
 
+def printed(lines: Iterator[str]) -> Iterator[str]:
+    """Print each line, and pass it on."""
+    for line in lines:
+        print(line, flush=True)
+        yield line
+
+
 def main(*arguments: str) -> None:
     """Print the table and write it."""
     lines = [
@@ -82,12 +89,10 @@ def main(*arguments: str) -> None:
     print("\n".join(lines))
     for task in ("classify", "segment"):
         scenes = (Image.fromarray(draw_scene(UNSEEN_SEED, i).image) for i in range(SCENES))
-        lines += compare(checkpoint.bundled(task), scenes, "scenes")
-        print("\n".join(lines[-4:]), flush=True)
+        lines += printed(compare(checkpoint.bundled(task), scenes, "scenes"))
     if arguments:
         source, *photos = arguments
-        lines += compare(source, map(Image.open, photos), "photographs")
-        print("\n".join(lines[-4:]))
+        lines += printed(compare(source, map(Image.open, photos), "photographs"))
     RESULTS.write_text("\n".join(lines) + "\n")
 
 
