@@ -47,7 +47,8 @@ def fit(
     Until the run ends, the folder contains metrics.csv and the run's state, for `resume`.
 
     Raises:
-        Interrupted: `stop` returned True.
+        Interrupted: `stop` returned True during the training; the folder contains the state.
+        KeyboardInterrupt: `stop` returned True while the files were checked; nothing was written.
         FileExistsError: the folder exists, and not `overwrite`, or it contains other files.
         ValueError, OSError: the plan cannot be carried out.
     """
@@ -69,6 +70,9 @@ def resume(
     """Resume the interrupted run in the folder; its result equals an uninterrupted run's.
 
     Raises:
+        Interrupted: `stop` returned True during the training; the folder contains the state.
+        KeyboardInterrupt: `stop` returned True while the files were checked; the folder is as
+            before.
         ValueError: there is no interrupted run, its data has changed, or `options` (by field) do
             not match its plan.
     """
