@@ -105,6 +105,10 @@ def run_training(
             training.fit(plan, target, overwrite=overwrite, device=device, **callbacks)
     elif given.keys() - {"seed"}:
         raise ValueError("--data is missing: a folder of images, or scenes")
+    elif device not in ("auto", "cpu"):
+        raise ValueError(
+            f"--device {device} needs --data: the bundled checkpoints are trained on CPU cores"
+        )
     else:
         training.train_all(target, seed=given.get("seed", 1), overwrite=overwrite)
 

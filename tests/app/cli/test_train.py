@@ -50,6 +50,7 @@ def test_the_default_folder_is_named_after_the_data(products, monkeypatch, tmp_p
     ("arguments", "message"),
     [
         (["--model", "vit-ti/16"], "--data is missing"),
+        (["--device", "cuda"], "--device cuda needs --data"),
         (["--data", "scenes"], "--from CHECKPOINT is required"),
         (["--data", "scenes", "--model", "resnet"], "no network is called 'resnet'"),
         (["--data", "scenes", "--model", "vit-ti/16", "--option", "deep"], "name=value"),
