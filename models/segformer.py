@@ -10,6 +10,8 @@ from torch.nn.functional import interpolate
 from models.layers.attention import ReducedAttention
 from models.layers.heads import ClassifierOutput, activation
 
+MIN_SIDE = 32  # pixels of the input; the strides of B0 to B5 leave one token in the last stage
+
 
 @dataclass(frozen=True)
 class SegformerConfig:
@@ -139,8 +141,7 @@ class MiT(nn.Module):
     """The Mix Transformer encoder: `forward(pixels)` maps (B, 3, H, W) to each stage's features.
 
     Stage i gives (B, C_i, H_i, W_i), finest first: (ceil(H / 4), ceil(W / 4)) at the first stage,
-    half of that, rounded up, at each further stage. With the reduction ratios of B0 to B5, H and W
-    are at least 29 pixels.
+    half of that, rounded up, at each further stage. H and W are at least MIN_SIDE.
     """
 
     def __init__(self, config: SegformerConfig) -> None:
@@ -191,7 +192,7 @@ class DecodeHead(nn.Module):
 class Segformer(nn.Module):
     """`forward(pixels)` maps float (B, 3, H, W) to logits (B, num_labels, ceil(H/4), ceil(W/4)).
 
-    `MiT` states the smallest H and W.
+    H and W are at least MIN_SIDE.
     """
 
     def __init__(self, config: SegformerConfig) -> None:

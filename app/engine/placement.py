@@ -7,8 +7,7 @@ import torch
 from app.core.types import Task
 from models import checkpoint
 from models.preprocessing import Preprocessing
-
-MIN_SEGFORMER_SIZE = 32  # pixels a side; the stages of a SegFormer reduce the image 32 times
+from models.segformer import MIN_SIDE
 
 
 def resolve_device(name: str) -> str:
@@ -40,7 +39,7 @@ def resolve_preprocessing(loaded: checkpoint.Checkpoint, side: int) -> Preproces
     Raises:
         models.checkpoint.CheckpointError: the input is too small for the network.
     """
-    min_side = getattr(loaded.network.config, "patch_size", MIN_SEGFORMER_SIZE)
+    min_side = getattr(loaded.network.config, "patch_size", MIN_SIDE)
     if 0 < side < min_side:
         raise checkpoint.CheckpointError(
             f"{loaded.name} needs an input of at least {min_side} pixels a side, not {side}"

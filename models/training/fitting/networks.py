@@ -8,7 +8,7 @@ from typing import Any
 from models.checkpoint.preprocessor_config import DEIT, SEGFORMER, VIT
 from models.preprocessing import HALF, IMAGENET_MEAN, IMAGENET_STD, NEAREST, Preprocessing
 from models.registry import Network, Sizes, Task, segformer_config, vit_config
-from models.segformer import Segformer, SegformerClassifier, SegformerConfig
+from models.segformer import MIN_SIDE, Segformer, SegformerClassifier, SegformerConfig
 from models.vit import ViT, ViTConfig
 from models.vit_segmenter import ViTSegmenter, ViTSegmenterConfig
 
@@ -18,7 +18,6 @@ FAMILY = re.compile(
     r"|(?P<mit>segformer|mit)-(?P<number>b\d)"
 )
 SIDES = {"vit": 224, "deit": 224, "mit": 224, "segformer": 512, "vit-segmenter": 128}
-LEAST_SIDE = 32  # pixels; the last stage of a SegFormer then has a single token
 SET_ELSEWHERE = ("image_size", "num_labels")  # not options
 
 
@@ -87,8 +86,8 @@ def preprocessing_for(name: str, image_size: int | None, *, as_is: bool) -> Prep
 def check_side(sizes: Sizes, side: int) -> None:
     """Raise ValueError for a side that is too small or not a multiple of the patch size."""
     if isinstance(sizes, SegformerConfig):
-        if side < LEAST_SIDE:
-            raise ValueError(f"an image size of {side} is too small: at least {LEAST_SIDE}")
+        if side < MIN_SIDE:
+            raise ValueError(f"an image size of {side} is too small: at least {MIN_SIDE}")
     elif side % sizes.patch_size:
         raise ValueError(
             f"an image size of {side} is not a multiple of the patch size {sizes.patch_size}"
