@@ -11,7 +11,7 @@ import httpx
 
 
 @asynccontextmanager
-async def serving(*flags: str, connections: int = 64) -> AsyncIterator[httpx.AsyncClient]:
+async def serving(*flags: str) -> AsyncIterator[httpx.AsyncClient]:
     """Start `patchserve serve` with these flags and yield a client as soon as it is ready."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -21,8 +21,7 @@ async def serving(*flags: str, connections: int = 64) -> AsyncIterator[httpx.Asy
     command += ["--lame-duck-s", "0"]  # there is no load balancer that has to notice the shutdown
     process = await asyncio.create_subprocess_exec(*command)
     try:
-        limits = httpx.Limits(max_connections=connections)
-        transport = httpx.AsyncHTTPTransport(retries=10, limits=limits)
+        transport = httpx.AsyncHTTPTransport(retries=10)
         url = f"http://127.0.0.1:{port}"
         async with httpx.AsyncClient(transport=transport, base_url=url, timeout=60) as client:
             while (await client.get("/readyz")).status_code != 200:  # noqa: ASYNC110  # another process

@@ -10,7 +10,6 @@ from bench.serving.http_client import Response
 
 RETRY_AFTER = re.compile(rb"\r\nretry-after: *(\d+)", re.IGNORECASE)
 PROBLEM = re.compile(rb"\r\ncontent-type: *application/problem\+json", re.IGNORECASE)
-QUEUE = re.compile(rb"\r\nserver-timing:[^\r]*\bqueue;dur=([\d.]+)", re.IGNORECASE)
 LOST = 0  # status of a request without a response
 
 
@@ -27,7 +26,6 @@ class Record(NamedTuple):
         problem: whether the content type is application/problem+json.
         retry_after_s: the header Retry-After; NaN if absent.
         retry_after_ms: the problem's `retry_after_ms`; NaN if absent.
-        queue_ms: the time in the queue according to Server-Timing; NaN if absent.
     """
 
     due: float
@@ -38,7 +36,6 @@ class Record(NamedTuple):
     problem: bool = False
     retry_after_s: float = math.nan
     retry_after_ms: float = math.nan
-    queue_ms: float = math.nan
 
     @property
     def latency_ms(self) -> float:
@@ -69,7 +66,6 @@ def record_of(response: Response) -> Record:
         PROBLEM.search(head) is not None,
         number(RETRY_AFTER, head),
         float(problem.get("retry_after_ms", math.nan)),
-        number(QUEUE, head),
     )
 
 

@@ -72,9 +72,9 @@ def post(path: str, body: bytes, *headers: str, media: str = "image/jpeg") -> by
     return line + b"\r\n" + more + rest
 
 
-def get(path: str, method: str = "GET") -> bytes:
-    """Return a request without a body."""
-    return f"{method} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode()
+def get(path: str) -> bytes:
+    """Return a GET request."""
+    return f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode()
 
 
 def as_json(path: str, data: bytes) -> bytes:

@@ -22,8 +22,6 @@ from models.errors import CheckpointError
 from models.preprocessing import Preprocessing
 from models.registry import Network, Task, architecture_of
 
-__all__ = ["Checkpoint", "CheckpointError", "bundled", "load", "name_of", "save"]
-
 BUNDLED: dict[Task, str] = {"classify": "shapes-vit", "segment": "shapes-segformer"}
 PROCESSORS = {  # by model type, for folders without a preprocessor_config.json
     "vit": preprocessor_config.VIT,

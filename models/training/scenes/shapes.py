@@ -69,4 +69,3 @@ SHAPES: Mapping[str, Callable[[Plane, Plane], Plane]] = MappingProxyType(
     }
 )
 KINDS = tuple(SHAPES)  # the classifier's labels, in the order of its classes
-REACH = 1.7  # the largest distance of a shape's outline from its center
