@@ -102,7 +102,8 @@ def measure(name: str, options: Options, folder: Path) -> list[Comparison]:
     """Run the races on one network.
 
     As installed, only the smallest batch is measured, to save time, except for transformers. With
-    our allocator settings every batch is, and the smallest with every step.
+    the allocator settings every batch size is measured, and the smallest one also after each
+    optimization step.
     """
     batches = [b for b in CASES[name] if b in options.batches]
     names = [one for one in options.contenders if name != LIMITED[0] or one in LIMITED[1]]

@@ -50,8 +50,8 @@ def candidates(nw: tl.tensor, ne: tl.tensor, sw: tl.tensor, se: tl.tensor) -> tl
     """Return which classes can win in a cell, given the corner logits, each (classes,).
 
     If one class is the largest at all corners, only that class, the lowest index of equal ones.
-    Otherwise each class with a largest corner logit that reaches the smallest corner logit of
-    every class.
+    Otherwise each class whose largest corner logit is at least the smallest corner logit of every
+    class.
     """
     smallest = tl.minimum(tl.minimum(nw, ne), tl.minimum(sw, se))
     largest = tl.maximum(tl.maximum(nw, ne), tl.maximum(sw, se))

@@ -17,12 +17,12 @@ class Case(NamedTuple):
 
     Attributes:
         network: the network that is served.
-        timeout_s: the service's REQUEST_TIMEOUT_S.
+        timeout_s: the service's `--request-timeout-s`.
         seconds: length of the burst.
         factor: offered rate as a multiple of the capacity.
         workers: replicas.
         concurrency: clients of the closed loop that measures the capacity.
-        runtime: the service's RUNTIME.
+        runtime: the service's `--runtime`.
     """
 
     network: str

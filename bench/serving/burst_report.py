@@ -41,8 +41,8 @@ def heading(results: Sequence[CaseResult]) -> str:
         "capacity at random times, whether earlier requests were answered or not; then some again; "
         "at last the capacity once more. A measurement is repeated if other processes used more "
         f"than {MAX_FOREIGN_SHARE:.0%} of the machine. The seconds behind a network are the "
-        "service's REQUEST_TIMEOUT_S. Photographs of 640 x 480, 75 to 95 kB. Latencies count from "
-        "the last byte of the request, unless the row says otherwise."
+        "service's `--request-timeout-s`. Photographs of 640 x 480, 75 to 95 kB. Latencies count "
+        "from the last byte of the request, unless the row says otherwise."
     )
 
 

@@ -1,8 +1,8 @@
 """Folds the normalization of an image into the first layer.
 
-(x f - mean) / std = (x - mean / f) (f / std): the factor f / std is folded into the weights. The
-mean is subtracted during the conversion of uint8 to float, which is needed anyway. So padding with
-0 pads with the mean, as in the plain network, and half precision loses no digits.
+(x f - mean) / std = (x - mean / f) (f / std): the factor f / std is folded into the weights. uint8
+must become float anyway; that step subtracts the mean. Therefore padding with 0 pads with the mean,
+as in the plain network, and half precision loses no digits.
 """
 
 import torch

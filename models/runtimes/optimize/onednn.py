@@ -15,7 +15,8 @@ PostOp = tuple[str, list[float], str]  # name, parameters, algorithm of a fused 
 
 NO_POST_OP: PostOp = ("none", [], "")
 POINTWISE = ([0, 0], [1, 1], [1, 1])  # padding, stride and dilation of a 1 x 1 convolution
-PACKING_SIDE = 224  # image side to pack convolution weights for; without it the choice may be bad
+# image side to pack convolution weights for; without it oneDNN may choose a slow layout
+PACKING_SIDE = 224
 PACKING_ROWS = 64  # rows to pack linear weights for: measured best for 1 to 16384 rows
 
 MIN_ROUNDS, MAX_ROUNDS = 8, 64  # timed calls; the minimum counts, as other load only adds time
