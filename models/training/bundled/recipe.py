@@ -171,13 +171,7 @@ def prepared(task: Task, seed: int, recipe: Recipe, measured: int, watcher: Watc
         KINDS if task == "classify" else LABELS,
         train=DrawnScenes(task, seed, range(curriculum.scenes)),
         held_out=DrawnScenes(task, UNSEEN_SEED, range(measured)),
-        about=ABOUT.format(
-            count=curriculum.scenes,
-            size=SIZE,
-            seed=seed,
-            kinds=", ".join(KINDS),
-            unseen=UNSEEN_SEED,
-        ),
+        about=about_data(curriculum.scenes, seed),
     )
     return Run(
         recipe,
@@ -186,3 +180,9 @@ def prepared(task: Task, seed: int, recipe: Recipe, measured: int, watcher: Watc
         CurriculumFeed(pool, curriculum, task, recipe.batch_size, seed),
         device=torch.device("cpu"),
     )
+
+
+def about_data(scenes: int, seed: int) -> str:
+    """Describe the scenes of a run for the model card."""
+    kinds = ", ".join(KINDS)
+    return ABOUT.format(count=scenes, size=SIZE, seed=seed, kinds=kinds, unseen=UNSEEN_SEED)

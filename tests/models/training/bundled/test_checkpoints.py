@@ -12,9 +12,11 @@ from models.checkpoint import Checkpoint, bundled, load
 from models.preprocessing import normalize
 from models.training import evaluate
 from models.training.bundled.evaluate import measured
+from models.training.bundled.recipe import RECIPES, about_data
 from models.training.data.loader import as_served
 from models.training.data.scenes import DrawnScenes
 from models.training.fitting.evaluate import predictions
+from models.training.fitting.model_card import recipe_text
 from models.training.scenes.scene import LABELS, UNSEEN_SEED
 from models.training.scenes.shapes import KINDS
 
@@ -52,6 +54,13 @@ def test_both_folders_are_complete_and_small():
     for folder in folders:
         assert sorted(path.name for path in folder.iterdir()) == FILES
     assert sum(file.stat().st_size for folder in folders for file in folder.iterdir()) <= MOST_BYTES
+
+
+@pytest.mark.parametrize("task", RECIPES)
+def test_the_model_cards_describe_data_and_recipe_as_the_code_does(task):
+    card = (bundled(task) / "README.md").read_text(encoding="utf-8")
+    assert recipe_text(RECIPES[task]) in card
+    assert about_data(RECIPES[task].curriculum.scenes, seed=1) in card
 
 
 def test_classifier_names_the_largest_shape(classifier, unseen):
