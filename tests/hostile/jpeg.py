@@ -34,7 +34,7 @@ def tables() -> bytes:
 
 
 def scans(side: int, count: int, marker: int = 0xC2) -> bytes:
-    """A progressive image of one grey, in which every scan repeats that nothing follows."""
+    """A progressive image of one gray, in which every scan repeats that nothing follows."""
     blocks = (-(-side // 8)) ** 2
     ends = "".join("0" + "1" * 14 for _ in range(blocks // 32767)) + "0" + "0" * 14
     ends += "1" * (-len(ends) % 8)

@@ -79,7 +79,7 @@ def duplicate(data: bytearray, rng: random.Random) -> None:
 
 
 def swap(data: bytearray, rng: random.Random) -> None:
-    """Swap two neighbouring parts."""
+    """Swap two neighboring parts."""
     start, middle, end = sorted(place(data, rng) for _ in range(3))
     data[start:end] = data[middle:end] + data[start:middle]
 

@@ -32,15 +32,15 @@ def tiff(tags: Mapping[int, int | Sequence[int]], data: bytes = b"", following: 
     return b"II*\0" + struct.pack("<I", start + len(lists)) + data + lists + directory
 
 
-def grey(width: int, height: int, compression: int, data: bytes, **more: object) -> bytes:
-    """A grey image in one strip."""
+def gray(width: int, height: int, compression: int, data: bytes, **more: object) -> bytes:
+    """A gray image in one strip."""
     tags = {WIDTH: width, HEIGHT: height, BITS: 8, COMPRESSION: compression, PHOTOMETRIC: 1,
             OFFSETS: 8, SAMPLES: 1, ROWS: height, SIZES: len(data)}  # fmt: skip
     return tiff(tags | more.get("tags", {}), data)
 
 
 def tiles(size: tuple[int, int], tile: tuple[int, int], data: bytes) -> bytes:
-    """A grey image in tiles that all have the same data."""
+    """A gray image in tiles that all have the same data."""
     count = -(-size[0] // tile[0]) * -(-size[1] // tile[1])
     tags = {WIDTH: size[0], HEIGHT: size[1], BITS: 8, COMPRESSION: DEFLATE, PHOTOMETRIC: 1,
             SAMPLES: 1, TILE_WIDTH: tile[0], TILE_HEIGHT: tile[1], TILE_OFFSETS: [8] * count,
@@ -49,19 +49,19 @@ def tiles(size: tuple[int, int], tile: tuple[int, int], data: bytes) -> bytes:
 
 
 def cases() -> Iterator[Case]:
-    yield Case("tiff, zero wide", grey(0, 9, RAW, bytes(9)), "invalid_image")
-    yield Case("tiff, zero high", grey(9, 0, RAW, bytes(9)), "invalid_image")
-    yield Case("tiff, of 2 ** 31", grey(2**31, 2**31, RAW, bytes(9)), "image_too_large")
-    yield Case("tiff, 1 x 100000", grey(1, 10**5, RAW, bytes(10**5)), "ok")
-    yield Case("tiff, 100000 x 1", grey(10**5, 1, RAW, bytes(10**5)), "ok")
+    yield Case("tiff, zero wide", gray(0, 9, RAW, bytes(9)), "invalid_image")
+    yield Case("tiff, zero high", gray(9, 0, RAW, bytes(9)), "invalid_image")
+    yield Case("tiff, of 2 ** 31", gray(2**31, 2**31, RAW, bytes(9)), "image_too_large")
+    yield Case("tiff, 1 x 100000", gray(1, 10**5, RAW, bytes(10**5)), "ok")
+    yield Case("tiff, 100000 x 1", gray(10**5, 1, RAW, bytes(10**5)), "ok")
     million = BODY // 4 // 10**6 * 10**6
     strips = {OFFSETS: [8] * million, ROWS: 1}
     for height in (100, 50_000_000):
-        lists = grey(1, height, RAW, bytes(99), tags=strips)
+        lists = gray(1, height, RAW, bytes(99), tags=strips)
         yield Case(f"tiff, {million} strips, 1 x {height}", lists, "invalid_image")
     yield Case(
         "tiff, 100000 strips",
-        grey(1, 10**5, RAW, bytes(10**5), tags={OFFSETS: list(range(8, 10**5 + 8)), ROWS: 1}),
+        gray(1, 10**5, RAW, bytes(10**5), tags={OFFSETS: list(range(8, 10**5 + 8)), ROWS: 1}),
         "ok",
     )
     yield Case(
@@ -93,13 +93,13 @@ def cases() -> Iterator[Case]:
         )
     yield Case(
         "tiff, a tag of 2 ** 32 values",
-        grey(9, 9, RAW, bytes(81)).replace(
+        gray(9, 9, RAW, bytes(81)).replace(
             struct.pack("<HHI", BITS, 4, 1), struct.pack("<HHI", BITS, 4, 2**32 - 1)
         ),
         None,
     )
     yield Case(
-        "tiff, 60000 samples", grey(9, 9, RAW, bytes(81), tags={SAMPLES: 60_000}), "invalid_image"
+        "tiff, 60000 samples", gray(9, 9, RAW, bytes(81), tags={SAMPLES: 60_000}), "invalid_image"
     )
     for name, compression, data in [
         ("deflate", DEFLATE, zeros(SIDE * SIDE)),
@@ -114,7 +114,7 @@ def cases() -> Iterator[Case]:
     ]:  # fmt: skip
         one_bit = {BITS: 1} if compression == G4 else {}
         yield Case(
-            f"tiff, largest, {name}", grey(SIDE, SIDE, compression, data, tags=one_bit), None
+            f"tiff, largest, {name}", gray(SIDE, SIDE, compression, data, tags=one_bit), None
         )
     yield Case(
         "tiff, a tile larger than the image",
@@ -131,20 +131,20 @@ def cases() -> Iterator[Case]:
         inner = jpeg.scans(2000, 5000)
         old = {513: 8, 514: len(inner)} if compression == OLD_JPEG else {}
         yield Case(
-            f"tiff, {name} of 5000 scans", grey(2000, 2000, compression, inner, tags=old), None
+            f"tiff, {name} of 5000 scans", gray(2000, 2000, compression, inner, tags=old), None
         )
         inner = jpeg.scans(SIDE, 9000)
         old = {513: 8, 514: len(inner)} if compression == OLD_JPEG else {}
         yield Case(
             f"tiff, largest, {name} of 9000 scans",
-            grey(SIDE, SIDE, compression, inner, tags=old),
+            gray(SIDE, SIDE, compression, inner, tags=old),
             None,
         )
         inner = jpeg.scans(64, 3)
         old = {513: 8, 514: len(inner)} if compression == OLD_JPEG else {}
         yield Case(
             f"tiff, {name} smaller than declared",
-            grey(4000, 1000, compression, inner, tags=old),
+            gray(4000, 1000, compression, inner, tags=old),
             None,
         )
     for compression in ("tiff_lzw", "tiff_adobe_deflate", "jpeg", "packbits", "zstd"):
