@@ -105,7 +105,9 @@ def read_label_map(path: Path) -> LabelMap:
     except Exception as error:
         raise ValueError(f"{path} cannot be read as a mask: {error}") from error
     if values.ndim != 2 or values.dtype.kind not in "biu":
-        raise ValueError(f"{path} is not a mask: its mode is {mode}, without a single value per pixel")
+        raise ValueError(
+            f"{path} is not a mask: its mode is {mode}, without a single value per pixel"
+        )
     if values.size and int(values.max()) > IGNORED:
         raise ValueError(f"{path} has the label {values.max()}; {IGNORED - 1} is the highest")
     return values.astype(np.uint8)

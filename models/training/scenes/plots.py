@@ -84,7 +84,9 @@ def draw_legend(draw: ImageDraw.ImageDraw) -> None:
     draw.text((x + GAP, 20), "each: image, truth, prediction", FAINT, font(15), anchor="lm")
 
 
-def draw_prediction(image: Image.Image, corner: tuple[int, int], prediction: ScenePrediction) -> None:
+def draw_prediction(
+    image: Image.Image, corner: tuple[int, int], prediction: ScenePrediction
+) -> None:
     """Draw the three images of a scene, and below them the true and the predicted kind."""
     x, y = corner
     scene = prediction.scene

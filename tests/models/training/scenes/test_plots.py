@@ -33,7 +33,9 @@ def test_a_single_error_is_visible():
 
 
 def test_the_sheet_shows_the_image_of_each_scene_once(scenes):
-    predictions = [ScenePrediction(scene, scene.largest, 0 * scene.label_map) for scene in scenes[:4]]
+    predictions = [
+        ScenePrediction(scene, scene.largest, 0 * scene.label_map) for scene in scenes[:4]
+    ]
     image = sheet(predictions, columns=2)
     pixels = np.asarray(image)
     scene = scenes[0].image
