@@ -48,7 +48,7 @@ def test_the_error_names_a_listed_image_that_is_missing(pets_folder, tmp_path):
 def test_a_mask_with_other_values_is_refused(pets_folder, tmp_path):
     root = pets_folder(tmp_path / "pets", train=1, test=1)
     Image.new("L", (40, 36), 0).save(root / "annotations/trimaps/Abyssinian_0.png")
-    with pytest.raises(ValueError, match="no trimap"):
+    with pytest.raises(ValueError, match="not a trimap"):
         pets(root, "segment").train.check(0)
 
 
