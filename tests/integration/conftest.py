@@ -127,11 +127,16 @@ class Service:
 
 @pytest.fixture(scope="session")
 def serve_command() -> Callable[..., tuple[list[str], dict[str, str]]]:
-    """The command line of `patchserve serve` with these flags, and an environment for it."""
+    """The command line of `patchserve serve` with these flags, and an environment for it.
 
-    def command(*flags: object) -> tuple[list[str], dict[str, str]]:
+    Coverage of the process is `measured` only on request: it doubles the time of a start.
+    """
+
+    def command(*flags: object, measured: bool = False) -> tuple[list[str], dict[str, str]]:
         clean = {k: v for k, v in os.environ.items() if not k.startswith("PATCHSERVE_")}
         clean.pop("OMP_NUM_THREADS", None)  # set for the tests, not for the service
+        if not measured:
+            clean.pop("COVERAGE_PROCESS_CONFIG", None)
         clean["PATCHSERVE_RUNTIME"] = "torch"  # converting takes seconds; a flag overrides it
         clean["PATCHSERVE_MAX_BATCH_SIZE"] = "4"  # the warm-up measures every size
         clean["PATCHSERVE_LAME_DUCK_S"] = "0"  # no load balancer sends requests at the end
@@ -153,13 +158,17 @@ def launch(
 
     @contextmanager
     def launching(
-        *flags: object, ready: bool = True, program: list[str] | None = None, **variables: str
+        *flags: object,
+        ready: bool = True,
+        measured: bool = False,
+        program: list[str] | None = None,
+        **variables: str,
     ) -> Iterator[Service]:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
         log = tmp_path_factory.mktemp("service") / "log"
-        command, environment = serve_command("--port", port, *flags)
+        command, environment = serve_command("--port", port, *flags, measured=measured)
         with log.open("wb") as output:
             command[:1] = program or command[:1]
             process = subprocess.Popen(command, stderr=output, env=environment | variables)

@@ -233,6 +233,7 @@ async def test_a_device_thread_that_ended_ends_the_process_and_fails_its_request
         assert "the thread of cpu has ended" in service.last_line()
 
 
+@pytest.mark.slow
 async def test_of_two_replicas_only_the_one_whose_device_is_lost_restarts(faulty):
     async with faulty("--workers", 2) as service:
         # an ending replica may close an idle connection just when the client reuses it

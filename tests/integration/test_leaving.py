@@ -43,10 +43,10 @@ async def rollout(service, crowd, lame_duck_s):
     assert all(each.closes for each in late)
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
 async def test_under_load_no_accepted_request_is_lost(launch, small, make_crowd, workers):
     flags = ("--lame-duck-s", 0.5, "--drain-timeout-s", 3, "--workers", workers)
-    with launch(*small, *flags) as service:
+    with launch(*small, *flags, measured=True) as service:
         replicas = []
         if workers > 1:
             await asyncio.to_thread(service.wait_for_replicas, workers)
@@ -200,7 +200,7 @@ async def test_the_second_signal_ends_it_while_torch_computes(launch, connect, s
 
 async def test_a_service_manager_may_signal_every_process(launch, small, make_crowd):
     flags = ("--workers", 2, "--lame-duck-s", 0.5, "--drain-timeout-s", 3)
-    with launch(*small, *flags) as service:
+    with launch(*small, *flags, measured=True) as service:
         await asyncio.to_thread(service.wait_for_replicas)
         crowd = make_crowd(service.url, IMAGE)
         crowd.start(CONCURRENCY)

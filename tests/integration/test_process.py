@@ -35,7 +35,7 @@ def unreadable(folder):
     ("make", "workers"),
     [
         (nothing, 1),
-        (truncated, 2),
+        pytest.param(truncated, 2, marks=pytest.mark.slow),
         pytest.param(truncated, 1, marks=pytest.mark.slow),
         pytest.param(of_another_kind, 1, marks=pytest.mark.slow),
         pytest.param(unreadable, 1, marks=pytest.mark.slow),
@@ -56,7 +56,7 @@ def test_a_checkpoint_that_cannot_be_loaded_ends_the_process_with_3_and_one_line
 @pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="memory cannot be limited")
 def test_too_little_memory_ends_the_process_with_3_and_one_line(serve_command):
     def limit():
-        resource.setrlimit(resource.RLIMIT_AS, (1_200_000_000, 1_200_000_000))
+        resource.setrlimit(resource.RLIMIT_AS, (850_000_000, 850_000_000))
 
     command, environment = serve_command("--port", 0)
     ended = subprocess.run(
@@ -78,9 +78,12 @@ def test_a_checkpoint_for_the_other_task_is_refused(refuse):
     ("flags", "environment", "expected"),
     [
         (["--device", "cuda:63"], {}, "cuda:63"),
-        ([], {"PATCHSERVE_MAX_BATCHSIZE": "4"}, "PATCHSERVE_MAX_BATCHSIZE"),
-        pytest.param(["--max-batch-size", "0"], {}, "max_batch_size", marks=pytest.mark.slow),
-        pytest.param(["--device", "tpu"], {}, "device", marks=pytest.mark.slow),
+        pytest.param(
+            [],
+            {"PATCHSERVE_MAX_BATCHSIZE": "4"},
+            "PATCHSERVE_MAX_BATCHSIZE",
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_a_wrong_setting_is_refused_by_name(refuse, flags, environment, expected):
@@ -97,19 +100,6 @@ def test_a_port_in_use_is_reported_in_one_line(refuse):
     assert ended.returncode == 1
     expected = f"patchserve: cannot listen on 127.0.0.1:{port}: address already in use"
     assert ended.stderr.splitlines() == [expected]
-
-
-def test_an_unknown_host_is_reported_in_one_line(refuse):
-    ended = refuse("--host", "no-such-host.invalid")
-    assert ended.returncode == 1
-    assert len(ended.stderr.splitlines()) == 1
-    assert ended.stderr.startswith("patchserve: cannot listen on no-such-host.invalid:8000: ")
-
-
-def test_an_unknown_flag_is_reported_in_the_last_line(refuse):
-    ended = refuse("--nonsense", 3)
-    assert ended.returncode == 2
-    assert ended.stderr.splitlines()[-1] == "Error: No such option: --nonsense"
 
 
 def test_the_port_is_open_while_the_models_load(launch):

@@ -27,7 +27,8 @@ def train(*flags: object) -> subprocess.Popen[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        env={k: v for k, v in os.environ.items() if k != "COVERAGE_PROCESS_CONFIG"}
+        | {"OMP_NUM_THREADS": "1"},
     )
 
 
@@ -43,9 +44,10 @@ def interrupt_after(process: subprocess.Popen[str], prefix: str) -> str:
     return error
 
 
+@pytest.mark.slow  # tests/models/training and tests/app/cli/test_train.py do it in one process
 @pytest.mark.parametrize(
     "options",
-    [FROM_SCRATCH, pytest.param(FROM_BUNDLED, marks=pytest.mark.slow)],
+    [FROM_SCRATCH, FROM_BUNDLED],
     ids=["scratch", "bundled"],
 )
 def test_a_run_is_interrupted_resumed_and_its_model_served(

@@ -4,9 +4,8 @@ Each pass has a trial `onednn_..._are_faster`. The gain depends on the machine: 
 default BLAS is slow, as MKL is on AMD processors, a matrix product takes less than half the time.
 """
 
-from typing import cast
-
 from functools import cache
+from typing import cast
 
 import torch
 from torch import Tensor, nn

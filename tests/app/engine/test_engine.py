@@ -229,7 +229,7 @@ def test_another_input_size_than_the_trained_one_is_served(save):
     assert output.scores == pytest.approx(expected[output.indices].tolist(), abs=1e-5)
 
 
-@pytest.mark.parametrize("runtime", ["openvino", "auto"])
+@pytest.mark.parametrize("runtime", ["openvino", pytest.param("auto", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("task", ["classify", "segment"])
 def test_another_runtime_gives_the_same_outputs(save, task, runtime, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))

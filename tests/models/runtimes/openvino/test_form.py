@@ -52,8 +52,8 @@ def vit(perturb):
     "name",
     [
         "ViT",
-        "Segformer",
         "ViTSegmenter",
+        pytest.param("Segformer", marks=pytest.mark.slow),  # tests/app/engine/test_engine.py
         pytest.param("DeiT", marks=pytest.mark.slow),  # a ViT with one more token
         pytest.param("SegformerClassifier", marks=pytest.mark.slow),  # the encoder of Segformer
     ],
