@@ -58,9 +58,10 @@ audit: $(VENV)/installed-dev ## ask PyPI for known vulnerabilities of every pinn
 # tests/conftest.py says which tests share a worker, and which start first
 PARALLEL := --numprocesses=auto --maxprocesses=8 --dist=loadgroup --no-loadscope-reorder
 
-# one worker per core, one thread per worker: the networks of these tests are too small for more
+# one worker per core, one thread per worker: the networks of these tests are too small for more;
+# with bytecode, because the tests start many processes
 test: lint ## lint, then every test that is not slow, with branch coverage
-	OMP_NUM_THREADS=1 $(BIN)/pytest $(PARALLEL) --cov --cov-fail-under=98.5
+	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/pytest $(PARALLEL) --cov --cov-fail-under=98.5
 
 # one after another: the largest networks need gigabytes and all cores
 test-slow: $(VENV)/installed-dev ## the tests that take minutes
