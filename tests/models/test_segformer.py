@@ -44,7 +44,7 @@ def reference(labels=19, **options):
     return transformers.SegformerForSemanticSegmentation._from_config(config).eval()
 
 
-@pytest.mark.parametrize("size", [(128, 128), (33, 47), (MIN_SIDE, MIN_SIDE)])
+@pytest.mark.parametrize("size", [(128, 128), (33, 47), (MIN_SIDE, MIN_SIDE), (29, 29)])
 def test_b0_has_the_logits_of_the_reference_at_any_size(
     size, tmp_path, perturb, assert_equal_logits
 ):

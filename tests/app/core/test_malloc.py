@@ -20,8 +20,8 @@ def faults(blocks):
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
 def run():
-    faults(4)  # until the heap has its size
-    print(faults(2))
+    faults(16)  # until the heap has its size
+    print(faults(4))
 
 {first}
 run()

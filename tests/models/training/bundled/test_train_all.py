@@ -68,6 +68,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow  # test_a_failed_run_stops_the_other_run ends a run the same way
 def test_an_interrupt_ends_both_runs_and_leaves_nothing(tmp_path):
     script, out = tmp_path / "script.py", tmp_path / "out"
     script.write_text(SCRIPT)
