@@ -1,6 +1,7 @@
 """What all commands share: common options, one-line error messages, early exit."""
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, NoReturn
@@ -45,3 +46,16 @@ Source = Annotated[str, typer.Option(help="Checkpoint: `bundled`, a folder or a 
 Device = Annotated[str, typer.Option(help="Device: auto, cpu, cuda or cuda:N")]
 Seed = Annotated[int, typer.Option(help="Seed of all random numbers")]
 Count = Annotated[int, typer.Option(min=1, help="Number of scenes to draw")]
+
+
+def write(target: Path, content: bytes) -> None:
+    """Write a file; exit with a one-line message if that fails."""
+    with readable_errors():
+        target.write_bytes(content)
+
+
+def refuse_equal_names(images: Sequence[Path]) -> None:
+    """Exit if two images would have the same output file, because it is named after the image."""
+    counts = Counter(image.stem for image in images)
+    if equal := [name for name, count in counts.items() if count > 1]:
+        stop(f"several images are called {equal[0]}; run them one folder at a time", USAGE_ERROR)

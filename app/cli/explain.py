@@ -8,7 +8,7 @@ from typing import Annotated, Literal, cast
 import typer
 
 from app.api import responses
-from app.cli.console import Device, Source, readable_errors, stop
+from app.cli.console import Device, Source, readable_errors, refuse_equal_names, stop, write
 from app.cli.predict import run_on
 from app.core.process import USAGE_ERROR
 from app.core.types import Method
@@ -54,13 +54,14 @@ def explain(
     """
     if not images and figure in (None, "attention-distance"):
         stop("no image is given; name at least one", USAGE_ERROR)
+    refuse_equal_names(images if images and figure is None else [])
     with readable_errors():
         out.mkdir(parents=True, exist_ok=True)
     if figure in NETWORK_FIGURES:
         with readable_errors():
             loaded = checkpoint.load(resolve_source(classifier, "classify"))
             drawn = NETWORK_FIGURES[figure](loaded.network, loaded.name)
-        write(out / f"{figure}.png", drawn)
+        write_and_print(out / f"{figure}.png", drawn)
         return
     results = run_on(
         images or [], classifier, "classify", device, partial(make_input, method=method)
@@ -71,13 +72,13 @@ def explain(
         return
     for path, photo, info, output in results:
         relevance = cast(Relevance, output)
-        write(
+        write_and_print(
             out / f"{path.stem}.relevance.png",
             responses.explanation_png(info, photo, relevance, method),
         )
         if numbers:
             body = responses.explanation_json(name, info, photo, relevance, method)
-            write(out / f"{path.stem}.relevance.json", body.model_dump_json().encode())
+            write_and_print(out / f"{path.stem}.relevance.json", body.model_dump_json().encode())
 
 
 def make_input(photo: Photo, info: ModelInfo, method: Method) -> ExplainInput:
@@ -93,11 +94,10 @@ def draw_distances(
     distances = [relevance.attention_distance for _, relevance in explained]
     height, width = explained[0][0][:2]
     with readable_errors():
-        write(target, figures.attention_distance_figure(distances, (height, width), name))
+        write_and_print(target, figures.attention_distance_figure(distances, (height, width), name))
 
 
-def write(target: Path, content: bytes) -> None:
+def write_and_print(target: Path, content: bytes) -> None:
     """Write a file and print its path."""
-    with readable_errors():
-        target.write_bytes(content)
+    write(target, content)
     typer.echo(target)

@@ -6,7 +6,16 @@ from typing import Annotated, cast
 
 import typer
 
-from app.cli.console import Device, Images, Source, one_line, readable_errors, stop
+from app.cli.console import (
+    Device,
+    Images,
+    Source,
+    one_line,
+    readable_errors,
+    refuse_equal_names,
+    stop,
+    write,
+)
 from app.core.errors import ServiceError
 from app.core.malloc import keep_freed_memory
 from app.core.process import USAGE_ERROR
@@ -18,6 +27,7 @@ from app.engine.interface import (
     EngineInput,
     EngineOutput,
     ModelInfo,
+    OutOfMemory,
     Ranking,
     SegmentInput,
 )
@@ -52,6 +62,7 @@ def segment(
     """Write the mask of each image as OUT/<name>.<render>.png."""
     if render not in masks.RENDERS:
         stop(f"--render must be one of {', '.join(masks.RENDERS)}", USAGE_ERROR)
+    refuse_equal_names(images)
     with readable_errors():
         out.mkdir(parents=True, exist_ok=True)
 
@@ -60,7 +71,7 @@ def segment(
 
     for path, photo, info, output in run_on(images, segmenter, "segment", device, make_input):
         target = out / f"{path.stem}.{render}.png"
-        target.write_bytes(masks.render(cast(LabelMap, output), info.labels, render, photo.rgb))
+        write(target, masks.render(cast(LabelMap, output), info.labels, render, photo.rgb))
         typer.echo(f"{path}: {target}")
 
 
@@ -87,7 +98,7 @@ def run_on(
         try:
             photo = decode(path.read_bytes(), info.preprocessing, max_pixels=limit, keep_rgb=True)
             (output,) = engine.run([make_input(photo, info)]).outputs
-        except (OSError, ServiceError) as error:
+        except (OSError, ServiceError, OutOfMemory) as error:
             reason = getattr(error, "strerror", None) or one_line(error)
             typer.echo(f"{path}: {reason}", err=True)
             failed = True

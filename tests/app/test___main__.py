@@ -13,6 +13,7 @@ from app.__main__ import cli
 from app.cli.serve import is_loopback
 from app.core.process import START_FAILED
 from app.core.settings import Settings
+from app.engine.interface import OutOfMemory
 
 SAMPLES = Path(__file__).parents[1] / "samples"
 
@@ -71,6 +72,35 @@ def test_an_error_is_one_line(patchserve, words, message):
     assert ended.exit_code == 2
     assert message in ended.stderr
     assert len(ended.stderr.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize("command", ["segment", "explain"])
+def test_images_of_equal_names_are_refused_before_one_result_replaces_another(
+    patchserve, tmp_path, command
+):
+    ended = patchserve(command, "a/1.png", "b/1.jpg", "--out", tmp_path / "out")
+    assert ended.exit_code == 2
+    assert ended.stderr.startswith("patchserve: several images are called 1; ")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_mask_that_cannot_be_written_is_an_error_of_one_line(patchserve, truth, tmp_path):
+    name = next(iter(truth))
+    (tmp_path / f"{Path(name).stem}.mask.png").mkdir()
+    ended = patchserve("segment", SAMPLES / name, "--out", tmp_path)
+    assert ended.exit_code == 2
+    assert ended.stderr.strip().endswith("Is a directory")
+    assert len(ended.stderr.strip().splitlines()) == 1
+
+
+def test_an_image_for_which_the_device_has_no_memory_is_reported(patchserve, truth, monkeypatch):
+    def run(*_):
+        raise OutOfMemory("the device has no memory")
+
+    monkeypatch.setattr("app.cli.predict.TorchEngine.run", run)
+    ended = patchserve("classify", SAMPLES / next(iter(truth)))
+    assert ended.exit_code == 1
+    assert ended.stderr.strip().endswith("the device has no memory")
 
 
 @pytest.mark.parametrize(

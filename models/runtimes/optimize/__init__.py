@@ -86,7 +86,7 @@ def steps(
 ) -> tuple[Step, ...]:
     """Return the steps of `optimize` in order; each is applied to the result of the one before.
 
-    On a CPU the first call for a dtype tries oneDNN's operators, which takes from 50 ms to 2 s, and
+    On a CPU the first call for a dtype tries oneDNN's operators, which takes from 50 ms to 1 s, and
     all calls omit operators that are not faster. Nothing is compiled there: compiled code is slower
     than oneDNN and `embedding_bag`.
     """

@@ -54,3 +54,16 @@ def test_a_clearly_faster_candidate_ends_the_trial_early():
     rounds = []
     assert is_faster(lambda: rounds.append(1) or 1.0, lambda: 2.0)
     assert len(rounds) <= 8
+
+
+def test_a_trial_without_a_clear_result_ends_after_its_time(monkeypatch):
+    now, rounds = [0.0], []
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+
+    def call():
+        now[0] += 0.02
+        rounds.append(1)
+        return 1.0
+
+    assert not is_faster(call, call)
+    assert len(rounds) < 2 * 12
