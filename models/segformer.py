@@ -10,7 +10,7 @@ from torch.nn.functional import interpolate
 from models.layers.attention import ReducedAttention
 from models.layers.heads import ClassifierOutput, activation
 
-MIN_SIDE = 32  # pixels of the input; the strides of B0 to B5 leave one token in the last stage
+MIN_SIDE = 32  # smallest supported input, in pixels; B0 to B5 still work with 29
 
 
 @dataclass(frozen=True)

@@ -54,7 +54,8 @@ def explain(
     """
     if not images and figure in (None, "attention-distance"):
         stop("no image is given; name at least one", USAGE_ERROR)
-    refuse_equal_names(images if images and figure is None else [])
+    if images and figure is None:
+        refuse_equal_names(images)
     with readable_errors():
         out.mkdir(parents=True, exist_ok=True)
     if figure in NETWORK_FIGURES:
