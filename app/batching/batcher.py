@@ -206,17 +206,18 @@ class Batcher(Generic[Item, Result, AnyLane]):
             self._scheduler.on_done(self, lane, seconds)
         finally:  # also if the next batch could not be sent
             batch.deliver(future)
-        if batch.entries:
-            self._measure(batch, seconds, now)
+        self._measure(batch, seconds, now)
 
     def _measure(self, batch: OpenBatch[Item, Result], seconds: float, now: float) -> None:
         size, sizer = len(batch), self.sizer
-        self._on_batch(size, seconds)
-        sizer.on_success(size)
+        if size > 0:
+            self._on_batch(size, seconds)
+            sizer.on_success(size)
+        # also if all clients have left: the idle time that follows must not count as a slow batch
         self._slowdown.batch_ended(
             now,
             taken_s=seconds,
-            cost_s=sizer.batch_seconds(size, narrow=batch.narrow),
+            cost_s=sizer.batch_seconds(size, narrow=batch.narrow) if size > 0 else 0.0,
             lanes=sizer.costs.lanes if batch.narrow else 1,
             busy=self._scheduler.busy,
         )

@@ -467,6 +467,26 @@ async def test_under_load_slow_batches_raise_the_prediction():
         assert batcher.queue.running == len(batcher.queue) == 0
 
 
+async def test_idle_time_after_a_batch_whose_clients_disconnected_is_no_slowdown(monkeypatch):
+    lane, loop = ManualLane(), asyncio.get_running_loop()
+    options = {"scheduler": DeviceScheduler("wide", depth=2), "max_batch_size": 1}
+    async with Batcher(lane.send, **options, max_queue_size=8) as batcher:
+        batcher.measured(CostTable({1: 1.0}))
+        first, gone = (asyncio.create_task(send(batcher, item)) for item in "ab")
+        await run_tasks()
+        gone.cancel()
+        await run_tasks()
+        assert (lane.run(0), lane.run(1)) == (["a"], [])
+        assert await first == "A"
+        later = loop.time() + 30.0
+        monkeypatch.setattr(loop, "time", lambda: later)
+        next_ = asyncio.create_task(send(batcher, "c"))
+        await run_tasks()
+        lane.run(2)
+        assert await next_ == "C"
+        assert batcher.admission.seconds_per_item <= 1.0
+
+
 async def test_an_item_in_a_batch_frees_its_place_and_counts_for_the_wait():
     runner = Runner(is_open=False)
     async with make_batcher(runner, max_batch_size=1) as batcher:
