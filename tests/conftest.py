@@ -1,6 +1,7 @@
 """Fixtures of all tests, and their distribution over the workers of pytest-xdist."""
 
 import json
+import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -30,6 +31,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             )
 
 
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Fail if pytest-xdist has not read the groups; without them each worker starts every service.
+
+    pytest-xdist appends the group to the id of a test.
+    """
+    grouped = getattr(session.config.option, "loadgroup", False)
+    if grouped and not all("@" in item.nodeid for item in session.items):
+        raise pytest.UsageError("this pytest-xdist ignores the mark xdist_group of this pytest")
+
+
 def group_of(item: pytest.Item) -> str | None:
     """The name in the mark `xdist_group` of a test."""
     mark = item.get_closest_marker("xdist_group")
@@ -53,6 +64,19 @@ def interruptible() -> Iterator[None]:
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def process_coverage() -> Iterator[dict[str, str]]:
+    """Start child processes without coverage, which doubles the time of their imports.
+
+    Returns:
+        The variables that measure the coverage of a process; empty without pytest-cov.
+    """
+    names = [name for name in os.environ if name.startswith("COVERAGE_")]
+    variables = {name: os.environ.pop(name) for name in names}
+    yield variables
+    os.environ.update(variables)
 
 
 @pytest.fixture(scope="session")

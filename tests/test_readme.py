@@ -264,8 +264,7 @@ def test_the_classification_in_ten_lines_gives_the_truth():
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of the service with the bundled checkpoints, which is ready."""
     log = tmp_path_factory.mktemp("service") / "log"
-    unwanted = (PREFIX, "COVERAGE_")
-    environment = {k: v for k, v in os.environ.items() if not k.startswith(unwanted)}
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(PREFIX)}
     environment |= {
         "PATCHSERVE_RUNTIME": "torch",
         "PATCHSERVE_LAME_DUCK_S": "0",

@@ -126,17 +126,19 @@ class Service:
 
 
 @pytest.fixture(scope="session")
-def serve_command() -> Callable[..., tuple[list[str], dict[str, str]]]:
+def serve_command(
+    process_coverage: dict[str, str],
+) -> Callable[..., tuple[list[str], dict[str, str]]]:
     """The command line of `patchserve serve` with these flags, and an environment for it.
 
-    Coverage of the process is `measured` only on request: it doubles the time of a start.
+    The coverage of the process is measured only on request.
     """
 
     def command(*flags: object, measured: bool = False) -> tuple[list[str], dict[str, str]]:
         clean = {k: v for k, v in os.environ.items() if not k.startswith("PATCHSERVE_")}
         clean.pop("OMP_NUM_THREADS", None)  # set for the tests, not for the service
-        if not measured:
-            clean.pop("COVERAGE_PROCESS_CONFIG", None)
+        if measured:
+            clean |= process_coverage
         clean["PATCHSERVE_RUNTIME"] = "torch"  # converting takes seconds; a flag overrides it
         clean["PATCHSERVE_MAX_BATCH_SIZE"] = "4"  # the warm-up measures every size
         clean["PATCHSERVE_LAME_DUCK_S"] = "0"  # no load balancer sends requests at the end

@@ -23,8 +23,7 @@ def server(tmp_path) -> Iterator[tuple[str, subprocess.Popen[bytes], Path]]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    unwanted = ("PATCHSERVE_", "COVERAGE_")
-    environment = {k: v for k, v in os.environ.items() if not k.startswith(unwanted)}
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("PATCHSERVE_")}
     environment |= {"PATCHSERVE_RUNTIME": "torch", "PATCHSERVE_WORKERS": "2"}
     environment["PATCHSERVE_MAX_BATCH_SIZE"] = "4"  # the warm-up measures every size
     command = [sys.executable, "-m", "uvicorn", "--factory", "app.main:application"]

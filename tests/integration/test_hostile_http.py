@@ -17,9 +17,8 @@ MOST_CONNECTIONS = 40
 
 
 @pytest.fixture(scope="module")
-def service(launch):
+def service(launch, small):
     flags = {
-        "--segmenter": "none",
         "--max-body-bytes": 4 * MIB,
         "--max-body-bytes-in-flight": 5 * MIB,
         "--max-header-bytes": 4096,
@@ -27,7 +26,7 @@ def service(launch):
         "--upload-timeout-s": 1,
         "--max-connections": MOST_CONNECTIONS,
     }
-    with launch(*(each for flag in flags.items() for each in flag)) as service:
+    with launch(*small, *(each for flag in flags.items() for each in flag)) as service:
         yield service
 
 
@@ -198,7 +197,7 @@ def test_bytes_beyond_the_declared_length_are_refused_after_the_response(service
 
 
 def test_a_body_shorter_than_declared_counts_as_a_disconnect(service):
-    labels = '{model="shapes-vit",outcome="client_gone"}'
+    labels = '{model="tiny",outcome="client_gone"}'
     with httpx.Client(base_url=service.url) as client:
         before = series(client, "images_total", labels)
         with connection(service) as connected:
@@ -276,6 +275,12 @@ def test_a_client_that_goes_on_sending_can_read_an_early_refusal(service):
         assert responses.refusal() == (413, "payload_too_large")
 
 
+def test_a_chunked_body_above_the_limit_is_refused_before_its_end(service):
+    mebibyte = b"%x\r\n%b\r\n" % (MIB, bytes(MIB))
+    sent = exchange(service, head("Transfer-Encoding: chunked"), 4 * mebibyte, b"1\r\n0\r\n")
+    assert sent == (413, "payload_too_large")
+
+
 def test_bytes_in_flight_above_the_limit_are_refused_and_released(service):
     with connection(service) as first, connection(service) as second:
         first.sendall(head(f"Content-Length: {3 * MIB}") + png())
@@ -292,7 +297,7 @@ def test_bytes_in_flight_above_the_limit_are_refused_and_released(service):
         assert b"\r\nRetry-After: " in received or b"\r\nretry-after: " in received
         assert Responses(first).refusal() == (408, "upload_too_slow")
     with httpx.Client(base_url=service.url) as client:
-        labels = '{model="shapes-vit",reason="bytes_in_flight"}'
+        labels = '{model="tiny",reason="bytes_in_flight"}'
         assert series(client, "rejections_total", labels) >= 1
     assert exchange(service, head("Content-Length: 4000000")) == (408, "upload_too_slow")
 

@@ -68,22 +68,19 @@ def test_too_little_memory_ends_the_process_with_3_and_one_line(serve_command):
     assert "Traceback" not in ended.stderr
 
 
+@pytest.mark.slow  # tests/app/engine/test_engine.py checks the task, and `nothing` the one line
 def test_a_checkpoint_for_the_other_task_is_refused(refuse):
     ended = refuse("--classifier", bundled("segment"), "--segmenter", "none", "--port", 0)
     assert ended.returncode == 3
     assert "not to classify" in ended.stderr
 
 
+@pytest.mark.slow  # tests/app/cli/test_serve.py runs the command in one process
 @pytest.mark.parametrize(
     ("flags", "environment", "expected"),
     [
         (["--device", "cuda:63"], {}, "cuda:63"),
-        pytest.param(
-            [],
-            {"PATCHSERVE_MAX_BATCHSIZE": "4"},
-            "PATCHSERVE_MAX_BATCHSIZE",
-            marks=pytest.mark.slow,
-        ),
+        ([], {"PATCHSERVE_MAX_BATCHSIZE": "4"}, "PATCHSERVE_MAX_BATCHSIZE"),
     ],
 )
 def test_a_wrong_setting_is_refused_by_name(refuse, flags, environment, expected):

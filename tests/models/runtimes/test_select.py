@@ -11,9 +11,15 @@ SIDE = (16, 16)
 PREPROCESSING = Preprocessing(size=SIDE)
 
 
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    """The cache of this test module, so that the network is converted once."""
+    return tmp_path_factory.mktemp("cache")
+
+
 @pytest.fixture(autouse=True)
-def _own_cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+def _own_cache(cache, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
 
 
 @pytest.fixture
