@@ -17,14 +17,15 @@ from app.engine import lanes
 from app.engine.engine import TorchEngine
 from app.engine.interface import BatchResult, DeviceLost, EngineInput, ModelInfo, OutOfMemory
 
-WHITE, RED, GREEN, BLUE, YELLOW = "white", "red", "lime", "blue", "yellow"
-HOLD, POISON, HANG, LOSE, DIE = WHITE, RED, GREEN, BLUE, YELLOW
+WHITE, RED, GREEN, BLUE, YELLOW, CYAN = "white", "red", "lime", "blue", "yellow", "cyan"
+HOLD, POISON, HANG, LOSE, DIE, TOO_LARGE = WHITE, RED, GREEN, BLUE, YELLOW, CYAN
 PIXELS = {
     (255, 255, 255): HOLD,
     (255, 0, 0): POISON,
     (0, 255, 0): HANG,
     (0, 0, 255): LOSE,
     (255, 255, 0): DIE,
+    (0, 255, 255): TOO_LARGE,
 }
 STUCK_S = 1.0  # instead of half a minute
 
@@ -54,7 +55,7 @@ class FaultyEngine(TorchEngine):
         if HOLD in faults:
             (self._gates / "entered").write_text("")
             (self._gates / "gate").read_text()
-        if len(inputs) > self._most:
+        if len(inputs) > self._most or TOO_LARGE in faults:
             raise OutOfMemory(f"{len(inputs)} images do not fit")
         if POISON in faults:
             raise ValueError("the poison image")

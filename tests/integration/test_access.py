@@ -79,16 +79,10 @@ def test_no_key_is_in_the_log_the_metrics_or_a_response(guarded):
     for secret in (KEY_IN_VARIABLE, KEY_IN_FILE, unknown):
         assert secret not in guarded.log.read_text()
         assert not any(secret in text for text in texts)
-
-
-def test_a_service_without_keys_that_other_machines_reach_logs_a_warning(launch, small, guarded):
-    with launch("--host", "0.0.0.0", *small, ready=False) as service:  # noqa: S104  # on purpose
-        service.wait_for_status("/livez", 200)
-    (warning,) = service.complaints()
-    assert "no API keys are configured" in warning["message"]
     assert guarded.complaints() == []
 
 
+@pytest.mark.slow  # the next test has one process, tests/app/replicas/test_server.py the replica
 def test_replicas_serve_the_probes_and_metrics_on_a_separate_port(launch, small):
     port = free_port()
     flags = ("--ops-port", port, "--workers", 2)

@@ -18,7 +18,8 @@ from prometheus_client.parser import text_string_to_metric_families
 pytestmark = [pytest.mark.anyio, pytest.mark.xdist_group(name="timing")]
 PROGRAM = [sys.executable, str(Path(__file__).with_name("faulty.py"))]
 WAITS_S = 60
-HOLD, POISON, HANG, LOSE, DIE = "white", "red", "lime", "blue", "yellow"  # as in faulty.py
+HOLD, POISON, HANG = "white", "red", "lime"  # as in faulty.py
+LOSE, DIE, TOO_LARGE = "blue", "yellow", "cyan"
 
 
 def picture(color: str) -> bytes:
@@ -179,15 +180,15 @@ async def test_out_of_memory_splits_the_batch_and_makes_later_batches_smaller(fa
         for second, first in zip(again, responses, strict=True):
             assert scores(second) == pytest.approx(scores(first), abs=1e-5)
         assert await service.series("out_of_memory_total") == 3
+        await check_an_image_that_does_not_fit_alone(service)
 
 
-async def test_an_image_that_does_not_fit_alone_gets_a_retryable_error(faulty):
-    async with faulty(FAULTY_MOST="0") as service:
-        response = await service.classify("gray")
-        assert response.status_code == 503
-        assert response.json()["code"] == "overloaded"
-        assert response.json()["retryable"] is True
-        assert int(response.headers["retry-after"]) >= 1
+async def check_an_image_that_does_not_fit_alone(service):
+    response = await service.classify(TOO_LARGE)
+    assert response.status_code == 503
+    assert response.json()["code"] == "overloaded"
+    assert response.json()["retryable"] is True
+    assert int(response.headers["retry-after"]) >= 1
 
 
 async def test_when_the_device_hangs_requests_end_in_time_and_livez_fails(faulty):
@@ -223,6 +224,7 @@ async def test_a_lost_device_ends_the_process_with_4_and_one_line(faulty):
         assert last == "patchserve: cannot continue: CUDA error: an illegal memory access"
 
 
+@pytest.mark.slow  # test_a_lost_device ends the same way, and test_health.py has a dead lane
 async def test_a_device_thread_that_ended_ends_the_process_and_fails_its_requests(faulty):
     async with faulty() as service:
         assert (await service.classify(DIE)).status_code == 200  # its batch was complete

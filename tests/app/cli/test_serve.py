@@ -59,3 +59,20 @@ def test_an_unknown_flag_is_reported_in_the_last_line(refuse):
     ended = refuse("--nonsense", 3)
     assert ended.exit_code == USAGE_ERROR
     assert "No such option: --nonsense" in ended.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("host", "keys", "warns"),
+    [
+        ("0.0.0.0", "", True),  # noqa: S104  # on purpose
+        ("0.0.0.0", "of-the-variable-0001", False),  # noqa: S104
+        ("127.0.0.1", "", False),
+    ],
+)
+def test_a_service_without_keys_that_other_machines_reach_logs_a_warning(
+    refuse, monkeypatch, caplog, host, keys, warns
+):
+    monkeypatch.setattr(serve, "run", lambda *_, **__: None)
+    monkeypatch.setattr(serve, "exit_now", lambda status: None)
+    refuse("--host", host, "--port", 0, PATCHSERVE_API_KEYS=keys)
+    assert ("no API keys are configured" in caplog.text) == warns
