@@ -13,7 +13,7 @@ WEIGHT = re.compile(r"0(\.\d{0,3})?|1(\.0{0,3})?", re.ASCII)
 
 
 def checked_query(items: Iterable[tuple[str, str]], names: Collection[str]) -> dict[str, str]:
-    """The query parameters by name; a misspelt name must not be ignored.
+    """The query parameters by name; a misspelled name must not be ignored.
 
     Args:
         items: name and value of each parameter.

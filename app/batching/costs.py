@@ -3,11 +3,11 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-Table = Mapping[int, float]  # seconds of a batch by its size, smallest size first
+Table = Mapping[int, float]  # seconds of a batch by batch size, smallest size first
 
-TOLERANCE = 1.03  # a cost per image up to this factor of the best one counts as equally good
+TOLERANCE = 1.03  # a cost per image up to this multiple of the lowest counts as equally good
 LONG_BATCH_S = 0.25  # longest batch under load, so that other requests are not delayed noticeably
-SLOWDOWN_WEIGHT = 0.1  # of one batch: the last twenty batches have most of the influence
+SLOWDOWN_WEIGHT = 0.1  # of one batch: the last twenty batches have most influence
 
 
 @dataclass(frozen=True)
@@ -16,8 +16,8 @@ class CostTable:
 
     Attributes:
         wide: on the wide lane, which has the whole device.
-        narrow: on a lane with one core while the other narrow lanes run, too; empty if the model
-            does not use narrow lanes.
+        narrow: on a lane with one core, while all other narrow lanes run; empty if the model does
+            not use narrow lanes.
         lanes: number of narrow lanes.
     """
 
@@ -36,17 +36,17 @@ class CostTable:
         return max([*self.wide.values(), *self.narrow.values()])
 
     def seconds(self, size: int, *, narrow: bool) -> float:
-        """Seconds of a batch: of the next larger measured size; 0 if there is none."""
+        """Seconds of a batch of the next measured size, `size` or larger; 0 if there is none."""
         table = self.narrow if narrow else self.wide
         return next((seconds for known, seconds in table.items() if known >= size), 0.0)
 
     def sizes(self, *, narrow: bool, overhead_s: float = 0.0) -> list[tuple[int, float]]:
-        """Useful batch sizes with their seconds, largest first.
+        """Useful batch sizes with the seconds of a batch, largest first.
 
         Args:
             narrow: for narrow lanes or for the wide one.
             overhead_s: seconds that the lane spends on each image besides the batch, for example to
-                decode it; the larger it is, the less a large batch saves.
+                decode it; the more seconds, the less a large batch saves.
         """
         table = self.narrow if narrow else self.wide
         total = {size: seconds + size * overhead_s for size, seconds in table.items()}
@@ -60,9 +60,9 @@ def latency_batch_size(table: Table) -> int:
 
 
 def throughput_batch_size(table: Table) -> int:
-    """Largest near-optimal batch size that takes at most 0.25 s; used under load.
+    """Largest near-optimal size of a batch that takes at most 0.25 s; used under load.
 
-    Fewer batches have to be sent to the lanes. If all take longer, it is the smallest one.
+    With larger batches, fewer batches go to the lanes. If all take longer, it is the smallest size.
     """
     sizes = _near_optimal(table)
     return max((size for size in sizes if table[size] <= LONG_BATCH_S), default=min(sizes))
@@ -77,7 +77,7 @@ class MovingAverage:
     """Exponential moving average of samples.
 
     Args:
-        value: where it starts.
+        value: the initial average.
         weight: share of each new sample; the last 2 / `weight` samples have most of the influence.
 
     Attributes:
@@ -89,16 +89,16 @@ class MovingAverage:
         self._weight = weight
 
     def add(self, sample: float) -> None:
-        """Move the average towards a new sample."""
+        """Move the average toward a new sample."""
         self.value += self._weight * (sample - self.value)
 
 
 class Slowdown:
     """How much slower the device is now than at warm-up, as a moving average.
 
-    It compares the time between the ends of two batches with their cost, and only while no lane was
-    idle: the duration of a single batch does not show the other work on the device. If lanes were
-    idle, the duration of the batch is an upper bound.
+    It compares the time between the ends of two batches with the cost of the second one, and only
+    while no lane was idle: the duration of one batch does not show the other work on the device. If
+    a lane was idle, the duration of the batch gives an upper bound.
 
     Attributes:
         slowness: 1 if batches end as often as their costs predict, 2 if half as often.
@@ -116,7 +116,7 @@ class Slowdown:
         Args:
             now: time of the end, in seconds.
             taken_s: seconds that the batch took on its lane.
-            cost_s: seconds that it should take there; 0 if they are not known.
+            cost_s: seconds that it should take on this lane; 0 if unknown.
             lanes: number of lanes that run such batches at the same time.
             busy: whether no lane is idle from now on.
         """

@@ -1,4 +1,4 @@
-"""What all commands share: common options, one-line error messages, early exit."""
+"""Helpers of all commands: common options, one-line error messages, early exit."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -42,7 +42,7 @@ def stop(message: str, status: int) -> NoReturn:
 
 
 Images = Annotated[list[Path], typer.Argument(help="Image files", metavar="IMAGE")]
-Source = Annotated[str, typer.Option(help="Checkpoint: `bundled`, a folder or a hub id")]
+Source = Annotated[str, typer.Option(help="Checkpoint: `bundled`, a folder or a Hub id")]
 Device = Annotated[str, typer.Option(help="Device: auto, cpu, cuda or cuda:N")]
 Seed = Annotated[int, typer.Option(help="Seed of all random numbers")]
 Count = Annotated[int, typer.Option(min=1, help="Number of scenes to draw")]
@@ -55,7 +55,7 @@ def write(target: Path, content: bytes) -> None:
 
 
 def refuse_equal_names(images: Sequence[Path]) -> None:
-    """Exit if two images would have the same output file, because it is named after the image."""
+    """Exit if two images have the same name, because output files are named after images."""
     counts = Counter(image.stem for image in images)
     if equal := [name for name, count in counts.items() if count > 1]:
         stop(f"several images are called {equal[0]}; run them one folder at a time", USAGE_ERROR)

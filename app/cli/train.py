@@ -24,7 +24,7 @@ def train(  # noqa: PLR0913 - each is a flag
         str | None, typer.Option(help="Network to train, e.g. vit-ti/16 or segformer-b0")
     ] = None,
     from_: Annotated[
-        str | None, typer.Option("--from", help="Checkpoint to start from: a folder or a hub id")
+        str | None, typer.Option("--from", help="Checkpoint to start from: a folder or a Hub id")
     ] = None,
     out: Annotated[
         Path | None,

@@ -17,10 +17,10 @@ from typing import NoReturn
 
 START_FAILED, USAGE_ERROR, LOAD_FAILED = 1, 2, 3
 RUN_FAILED = 4  # the service has served and cannot continue; a restart may help
-SIGNAL_BASE = 128  # plus the number of the signal, as shells do
+SIGNAL_BASE = 128  # the exit status is this plus the number of the signal, as in shells
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
-DRAIN_SIGNAL = signal.SIGUSR1  # from the parent to its replicas; a second one changes nothing
+DRAIN_SIGNAL = signal.SIGUSR1  # from the parent to its replicas; a second signal changes nothing
 INTERRUPTED = SIGNAL_BASE + signal.SIGINT
 
 logger = logging.getLogger(__name__)
@@ -56,8 +56,8 @@ def flush_output() -> None:
 def exit_on_signals() -> None:
     """Exit with status 0 on the first signal, until the server installs its own handlers.
 
-    By default, a signal would end the process with an error status, or have no effect if the
-    process is the first one of a container.
+    By default, a signal would end the process with an error status, or have no effect on the first
+    process of a container.
     """
     for each in (*STOP_SIGNALS, DRAIN_SIGNAL):
         signal.signal(each, lambda number, frame: exit_now(0))
@@ -65,10 +65,10 @@ def exit_on_signals() -> None:
 
 @contextmanager
 def catch_stop_signals() -> Iterator[Callable[[], bool]]:
-    """Handle SIGINT and SIGTERM during the block; yield a function: whether one has arrived.
+    """Handle SIGINT and SIGTERM in the block; yield a function that tells if one has arrived.
 
     Raises:
-        KeyboardInterrupt: at the second signal, with its number.
+        KeyboardInterrupt: at the second signal, with the signal's number.
     """
     stop_requested = Event()
     previous = {each: signal.getsignal(each) for each in STOP_SIGNALS}

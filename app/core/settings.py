@@ -22,7 +22,7 @@ from app.core.types import IMAGE_FORMATS
 
 PREFIX = "PATCHSERVE_"
 INJECTED_NAMES = ("_SERVICE_", "_PORT_")  # parts of variable names that Kubernetes sets
-INJECTED_VALUES = ("tcp://", "udp://", "sctp://")  # how such values start
+INJECTED_VALUES = ("tcp://", "udp://", "sctp://")  # how their values start
 ORIGIN = re.compile(r"\*|https?://[\w.:\[\]-]+", re.ASCII)
 
 
@@ -54,11 +54,11 @@ class Settings(BaseSettings):
 
     classifier: str = Field(
         "bundled",
-        description="Checkpoint of the classifier: `bundled`, a folder, a hub id, or `none`",
+        description="Checkpoint of the classifier: `bundled`, a folder, a Hub id, or `none`",
     )
     segmenter: str = Field(
         "bundled",
-        description="Checkpoint of the segmenter: `bundled`, a folder, a hub id, or `none`",
+        description="Checkpoint of the segmenter: `bundled`, a folder, a Hub id, or `none`",
     )
     device: str = Field(
         "auto",
@@ -99,7 +99,7 @@ class Settings(BaseSettings):
         0.0,
         ge=0,
         le=1000,
-        description="Time that an image waits for a fuller batch while the device is idle, "
+        description="Maximum time that an image waits for a fuller batch while the device is idle, "
         "in milliseconds",
     )
     max_queue_size: int = Field(
@@ -121,7 +121,8 @@ class Settings(BaseSettings):
         12.0,
         ge=0,
         le=3600,
-        description="Maximum time after the lame duck to finish the accepted requests, in seconds",
+        description="Maximum time after `--lame-duck-s` to finish the accepted requests, "
+        "in seconds",
     )
     max_body_bytes: int = Field(
         20 * 2**20, ge=1, le=2**30, description="Maximum size of a request body, in bytes"
@@ -225,7 +226,7 @@ class Settings(BaseSettings):
     @field_validator("cors_origins")
     @classmethod
     def check_origins(cls, text: str) -> str:
-        """Refuse a text that no browser sends as its origin, because it would never match."""
+        """Refuse an origin that no browser sends, because no request would ever match it."""
         origins = split_commas(text)
         if not all(map(ORIGIN.fullmatch, origins)) or ("*" in origins and len(origins) > 1):
             raise ValueError(
@@ -278,12 +279,12 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Flags win over the environment; no file is read."""
+        """Flags have priority over the environment; no file is read."""
         return init_settings, Environment(settings_cls)
 
     @classmethod
     def read(cls, **flags: object) -> Self:
-        """Read the settings: a flag wins over a variable, and a variable over a default.
+        """Read the settings: flags have priority over variables, and variables over defaults.
 
         The keys of `api_keys_file` are added to `api_keys`, so that a replica that receives the
         settings uses the same keys and does not read the file again.
@@ -301,12 +302,12 @@ class Settings(BaseSettings):
 
 
 def split_commas(text: str) -> tuple[str, ...]:
-    """The words between the commas, without duplicates."""
+    """The items of a comma-separated text, without duplicates."""
     return tuple(dict.fromkeys(word.strip() for word in text.split(",") if word.strip()))
 
 
 def refuse_unknown(names: Iterable[str], fields: Iterable[str]) -> None:
-    """Refuse a misspelt variable instead of ignoring it without a message."""
+    """Refuse unknown variables: a misspelled name must not be ignored."""
     ours = {name.upper() for name in names if name.upper().startswith(PREFIX)}
     unknown = ours - {PREFIX + field.upper() for field in fields}
     if unknown:

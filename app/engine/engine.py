@@ -195,7 +195,7 @@ class TorchEngine:
     def memory(self) -> dict[str, int]:
         """Bytes of the device's memory by kind: allocated, reserved, total; empty on a CPU.
 
-        Also empty before `load` has initialised CUDA, because that would block the caller.
+        Also empty before `load` has initialized CUDA, because that would block the caller.
         """
         if self._device.type != "cuda" or not torch.cuda.is_initialized():
             return {}

@@ -29,7 +29,7 @@ SIGNATURES = {
 }
 MAGIC = tuple((name.upper(), SIGNATURES[name]) for name in IMAGE_FORMATS)  # by Pillow's names
 NAMES = {"WEBP": "WebP"}  # in error texts, where they differ from Pillow's names
-MAX_PROFILE_BYTES = 2**20  # of a colour profile; Pillow decompresses no more
+MAX_PROFILE_BYTES = 2**20  # of a color profile; Pillow decompresses no more
 MAX_SIDE = 2**20  # pixels of a side: a row has a cost even if it is one pixel wide
 FORMATS = frozenset(name for name, _ in MAGIC)
 
@@ -66,7 +66,7 @@ def decode(
     """Decode an image file completely, then resize and crop it to the model's input size.
 
     Of an animation, the first frame is decoded. After the EXIF orientation, Pillow's `convert`
-    makes RGB of grey, palette, alpha, CMYK and 16-bit images, as the reference implementation does.
+    makes RGB of gray, palette, alpha, CMYK and 16-bit images, as the reference implementation does.
 
     Args:
         data: the file; its first bytes decide its format, not the declared media type.
@@ -113,7 +113,7 @@ def _photo(
 def _without_metadata(rgb: Image.Image) -> Image.Image:
     """The image without metadata, which Pillow would write into the PNG drawn over it.
 
-    A colour profile stays, unless it is too large for readers of the PNG.
+    A color profile stays, unless it is too large for readers of the PNG.
     """
     profile = rgb.info.get("icc_profile") or b""
     rgb.info = {"icc_profile": profile} if 0 < len(profile) <= MAX_PROFILE_BYTES else {}

@@ -36,7 +36,7 @@ def check_structure(kind: str, data: bytes) -> None:
         data: the file; a truncated one is left to the decoder to refuse.
 
     Raises:
-        InvalidImage: too many segments, scans, chunks, colour profiles, blocks, tags or strips.
+        InvalidImage: too many segments, scans, chunks, color profiles, blocks, tags or strips.
         UnsupportedImageFormat: a JPEG in arithmetic coding.
     """
     check = CHECKS.get(kind)
@@ -96,7 +96,7 @@ def _png(data: bytes) -> None:
             return
         profiles += name == b"iCCP"
         if profiles > 1:  # each may decompress to a million bytes
-            raise InvalidImage("the PNG has more than one colour profile")
+            raise InvalidImage("the PNG has more than one color profile")
         at += 12 + int.from_bytes(data[at : at + 4])
     raise InvalidImage(f"the PNG has more than {MAX_CHUNKS} chunks")
 

@@ -1,4 +1,4 @@
-"""Draws relevance over the photograph, as colours of a heat map."""
+"""Draws relevance over the photograph, as colors of a heat map."""
 
 from collections.abc import Mapping
 
@@ -19,7 +19,7 @@ Box = tuple[float, float, float, float]  # top, left, bottom, right in pixels of
 
 
 def colours() -> NDArray[np.uint8]:
-    """The 256 colours from the least to the most relevant, uint8 (256, 3), ever lighter."""
+    """The 256 colors from the least to the most relevant, uint8 (256, 3), ever lighter."""
     at = np.linspace(0, len(STOPS) - 1, 256)
     channels = [np.interp(at, range(len(STOPS)), channel) for channel in zip(*STOPS, strict=True)]
     return np.stack(channels, axis=1).round().astype(np.uint8)
@@ -30,7 +30,7 @@ def render(
 ) -> bytes:
     """Draw relevance over a photograph, as a PNG file of the photograph's size.
 
-    The photograph is drawn in grey, so colour shows only relevance: black for the least relevant
+    The photograph is drawn in gray, so color shows only relevance: black for the least relevant
     cell and for the pixels outside the box, which the network did not see; light yellow for the
     most relevant cell.
 

@@ -20,7 +20,7 @@ COMPRESSION = {"compress_level": 1, "compress_type": zlib.Z_RLE}
 
 
 def palette(count: int) -> NDArray[np.uint8]:
-    """PASCAL VOC's colours of `count` classes, uint8 (count, 3); class 0 is black.
+    """PASCAL VOC's colors of `count` classes, uint8 (count, 3); class 0 is black.
 
     The bits of the class index go to red, green and blue in turn, from the highest bit of each on.
     """
@@ -38,8 +38,8 @@ def render(
     Args:
         label_map: (H, W), the class of each pixel; uint16 above 256 labels.
         labels: the name of each class, written into the text chunk `labels`.
-        style: `mask` has the class index as pixel value (a palette image, or 16-bit grey above 256
-            labels), `color` has the class's colour, `overlay` blends that colour with `rgb`.
+        style: `mask` has the class index as pixel value (a palette image, or 16-bit gray above 256
+            labels), `color` has the class's color, `overlay` blends that color with `rgb`.
         rgb: the photograph, of the same size; required for `overlay`.
 
     Raises:

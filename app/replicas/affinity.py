@@ -9,7 +9,7 @@ from app.core.process import usable_cores
 
 
 def split_cores(cores: Collection[int], count: int) -> list[set[int]]:
-    """The cores of each of `count` replicas: adjacent, and not shared if there are enough."""
+    """The cores of each of `count` replicas: adjacent; shared only if there are too few cores."""
     ordered = sorted(cores)
     if not ordered:
         return [set() for _ in range(count)]
@@ -20,13 +20,13 @@ def split_cores(cores: Collection[int], count: int) -> list[set[int]]:
 
 
 def gpu_for(index: int, device: str, gpus: int) -> str:
-    """The device of a replica: GPU `index` modulo `gpus`, unless `device` names one or the CPU."""
+    """The device of a replica: GPU `index` modulo `gpus`, unless `device` is one GPU or the CPU."""
     return f"cuda:{index % gpus}" if gpus > 1 and device in ("auto", "cuda") else device
 
 
 @contextmanager
 def cpu_affinity(cores: Collection[int]) -> Iterator[None]:
-    """Restrict processes that are started in the `with` block to these cores, from their start."""
+    """Restrict all processes that are started in the `with` block to these cores."""
     before = usable_cores()
     if before and cores:
         os.sched_setaffinity(0, cores)

@@ -25,7 +25,7 @@ from app.server.timeouts import ConnectionTimeouts, TimeoutTimer
 if TYPE_CHECKING:
     from uvicorn._types import HTTPScope
 
-MAX_UNREAD_BYTES = 2**20  # of a body that the app has not read; reading pauses beyond
+MAX_UNREAD_BYTES = 2**20  # of a body that the app has not read; above this, receiving pauses
 UNKNOWN = b"-"  # stands for a method or path that could not be parsed
 VERSIONS = frozenset({"1.0", "1.1"})
 
@@ -33,13 +33,13 @@ VERSIONS = frozenset({"1.0", "1.1"})
 class HttpProtocol(HttpToolsProtocol):
     """uvicorn's HTTP/1.1 protocol, with limits, and with problem+json for every invalid request.
 
-    uvicorn copies each piece of a body into a buffer and the buffer into a message, and pauses
+    uvicorn copies each piece of a body into a buffer and the buffer into a message. It also pauses
     reading at 64 KiB, which costs two more system calls for a photograph. It limits neither headers
-    nor trailers. It parses the body of a request with an `Upgrade` header, which Java's client
-    sends, as the next request.
+    nor trailers. If a request has an `Upgrade` header, as requests of Java's client have, uvicorn
+    parses the body as the next request.
 
     Args:
-        config: uvicorn's, as are `server_state`, `app_state` and `_loop`.
+        config: as in uvicorn, like `server_state`, `app_state` and `_loop`.
         limits: the limits of this connection.
         timer: the timer that checks the timeouts of all connections.
     """
@@ -65,10 +65,10 @@ class HttpProtocol(HttpToolsProtocol):
         self._timer = timer
         self._timeouts = ConnectionTimeouts(limits, self.timeout_keep_alive)
         self._header_bytes = 0  # of this request, trailers included
-        self._framing_bytes = 0  # received since the phase began or the last byte of a body
+        self._framing_bytes = 0  # received since the start of the phase or the last body byte
         self._parse_error: ServiceError | None = None
         self._running: Cycle | None = None  # the request that the app is responding to
-        self._pipelined: deque[Cycle] = deque()  # the requests after it
+        self._pipelined: deque[Cycle] = deque()  # the requests after the running one
         self._discard_input = False
         self._discarded_bytes = 0
 
@@ -117,8 +117,8 @@ class HttpProtocol(HttpToolsProtocol):
     def _head_without_upgrade(self) -> bytes:
         """The request line and headers without `Upgrade`, which a server may ignore.
 
-        The parser expects another protocol after an `Upgrade`, so a new parser reads the request
-        again.
+        After an `Upgrade` header the parser expects another protocol, so a new parser parses the
+        request again.
         """
         method, version = self.parser.get_method(), self.parser.get_http_version().encode()
         lines = [b"%b %b HTTP/%b" % (method, self.url, version)]
@@ -139,7 +139,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._count_header_bytes(len(url))
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Parser callback: a header, or a trailer, which is ignored."""
+        """Parser callback: a header, or a trailer, which is counted and ignored."""
         self._count_header_bytes(len(name) + len(value) + 4)
         if self.phase is Phase.BODY:
             return
@@ -166,7 +166,7 @@ class HttpProtocol(HttpToolsProtocol):
         return HeadersTooLarge("the headers are too large, or too many", limits=most)
 
     def _stop_parsing(self, error: ServiceError) -> ServiceError:
-        """The error for a parser callback to raise; the parser itself raises its own instead."""
+        """Keep an error for a parser callback to raise: the parser raises its own error instead."""
         self._parse_error = error
         return error
 
@@ -200,7 +200,7 @@ class HttpProtocol(HttpToolsProtocol):
         scope["query_string"] = url.query or b""
 
     def start(self, scope: "HTTPScope", keep_alive: bool) -> None:
-        """Run the app on a request now, or after the requests before it."""
+        """Run the app on a request now, or when the requests before it have responses."""
         self.cycle = Cycle(
             scope=scope,
             transport=self.transport,
@@ -236,7 +236,7 @@ class HttpProtocol(HttpToolsProtocol):
             cycle.body = body  # type: ignore[assignment]  # uvicorn reads it as `bytes(body)`
         elif isinstance(cycle.body, bytearray):
             cycle.body += body
-        else:  # the second piece: a bytearray grows by small pieces in linear time
+        else:  # the second piece: appending to a bytearray takes linear time in total
             cycle.body = bytearray().join((cycle.body, body))
         if len(cycle.body) > MAX_UNREAD_BYTES:
             self.flow.pause_reading()
@@ -266,8 +266,8 @@ class HttpProtocol(HttpToolsProtocol):
             self._run(self._pipelined.popleft())
 
     def refuse(self, error: ServiceError) -> None:
-        """Queue an error response behind the pending ones, then ignore further input."""
-        if self._discard_input:  # it is refused already, or lingers
+        """Send an error response after the pending responses, and ignore further input."""
+        if self._discard_input:  # the connection is already refused, or lingers
             return
         self._discard_input = True
         if self.phase is not Phase.BODY:
@@ -278,7 +278,7 @@ class HttpProtocol(HttpToolsProtocol):
             self.cycle.fail_body(error)
 
     def _refuse_head(self, error: ServiceError) -> None:
-        """Start a request in place of one that has no complete head; the app returns the error."""
+        """Start a request in place of the incomplete one, so that the app returns the error."""
         if self.phase is not Phase.HEADERS or not self.url:
             super().on_message_begin()  # the scope still belongs to the previous request
         method = self.parser.get_method() if self.url else UNKNOWN
@@ -291,7 +291,7 @@ class HttpProtocol(HttpToolsProtocol):
         self.start(scope, keep_alive=False)
 
     def _linger(self) -> None:
-        """Send the end of the stream, and read on for a while.
+        """Send the end of the stream, and continue to read for a while.
 
         Closing a socket with unread input resets the connection, and the client may lose the
         response.
@@ -316,12 +316,12 @@ class HttpProtocol(HttpToolsProtocol):
 
     @property
     def responding(self) -> bool:
-        """Whether a request waits for its response."""
+        """Whether the app is responding to a request."""
         return self._running is not None
 
     @property
     def blocked_by_server(self) -> bool:
-        """Whether the client cannot continue before the server does."""
+        """Whether the client must wait for the server, so that timeouts do not count."""
         if self.phase is Phase.LINGER:
             return False
         if self.phase is Phase.BODY and self.cycle.waiting_for_100_continue:
@@ -329,7 +329,7 @@ class HttpProtocol(HttpToolsProtocol):
         return self.flow.read_paused or self._discard_input
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Tell every request without a response; uvicorn would tell only the latest."""
+        """Tell each request without a response of the disconnect; uvicorn tells only the latest."""
         self._timer.discard(self)
         for cycle in (self._running, *self._pipelined):
             if cycle is not None:

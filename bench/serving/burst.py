@@ -8,7 +8,7 @@ from typing import NamedTuple
 from bench.serving.records import LOST, Record
 from bench.serving.summary import percentile
 
-JITTER = 1.25  # mean of the random factor, 1 to 1.5, of a predicted wait
+JITTER = 1.25  # mean of the random factor from 1 to 1.5 in `retry_after_ms`
 SLOW = 1.5  # a request is slow above this multiple of the 95th percentile before the burst
 CALM = 5  # latency is normal from the first of this many consecutive requests that are not slow
 
@@ -21,13 +21,13 @@ class Times(NamedTuple):
 
 
 class Prediction(NamedTuple):
-    """The predicted waits of refusals, relative to the real waits of requests accepted then.
+    """The predicted waits of refusals, relative to real waits at the same time.
 
     Attributes:
-        ratios: retry_after_ms over the real wait, for each refusal.
-        within: fraction within a factor of two after division by the mean jitter.
+        ratios: retry_after_ms divided by the real wait, for each refusal.
+        within: fraction of ratios within a factor of two after division by the mean jitter.
         possible: fraction within a factor of two for some jitter from 1 to 1.5: ratios 0.5 to 3.
-        certain: fraction within a factor of two for any jitter: ratios 0.75 to 2.
+        certain: fraction within a factor of two for every jitter: ratios 0.75 to 2.
     """
 
     ratios: Sequence[float]
@@ -42,8 +42,8 @@ class Recovery(NamedTuple):
     Attributes:
         after_burst: from the end of the burst.
         after_backlog: from the last response to a request accepted in the burst; 0 if latency was
-            normal before.
-        backlog: from the end of the burst to this last response.
+            normal before this response.
+        backlog: time from the end of the burst to this last response.
     """
 
     after_burst: float
@@ -52,12 +52,12 @@ class Recovery(NamedTuple):
 
 
 def during(records: Sequence[Record], times: Times) -> list[Record]:
-    """Return the requests that were due in the burst."""
+    """Return the requests that were scheduled in the burst."""
     return [one for one in records if times.begins <= one.due < times.ends]
 
 
 def goodput(records: Sequence[Record], times: Times) -> float:
-    """Return the responses with 200 per second of the burst, by the time of the response."""
+    """Return the number of responses with 200 that ended in the burst, per second."""
     good = sum(one.status == 200 and times.begins <= one.ended < times.ends for one in records)
     return good / (times.ends - times.begins)
 
@@ -84,16 +84,16 @@ def others(records: Sequence[Record]) -> dict[str, int]:
 
 
 def complete(one: Record) -> bool:
-    """Return whether a refusal is a problem with Retry-After as the ceiling of its body's value."""
+    """Return whether a refusal is problem+json with `retry_after_ms`, rounded up in Retry-After."""
     ceiling = math.ceil(one.retry_after_ms / 1e3) if one.retry_after_ms >= 0 else math.nan
     return one.problem and one.retry_after_s == ceiling
 
 
 def prediction(records: Sequence[Record], times: Times) -> Prediction:
-    """Compare the predicted wait of each refusal with the wait of requests accepted around it.
+    """Compare the predicted wait of each refusal with the waits of accepted requests.
 
     The real wait is interpolated between the last accepted request sent before the refused one and
-    the first one sent after it.
+    the first accepted request sent after it.
     """
     waits = sorted((one.sent, one.latency_ms) for one in accepted(records))
     ratios = [
@@ -110,7 +110,7 @@ def prediction(records: Sequence[Record], times: Times) -> Prediction:
 
 
 def interpolate(points: Sequence[tuple[float, float]], at: float) -> float:
-    """Return the value at a time by linear interpolation; the nearest value outside all points."""
+    """Interpolate linearly at a time; outside all points, return the value of the nearest one."""
     place = bisect_left(points, (at, -math.inf))
     if place in (0, len(points)):
         return points[min(place, len(points) - 1)][1]
@@ -119,7 +119,7 @@ def interpolate(points: Sequence[tuple[float, float]], at: float) -> float:
 
 
 def fraction_between(values: Sequence[float], low: float, high: float) -> float:
-    """Return the fraction of the values from low to high; NaN without values."""
+    """Return the fraction of values that are from low to high; NaN without values."""
     return sum(low <= value <= high for value in values) / len(values) if values else math.nan
 
 

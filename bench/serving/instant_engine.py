@@ -1,4 +1,4 @@
-"""The app on an engine without computation, or a bare ASGI app: a program for bench.edge."""
+"""Serves the app on an engine without computation, or a bare ASGI app; used by bench.edge."""
 
 import logging
 import sys
@@ -17,7 +17,7 @@ from models.preprocessing import Preprocessing
 
 ANSWER = b'{"model":"instant","predictions":[' + b'{"label":"x","index":0,"score":0.2},' * 5 + b"]}"
 STAGES = {"stage_in": 0.0, "compute": 0.0, "postprocess": 0.0}
-BATCH_S = 1e-4  # reported cost of an image; with a cost near 0 a pause is an endless slowdown
+BATCH_S = 1e-4  # reported cost of an image; near 0, a pause would count as an endless slowdown
 BEST = Ranking(list(range(5)), [0.2] * 5)
 
 
@@ -41,12 +41,12 @@ class Instant:
         return BatchResult([BEST] * len(inputs), STAGES)
 
     def memory(self) -> dict[str, int]:
-        """Return no figures."""
+        """Return no memory sizes."""
         return {}
 
 
 async def bare(scope: Any, receive: Any, send: Any) -> None:
-    """Read the body and send a response of the service's size."""
+    """Read the body, and send a response as large as the service's."""
     if scope["type"] != "http":
         return
     while (await receive())["more_body"]:

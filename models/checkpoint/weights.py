@@ -1,6 +1,6 @@
 """The weight files of a checkpoint folder: safetensors or a pickle, whole or in shards.
 
-No code in a file is ever executed: pickles are read with `weights_only=True`, and an index can only
+No code in a file is executed: pickles are read with `weights_only=True`, and an index can only
 name files of its own folder.
 """
 
@@ -31,7 +31,7 @@ LFS_POINTER = b"version https://git-lfs."  # how the placeholder of a file in Gi
 def read_weights(folder: Path) -> dict[str, Tensor]:
     """Read the tensors by their stored names, from the first of WEIGHT_FILES in the folder.
 
-    The tensors may be mapped to the files: copy them before the folder changes.
+    The tensors may be memory-mapped files: copy the tensors before the folder changes.
 
     Raises:
         CheckpointError: there is no weight file, or it is damaged or unsafe.
@@ -45,7 +45,7 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
 def write_weights(folder: Path, tensors: Mapping[str, Tensor]) -> None:
     """Write one safetensors file with the format mark that the Hugging Face libraries expect."""
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    # save_file would make the file readable by its owner only, and a container has another user
+    # save_file would make the file readable by its owner only, but a container runs as another user
     (folder / SAFETENSORS).write_bytes(serialize(contiguous, metadata={"format": "pt"}))
 
 
@@ -102,11 +102,11 @@ def read_file(path: Path) -> dict[str, Tensor]:
 
 
 def read_pickle(path: Path) -> object:
-    """Read a file of torch.save, tensors only; memory-mapped if the file's format allows it."""
+    """Read the tensors of a torch.save file; memory-mapped if the file's format allows it."""
     return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
 
 
 def is_lfs_pointer(path: Path) -> bool:
-    """Whether the file is the placeholder that Git LFS leaves for a file it has not fetched."""
+    """Whether the file is the placeholder of a file that Git LFS has not fetched."""
     with path.open("rb") as file:
         return file.read(len(LFS_POINTER)) == LFS_POINTER

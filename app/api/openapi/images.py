@@ -146,8 +146,8 @@ SEGMENT = image_operation(
         parameter(
             "query",
             "render",
-            "mask: the pixel value is the class index; color: the colour of the class; overlay: "
-            "this colour drawn over the image",
+            "mask: the pixel value is the class index; color: the color of the class; overlay: "
+            "this color drawn over the image",
             {"type": "string", "enum": ["mask", "color", "overlay"], "default": "mask"},
             "overlay",
         )

@@ -14,5 +14,5 @@ __all__ = ["Graphs", "Pipeline", "Streams", "streams_of"]
 
 
 def streams_of(device: torch.device) -> Streams:
-    """The streams of a device; for a GPU, this initialises CUDA."""
+    """The streams of a device; for a GPU, this initializes CUDA."""
     return CudaStreams(device) if device.type == "cuda" else HostStreams()

@@ -22,7 +22,7 @@ from models.training.scenes.textures import (
 )
 
 SIZE = 128  # pixels per side
-LABELS = ("background", *KINDS)  # of the values of a label map
+LABELS = ("background", *KINDS)  # label of each value of a label map
 OCCLUDED = 0.05  # a scene is occluded if this fraction of one of its shapes is hidden
 
 
@@ -34,7 +34,7 @@ class Scene:
     label_map: NDArray[np.uint8]  # (SIZE, SIZE), indices into LABELS
     largest: int  # index into KINDS of the shape with the most visible pixels
     shapes: int
-    hidden: float  # fraction of the most hidden shape that others hide
+    hidden: float  # fraction of the most hidden shape that other shapes cover
 
     @property
     def kind(self) -> str:
@@ -45,7 +45,7 @@ class Scene:
         return self.hidden >= OCCLUDED
 
     def areas(self) -> dict[str, int]:
-        """Return the visible pixels of each label."""
+        """Return the number of visible pixels of each label."""
         pixels = np.bincount(self.label_map.ravel(), minlength=len(LABELS))
         return {label: int(count) for label, count in zip(LABELS, pixels, strict=True)}
 
@@ -74,7 +74,7 @@ def _paint(rng: Generator, placed: list[Placed]) -> Picture:
 
 
 def _photograph(rng: Generator, picture: Picture) -> NDArray[np.uint8]:
-    """Apply light from one side, a lens's blur and a sensor's noise."""
+    """Apply light from one side, the blur of a lens and the noise of a sensor."""
     light = rng.uniform(0.75, 1.2) + rng.uniform(-0.3, 0.3) * slope(rng, SIZE) / SIZE
     lit = _to_bytes(picture * light[..., None].astype(np.float32))
     blurred = Image.fromarray(lit).filter(ImageFilter.GaussianBlur(rng.uniform(0, 0.9)))
@@ -86,4 +86,4 @@ def _to_bytes(picture: Picture) -> NDArray[np.uint8]:
     return (np.clip(picture, 0, 1) * 255 + 0.5).astype(np.uint8)
 
 
-UNSEEN_SEED = 20_000  # of the scenes for measuring quality, which no training uses
+UNSEEN_SEED = 20_000  # of the scenes that measure quality; no training uses these scenes
