@@ -144,9 +144,8 @@ def _winners(ranks: list[tuple[Tensor, Tensor]], down: Tensor, right: Tensor) ->
     Class indices are float32, which is exact in this range: torch vectorises `gt`, `lerp` and
     `maximum` for it, while a `where` over bytes takes fifteen times as long.
     """
-    best = torch.full(
-        torch.broadcast_shapes(down.shape, right.shape), -torch.inf, device=down.device
-    )
+    # not torch.broadcast_shapes, which imports sympy at its first call: 2 s
+    best = torch.full((len(down), *right.shape), -torch.inf, device=down.device)  # (R, C, n)
     winners = torch.zeros_like(best)
     for classes, (nw, ne, sw, se) in ranks:
         m = len(classes)

@@ -236,7 +236,8 @@ def initialize(module: nn.Module) -> None:
     """
     if isinstance(module, nn.Linear):
         nn.init.trunc_normal_(module.weight, std=0.02, a=-0.04, b=0.04)
-    elif isinstance(module, nn.Conv2d):
+    elif isinstance(module, nn.Conv2d) and not module.weight.is_meta:
+        # on the meta device, where there are no values, `normal_` would import torch._dynamo: 3 s
         fan_out = math.prod(module.kernel_size) * module.out_channels // module.groups
         nn.init.normal_(module.weight, std=math.sqrt(2.0 / fan_out))
     if isinstance(module, nn.Linear | nn.Conv2d) and module.bias is not None:

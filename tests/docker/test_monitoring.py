@@ -85,7 +85,7 @@ def panel_expressions() -> list[str]:
     return variables + [target["expr"] for panel in PANELS for target in panel["targets"]]
 
 
-EXPRESSIONS = rule_expressions() + panel_expressions()
+EXPRESSIONS = sorted({*rule_expressions(), *panel_expressions()})
 RECORDED = {
     rule["record"] for group in RULES["groups"] for rule in group["rules"] if "record" in rule
 }

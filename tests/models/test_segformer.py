@@ -120,6 +120,14 @@ def test_a_new_network_keeps_its_features_in_range():
         assert 0.3 < features.std() < 3
 
 
+def test_on_the_meta_device_no_normal_values_are_drawn(monkeypatch):
+    """The meta form of `normal_` imports torch._dynamo, which delays a start by seconds."""
+    monkeypatch.setattr(nn.init, "normal_", lambda *_, **__: pytest.fail("drawn"))
+    with torch.device("meta"):
+        network = Segformer(SegformerConfig())
+    assert all(parameter.is_meta for parameter in network.parameters())
+
+
 @pytest.mark.parametrize(
     "change",
     [{"dropout": 0.5}, {"attention_dropout": 0.5}, {"classifier_dropout": 0.5}, {"drop_path": 0.9}],
