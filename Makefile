@@ -12,7 +12,9 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 help: ## what there is
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:[^#]*##/\t/'
 
+# checked before .venv exists: pip would only report a conflict of versions
 $(BIN)/python:
+	@$(PYTHON) -c 'import sys; v = sys.version_info; v >= (3, 11) or sys.exit("patchserve needs Python 3.11 or newer, and $(PYTHON) is %d.%d; try PYTHON=python3.12" % v[:2])'
 	$(PYTHON) -m venv $(VENV)
 
 # torch goes first, so that a build of it found on this machine is taken before anything asks for it
@@ -30,6 +32,10 @@ $(VENV)/installed-dev: $(VENV)/installed
 $(EXTRAS_KNOWN:%=$(VENV)/installed-extra-%): $(VENV)/installed-extra-%: $(VENV)/installed
 	$(PIP) --editable ".[$*]"
 	touch $@
+
+ifneq ($(filter-out $(EXTRAS_KNOWN),$(EXTRAS)),)
+$(error unknown EXTRAS: $(filter-out $(EXTRAS_KNOWN),$(EXTRAS)); there are: $(EXTRAS_KNOWN))
+endif
 
 install: $(VENV)/installed $(EXTRAS:%=$(VENV)/installed-extra-%) ## create .venv and install the service; EXTRAS="figures openvino" adds optional parts
 

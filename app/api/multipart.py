@@ -49,7 +49,9 @@ def file_part(body: bytes, options: Mapping[bytes, bytes]) -> bytes:
         raise MalformedRequest("multipart body: the closing boundary is missing")
     if len(collected.files) != 1:
         count = len(collected.files)
-        raise MalformedRequest(f"multipart body: {count} parts named file, 1 expected")
+        raise MalformedRequest(
+            f"multipart body: send the image as one part named file; there are {count}"
+        )
     return b"".join(collected.files[0])
 
 

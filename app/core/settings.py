@@ -202,8 +202,8 @@ class Settings(BaseSettings):
     )
     api_keys_file: str = Field(
         "",
-        description="File with further API keys, one per line, `#` starts a comment; "
-        "read once at startup",
+        description="File with API keys, in addition to PATCHSERVE_API_KEYS, one per line, "
+        "`#` starts a comment; read once at startup",
     )
     cors_origins: str = Field(
         "",

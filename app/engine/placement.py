@@ -20,7 +20,7 @@ def resolve_device(name: str) -> str:
         return "cuda" if torch.cuda.is_available() else "cpu"
     device = torch.device(name)
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise ValueError(f"there is no device {name}")
+        raise ValueError(f"there is no device {name}: torch finds {gpu_count()} CUDA devices")
     return name
 
 

@@ -38,7 +38,7 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
     """
     path = next((folder / name for name in WEIGHT_FILES if (folder / name).is_file()), None)
     if path is None:
-        raise CheckpointError(f"no weights found: looked for {', '.join(WEIGHT_FILES)}")
+        raise CheckpointError(f"no weights found in {folder}: looked for {', '.join(WEIGHT_FILES)}")
     return read_shards(path) if path.suffix == ".json" else read_file(path)
 
 
