@@ -1,6 +1,7 @@
 """Under load each request gets its own correct result, and never the result of another request."""
 
 import asyncio
+from contextlib import AsyncExitStack
 from io import BytesIO
 
 import httpx
@@ -19,7 +20,7 @@ from models.segformer import Segformer, SegformerConfig
 from models.vit import ViT, ViTConfig
 
 pytestmark = pytest.mark.anyio
-REQUESTS = 200
+REQUESTS, CLIENTS = 200, 10
 LABELS = tuple("abcdefg")
 
 
@@ -92,12 +93,17 @@ async def test_two_hundred_concurrent_requests_each_get_their_own_result(launch,
     expected = expected_results(folders, pictures)
     flags = ("--classifier", folders["classify"], "--segmenter", folders["segment"])
     with launch(*flags) as service:
-        async with httpx.AsyncClient(
-            base_url=service.url, timeout=60, limits=httpx.Limits(max_connections=REQUESTS)
-        ) as client:
-            paths = (f"/classify?top_k={len(LABELS)}", "/segment")
+        paths = (f"/classify?top_k={len(LABELS)}", "/segment")
+        async with AsyncExitStack() as stack:
+            clients = [  # several, because each compares every request with every connection
+                await stack.enter_async_context(httpx.AsyncClient(base_url=service.url, timeout=60))
+                for _ in range(CLIENTS)
+            ]
             responses = await asyncio.gather(
-                *(client.post(paths[i % 2], content=data) for i, data in enumerate(pictures))
+                *(
+                    clients[i % CLIENTS].post(paths[i % 2], content=data)
+                    for i, data in enumerate(pictures)
+                )
             )
     assert [response.status_code for response in responses] == [200] * REQUESTS
     for response, ranking in zip(responses[::2], expected[::2], strict=True):

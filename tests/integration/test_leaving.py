@@ -213,6 +213,7 @@ async def test_a_service_manager_may_signal_every_process(launch, small, make_cr
     assert service.complaints() == []
 
 
+@pytest.mark.slow  # the test above ends the same replicas, which drain on their own
 async def test_replicas_whose_parent_died_lose_no_request_and_end(launch, small, make_crowd):
     flags = ("--workers", 2, "--lame-duck-s", 0.5, "--drain-timeout-s", 3)
     with launch(*small, *flags) as service:

@@ -16,7 +16,7 @@ from app.core.malloc import keep_freed_memory
 def faults(blocks):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     for _ in range(blocks):
-        torch.ones(2**24)  # 64 MB
+        torch.ones(9 * 2**20)  # 36 MB: above the largest threshold that malloc may choose itself
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
 def run():

@@ -4,17 +4,10 @@ import torch
 from models.runtimes.optimize import fold
 from models.runtimes.optimize.form import compile_parts
 
-SLOW = pytest.mark.slow  # tracing takes seconds per block
 
-
+@pytest.mark.slow  # tracing takes seconds per block
 @pytest.mark.parametrize(
-    "name",
-    [
-        "SegFormer of one stage",  # has both parts, encoder and decoder
-        pytest.param("plain", marks=SLOW),
-        pytest.param("SegFormer", marks=SLOW),
-        pytest.param("SegFormer classifier", marks=SLOW),
-    ],
+    "name", ["plain", "SegFormer", "SegFormer of one stage", "SegFormer classifier"]
 )
 @torch.inference_mode()
 def test_compiled_parts_keep_the_logits(name, network, assert_equal_logits):
