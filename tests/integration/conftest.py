@@ -294,6 +294,7 @@ class Crowd:
     Every second client keeps its connection open.
 
     Attributes:
+        pause_s: pause of each client after a response.
         responses: all complete responses.
         lost: why a sent request got no response.
         refused_at: when a client could not connect.
@@ -302,6 +303,7 @@ class Crowd:
     url: str
     body: bytes
     path: str = "/classify"
+    pause_s: float = 0.0
     responses: list[Response] = field(default_factory=list)
     lost: list[str] = field(default_factory=list)
     refused_at: list[float] = field(default_factory=list)
@@ -347,6 +349,7 @@ class Crowd:
             connection.send("POST", self.path, self.body)
             response = await connection.response()
             self.responses.append(response)
+            await asyncio.sleep(self.pause_s)
             closed = response.closes or not keep_alive or self._stopping
 
 

@@ -25,6 +25,7 @@ def server(tmp_path) -> Iterator[tuple[str, subprocess.Popen[bytes], Path]]:
         port = free.getsockname()[1]
     environment = {k: v for k, v in os.environ.items() if not k.startswith("PATCHSERVE_")}
     environment |= {"PATCHSERVE_RUNTIME": "torch", "PATCHSERVE_WORKERS": "2"}
+    environment["PATCHSERVE_SEGMENTER"] = "none"
     environment["PATCHSERVE_MAX_BATCH_SIZE"] = "4"  # the warm-up measures every size
     command = [sys.executable, "-m", "uvicorn", "--factory", "app.main:application"]
     log = tmp_path / "log"

@@ -3,7 +3,6 @@
 import os
 import resource
 import shutil
-import socket
 import subprocess
 
 import pytest
@@ -56,7 +55,7 @@ def test_a_checkpoint_that_cannot_be_loaded_ends_the_process_with_3_and_one_line
 @pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="memory cannot be limited")
 def test_too_little_memory_ends_the_process_with_3_and_one_line(serve_command):
     def limit():
-        resource.setrlimit(resource.RLIMIT_AS, (850_000_000, 850_000_000))
+        resource.setrlimit(resource.RLIMIT_AS, (780_000_000, 780_000_000))
 
     command, environment = serve_command("--port", 0)
     ended = subprocess.run(
@@ -88,15 +87,6 @@ def test_a_wrong_setting_is_refused_by_name(refuse, flags, environment, expected
     assert ended.returncode == 2
     assert expected in ended.stderr
     assert len(ended.stderr.strip().splitlines()) == 1
-
-
-def test_a_port_in_use_is_reported_in_one_line(refuse):
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-        ended = refuse("--port", port)
-    assert ended.returncode == 1
-    expected = f"patchserve: cannot listen on 127.0.0.1:{port}: address already in use"
-    assert ended.stderr.splitlines() == [expected]
 
 
 def test_the_port_is_open_while_the_models_load(launch):

@@ -95,6 +95,7 @@ def test_replicas_block_ctrl_c(two):
         assert blocked & 1 << (signal.SIGINT - 1)
 
 
+PAUSE_S = 0.02  # between two requests of a client: a replica starts slowly on cores without rest
 UNPUBLISHED_S = 0.5  # a killed replica loses what it has not published: 0.25 s on an idle machine
 
 
@@ -123,6 +124,7 @@ class Stream:
             except httpx.TransportError:
                 self.failed.append(request)
             self.in_flight.remove(request)
+            await asyncio.sleep(PAUSE_S)
 
     @property
     def responses(self):
@@ -181,7 +183,7 @@ async def test_a_replica_that_hangs_is_replaced_while_the_other_responds(two):
 
 
 async def test_a_replica_that_is_terminated_alone_is_replaced_without_any_error(two, make_crowd):
-    crowd = make_crowd(two.url, IMAGE)
+    crowd = make_crowd(two.url, IMAGE, pause_s=PAUSE_S)
     crowd.start(4)
     await crowd.until_responses(20)
     terminated = two.replica_pid(0)

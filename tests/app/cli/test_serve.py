@@ -39,10 +39,11 @@ def test_a_wrong_setting_is_refused_by_name(refuse, flags, environment, expected
     assert len(ended.stderr.strip().splitlines()) == 1
 
 
-def test_an_ops_port_in_use_is_reported_in_one_line(refuse):
+@pytest.mark.parametrize("flags", [["--port"], ["--port", 0, "--ops-port"]])
+def test_a_port_in_use_is_reported_in_one_line(refuse, flags):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        ended = refuse("--port", 0, "--ops-port", port)
+        ended = refuse(*flags, port)
     assert ended.exit_code == START_FAILED
     expected = f"patchserve: cannot listen on 127.0.0.1:{port}: address already in use"
     assert ended.stderr.splitlines() == [expected]

@@ -157,11 +157,11 @@ def load_in_a_process(*sources, url, home, **environment):
 
 
 @pytest.fixture(scope="module")
-def downloads(hub, tmp_path_factory):
+def downloads(hub, tmp_path_factory, process_coverage):
     """The Hub's cache after some downloads, the outcomes, the progress and the requests."""
     home = tmp_path_factory.mktemp("home")
     sources = ("org/name", "org/name@v1", "org/pickled", *REFUSED)
-    online, progress = load_in_a_process(*sources, url=hub.url, home=home)
+    online, progress = load_in_a_process(*sources, url=hub.url, home=home, **process_coverage)
     return home, online, progress, list(hub.log)
 
 

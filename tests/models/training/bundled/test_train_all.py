@@ -31,6 +31,7 @@ def test_both_networks_are_trained_side_by_side(tmp_path):
     assert "loss" in shown
 
 
+@pytest.mark.slow
 def test_a_failed_run_stops_the_other_run(tmp_path, capfd):
     too_few = replace(TINY["classify"], curriculum=Curriculum(2, 2, 0.25))
     long = replace(TINY["segment"], curriculum=Curriculum(24, 100_000, 0.25))
@@ -68,7 +69,7 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.slow  # test_a_failed_run_stops_the_other_run ends a run the same way
+@pytest.mark.slow
 def test_an_interrupt_ends_both_runs_and_leaves_nothing(tmp_path):
     script, out = tmp_path / "script.py", tmp_path / "out"
     script.write_text(SCRIPT)
