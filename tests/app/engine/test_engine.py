@@ -230,7 +230,10 @@ def test_another_input_size_than_the_trained_one_is_served(save):
 
 
 @pytest.mark.parametrize("runtime", ["openvino", pytest.param("auto", marks=pytest.mark.slow)])
-@pytest.mark.parametrize("task", ["classify", "segment"])
+@pytest.mark.parametrize(
+    "task",
+    ["classify", pytest.param("segment", marks=pytest.mark.slow)],  # its export takes 15 s
+)
 def test_another_runtime_gives_the_same_outputs(save, task, runtime, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     side = 16 if task == "classify" else 32
