@@ -2,6 +2,7 @@
 
 import pytest
 
+from app import main
 from app.api.openapi import COMPONENTS
 from app.core.settings import Settings
 from app.main import create_app, model_names, options
@@ -32,6 +33,17 @@ def test_each_model_has_its_own_input_size():
     settings = Settings(classifier_input_size=384)
     assert options(settings, "classify", "cpu")["input_size"] == 384
     assert options(settings, "segment", "cpu")["input_size"] == 0
+
+
+def test_the_app_of_a_plain_server_reads_the_environment(monkeypatch, caplog):
+    prepared = []
+    monkeypatch.setattr(main, "prepare_process", prepared.append)
+    monkeypatch.setattr(main.logs, "configure", lambda level: None)
+    monkeypatch.setenv("PATCHSERVE_SEGMENTER", "none")
+    monkeypatch.setenv("PATCHSERVE_WORKERS", "2")
+    assert main.application().title == "patchserve"
+    assert [settings.segmenter for settings in prepared] == ["none"]
+    assert "only patchserve serve uses these settings: workers" in caplog.text
 
 
 async def test_two_apps_in_one_process_are_independent(serve):

@@ -3,15 +3,17 @@ import signal
 import subprocess
 import sys
 from dataclasses import replace
+from multiprocessing import Pipe
 from pathlib import Path
 
 import pytest
+import torch
 from rich.console import Console
 
 from models import checkpoint
 from models.training import evaluate
 from models.training.bundled.recipe import RECIPES
-from models.training.bundled.train_all import train_all
+from models.training.bundled.train_all import train_all, work
 from models.training.data.curriculum import Curriculum
 from models.training.scenes.scene import UNSEEN_SEED
 
@@ -29,6 +31,21 @@ def test_both_networks_are_trained_side_by_side(tmp_path):
     assert "classify: training" in shown
     assert "segment: measuring" in shown
     assert "loss" in shown
+
+
+def test_a_run_sends_its_progress_to_the_parent_process(tmp_path, monkeypatch):
+    """The child process's function, called in this process."""
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    monkeypatch.setattr(torch, "set_num_threads", lambda count: None)
+    receiving, sending = Pipe(duplex=False)
+    work("classify", tmp_path, {"recipe": TINY["classify"], "measured": 2}, sending)
+    messages = []
+    while receiving.poll():
+        messages.append(receiving.recv())
+    assert {phase for phase, *_ in messages} == {"drawing", "training", "measuring"}
+    assert all(0 < done <= total for _, done, total, _ in messages)
+    assert all(loss.startswith("loss ") for phase, *_, loss in messages if phase == "training")
+    assert checkpoint.load(tmp_path / "shapes-vit").task == "classify"
 
 
 @pytest.mark.slow
@@ -56,7 +73,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 from models.training.bundled.recipe import RECIPES
-from models.training.bundled.train_all import train_all
+from models.training.bundled.train_all import train_all, work
 from models.training.data.curriculum import Curriculum
 from rich.console import Console
 
