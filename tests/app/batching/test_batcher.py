@@ -230,30 +230,25 @@ async def test_under_load_each_narrow_lane_gets_an_equal_share_in_two_batches():
     assert runner.batches[:3] == [["held"], ["a", "b"], ["c", "d"]]
 
 
-async def test_the_duration_of_a_batch_excludes_the_wait_for_its_lane():
-    gates = [asyncio.Event(), asyncio.Event()]
-    taken, order = [], iter(gates)
-
-    async def run(items: Sequence[str], gate: asyncio.Event) -> list[str]:
-        await gate.wait()
-        return list(items)
-
-    def send_on(lane: str, take_items: TakeItems) -> asyncio.Future[list[str]]:
-        return asyncio.ensure_future(run(take_items(), next(order)))
-
-    scheduler = DeviceScheduler("wide", depth=2)
-    options = {"scheduler": scheduler, "max_batch_size": 1, "max_queue_size": 8}
+async def test_the_duration_of_a_batch_excludes_the_wait_for_its_lane(monkeypatch):
+    lane, loop, taken = ManualLane(), asyncio.get_running_loop(), []
+    clock = loop.time()
+    monkeypatch.setattr(loop, "time", lambda: clock)
+    options = {"scheduler": DeviceScheduler("wide", depth=2), "max_batch_size": 1}
     async with Batcher(
-        send_on, **options, on_batch=lambda size, seconds: taken.append(seconds)
+        lane.send,
+        **options,
+        max_queue_size=8,
+        on_batch=lambda size, seconds: taken.append(seconds),
     ) as batcher:
         both = [asyncio.create_task(send(batcher, item)) for item in "ab"]
-        await asyncio.sleep(0.05)  # the first batch takes this long
-        for gate in gates:
-            gate.set()
+        await run_tasks()
+        for number, seconds in enumerate((5.0, 2.0)):
+            clock += seconds
+            lane.run(number)
             await run_tasks()
         await asyncio.gather(*both)
-    assert taken[0] >= 0.05
-    assert taken[1] < 0.04
+    assert taken == pytest.approx([5.0, 2.0])
 
 
 async def test_results_are_delivered_even_if_the_next_batch_cannot_be_sent(caplog):
