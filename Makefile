@@ -23,9 +23,10 @@ $(VENV)/installed: $(BIN)/python pyproject.toml constraints.txt
 	$(PIP) --editable .
 	touch $@
 
+# not compiled: Python compiles the few modules that the tests import
 $(VENV)/installed-dev: $(VENV)/installed
 	$(PIP) "pip>=25.1"
-	$(PIP) --group dev
+	$(PIP) --no-compile --group dev
 	touch $@
 
 # one stamp for each extra: a second call installs nothing, and an unknown extra is an error

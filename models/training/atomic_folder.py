@@ -1,22 +1,37 @@
-"""A folder that replaces another one only when it is complete."""
+"""Files that appear in a folder together, when all of them are complete."""
 
-import tempfile
-from collections.abc import Iterator
+import shutil
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+UNFINISHED = ".unfinished"  # inside the target, because a file cannot be moved between filesystems
+
 
 @contextmanager
-def published(target: Path) -> Iterator[Path]:
-    """Yield an empty folder that replaces the target when the block ends without an exception.
+def published(target: Path, outdated: Collection[str] = ()) -> Iterator[Path]:
+    """Yield an empty folder whose files are moved to the target when the block ends.
 
+    The target itself stays in place, so that it can be a mount point, a link or the current folder.
     If the block raises, the target is unchanged.
+
+    Args:
+        target: is created if it does not exist.
+        outdated: names of files that are deleted unless the block wrote them. All other files of
+            the target are kept.
     """
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".unfinished-") as folder:
-        fresh, old = Path(folder) / "fresh", Path(folder) / "old"
-        fresh.mkdir()
+    existed = target.exists()
+    fresh = target / UNFINISHED
+    shutil.rmtree(fresh, ignore_errors=True)  # of a process that was killed
+    fresh.mkdir(parents=True)
+    try:
         yield fresh
-        if target.exists():
-            target.rename(old)
-        fresh.rename(target)
+        written = sorted(path.name for path in fresh.iterdir())
+        for name in written:
+            (fresh / name).replace(target / name)
+        for name in set(outdated).difference(written):
+            (target / name).unlink(missing_ok=True)
+    except BaseException:
+        shutil.rmtree(fresh if existed else target, ignore_errors=True)
+        raise
+    fresh.rmdir()

@@ -44,7 +44,7 @@ def check(service):
 
 @pytest.mark.parametrize("hooks", FLAGS)
 def test_the_service_fits_its_document(check, hooks):
-    completed = check(hooks, 15)
+    completed = check(hooks, 10)
     assert completed.returncode == 0, completed.stdout + completed.stderr
     assert "Tested: 9" in completed.stdout
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from models.checkpoint import Checkpoint, load, save
-from models.training.atomic_folder import published
+from models.training.atomic_folder import UNFINISHED, published
 from models.training.confusion import Confusion
 from models.training.data.examples import Data
 from models.training.data.loader import Feed
@@ -22,14 +22,8 @@ from models.training.fitting.snapshots import PROGRESS
 from models.training.fitting.trainer import Run, Stop
 
 CHECKPOINT = ("config.json", "model.safetensors", "preprocessor_config.json", "README.md")
-RUN_FILES = {
-    *CHECKPOINT,
-    METRICS,
-    CURVES,
-    PROGRESS,
-    STATE,
-    f"{STATE}.new",
-}  # the files that a run may replace
+# the files that a run may replace or delete
+RUN_FILES = {*CHECKPOINT, METRICS, CURVES, PROGRESS, STATE, f"{STATE}.new"}
 NO_CURVES = f"no {CURVES}: matplotlib draws it (make install EXTRAS=figures)"
 
 
@@ -93,7 +87,7 @@ def check_target(out: Path, *, overwrite: bool) -> None:
     if out.exists() and not out.is_dir():
         raise FileExistsError(f"{out} is a file")
     present = {path.name for path in out.iterdir()} if out.is_dir() else set()
-    if foreign := sorted(present - RUN_FILES):
+    if foreign := sorted(present - RUN_FILES - {UNFINISHED}):
         raise FileExistsError(
             f"{out} contains {foreign[0]}, which is not a file of a run: choose another folder"
         )
@@ -125,7 +119,10 @@ def prepared(plan: Plan, device: str, stop: Stop, watcher: Watcher) -> Run:
 
 
 def finish(run: Run, plan: Plan, out: Path, stop: Stop, watcher: Watcher) -> Path:
-    """Train the remaining epochs and replace the folder with the result."""
+    """Train the remaining epochs and replace the run's files with the result.
+
+    The state is deleted last, so that a process killed here leaves a run that can be resumed.
+    """
     quality = run.go(out, stop, watcher)
     checkpoint = Checkpoint(
         run.loop.result(),
@@ -134,7 +131,7 @@ def finish(run: Run, plan: Plan, out: Path, stop: Stop, watcher: Watcher) -> Pat
         run.data.task,
         name=out.absolute().name,
     )
-    with published(out) as folder:
+    with published(out, outdated=RUN_FILES) as folder:
         write(run, plan, checkpoint, quality, folder)
         if not draw_curves(run.rows, QUALITY[run.data.task], checkpoint.name, folder):
             watcher.say(NO_CURVES)

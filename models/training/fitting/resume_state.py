@@ -15,10 +15,13 @@ STATE = "state.pt"
 
 
 def write_state(folder: Path, state: dict[str, Any]) -> None:
-    """Replace the file with this state."""
+    """Replace the file with this state; OSError if it cannot be written."""
     fresh = folder / f"{STATE}.new"
     with fresh.open("wb") as file:
-        torch.save(state, file)
+        try:
+            torch.save(state, file)
+        except RuntimeError as error:  # what torch makes of a full disk
+            raise OSError(f"{fresh} cannot be written: {error}") from error
         file.flush()
         os.fsync(file.fileno())
     fresh.replace(folder / STATE)

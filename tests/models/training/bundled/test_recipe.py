@@ -91,14 +91,14 @@ def test_the_same_seed_trains_the_same_network(tmp_path):
     assert weights[0] != weights[2]
 
 
-def test_an_existing_folder_is_replaced_only_on_request(tmp_path):
+def test_an_existing_checkpoint_is_replaced_only_on_request(tmp_path):
     target = tmp_path / "shapes-vit"
     target.mkdir()
     (target / "mine").touch()
     with pytest.raises(FileExistsError, match="shapes-vit exists already"):
         train("classify", tmp_path, recipe=tiny("classify"), measured=2)
     train("classify", tmp_path, recipe=tiny("classify"), measured=2, overwrite=True)
-    assert not (target / "mine").exists()
+    assert (target / "mine").exists()
     assert checkpoint.load(target).name == "shapes-vit"
 
 

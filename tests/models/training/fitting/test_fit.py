@@ -115,8 +115,10 @@ def test_a_failed_run_resumes_after_its_last_epoch(plan, whole, tmp_path, monkey
         patched.setattr(fit_module, "save", fail)
         with pytest.raises(OSError, match="the disk is full"):
             fit(plan, broken)
+    (broken / "notes.txt").write_text("mine")
     resume(broken)
     assert weights(broken) == weights(whole)
+    assert (broken / "notes.txt").read_text() == "mine"
 
 
 def test_a_segmenter_of_the_article_keeps_its_snapshots_when_resumed(pets_folder, tmp_path):

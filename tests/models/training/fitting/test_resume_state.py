@@ -21,6 +21,15 @@ def test_a_failed_write_keeps_the_previous_state(tmp_path):
     assert read_state(tmp_path) == {"epoch": 1}
 
 
+def test_a_full_disk_is_an_os_error(tmp_path, monkeypatch):
+    def save(state, file):
+        raise RuntimeError("unexpected pos 64 vs 0")  # as torch does
+
+    monkeypatch.setattr(torch, "save", save)
+    with pytest.raises(OSError, match="cannot be written: unexpected pos"):
+        write_state(tmp_path, {"epoch": 1})
+
+
 def test_a_missing_state_is_refused(tmp_path):
     with pytest.raises(ValueError, match="no interrupted run"):
         read_state(tmp_path)
