@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 EXTRAS ?=
 EXTRAS_KNOWN := figures openvino
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --constraint constraints.txt
 
 .DEFAULT_GOAL := help
 .PHONY: help install serve lint audit test test-slow bench clean
@@ -17,16 +17,17 @@ $(BIN)/python:
 	@$(PYTHON) -c 'import sys; v = sys.version_info; v >= (3, 11) or sys.exit("patchserve needs Python 3.11 or newer, and $(PYTHON) is %d.%d; try PYTHON=python3.12" % v[:2])'
 	$(PYTHON) -m venv $(VENV)
 
-# torch goes first, so that a build of it found on this machine is taken before anything asks for it
+# torch goes first, so that a build of it found on this machine is taken before anything asks for it;
+# the help compiles what the service imports, which is less than all modules of its requirements
 $(VENV)/installed: $(BIN)/python pyproject.toml constraints.txt
 	$(PIP) torch
 	$(PIP) --editable .
+	PYTHONDONTWRITEBYTECODE= $(BIN)/patchserve --help > $(VENV)/help
 	touch $@
 
-# not compiled: Python compiles the few modules that the tests import
 $(VENV)/installed-dev: $(VENV)/installed
 	$(PIP) "pip>=25.1"
-	$(PIP) --no-compile --group dev
+	$(PIP) --group dev
 	touch $@
 
 # one stamp for each extra: a second call installs nothing, and an unknown extra is an error
@@ -43,13 +44,13 @@ install: $(VENV)/installed $(EXTRAS:%=$(VENV)/installed-extra-%) ## create .venv
 serve: install ## serve the bundled checkpoints on http://127.0.0.1:8000
 	$(BIN)/patchserve serve
 
-# mypy takes most of the time when it has no cache, so the others run beside it
+# without a cache, mypy takes most of the time
 lint: $(VENV)/installed-dev ## format check, rules, types, layers, known weaknesses
 	$(MAKE) --no-print-directory --jobs=2 lint-types lint-rules
 
 .PHONY: lint-types lint-rules
 lint-types: $(VENV)/installed-dev
-	$(BIN)/mypy
+	$(BIN)/mypy --num-workers 2
 
 lint-rules: $(VENV)/installed-dev
 	$(BIN)/ruff format --check .
