@@ -17,13 +17,15 @@ $(BIN)/python:
 	@$(PYTHON) -c 'import sys; v = sys.version_info; v >= (3, 11) or sys.exit("patchserve needs Python 3.11 or newer, and $(PYTHON) is %d.%d; try PYTHON=python3.12" % v[:2])'
 	$(PYTHON) -m venv $(VENV)
 
-# torch goes first, so that a build of it found on this machine is taken before anything asks for it;
-# the help compiles what the service imports, which is less than all modules of its requirements
+# torch goes first, so that a build of it found on this machine is taken before anything asks for it
 $(VENV)/installed: $(BIN)/python pyproject.toml constraints.txt
 	$(PIP) torch
 	$(PIP) --editable .
-	PYTHONDONTWRITEBYTECODE= $(BIN)/patchserve --help > $(VENV)/help
 	touch $@
+
+# imports, and so compiles, what the service imports; all modules of its requirements are ten times more
+$(VENV)/compiled: $(VENV)/installed
+	PYTHONDONTWRITEBYTECODE= $(BIN)/patchserve --help > $@
 
 $(VENV)/installed-dev: $(VENV)/installed
 	$(PIP) "pip>=25.1"
@@ -39,14 +41,14 @@ ifneq ($(filter-out $(EXTRAS_KNOWN),$(EXTRAS)),)
 $(error unknown EXTRAS: $(filter-out $(EXTRAS_KNOWN),$(EXTRAS)); there are: $(EXTRAS_KNOWN))
 endif
 
-install: $(VENV)/installed $(EXTRAS:%=$(VENV)/installed-extra-%) ## create .venv and install the service; EXTRAS="figures openvino" adds optional parts
+install: $(VENV)/compiled $(EXTRAS:%=$(VENV)/installed-extra-%) ## create .venv and install the service; EXTRAS="figures openvino" adds optional parts
 
 serve: install ## serve the bundled checkpoints on http://127.0.0.1:8000
 	$(BIN)/patchserve serve
 
 # without a cache, mypy takes most of the time
-lint: $(VENV)/installed-dev ## format check, rules, types, layers, known weaknesses
-	$(MAKE) --no-print-directory --jobs=2 lint-types lint-rules
+lint: ## format check, rules, types, layers, known weaknesses
+	$(MAKE) --no-print-directory --jobs=2 $(VENV)/compiled lint-types lint-rules
 
 .PHONY: lint-types lint-rules
 lint-types: $(VENV)/installed-dev

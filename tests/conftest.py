@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image, ImageDraw
 
 SAMPLES = Path(__file__).parent / "samples"
@@ -55,6 +54,8 @@ def anyio_backend() -> str:
 @pytest.fixture(autouse=True)
 def seeded() -> None:
     """Give each test the same random numbers, independent of the tests before it."""
+    import torch  # pytest-xdist's main process has no use for it
+
     torch.manual_seed(0)
 
 

@@ -42,9 +42,8 @@ def check(service):
     return run
 
 
-@pytest.mark.parametrize("hooks", FLAGS)
-def test_the_service_fits_its_document(check, hooks):
-    completed = check(hooks, 10)
+def test_the_service_fits_its_document(check):
+    completed = check("honest", 10)
     assert completed.returncode == 0, completed.stdout + completed.stderr
     assert "Tested: 9" in completed.stdout
 

@@ -52,7 +52,7 @@ def vit(perturb):
     "name",
     [
         "ViT",
-        "ViTSegmenter",
+        pytest.param("ViTSegmenter", marks=pytest.mark.slow),  # the encoder of ViT
         pytest.param("Segformer", marks=pytest.mark.slow),  # its export takes 15 s
         pytest.param("DeiT", marks=pytest.mark.slow),  # a ViT with one more token
         pytest.param("SegformerClassifier", marks=pytest.mark.slow),  # the encoder of Segformer
