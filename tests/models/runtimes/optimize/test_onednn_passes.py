@@ -13,6 +13,14 @@ from models.runtimes.optimize.onednn_passes import (
 )
 
 
+@pytest.fixture(autouse=True)
+def _trial_of_this_test():
+    """The result of a trial is cached, also the one with a wrong operator."""
+    onednn_linears_are_faster.cache_clear()
+    yield
+    onednn_linears_are_faster.cache_clear()
+
+
 @pytest.mark.parametrize("activation", [None, nn.GELU(), nn.SiLU()])
 @pytest.mark.parametrize("bias", [True, False])
 @torch.inference_mode()
