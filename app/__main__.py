@@ -6,7 +6,9 @@ import sys
 if sys.platform == "win32":
     sys.exit("patchserve: Windows is not supported; use Linux or macOS, a container or WSL")
 
-from app.core.process import exit_on_signals
+from app.core.process import exit_on_signals, open_standard_streams
+
+open_standard_streams()
 
 if sys.argv[1:2] == ["serve"]:
     exit_on_signals()  # the import of torch takes seconds

@@ -16,6 +16,7 @@ from app.api import application as web
 from app.api.body import BytesInFlight
 from app.api.inference import Limits
 from app.batching.lifespan import ServingPlan, serve_models
+from app.core.cores import core_count
 from app.core.malloc import keep_freed_memory
 from app.core.settings import Settings, split_commas
 from app.core.shutdown import Shutdown
@@ -23,7 +24,7 @@ from app.core.types import Task
 from app.engine.engine import TorchEngine
 from app.engine.interface import InferenceEngine
 from app.engine.placement import model_name, resolve_device
-from app.imaging.decode import Photo, decode, limit_pillow_pixels
+from app.imaging.decode import Photo, decode, limit_pillow_pixels, silence_libtiff
 from app.imaging.pixel_budget import WeightedSemaphore
 from app.observability import logs
 from app.observability.metrics import Metrics
@@ -86,8 +87,9 @@ def application() -> FastAPI:
 
 
 def prepare_process(settings: Settings) -> None:
-    """Set what holds for the whole process: Pillow's limit on pixels, and glibc's malloc."""
+    """Set what holds for the whole process: Pillow's limit, libtiff's output, glibc's malloc."""
     limit_pillow_pixels(settings.max_image_pixels)
+    silence_libtiff()
     keep_freed_memory()
 
 
@@ -158,6 +160,7 @@ def serving_plan(
         raise ValueError("there is no model to serve: classifier and segmenter are both none")
     return ServingPlan(
         device=device,
+        cores=settings.cores or core_count(),
         engines={
             task: (names[task], partial(engine_factory, source, **options(settings, task, device)))
             for task, source in sources.items()

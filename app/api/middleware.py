@@ -31,6 +31,7 @@ logger = logging.getLogger("app.access")
 
 REQUEST_ID = re.compile(rb"[\w.:-]{1,128}")
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"})
+MAX_PATH_LENGTH = 200  # characters of a path in logs and error responses
 UNMATCHED = "unmatched"  # route label of unknown paths, so that label values stay bounded
 UNEXPECTED = "an unexpected error; the log has it under the request id"
 
@@ -105,8 +106,9 @@ class Exchange:
 
     @property
     def path(self) -> str:
-        """The path, percent-encoded: a decoded path could forge log lines."""
-        return quote(self._scope["path"])
+        """The path, percent-encoded and cut: a decoded path could forge log lines."""
+        path = quote(self._scope["path"])
+        return path if len(path) <= MAX_PATH_LENGTH else f"{path[:MAX_PATH_LENGTH]}..."
 
     @property
     def route(self) -> str:

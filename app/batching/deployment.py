@@ -199,6 +199,12 @@ class Deployment:
             self._decode, data, self.info.preprocessing, keep_rgb=operation.keep_rgb
         )
         job = Job(operation, context, make_photo)
+        try:
+            return await self._run(job, context, operation)
+        finally:
+            job.cancel()  # after an error, a lane or an image thread may still have it
+
+    async def _run(self, job: Job, context: RequestContext, operation: Operation) -> bytes:
         whole = self.lane_does_everything
         pool_s = 0.0  # seconds of image threads
         with self.reserve(context.deadline) as entry:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeVar
 
+from app.core.errors import DeadlineExceeded
 from app.core.malloc import release_after
 from app.engine.interface import EngineInput, EngineOutput
 from app.imaging.decode import Photo
@@ -77,11 +78,25 @@ class Job:
         self.context = context
         self._operation = operation
         self._decode = decode
+        self._cancelled = False
+
+    def cancel(self) -> None:
+        """Skip the stages that have not started; called in the event loop."""
+        self._cancelled = True
+
+    def check_wanted(self) -> None:
+        """Raise DeadlineExceeded unless a client waits for the result and the deadline is ahead.
+
+        No client gets the error: its request ended when the job was cancelled, or ends now.
+        """
+        if self._cancelled or time.monotonic() >= self.context.deadline:
+            raise DeadlineExceeded("no client waits for the image")
 
     def decode(self) -> None:
         """Set `photo`.
 
         Raises:
+            DeadlineExceeded: no client waits for the image.
             ServiceError: the image cannot be decoded, or is too large.
         """
         self.photo = self._stage("decode", self._decode)
@@ -97,13 +112,18 @@ class Job:
         self.context.stages.update(stages)
 
     def encode(self) -> None:
-        """Set `body`, and release the memory of the image."""
+        """Set `body`, and release the memory of the image.
+
+        Raises:
+            DeadlineExceeded: no client waits for the image.
+        """
         self.body = self._stage("encode", lambda: self._operation.encode(self.photo, self.output))
         if self.photo.rgb is not None:
             self.photo = self.photo._replace(rgb=None)
         release_after(self.photo.width * self.photo.height)
 
     def _stage(self, name: str, work: Callable[[], Value]) -> Value:
+        self.check_wanted()
         self.context.stage = name
         start = time.monotonic()
         value = work()

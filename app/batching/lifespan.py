@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import logging
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -22,6 +23,8 @@ PUBLISH_INTERVAL_S = 0.25  # between two publications of the metrics
 LANE_CHECK_INTERVAL_S = 0.25  # between two checks that the lanes' threads are alive
 GPU_DEPTH = 3  # batches on the lane of a GPU: one runs, one is staged, one waits to be staged
 WARM_UP_S = 10.0  # time limit of the warm-up of all models together
+logger = logging.getLogger(__name__)
+
 OnFatal = Callable[[Exception], None]
 
 
@@ -31,11 +34,13 @@ class ServingPlan:
 
     Attributes:
         device: name of the device that all models share.
+        cores: number of cores to use.
         engines: for each task the model's name and a function that makes its engine.
         deployment_options: further arguments of each `Deployment`.
     """
 
     device: str
+    cores: int
     engines: Mapping[Task, tuple[str, Callable[[], InferenceEngine]]]
     deployment_options: Mapping[str, Any]
 
@@ -56,11 +61,12 @@ async def serve_models(
         The state of the requests.
     """
     async with AsyncExitStack() as stack:
-        threads = lanes.image_threads()
+        threads = lanes.image_threads(plan.device, plan.cores)
         pool = ThreadPoolExecutor(threads, "images")
         # without waiting: a thread may be in a decode of several seconds
         stack.callback(pool.shutdown, wait=False, cancel_futures=True)
-        scheduler = build_scheduler(plan.device, metrics)
+        scheduler = build_scheduler(plan.device, plan.cores, metrics)
+        logger.info("using %s and %d cores", plan.device, plan.cores)
         for lane in scheduler.lanes:
             stack.callback(lane.close)
         deployments: dict[Task, Deployment] = {}
@@ -92,15 +98,15 @@ async def serve_models(
         }
 
 
-def build_scheduler(name: str, metrics: Metrics) -> DeviceScheduler[Lane]:
+def build_scheduler(name: str, cores: int, metrics: Metrics) -> DeviceScheduler[Lane]:
     """Make the lanes of a device and their scheduler.
 
     On a GPU one batch runs and the next one is staged. A third one waits in the queue of the lane,
     so that the lane can stage it without waiting for the event loop.
     """
     busy = metrics.device_busy.labels(name)
-    count = lanes.narrow_lanes(name)
-    wide_threads = lanes.wide_threads(name)
+    count = lanes.narrow_lanes(name, cores)
+    wide_threads = lanes.wide_threads(name, cores)
     wide = Lane(name, busy.inc, wide_threads)
     narrow = [
         Lane(f"{name}-{number}", busy.inc, threads=1, share=1 / count) for number in range(count)

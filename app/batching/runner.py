@@ -102,23 +102,42 @@ def no_memory() -> Overloaded:
     )
 
 
-def run_whole(jobs: Sequence[Job], run: Run, on_split: OnSplit) -> list[Outcome]:
+def run_whole(
+    jobs: Sequence[Job], run: Run, on_split: OnSplit, beat: Callable[[], None] = lambda: None
+) -> list[Outcome]:
     """Decode, compute and encode jobs of one kind on the calling thread.
 
-    A job that fails in any stage fails alone. If the network takes any input size, the images may
-    differ in shape; images of equal shape share a run. See `run_bisecting` for the other arguments.
+    A job that fails in any stage fails alone, and a job that no client waits for skips the stages
+    that are left. If the network takes any input size, the images may differ in shape; images of
+    equal shape share a run. See `run_bisecting` for the other arguments.
+
+    Args:
+        jobs: of one kind.
+        run: runs a batch.
+        on_split: called with the cause and the size of each batch that is split.
+        beat: called before each decode, run and encode.
 
     Returns:
         The outcomes, in the order of the jobs.
     """
     outcomes: dict[Job, Outcome] = {}
     shapes: defaultdict[tuple[int, ...], list[Job]] = defaultdict(list)
+
+    def run_step(inputs: Sequence[EngineInput]) -> BatchResult:
+        beat()
+        return run(inputs)
+
     for job in jobs:
+        beat()
         if _succeeds(job, job.decode, outcomes):
             shapes[job.photo.pixels.shape].append(job)
     for equal in shapes.values():
-        for job, outcome in zip(equal, run_computed(equal, run, on_split), strict=True):
+        wanted = [job for job in equal if _succeeds(job, job.check_wanted, outcomes)]
+        if not wanted:
+            continue
+        for job, outcome in zip(wanted, run_computed(wanted, run_step, on_split), strict=True):
             outcomes[job] = outcome
+            beat()
             if outcome is job:
                 _succeeds(job, job.encode, outcomes)
     return [outcomes[job] for job in jobs]
@@ -171,13 +190,15 @@ class Runner:
         """
         call_soon = asyncio.get_running_loop().call_soon_threadsafe
         if whole:
-            work = partial(self._run_whole, call_soon, take_jobs)
+            work = partial(self._run_whole, call_soon, lane.beat, take_jobs)
             return lane.run(partial(self._report_lost, call_soon, work))
         return lane.launch(partial(self._launch, call_soon, take_jobs))
 
-    def _run_whole(self, call_soon: CallSoon, take_jobs: TakeJobs) -> list[Outcome]:
+    def _run_whole(
+        self, call_soon: CallSoon, beat: Callable[[], None], take_jobs: TakeJobs
+    ) -> list[Outcome]:
         on_split = partial(call_soon, self._on_split)
-        return run_whole(take_jobs(), self._engine.run, on_split)
+        return run_whole(take_jobs(), self._engine.run, on_split, beat)
 
     def _launch(self, call_soon: CallSoon, take_jobs: TakeJobs) -> Callable[[], list[Outcome]]:
         jobs = take_jobs()

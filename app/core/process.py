@@ -1,4 +1,4 @@
-"""The process: exit statuses, stop signals, immediate exit, open-file limit, usable cores.
+"""The process: exit statuses, stop signals, immediate exit, open-file limit.
 
 It imports only the standard library, because `app.__main__` needs it before torch is imported.
 """
@@ -19,8 +19,9 @@ START_FAILED, USAGE_ERROR, LOAD_FAILED = 1, 2, 3
 RUN_FAILED = 4  # the service has served and cannot continue; a restart may help
 SIGNAL_BASE = 128  # the exit status is this plus the number of the signal, as in shells
 
-STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
-DRAIN_SIGNAL = signal.SIGUSR1  # from the parent to its replicas; a second signal changes nothing
+DRAIN_SIGNAL = signal.SIGUSR1  # from the parent to its replicas
+# a second one of these changes nothing: a terminal that closes and its shell both send SIGHUP
+REPEATED_SIGNALS = (DRAIN_SIGNAL, signal.SIGHUP)
 INTERRUPTED = SIGNAL_BASE + signal.SIGINT
 
 logger = logging.getLogger(__name__)
@@ -32,6 +33,27 @@ class ExitReason:
 
     reason: str
     status: int
+
+
+def open_standard_streams() -> None:
+    """Open the null device for each standard stream that is closed.
+
+    Otherwise the next file or socket would get the number of the stream, and with it everything
+    that a library prints.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest free number
+    sys.stdout = sys.stdout or os.fdopen(1, "w")
+    sys.stderr = sys.stderr or os.fdopen(2, "w")
+
+
+def stop_signals() -> tuple[signal.Signals, ...]:
+    """The signals that stop the service; SIGHUP only if the process was not started by nohup."""
+    ignores_hangup = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    return (signal.SIGTERM, signal.SIGINT, *(() if ignores_hangup else (signal.SIGHUP,)))
 
 
 def exit_now(status: int) -> NoReturn:
@@ -59,22 +81,22 @@ def exit_on_signals() -> None:
     By default, a signal would end the process with an error status, or have no effect on the first
     process of a container.
     """
-    for each in (*STOP_SIGNALS, DRAIN_SIGNAL):
+    for each in (*stop_signals(), DRAIN_SIGNAL):
         signal.signal(each, lambda number, frame: exit_now(0))
 
 
 @contextmanager
 def catch_stop_signals() -> Iterator[Callable[[], bool]]:
-    """Handle SIGINT and SIGTERM in the block; yield a function that tells if one has arrived.
+    """Handle the stop signals in the block; yield a function that tells if one has arrived.
 
     Raises:
         KeyboardInterrupt: at the second signal, with the signal's number.
     """
     stop_requested = Event()
-    previous = {each: signal.getsignal(each) for each in STOP_SIGNALS}
+    previous = {each: signal.getsignal(each) for each in stop_signals()}
 
     def on_signal(number: int, frame: FrameType | None) -> None:
-        if stop_requested.is_set():
+        if stop_requested.is_set() and number not in REPEATED_SIGNALS:
             raise KeyboardInterrupt(number)
         stop_requested.set()
 
@@ -87,25 +109,19 @@ def catch_stop_signals() -> Iterator[Callable[[], bool]]:
             signal.signal(each, handler)
 
 
-def usable_cores() -> set[int]:
-    """The cores that this process may use; empty if the system cannot tell."""
-    return os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()  # Linux
-
-
-def core_count() -> int:
-    """The number of cores that this process may use; all cores if the system cannot tell."""
-    return len(usable_cores()) or os.cpu_count() or 1
-
-
-def raise_open_file_limit(count: int) -> None:
+def raise_open_file_limit(count: int) -> int:
     """Raise the limit of open files of this process to `count`, or as far as the system allows.
 
     Shells and service managers set 1024 because of programs that use select(2).
+
+    Returns:
+        The number of files that may be open now, at most `count`.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY or soft >= count:
-        return
+        return count
     limit = count if hard == resource.RLIM_INFINITY else min(count, hard)
     resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
     if limit < count:
         logger.warning("only %d files may be open at once, %d are needed", limit, count)
+    return limit

@@ -148,6 +148,20 @@ class Settings(BaseSettings):
         description="Minimum average rate at which a client must send its body, "
         "in bytes per second",
     )
+    min_download_bytes_per_s: int = Field(
+        16 * 2**10,
+        ge=0,
+        le=2**30,
+        description="Minimum rate at which a client must receive a response, measured over 30 s, "
+        "in bytes per second",
+    )
+    max_unsent_bytes: int = Field(
+        256 * 2**20,
+        ge=2**20,
+        le=2**40,
+        description="Maximum size of all responses that clients have yet to receive, in bytes; "
+        "above it, the connections that have waited longest are closed",
+    )
     max_header_bytes: int = Field(
         16 * 2**10,
         ge=1024,
@@ -180,6 +194,13 @@ class Settings(BaseSettings):
         "exact",
         description="`exact`, or `scaled`: decode a large JPEG at 1/2, 1/4 or 1/8 of its size, "
         "never below twice the model's input size",
+    )
+    cores: int = Field(
+        0,
+        ge=0,
+        le=4096,
+        description="Number of CPU cores to use, of all replicas together; "
+        "0: all that the affinity and the CPU quota of the process allow",
     )
     workers: int = Field(
         1, ge=1, le=64, description="Number of replicas, each in a process of its own"

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 Task = Literal["classify", "segment"]
 Method = Literal["gradient", "rollout"]  # of an explanation
+ProblemType = Literal["single_label_classification", "multi_label_classification", "regression"]
 LabelMap = NDArray[np.uint8] | NDArray[np.uint16]  # (H, W), the class index of each pixel
 
 IMAGE_FORMATS = ("jpeg", "png", "webp", "gif", "bmp", "tiff")

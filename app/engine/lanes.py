@@ -14,13 +14,11 @@ from typing import Any, TypeVar
 
 import torch
 
-from app.core.process import core_count
-
 Result = TypeVar("Result")
 Finish = Callable[[], None]  # the second half of launched work: waits for the device
 SetResult = Callable[[Any, BaseException | None], None]
 STUCK_S = 30.0  # a lane counts as stuck after this time at the earliest
-NICENESS = 5  # of lanes on a CPU, so that the event loop gets the cores first
+NICENESS = 5  # of lanes on a CPU above the event loop, which so gets the cores first
 
 
 class Lane:
@@ -36,9 +34,9 @@ class Lane:
         share: share of the device that the lane has; it scales the seconds of `on_busy`.
 
     Attributes:
-        busy_since: when the current watched work started, on the monotonic clock; None
+        busy_since: when the current step of watched work started, on the monotonic clock; None
             if there is none.
-        stuck_after_s: the lane counts as stuck if its work takes longer, in seconds.
+        stuck_after_s: the lane counts as stuck if a step takes longer, in seconds.
     """
 
     def __init__(
@@ -60,14 +58,19 @@ class Lane:
         return self._thread.is_alive()
 
     def busy_for(self) -> float:
-        """Seconds since the current watched work started; 0 if there is none."""
+        """Seconds since the current step of watched work started; 0 if there is none."""
         since = self.busy_since
         return 0.0 if since is None else time.monotonic() - since
 
     @property
     def stuck(self) -> bool:
-        """Whether the current watched work takes too long."""
+        """Whether the current step of watched work takes too long."""
         return self.busy_for() > self.stuck_after_s
+
+    def beat(self) -> None:
+        """Report progress, on the lane's thread: each step of the work may take `stuck_after_s`."""
+        if self.busy_since is not None:
+            self.busy_since = time.monotonic()
 
     def allow_batch_s(self, batch_s: float) -> None:
         """Raise `stuck_after_s` to ten times the time of a batch, if that is longer."""
@@ -136,7 +139,7 @@ class Lane:
             torch.get_num_threads()  # without this, torch would take another lane's number
             torch.set_num_threads(self._threads)
             if sys.platform == "linux":  # other systems have priorities of processes only
-                os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
+                lower_priority()
 
     def _timed(self, work: Callable[[], Finish | None], watched: bool) -> Finish | None:
         start = time.monotonic()
@@ -145,6 +148,13 @@ class Lane:
         self.busy_since = None
         self._on_busy(self._share * (time.monotonic() - start))
         return finish
+
+
+def lower_priority() -> None:
+    """Let the event loop get the cores before this thread; without effect where this is refused."""
+    with suppress(OSError):
+        own = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), own + NICENESS)
 
 
 def _future_for() -> tuple[asyncio.Future[Any], SetResult]:
@@ -198,16 +208,19 @@ def lane_stuck_reason(lanes: Iterable[Lane]) -> str | None:
     return next(stuck, None)
 
 
-def narrow_lanes(device: str) -> int:
+def narrow_lanes(device: str, cores: int) -> int:
     """Number of narrow lanes: one for each core of a CPU, none for a GPU."""
-    return core_count() if device == "cpu" else 0
+    return cores if device == "cpu" else 0
 
 
-def wide_threads(device: str) -> int:
+def wide_threads(device: str, cores: int) -> int:
     """Torch threads of the wide lane: all cores of a CPU, 0 for a GPU."""
-    return core_count() if device == "cpu" else 0
+    return cores if device == "cpu" else 0
 
 
-def image_threads() -> int:
-    """Number of image threads: they parse large bodies; without narrow lanes, they also decode."""
-    return core_count()
+def image_threads(device: str, cores: int) -> int:
+    """Number of image threads: they parse large bodies; without narrow lanes, they also decode.
+
+    With a GPU, one core is left to the event loop and one to the lane.
+    """
+    return cores if device == "cpu" else max(1, cores - 2)

@@ -1,16 +1,17 @@
 """Decodes image files to RGB pixels at the model's input size, within limits on pixels."""
 
+import ctypes
 import re
 import warnings
 from collections.abc import Callable, Collection, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from io import BytesIO
 from math import ceil, prod
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, _imaging
 from PIL.TiffImagePlugin import IMAGELENGTH, IMAGEWIDTH, TILELENGTH, TILEWIDTH
 
 from app.core.errors import ImageTooLarge, InvalidImage, UnsupportedImageFormat
@@ -127,6 +128,17 @@ def limit_pillow_pixels(max_pixels: int | None = None) -> None:
     """
     Image.MAX_IMAGE_PIXELS = max_pixels or Image.MAX_IMAGE_PIXELS
     warnings.simplefilter("error", Image.DecompressionBombWarning)
+
+
+def silence_libtiff() -> None:
+    """Let libtiff print nothing. Call it once, at the start of a process.
+
+    It prints a line to standard error for each unknown tag of a file, a million bytes for one file.
+    """
+    pillow = ctypes.CDLL(_imaging.__file__)  # its libraries are searched, too
+    for name in ("TIFFSetWarningHandler", "TIFFSetErrorHandler"):
+        with suppress(AttributeError):  # Pillow was built without libtiff
+            getattr(pillow, name)(None)
 
 
 def sniff(data: bytes) -> str | None:

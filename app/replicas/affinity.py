@@ -4,8 +4,9 @@ import os
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from itertools import pairwise
+from math import ceil
 
-from app.core.process import usable_cores
+from app.core.cores import usable_cores
 
 
 def split_cores(cores: Collection[int], count: int) -> list[set[int]]:
@@ -17,6 +18,18 @@ def split_cores(cores: Collection[int], count: int) -> list[set[int]]:
         return [{ordered[index % len(ordered)]} for index in range(count)]
     bounds = [index * len(ordered) // count for index in range(count + 1)]
     return [set(ordered[begin:end]) for begin, end in pairwise(bounds)]
+
+
+def core_share(total: int, count: int, own: Collection[int]) -> int:
+    """The number of cores that each of `count` replicas uses.
+
+    Args:
+        total: of all replicas; a CPU quota may make it smaller than the number of their cores.
+        count: number of replicas.
+        own: the cores of the replica; empty if the system cannot tell.
+    """
+    share = ceil(total / count)
+    return min(share, len(own) or share)
 
 
 def gpu_for(index: int, device: str, gpus: int) -> str:

@@ -10,10 +10,11 @@ from multiprocessing import parent_process, resource_tracker
 from multiprocessing.context import SpawnProcess
 from typing import NamedTuple
 
-from app.core.process import DRAIN_SIGNAL, START_FAILED, exit_now, usable_cores
+from app.core.cores import core_count, usable_cores
+from app.core.process import DRAIN_SIGNAL, START_FAILED, exit_now
 from app.core.settings import Settings
 from app.engine.placement import gpu_count
-from app.replicas.affinity import cpu_affinity, gpu_for, split_cores
+from app.replicas.affinity import core_share, cpu_affinity, gpu_for, split_cores
 from app.replicas.heartbeats import HeartbeatTable
 from app.replicas.reporter import Replica
 from app.replicas.supervisor import Child
@@ -64,7 +65,9 @@ def spawn(
     """
     resource_tracker.ensure_running()  # otherwise `start` does it, which unblocks SIGINT
     device = gpu_for(index, settings.device, gpu_count())
-    replica_settings = settings.model_copy(update={"device": device})
+    cores = split_cores(usable_cores(), settings.workers)[index]
+    share = core_share(settings.cores or core_count(), settings.workers, cores)
+    replica_settings = settings.model_copy(update={"device": device, "cores": share})
     process = ReplicaProcess(
         target=run,
         args=(replica_settings, sockets, Replica(index, table, directory)),
@@ -72,7 +75,7 @@ def spawn(
     )
     previous_mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
-        with cpu_affinity(split_cores(usable_cores(), settings.workers)[index]):
+        with cpu_affinity(cores):
             process.start()
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, previous_mask)

@@ -67,6 +67,7 @@ class Backoff:
 class _Slot:
     index: int
     child: Child | None = None
+    killed: Child | None = None  # the latest child that was killed
     restart_at: float = 0.0
     starts: int = 0
     backoff: Backoff = field(default_factory=Backoff)
@@ -147,7 +148,7 @@ class Supervisor:
                 if failure is not None:
                     return failure
             elif now >= self._trust_until:
-                self._kill_if_stuck(slot.index, slot.child, now)
+                self._kill_if_stuck(slot, slot.child, now)
         return None
 
     def _start(self, slot: _Slot, now: float) -> ExitReason | None:
@@ -169,11 +170,12 @@ class Supervisor:
         logger.error("%s; trying again in %.0f s", cannot, delay)
         return None
 
-    def _kill_if_stuck(self, index: int, child: Child, now: float) -> None:
-        stuck = self._table.status(index, now).stuck
-        if stuck is not None:
-            logger.error("replica %d is stuck and is killed: %s", index, stuck)
+    def _kill_if_stuck(self, slot: _Slot, child: Child, now: float) -> None:
+        stuck = self._table.status(slot.index, now).stuck
+        if stuck is not None and slot.killed is not child:
+            logger.error("replica %d is stuck and is killed: %s", slot.index, stuck)
             child.kill()
+            slot.killed = child
 
     def _on_exit(self, slot: _Slot, exitcode: int, now: float) -> ExitReason | None:
         index = slot.index

@@ -134,7 +134,7 @@ class Running:
 
 
 @pytest.fixture(params=["openvino", "torch"], ids=["one lane", "one lane per core"])
-def serve(request, monkeypatch) -> Callable[..., AbstractAsyncContextManager[Running]]:
+def serve(request) -> Callable[..., AbstractAsyncContextManager[Running]]:
     """Run an app with fake engines: `async with serve(max_queue_size=2) as running`.
 
     Each test runs twice: with one lane and image threads that decode and encode, as for a runtime
@@ -152,7 +152,6 @@ def serve(request, monkeypatch) -> Callable[..., AbstractAsyncContextManager[Run
         customize: Callable[[FastAPI], object] = lambda app: None,
         **settings: object,
     ) -> AsyncIterator[Running]:
-        monkeypatch.setattr("app.engine.lanes.core_count", lambda: cores)
         engines: dict[str, FakeEngine] = {}
 
         def factory(source: str, *, task: Task, **options: object) -> FakeEngine:
@@ -161,7 +160,11 @@ def serve(request, monkeypatch) -> Callable[..., AbstractAsyncContextManager[Run
             return engines[task]
 
         app = create_app(
-            Settings(**settings), factory, on_fatal, replica=replica, serve_ops=serve_ops
+            Settings(cores=cores, **settings),
+            factory,
+            on_fatal,
+            replica=replica,
+            serve_ops=serve_ops,
         )
         customize(app)
         async with app.router.lifespan_context(app) as state:

@@ -6,6 +6,8 @@ import logging
 import httpx
 import pytest
 
+from app.batching.job import Job
+
 pytestmark = pytest.mark.anyio
 
 
@@ -143,6 +145,30 @@ async def test_a_client_that_disconnects_is_counted_and_leaves_the_queue(serve, 
     assert engine.batches == [1]
 
 
+async def test_the_image_of_a_client_that_disconnects_during_the_run_is_not_encoded(
+    serve, picture, monkeypatch
+):
+    encoded, encode = [], Job.encode
+
+    def recorded(job: Job) -> None:
+        encode(job)
+        encoded.append(job.body)
+
+    monkeypatch.setattr(Job, "encode", recorded)
+    async with serve(cores=1) as running:
+        engine = running.engines["classify"]
+        engine.run_gate.clear()
+        gone = asyncio.Event()
+        disconnecting = asyncio.create_task(post_and_disconnect(running, picture(), gone))
+        await asyncio.to_thread(engine.entered.wait, 30)
+        gone.set()
+        await disconnecting
+        engine.run_gate.set()
+        response = await running.client.post("/classify", content=picture())
+    assert encoded == [response.content]
+    assert engine.batches == [1, 1]
+
+
 async def test_a_client_that_disconnects_during_the_upload_is_counted(serve):
     async with serve() as running:
         gone = asyncio.Event()
@@ -181,3 +207,12 @@ async def post_and_disconnect(running, body: bytes, gone: asyncio.Event, more_bo
     transport = running.client._transport
     assert isinstance(transport, httpx.ASGITransport)
     await transport.app(scope, receive, send)
+
+
+async def test_a_long_path_is_cut_in_the_log_and_in_the_error(serve, caplog):
+    caplog.set_level(logging.INFO, logger="app.access")
+    async with serve() as running:
+        response = await running.client.get("/" + "x" * 5000)
+    assert response.status_code == 404
+    assert len(response.json()["detail"]) < 300
+    assert max(len(record.getMessage()) for record in caplog.records) < 300

@@ -1,13 +1,16 @@
 """The work on one image: its stages, and which job of a batch fails."""
 
+import time
 from collections.abc import Sequence
+from functools import partial
+from math import inf
 
 import numpy as np
 import pytest
 
 from app.batching.job import Job, Operation, RequestContext
 from app.batching.runner import run_whole
-from app.core.errors import InvalidImage, Overloaded
+from app.core.errors import DeadlineExceeded, InvalidImage, Overloaded
 from app.engine.interface import (
     BatchResult,
     ClassifyInput,
@@ -37,7 +40,9 @@ def no_split(cause: str, size: int) -> None:
     raise AssertionError(f"a batch of {size} was split: {cause}")
 
 
-def make_job(value: int, side: int = 4, error: Exception | None = None) -> Job:
+def make_job(
+    value: int, side: int = 4, error: Exception | None = None, deadline: float = inf
+) -> Job:
     def decode() -> Photo:
         if error is not None:
             raise error
@@ -52,7 +57,7 @@ def make_job(value: int, side: int = 4, error: Exception | None = None) -> Job:
     operation = Operation(
         ClassifyInput, lambda photo: ClassifyInput(photo.pixels, 1), encode, "text/plain"
     )
-    return Job(operation, RequestContext(deadline=1.0), decode)
+    return Job(operation, RequestContext(deadline), decode)
 
 
 def test_each_image_gets_its_own_body_and_its_stages():
@@ -114,3 +119,60 @@ def test_a_missing_output_is_an_error():
 def test_the_outcomes_are_in_the_order_of_the_jobs(count):
     jobs = [make_job(value, side=4 + value % 2) for value in range(count)]
     assert run_whole(jobs, Runs(), no_split) == jobs
+
+
+def test_a_job_that_no_client_waits_for_is_not_decoded():
+    jobs, run = [make_job(value) for value in (1, 2, 3)], Runs()
+    jobs[1].cancel()
+    first, second, third = run_whole(jobs, run, no_split)
+    assert (first, third) == (jobs[0], jobs[2])
+    assert isinstance(second, DeadlineExceeded)
+    assert not hasattr(jobs[1], "photo")
+    assert run.sizes == [2]
+
+
+def test_a_job_past_its_deadline_is_not_decoded():
+    job, run = make_job(1, deadline=time.monotonic()), Runs()
+    (outcome,) = run_whole([job], run, no_split)
+    assert isinstance(outcome, DeadlineExceeded)
+    assert not hasattr(job, "photo")
+    assert run.sizes == []
+
+
+def test_a_job_that_is_cancelled_while_others_are_decoded_is_not_run():
+    jobs, run = [make_job(1), make_job(2)], Runs()
+    beats = iter([lambda: None, jobs[0].cancel])  # before the second decode
+    run_whole(jobs, run, no_split, lambda: next(beats, lambda: None)())
+    assert hasattr(jobs[0], "photo")
+    assert run.sizes == [1]
+
+
+def test_a_job_that_is_cancelled_during_the_run_is_not_encoded():
+    jobs = [make_job(1), make_job(2)]
+
+    def run(inputs: Sequence[EngineInput]) -> BatchResult:
+        jobs[0].cancel()
+        return Runs()(inputs)
+
+    first, second = run_whole(jobs, run, no_split)
+    assert isinstance(first, DeadlineExceeded)
+    assert not hasattr(jobs[0], "body")
+    assert second is jobs[1]
+
+
+def test_every_decode_run_and_encode_is_reported_before_it_starts():
+    steps: list[str] = []
+    jobs = [make_job(1), make_job(2), make_job(3, side=5)]
+    for job in jobs:
+        for name in ("decode", "encode"):
+            setattr(job, name, partial(recorded, steps, name, getattr(job, name)))
+    run = partial(recorded, steps, "run", Runs())
+    run_whole(jobs, run, no_split, lambda: steps.append("beat"))
+    named = [step for step in steps if step != "beat"]
+    assert named == ["decode"] * 3 + ["run", "encode", "encode", "run", "encode"]
+    assert steps == [step for name in named for step in ("beat", name)]
+
+
+def recorded(steps, name, work, *arguments):
+    steps.append(name)
+    return work(*arguments)

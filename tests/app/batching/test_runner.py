@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Sequence
 from functools import partial
+from math import inf
 
 import numpy as np
 import pytest
@@ -57,7 +58,7 @@ def make_job(value: int) -> Job:
         ClassifyInput, lambda photo: ClassifyInput(photo.pixels, 1), encode, "text"
     )
     job = Job(
-        operation, RequestContext(1.0), lambda: Photo(np.full((2, 2, 3), value, np.uint8), 2, 2)
+        operation, RequestContext(inf), lambda: Photo(np.full((2, 2, 3), value, np.uint8), 2, 2)
     )
     job.decode()
     return job

@@ -1,7 +1,12 @@
-"""Immediate exit: with running threads, and after all output is written."""
+"""Immediate exit, closed standard streams, and stop signals."""
 
+import signal
 import subprocess
 import sys
+
+import pytest
+
+from app.core.process import catch_stop_signals, stop_signals
 
 PROGRAM = """
 import logging, threading, torch
@@ -33,3 +38,50 @@ def test_a_process_with_busy_threads_exits_with_its_status_and_all_lines():
     assert ended.stdout == "printed"
     assert [f"line {number}" in ended.stderr for number in range(3)] == [True] * 3
     assert len(ended.stderr.splitlines()) == 3
+
+
+STREAMS = """
+import os, sys
+from app.core.process import open_standard_streams
+open_standard_streams()
+print("out")
+print("err", file=sys.stderr)
+sys.exit(os.open(os.devnull, os.O_RDONLY) <= 2)
+"""
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-", ""])
+def test_no_file_gets_the_number_of_a_closed_standard_stream(closed):
+    command = f'exec "$0" -c "$1" {closed}'
+    ended = subprocess.run(
+        ["/bin/sh", "-c", command, sys.executable, STREAMS], capture_output=True, text=True
+    )
+    assert ended.returncode == 0
+    assert ended.stdout == ("" if " >" in f" {closed}" else "out\n")
+    assert ended.stderr == ("" if "2>" in closed else "err\n")
+
+
+@pytest.fixture
+def hangup():
+    """Set how this process handles SIGHUP."""
+    before = signal.getsignal(signal.SIGHUP)
+    yield lambda handler: signal.signal(signal.SIGHUP, handler)
+    signal.signal(signal.SIGHUP, before)
+
+
+def test_a_process_started_by_nohup_ignores_sighup(hangup):
+    hangup(signal.SIG_DFL)
+    assert set(stop_signals()) == {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
+    hangup(signal.SIG_IGN)
+    assert set(stop_signals()) == {signal.SIGTERM, signal.SIGINT}
+
+
+def test_a_second_signal_interrupts_unless_it_is_sighup(hangup):
+    hangup(signal.SIG_DFL)
+    with catch_stop_signals() as stop_requested:
+        assert not stop_requested()
+        signal.raise_signal(signal.SIGHUP)
+        signal.raise_signal(signal.SIGHUP)
+        assert stop_requested()
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGTERM)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 import pytest
 import torch
 
-from app.engine.lanes import Lane
+from app.engine.lanes import NICENESS, Lane
 
 pytestmark = pytest.mark.anyio
 
@@ -167,6 +167,33 @@ async def test_a_lane_counts_as_stuck_after_ten_times_its_slowest_batch(lane):
     assert lane.stuck_after_s == 40.0
 
 
+async def test_a_lane_is_stuck_in_one_step_and_not_in_many_short_ones(lane):
+    lane.stuck_after_s = 0.2
+    step, told = Gate(), threading.Event()
+
+    def two_steps() -> None:
+        step()
+        lane.beat()
+        told.set()
+        assert end.wait(TIMEOUT_S)
+
+    end = threading.Event()
+    working = asyncio.ensure_future(lane.run(two_steps))
+    await wait_for(step.started)
+    lane.busy_since -= 0.3
+    assert lane.stuck
+    step.opened.set()
+    await wait_for(told)
+    assert not lane.stuck
+    end.set()
+    await working
+
+
+async def test_progress_of_unwatched_work_does_not_start_a_watch(lane):
+    await lane.run(lane.beat, watched=False)
+    assert lane.busy_since is None
+
+
 async def test_failed_work_counts_as_busy_time_too(busy):
     counted = threading.Semaphore(0)
     lane = Lane("cpu", lambda seconds: (busy.append(seconds), counted.release()))
@@ -281,7 +308,17 @@ async def test_a_cpu_lane_has_a_lower_priority_than_the_event_loop():
         return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
 
     cpu_lane, gpu_lane = Lane("cpu", print, threads=1), Lane("gpu", print)
-    assert await cpu_lane.run(niceness) > niceness()
+    assert await cpu_lane.run(niceness) == min(19, niceness() + NICENESS)
     assert await gpu_lane.run(niceness) == niceness()
     cpu_lane.close()
     gpu_lane.close()
+
+
+async def test_a_lane_runs_where_its_priority_cannot_be_lowered(monkeypatch):
+    def refuse(*arguments: int) -> None:
+        raise PermissionError("as a sandbox does")
+
+    monkeypatch.setattr(os, "setpriority", refuse, raising=False)
+    lane = Lane("cpu", print, threads=1)
+    assert await lane.run(lambda: "result") == "result"
+    lane.close()

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image, ImageFile
 
 from app.core.errors import ImageTooLarge, InvalidImage, UnsupportedImageFormat
-from app.imaging.decode import decode, limit_pillow_pixels, sniff
+from app.imaging.decode import decode, limit_pillow_pixels, silence_libtiff, sniff
 from models.preprocessing import Preprocessing
 
 UNCHANGED = Preprocessing(size=None)
@@ -244,6 +244,18 @@ def test_a_fixed_input_size_may_exceed_the_limit_on_pixels():
     fixed = Preprocessing(size=(224, 224))
     photo = decode(picture("PNG", 10, 10), fixed, max_pixels=100)
     assert photo.pixels.shape == (224, 224, 3)
+
+
+def test_libtiff_prints_nothing(capfd):
+    silence_libtiff()
+    unknown = dict.fromkeys(range(60000, 60020), b"text")
+    file = BytesIO()
+    Image.new("RGB", (8, 8)).save(file, "TIFF", compression="tiff_lzw", tiffinfo=unknown)
+    truncated = file.getvalue().replace(b"\x08\x00\x03\x00", b"\xff\xff\x03\x00")
+    for data in (file.getvalue(), truncated):
+        with suppress(InvalidImage):
+            decode(data, UNCHANGED, max_pixels=10**6)
+    assert capfd.readouterr() == ("", "")
 
 
 def test_forbid_bombs_makes_pillow_refuse_large_images(monkeypatch):

@@ -4,8 +4,8 @@ import os
 
 import pytest
 
-from app.core.process import usable_cores
-from app.replicas.affinity import cpu_affinity, gpu_for, split_cores
+from app.core.cores import usable_cores
+from app.replicas.affinity import core_share, cpu_affinity, gpu_for, split_cores
 
 
 def test_each_replica_gets_adjacent_cores():
@@ -44,6 +44,20 @@ def test_without_known_cores_no_replica_is_restricted(monkeypatch):
 )
 def test_each_replica_gets_a_gpu_unless_the_setting_names_its_number(setting, gpus, devices):
     assert [gpu_for(index, setting, gpus) for index in range(3)] == devices
+
+
+@pytest.mark.parametrize(
+    ("total", "count", "own", "cores"),
+    [
+        (8, 2, range(4), 4),
+        (3, 2, range(1), 1),
+        (2, 4, range(1), 1),
+        (4, 2, range(32), 2),
+        (5, 2, (), 3),
+    ],
+)
+def test_replicas_use_no_more_cores_than_a_quota_allows(total, count, own, cores):
+    assert core_share(total, count, own) == cores
 
 
 @pytest.mark.skipif(not usable_cores(), reason="the system has no CPU affinity")

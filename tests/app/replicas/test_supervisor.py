@@ -129,6 +129,15 @@ def test_a_stuck_replica_is_killed_and_restarted(caplog, broken):
     assert "replica 0 is stuck" in caplog.text
 
 
+def test_a_stuck_replica_that_takes_long_to_die_is_reported_once(caplog):
+    sim = Simulation(1)
+    sim.at(2, lambda: setattr(sim.child(0), "kill", lambda: None))
+    sim.at(3, lambda: setattr(sim, "beats", False))
+    sim.at(3, lambda: sim.table.beat(0, sim.now, "broken", "broken"))
+    sim.run(10)
+    assert caplog.text.count("replica 0 is stuck") == 1
+
+
 def test_a_replica_without_a_first_heartbeat_is_killed(caplog):
     sim = Simulation(1)
     sim.beats = False
