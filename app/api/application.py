@@ -20,17 +20,7 @@ from app.observability.metrics import Metrics
 
 DESCRIPTION = "Labels and masks of images, from a ViT classifier and a SegFormer segmenter."
 # paths that need no API key: orchestrators, Prometheus and browsers have none
-PATHS_WITHOUT_KEY = frozenset(
-    (
-        "/livez",
-        "/readyz",
-        "/startupz",
-        "/metrics",
-        "/docs",
-        "/docs/oauth2-redirect",
-        "/openapi.json",
-    )
-)
+PATHS_WITHOUT_KEY = health.PROBES | {"/docs", "/docs/oauth2-redirect", "/openapi.json"}
 
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[Mapping[str, Any]]]
 

@@ -28,6 +28,7 @@ from app.core.scope import Receive
 
 NUMBER = re.compile(r"[0-9]{1,19}")
 MAX_BYTES_PARSED_ON_LOOP = 2**20  # takes less than 0.5 ms; a thread would add 0.05 ms
+FIRST_BYTES = 2**16  # reserved besides what has arrived
 MAX_CONTENT_TYPE_LENGTH = 1024  # characters; parsing 16 KiB takes 15 ms
 JSON_SEPARATORS = (b",", b":", b"[", b"{")  # about one per JSON value; base64 contains none
 MAX_JSON_SEPARATORS = 4096  # of each kind; parsed values take 12 times the memory of the body
@@ -48,8 +49,9 @@ async def read_image(
         headers: of the request, by lower-case name.
         receive: ASGI's function that returns the next part of the body.
         max_bytes: limit of the body as sent.
-        reserve: called with the size of the body, in bytes: the Content-Length, then the size so
-            far. It may raise to refuse the body.
+        reserve: called with the bytes to keep for the body, more with each part that arrives:
+            what has arrived and as much again, but not more than the Content-Length; in the end its
+            size. It may raise to refuse the body.
         pool: threads that parse large multipart and JSON bodies.
 
     Raises:
@@ -94,10 +96,9 @@ async def _read(
     headers: Mapping[str, str], receive: Receive, max_bytes: int, reserve: Callable[[int], None]
 ) -> bytes:
     declared = headers.get("content-length", "")
-    if NUMBER.fullmatch(declared):
-        if int(declared) > max_bytes:
-            raise _too_large(max_bytes)
-        reserve(int(declared))
+    largest = int(declared) if NUMBER.fullmatch(declared) else max_bytes
+    if largest > max_bytes:
+        raise _too_large(max_bytes)
     parts: list[bytes] = []
     size, more = 0, True
     while more:
@@ -108,7 +109,7 @@ async def _read(
         size += len(chunk)
         if size > max_bytes:
             raise _too_large(max_bytes)
-        reserve(size)
+        reserve(min(largest, 2 * size + FIRST_BYTES) if more else size)
         if chunk:
             parts.append(chunk)
     return b"".join(parts)  # a single part is not copied
@@ -196,17 +197,15 @@ class Reservation:
         self._total.held -= self.held
         self.held = 0
 
-    def grow(self, size: int) -> None:
-        """Reserve this many bytes in total, if it is more than before.
+    def resize(self, size: int) -> None:
+        """Reserve this many bytes in total, more or fewer than before.
 
         Raises:
             Overloaded: all requests together would exceed the limit.
         """
         more = size - self.held
-        if more <= 0:
-            return
         total = self._total
-        if total.held + more > total.size:
+        if more > 0 and total.held + more > total.size:
             raise Overloaded(
                 "too many bytes are being uploaded at once",
                 retry_after_s=RETRY_AFTER_S * random.uniform(1, 1.5),  # noqa: S311  # spreads retries

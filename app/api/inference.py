@@ -147,7 +147,7 @@ async def _read(
             headers,
             request.receive,
             max_bytes=limits.max_body_bytes,
-            reserve=reservation.grow,
+            reserve=reservation.resize,
             pool=pool,
         )
     except Overloaded:

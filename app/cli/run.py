@@ -2,6 +2,7 @@
 
 import logging
 import socket
+import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
@@ -12,6 +13,7 @@ import typer
 import uvicorn
 from starlette.types import ASGIApp
 
+from app.api.routes.health import PROBES
 from app.cli.console import one_line
 from app.core.process import (
     LOAD_FAILED,
@@ -34,6 +36,7 @@ from app.replicas.reporter import Replica
 from app.replicas.server import ReplicaServer
 from app.replicas.spawn import Sockets, follow_parent, spawn
 from app.replicas.supervisor import Supervisor
+from app.server.idle import IdleConnections
 from app.server.limits import ConnectionLimits
 from app.server.ops import serving
 from app.server.protocol import HttpProtocol
@@ -42,7 +45,9 @@ from app.server.timeouts import TimeoutTimer
 
 logger = logging.getLogger(__name__)
 
-EXTRA_FILES = 512  # open files besides connections, and connections that are being refused
+MAX_REFUSED = 256  # connections beyond the limit that get a 503
+OTHER_FILES = 256  # open files besides connections
+LEAST_OTHER_FILES = 40  # that a service with both bundled models has open
 KEEP_ALIVE_S = 75  # longer than common load balancers' idle timeouts, so they close first
 MARGIN_S = 2.0  # for the end of a process on a busy machine
 
@@ -73,7 +78,7 @@ def run(
         ValueError, OSError: the service cannot do what the settings say.
     """
     prepare_process(settings)
-    raise_open_file_limit(settings.max_connections + EXTRA_FILES)
+    files = raise_open_file_limit(settings.max_connections + MAX_REFUSED + OTHER_FILES)
     failures: list[Exception] = []
 
     def on_fatal(error: Exception) -> None:
@@ -81,7 +86,7 @@ def run(
         server.should_exit = True
 
     shutdown = Shutdown(settings.lame_duck_s, settings.drain_timeout_s)
-    configure = partial(server_config, settings)
+    configure = partial(server_config, settings, files)
     app = create_app(
         settings,
         on_fatal=on_fatal,
@@ -112,14 +117,21 @@ def exit_reason(
     return None
 
 
-def server_config(settings: Settings, app: ASGIApp, **options: Any) -> uvicorn.Config:
-    """uvicorn's configuration for one of our apps; without a lifespan unless an option sets it."""
+def server_config(settings: Settings, files: int, app: ASGIApp, **options: Any) -> uvicorn.Config:
+    """uvicorn's configuration for one of our apps; without a lifespan unless an option sets it.
+
+    Args:
+        settings: of the service.
+        files: the number of files that the process may have open.
+        app: the app.
+        options: of the configuration.
+    """
     return uvicorn.Config(
         app,
         log_config=None,
         access_log=False,
         server_header=False,
-        http=protocol(settings),
+        http=protocol(settings, files),
         ws="none",
         proxy_headers=False,  # the app uses neither the client's address nor the scheme
         timeout_keep_alive=KEEP_ALIVE_S,
@@ -127,16 +139,31 @@ def server_config(settings: Settings, app: ASGIApp, **options: Any) -> uvicorn.C
     )
 
 
-def protocol(settings: Settings) -> Any:
-    """Return a function that makes the protocol of a connection; all of them share one timer."""
+def connection_counts(most: int, files: int) -> tuple[int, int]:
+    """How many connections are served, and how many beyond them get a 503, with so few files."""
+    if files >= most + MAX_REFUSED + LEAST_OTHER_FILES:
+        return most, MAX_REFUSED
+    free = max(2, files - LEAST_OTHER_FILES)
+    served = max(1, min(most, free * 3 // 4))
+    return served, max(1, free - served)
+
+
+def protocol(settings: Settings, files: int = sys.maxsize) -> Any:
+    """Return a function that makes the protocol of a connection;
+    all of them share one timer, and the list of idle connections."""
+    served, refused = connection_counts(settings.max_connections, files)
     limits = ConnectionLimits(
-        max_connections=settings.max_connections,
+        max_connections=served,
+        max_refused=refused,
         max_header_bytes=settings.max_header_bytes,
         header_timeout_s=settings.header_timeout_s,
         upload_timeout_s=settings.upload_timeout_s,
         min_upload_bytes_per_s=settings.min_upload_bytes_per_s,
+        min_download_bytes_per_s=settings.min_download_bytes_per_s,
+        always_served=PROBES,
     )
-    return partial(HttpProtocol, limits=limits, timer=TimeoutTimer())
+    timer = TimeoutTimer(max_unsent_bytes=settings.max_unsent_bytes)
+    return partial(HttpProtocol, limits=limits, timer=timer, idle=IdleConnections())
 
 
 def run_replicas(

@@ -29,6 +29,7 @@ OUTCOMES = (
     "overloaded", "not_ready", "draining", "deadline_exceeded", "client_gone", "internal",
 )  # fmt: skip
 REASONS = ("bytes_in_flight", "queue_full", "predicted_wait", "not_ready", "draining")
+ABORTS = ("slow_receiver", "unsent_bytes")  # of connections
 SPLITS = ("error", "out_of_memory")
 PLACES = ("read", "decode", "queue", "compute", "encode")
 
@@ -112,6 +113,13 @@ class Metrics:
         self.event_loop_lag = self._histogram(
             "event_loop_lag_seconds", "Delay of timers of the event loop"
         )
+        self.aborted_connections = self._counter(
+            "aborted_connections_total",
+            "Connections closed because the client did not receive its response",
+            "reason",
+        )
+        for reason in ABORTS:
+            self.aborted_connections.labels(reason)
         self.ready = self._gauge("ready", "1 while /readyz returns 200")
         self.draining = self._gauge("draining", "1 once a shutdown has begun")
         build = self._gauge(

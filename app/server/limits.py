@@ -18,8 +18,10 @@ class ConnectionLimits:
         upload_timeout_s: time for a body to arrive.
         min_upload_bytes_per_s: lowest average rate of a body.
         grace_s: age of a body from which on its rate is checked.
-        send_timeout_s: time in which the client must receive some more of a response.
+        min_download_bytes_per_s: lowest rate at which a client receives a response.
+        send_timeout_s: time over which this rate is measured.
         linger_s: time for a client that is still sending to read its last response.
+        always_served: paths that are served even on connections beyond `max_connections`.
     """
 
     max_connections: int = 2048
@@ -31,8 +33,10 @@ class ConnectionLimits:
     upload_timeout_s: float = 60.0
     min_upload_bytes_per_s: int = 1024
     grace_s: float = 5.0
+    min_download_bytes_per_s: int = 16 * 2**10
     send_timeout_s: float = 30.0
-    linger_s: float = 1.0
+    linger_s: float = 10.0
+    always_served: frozenset[str] = frozenset()
 
 
 class Phase(Enum):

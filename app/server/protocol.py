@@ -14,18 +14,22 @@ from app.core.errors import (
     RETRY_AFTER_S,
     HeadersTooLarge,
     MalformedRequest,
+    MethodNotAllowed,
     Overloaded,
     ServiceError,
 )
 from app.core.scope import CLIENT, REFUSED, Client
+from app.server.idle import IdleConnections
 from app.server.limits import ConnectionLimits, Phase
-from app.server.request_cycle import MAX_DISCARDED_BYTES, Cycle
-from app.server.timeouts import ConnectionTimeouts, TimeoutTimer
+from app.server.request_cycle import Cycle
+from app.server.timeouts import ConnectionTimeouts, TimeoutTimer, Unsent
 
 if TYPE_CHECKING:
     from uvicorn._types import HTTPScope
 
 MAX_UNREAD_BYTES = 2**20  # of a body that the app has not read; above this, receiving pauses
+MIN_CHUNK_BYTES = 256  # of the chunks of a body, on average
+FREE_CHUNKS = 64  # may be smaller
 UNKNOWN = b"-"  # stands for a method or path that could not be parsed
 VERSIONS = frozenset({"1.0", "1.1"})
 
@@ -42,6 +46,7 @@ class HttpProtocol(HttpToolsProtocol):
         config: as in uvicorn, like `server_state`, `app_state` and `_loop`.
         limits: the limits of this connection.
         timer: the timer that checks the timeouts of all connections.
+        idle: the idle connections of the server.
     """
 
     cycle: Cycle  # the latest request, None before the first
@@ -55,6 +60,7 @@ class HttpProtocol(HttpToolsProtocol):
         *,
         limits: ConnectionLimits,
         timer: TimeoutTimer,
+        idle: IdleConnections,
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
         self.parser.set_dangerous_leniencies(lenient_data_after_close=False)
@@ -63,31 +69,34 @@ class HttpProtocol(HttpToolsProtocol):
         self.timeout_generation = 0  # changes whenever a timeout starts again
         self.url = b""
         self._timer = timer
+        self._idle = idle
         self._timeouts = ConnectionTimeouts(limits, self.timeout_keep_alive)
+        self._beyond_limit = False  # only probes are served
         self._header_bytes = 0  # of this request, trailers included
         self._framing_bytes = 0  # received since the start of the phase or the last body byte
+        self._chunks = 0  # of this body
         self._parse_error: ServiceError | None = None
         self._running: Cycle | None = None  # the request that the app is responding to
         self._pipelined: deque[Cycle] = deque()  # the requests after the running one
         self._discard_input = False
-        self._discarded_bytes = 0
 
     def connection_made(self, transport: Transport) -> None:  # type: ignore[override]  # uvicorn's
-        """Accept the connection, or refuse it if there are too many."""
+        """Accept the connection. If there are too many, the longest idle one gives way."""
         super().connection_made(transport)
         self._timer.add(self)
         most = self.limits.max_connections
-        if len(self.connections) > most + self.limits.max_refused:
-            transport.abort()
-        elif len(self.connections) > most:
-            error = f"all {most} connections are in use"
-            limits = {"max_connections": most}
-            self.refuse(Overloaded(error, retry_after_s=RETRY_AFTER_S, limits=limits))
+        if len(self.connections) > most and not self._idle.close_longest():
+            self._beyond_limit = True
+            if len(self.connections) > most + self.limits.max_refused:
+                transport.abort()
+        self._update_idle()
+
+    def _update_idle(self) -> None:
+        self._idle.update(self, idle=self.phase is Phase.IDLE and self._running is None)
 
     def data_received(self, data: bytes) -> None:
         """Parse received bytes, or refuse them."""
         if self._discard_input:
-            self._discard(len(data))
             return
         if self.phase is Phase.IDLE:
             self.url = b""
@@ -105,6 +114,7 @@ class HttpProtocol(HttpToolsProtocol):
         self.phase = phase
         self.timeout_generation += 1
         self._framing_bytes = 0
+        self._update_idle()
 
     def _parse(self, data: bytes) -> None:
         while data:
@@ -173,7 +183,9 @@ class HttpProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """Parser callback: start the request, unless it is parsed again without `Upgrade`."""
         method = self.parser.get_method().decode("ascii")
-        if self.parser.should_upgrade() and method != "CONNECT":
+        if method == "CONNECT":  # the parser would expect another protocol after it
+            raise self._stop_parsing(MethodNotAllowed("CONNECT is not supported"))
+        if self.parser.should_upgrade():
             return
         version = self.parser.get_http_version()
         if version not in VERSIONS:
@@ -184,8 +196,20 @@ class HttpProtocol(HttpToolsProtocol):
         scope["method"] = method
         scope["http_version"] = version
         self._set_target(scope)
+        keep_alive = version == "1.1" and self.parser.should_keep_alive()
+        if self._beyond_limit:
+            keep_alive = False
+            self._refuse_unless_probe(scope["path"])
         self._set_phase(Phase.BODY)
-        self.start(scope, keep_alive=version == "1.1" and self.parser.should_keep_alive())
+        self._chunks = 0
+        self.start(scope, keep_alive=keep_alive)
+
+    def _refuse_unless_probe(self, path: str) -> None:
+        if path not in self.limits.always_served:
+            most = self.limits.max_connections
+            error = f"all {most} connections are in use"
+            limits = {"max_connections": most}
+            raise self._stop_parsing(Overloaded(error, retry_after_s=RETRY_AFTER_S, limits=limits))
 
     def _set_target(self, scope: "HTTPScope") -> None:
         try:
@@ -223,6 +247,7 @@ class HttpProtocol(HttpToolsProtocol):
 
     def _run(self, cycle: Cycle) -> None:
         self._running = cycle
+        self._update_idle()
         self._start_asgi_task(cycle, self.app)
 
     def on_body(self, body: bytes) -> None:
@@ -241,6 +266,12 @@ class HttpProtocol(HttpToolsProtocol):
         if len(cycle.body) > MAX_UNREAD_BYTES:
             self.flow.pause_reading()
         cycle.message_event.set()
+
+    def on_chunk_header(self) -> None:
+        """Parser callback: a chunk begins. Each costs time, so most must not be small."""
+        self._chunks += 1
+        if self._chunks > FREE_CHUNKS + self.cycle.received // MIN_CHUNK_BYTES:
+            raise self._stop_parsing(MalformedRequest("the chunks of the body are too small"))
 
     def on_message_complete(self) -> None:
         """Parser callback: the request ends, unless it is parsed again without `Upgrade`."""
@@ -264,6 +295,8 @@ class HttpProtocol(HttpToolsProtocol):
         self.flow.resume_reading()
         if self._pipelined:
             self._run(self._pipelined.popleft())
+        else:
+            self._update_idle()
 
     def refuse(self, error: ServiceError) -> None:
         """Send an error response after the pending responses, and ignore further input."""
@@ -297,7 +330,6 @@ class HttpProtocol(HttpToolsProtocol):
         response.
         """
         self._discard_input = True
-        self._discarded_bytes = 0
         self._set_phase(Phase.LINGER)
         self.flow.resume_reading()
         if self.transport.can_write_eof():
@@ -305,14 +337,16 @@ class HttpProtocol(HttpToolsProtocol):
         else:
             self.transport.close()
 
-    def _discard(self, size: int) -> None:
-        self._discarded_bytes += size
-        if self._discarded_bytes > MAX_DISCARDED_BYTES:
-            self.flow.pause_reading()
-
-    def check_timeouts(self, now: float, elapsed_s: float) -> None:
+    def check_timeouts(self, now: float, elapsed_s: float) -> Unsent:
         """Close or refuse the connection if a timeout has passed; see `TimeoutTimer`."""
-        self._timeouts.check(self, now, elapsed_s)
+        return self._timeouts.check(self, now, elapsed_s)
+
+    def abort(self, reason: str) -> None:
+        """Close the connection at once, without the bytes left to send, and count it."""
+        metrics = self.app_state.get("metrics")
+        if metrics is not None:  # the app has started
+            metrics.aborted_connections.labels(reason).inc()
+        self.transport.abort()
 
     @property
     def responding(self) -> bool:
@@ -331,6 +365,7 @@ class HttpProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell each request without a response of the disconnect; uvicorn tells only the latest."""
         self._timer.discard(self)
+        self._idle.update(self, idle=False)
         for cycle in (self._running, *self._pipelined):
             if cycle is not None:
                 cycle.disconnect()

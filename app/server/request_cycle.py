@@ -11,7 +11,7 @@ from app.core.scope import Client
 if TYPE_CHECKING:
     from uvicorn._types import ASGIReceiveEvent, ASGISendEvent
 
-# body bytes that are read and discarded after an early response, so that the client reads it
+# rest of a body that is read and discarded after an early response, to keep the connection
 MAX_DISCARDED_BYTES = 2**20
 
 

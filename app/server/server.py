@@ -12,7 +12,7 @@ from types import FrameType
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from app.core.process import DRAIN_SIGNAL, SIGNAL_BASE, STOP_SIGNALS, exit_now
+from app.core.process import DRAIN_SIGNAL, REPEATED_SIGNALS, SIGNAL_BASE, exit_now, stop_signals
 from app.core.shutdown import Shutdown
 from app.server.accept import BACKLOG, accept_backlog
 
@@ -70,7 +70,7 @@ class GracefulServer(uvicorn.Server):
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Begin to drain at the first signal; end the process at the second."""
-        if sig != DRAIN_SIGNAL:
+        if sig not in REPEATED_SIGNALS:
             if self._stop_signalled:
                 exit_now(SIGNAL_BASE + sig)
             self._stop_signalled = True
@@ -81,7 +81,7 @@ class GracefulServer(uvicorn.Server):
         """Handle signals while the server runs. Unlike uvicorn's, this raises none again."""
         self._loop = asyncio.get_running_loop()
         before = {
-            each: signal.signal(each, self.handle_exit) for each in (*STOP_SIGNALS, DRAIN_SIGNAL)
+            each: signal.signal(each, self.handle_exit) for each in (*stop_signals(), DRAIN_SIGNAL)
         }
         try:
             yield

@@ -2,7 +2,9 @@
 
 import asyncio
 from asyncio import Transport
-from typing import Protocol
+from collections.abc import Mapping
+from math import inf
+from typing import NamedTuple, Protocol
 
 from app.core.errors import ServiceError, UploadTooSlow
 from app.server.limits import ConnectionLimits, Phase
@@ -40,6 +42,22 @@ class Connection(Protocol):
         """Send an error response and close the connection."""
         ...
 
+    def abort(self, reason: str) -> None:
+        """Close the connection without the bytes left to send, and count the reason."""
+        ...
+
+
+class Unsent(NamedTuple):
+    """Bytes left to send on a connection, and since when there have been any.
+
+    Attributes:
+        size: number of bytes.
+        since: on the clock of the `TimeoutTimer`, in seconds.
+    """
+
+    size: int
+    since: float
+
 
 class ConnectionTimeouts:
     """The timeouts of one connection. It is updated only when the timer calls `check`.
@@ -53,30 +71,44 @@ class ConnectionTimeouts:
         self._limits = limits
         self._keep_alive_s = keep_alive_s
         self._generation, self._since = -1, 0.0  # as of the last check; when it was first seen
-        self._unsent, self._unsent_since = 0, 0.0
+        self._unsent = Unsent(0, 0.0)
+        self._window = Unsent(0, 0.0)  # at the start of the time in which the rate is measured
 
-    def check(self, connection: Connection, now: float, elapsed_s: float) -> None:
+    def check(self, connection: Connection, now: float, elapsed_s: float) -> Unsent:
         """Close or refuse a connection whose timeout has passed.
 
         Args:
             connection: the connection.
             now: time on the clock of the `TimeoutTimer`, in seconds.
             elapsed_s: seconds since the previous check.
+
+        Returns:
+            The bytes left to send.
         """
-        if self._send_stalled(connection, now):
-            connection.transport.abort()
+        if self._receives_too_slowly(connection, now):
+            connection.abort("slow_receiver")
         elif self._generation != connection.timeout_generation:
             self._generation, self._since = connection.timeout_generation, now
         elif not connection.transport.is_closing():
             if connection.blocked_by_server:
                 self._since += elapsed_s
             self._check_phase(connection, now - self._since)
+        return self._unsent
 
-    def _send_stalled(self, connection: Connection, now: float) -> bool:
-        unsent = connection.transport.get_write_buffer_size()
-        if not unsent or unsent != self._unsent:
-            self._unsent, self._unsent_since = unsent, now
-        return now - self._unsent_since >= self._limits.send_timeout_s
+    def _receives_too_slowly(self, connection: Connection, now: float) -> bool:
+        """Whether the client has received less in the last `send_timeout_s` than it must."""
+        size = connection.transport.get_write_buffer_size()
+        if not size or not self._unsent.size:  # nothing is left, or it is the first time
+            self._unsent = self._window = Unsent(size, now)
+            return False
+        self._unsent = Unsent(size, self._unsent.since)
+        if size > self._window.size:  # another response
+            self._window = Unsent(size, now)
+        limits = self._limits
+        if now - self._window.since < limits.send_timeout_s:
+            return False
+        received, self._window = self._window.size - size, Unsent(size, now)
+        return received < max(1, limits.min_download_bytes_per_s * limits.send_timeout_s)
 
     def _check_phase(self, connection: Connection, waited_s: float) -> None:
         match connection.phase:
@@ -100,30 +132,30 @@ class ConnectionTimeouts:
         if waited_s >= limits.upload_timeout_s:
             error = f"the body did not arrive within {limits.upload_timeout_s:g} s"
             connection.refuse(UploadTooSlow(error))
-        elif waited_s >= limits.grace_s and cycle.received < self._min_rate(cycle) * waited_s:
+        elif (
+            waited_s >= limits.grace_s and cycle.received < limits.min_upload_bytes_per_s * waited_s
+        ):
             least = {"min_upload_bytes_per_s": limits.min_upload_bytes_per_s}
             connection.refuse(UploadTooSlow("the body arrives too slowly", limits=least))
-
-    def _min_rate(self, cycle: Cycle) -> float:
-        """Lowest accepted rate of a body, in bytes per second.
-
-        The declared size is reserved in the memory for bodies, so a client that declares a large
-        body must send at least half as fast as the upload timeout requires.
-        """
-        required = (cycle.content_length or 0) / self._limits.upload_timeout_s
-        return max(self._limits.min_upload_bytes_per_s, required / 2)
 
 
 class HasTimeouts(Protocol):
     """A connection as the timer sees it."""
 
-    def check_timeouts(self, now: float, elapsed_s: float) -> None:
+    def check_timeouts(self, now: float, elapsed_s: float) -> Unsent:
         """Check the timeouts of the connection.
 
         Args:
             now: time on the clock of the timer, in seconds.
             elapsed_s: seconds since the previous check.
+
+        Returns:
+            The bytes left to send.
         """
+        ...
+
+    def abort(self, reason: str) -> None:
+        """Close the connection without the bytes left to send, and count the reason."""
         ...
 
 
@@ -134,12 +166,17 @@ class TimeoutTimer:
     of the protocol's bookkeeping. Delays of the event loop do not count on the timer's clock,
     because they are not the client's fault.
 
+    The timer also bounds the memory of responses that clients do not receive.
+
     Args:
         interval_s: seconds between two checks; a timeout is noticed up to this much late.
+        max_unsent_bytes: most bytes left to send on all connections; above this, the connections
+            that have had some for the longest time are closed.
     """
 
-    def __init__(self, interval_s: float = INTERVAL_S) -> None:
+    def __init__(self, interval_s: float = INTERVAL_S, max_unsent_bytes: float = inf) -> None:
         self._interval_s = interval_s
+        self._max_unsent_bytes = max_unsent_bytes
         self._connections: set[HasTimeouts] = set()
         self._clock = self._checked_at = 0.0
         self._timer: asyncio.TimerHandle | None = None
@@ -164,8 +201,19 @@ class TimeoutTimer:
         elapsed_s = min(now - self._checked_at, 2 * self._interval_s)
         self._checked_at = now
         self._clock += elapsed_s
-        for connection in tuple(self._connections):
-            connection.check_timeouts(self._clock, elapsed_s)
+        unsent = {
+            each: each.check_timeouts(self._clock, elapsed_s) for each in tuple(self._connections)
+        }
+        self._bound_unsent(unsent)
         self._timer = None
         if self._connections:
             self._schedule()
+
+    def _bound_unsent(self, unsent: Mapping[HasTimeouts, Unsent]) -> None:
+        excess = sum(size for size, _ in unsent.values()) - self._max_unsent_bytes
+        if excess <= 0:
+            return
+        for connection in sorted(unsent, key=lambda each: unsent[each].since):
+            if excess > 0 and unsent[connection].size:
+                connection.abort("unsent_bytes")
+                excess -= unsent[connection].size

@@ -19,6 +19,8 @@ from app.core.shutdown import Shutdown
 from app.observability.metrics import Metrics
 
 router = APIRouter(route_class=Endpoint)
+# orchestrators and Prometheus need these most while the service is overloaded
+PROBES = frozenset(("/livez", "/readyz", "/startupz", "/metrics"))
 EXPOSITION = "text/plain; version=0.0.4; charset=utf-8"
 
 

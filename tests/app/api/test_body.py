@@ -72,7 +72,7 @@ async def read(
         received(arriving(*chunks)),
         max_bytes=limit,
         pool=pool,
-        reserve=BytesInFlight(10**9).reserve().grow,
+        reserve=BytesInFlight(10**9).reserve().resize,
     )
 
 
@@ -130,7 +130,7 @@ async def test_a_declared_length_over_the_limit_is_refused_before_anything_is_re
             received(body()),
             max_bytes=LIMIT,
             pool=pool,
-            reserve=BytesInFlight(10**9).reserve().grow,
+            reserve=BytesInFlight(10**9).reserve().resize,
         )
     assert not touched
     assert refused.value.limits == {"max_body_bytes": LIMIT}
@@ -151,7 +151,7 @@ async def test_chunks_beyond_the_limit_are_not_read(pool):
             received(body()),
             max_bytes=LIMIT,
             pool=pool,
-            reserve=BytesInFlight(10**9).reserve().grow,
+            reserve=BytesInFlight(10**9).reserve().resize,
         )
     assert sent == LIMIT + 1000
 
@@ -209,7 +209,7 @@ async def test_a_body_with_a_content_encoding_is_refused_before_it_is_read(pool,
         pytest.fail("the body was read")
         yield b""
 
-    reserve = BytesInFlight(LIMIT).reserve().grow
+    reserve = BytesInFlight(LIMIT).reserve().resize
     with pytest.raises(UnsupportedImageFormat, match="encoded") as refused:
         await read_image(
             {"content-encoding": coding},
@@ -231,39 +231,38 @@ async def test_a_content_type_that_is_too_long_is_malformed(pool):
         await read(pool, "a" + ";" * 2000, IMAGE)
 
 
-async def test_the_content_length_is_reserved_at_once_and_chunks_as_they_arrive(pool):
+@pytest.mark.parametrize("declared", [300, 220, None])
+async def test_what_has_arrived_is_reserved_and_as_much_again(pool, monkeypatch, declared):
+    monkeypatch.setattr("app.api.body.FIRST_BYTES", 10)
     total, held = BytesInFlight(LIMIT), []
+    headers = {} if declared is None else {"content-length": str(declared)}
 
     async def body() -> AsyncIterator[bytes]:
-        for size in (100, 200):
-            held.append(total.held)
+        for size in (0, 50, 100, 70):
             yield bytes(size)
-
-    for headers in ({"content-length": "300"}, {}):
-        with total.reserve() as reservation:
-            await read_image(
-                headers, received(body()), max_bytes=LIMIT, reserve=reservation.grow, pool=pool
-            )
             held.append(total.held)
-    assert held == [300, 300, 300, 0, 100, 300]
 
-
-async def test_bytes_beyond_the_common_limit_are_refused_before_they_are_read(pool):
-    total = BytesInFlight(1000)
     with total.reserve() as reservation:
-        with pytest.raises(Overloaded):
+        await read_image(
+            headers, received(body()), max_bytes=LIMIT, reserve=reservation.resize, pool=pool
+        )
+        assert total.held == 220
+    assert held == [10, 110, min(declared or 310, 310), min(declared or 450, 450)]
+    assert total.held == 0
+
+
+async def test_bytes_beyond_the_common_limit_are_refused_when_they_arrive(pool):
+    total = BytesInFlight(1000)
+    for headers in ({"content-length": "1001"}, {}):
+        with total.reserve() as reservation, pytest.raises(Overloaded):
             await read_image(
-                {"content-length": "1001"},
-                received(arriving(IMAGE)),
+                headers,
+                received(arriving(bytes(1000), bytes(1))),
                 max_bytes=LIMIT,
-                reserve=reservation.grow,
+                reserve=reservation.resize,
                 pool=pool,
             )
-        chunks = arriving(bytes(1000), bytes(1))
-        with pytest.raises(Overloaded):
-            await read_image(
-                {}, received(chunks), max_bytes=LIMIT, reserve=reservation.grow, pool=pool
-            )
+    assert total.held == 0
 
 
 async def test_a_disconnect_during_the_upload_is_client_gone(pool):
@@ -277,5 +276,5 @@ async def test_a_disconnect_during_the_upload_is_client_gone(pool):
 
     with pytest.raises(ClientGone):
         await read_image(
-            {}, receive, max_bytes=LIMIT, reserve=BytesInFlight(10**9).reserve().grow, pool=pool
+            {}, receive, max_bytes=LIMIT, reserve=BytesInFlight(10**9).reserve().resize, pool=pool
         )

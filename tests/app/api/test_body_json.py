@@ -34,7 +34,7 @@ async def read(content_type: str, body: bytes) -> bytes:
             arriving(body),
             max_bytes=10**6,
             pool=pool,
-            reserve=BytesInFlight(10**9).reserve().grow,
+            reserve=BytesInFlight(10**9).reserve().resize,
         )
 
 

@@ -22,6 +22,7 @@ LABELS = {  # of every series that the service exposes, by name and type
     ("http_requests_total", "counter"): {"route", "method", "code"},
     ("http_request_duration_seconds", "histogram"): {"route"},
     ("http_requests_in_flight", "gauge"): set(),
+    ("aborted_connections_total", "counter"): {"reason"},
     ("images_total", "counter"): {"model", "outcome"},
     ("image_pixels", "histogram"): {"model"},
     ("stage_duration_seconds", "histogram"): {"model", "stage"},

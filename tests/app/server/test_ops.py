@@ -15,7 +15,7 @@ from app.core.settings import Settings
 from app.server.ops import serving
 
 pytestmark = pytest.mark.anyio
-configure = partial(server_config, Settings())
+configure = partial(server_config, Settings(), 4096)
 
 
 async def echo(scope, receive, send) -> None:

@@ -12,6 +12,7 @@ import uvicorn
 
 from app.api.middleware import RequestMiddleware
 from app.cli.run import protocol
+from app.core.process import DRAIN_SIGNAL
 from app.core.settings import Settings
 from app.core.shutdown import Shutdown
 from app.observability.metrics import Metrics
@@ -235,6 +236,23 @@ async def test_requests_get_an_error_when_the_service_is_broken(start):
         head, body = await read_response(reader)
         assert head.startswith("http/1.1 503")
         assert b'"not_ready"' in body
+    await service.ended()
+
+
+@pytest.mark.parametrize("sig", [signal.SIGHUP, DRAIN_SIGNAL])
+async def test_a_repeated_signal_of_a_terminal_or_the_parent_lets_the_drain_continue(
+    start, monkeypatch, sig
+):
+    statuses = []
+    monkeypatch.setattr("app.server.server.exit_now", statuses.append)
+    service = await start()
+    for _ in range(3):
+        service.server.handle_exit(sig, None)
+    assert statuses == []
+    service.server.handle_exit(signal.SIGTERM, None)
+    assert statuses == []
+    await until(lambda: service.shutdown.begun)
+    service.now = 100.0
     await service.ended()
 
 

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from app.server.timeouts import TimeoutTimer
+from app.server.timeouts import TimeoutTimer, Unsent
 
 pytestmark = pytest.mark.anyio
 
@@ -17,6 +17,8 @@ class Connection:
         self.times = []
         self.elapsed_s = []
         self.checked = asyncio.Event()
+        self.unsent = Unsent(0, 0.0)
+        self.aborted = None
         self._count = count
 
     def check_timeouts(self, now, elapsed_s):
@@ -24,6 +26,10 @@ class Connection:
         self.elapsed_s.append(elapsed_s)
         if len(self.times) == self._count:
             self.checked.set()
+        return self.unsent
+
+    def abort(self, reason):
+        self.aborted = reason
 
 
 async def test_added_connections_are_checked_again_and_again():
@@ -58,8 +64,8 @@ async def test_a_connection_may_be_discarded_by_its_own_check():
 
     class Closing(Connection):
         def check_timeouts(self, now, elapsed_s):
-            super().check_timeouts(now, elapsed_s)
             timer.discard(self)
+            return super().check_timeouts(now, elapsed_s)
 
     connections = [Closing(1) for _ in range(5)]
     for connection in connections:
@@ -74,3 +80,28 @@ async def test_a_delay_of_the_event_loop_does_not_count():
     time.sleep(0.2)  # noqa: ASYNC251  # blocks the event loop
     await connection.checked.wait()
     assert connection.elapsed_s[0] == pytest.approx(0.02)
+
+
+async def test_above_the_limit_of_unsent_bytes_the_longest_waiting_connections_are_closed():
+    timer, connections = (
+        TimeoutTimer(0.001, max_unsent_bytes=100),
+        [Connection(1) for _ in range(5)],
+    )
+    unsent = [Unsent(50, 4.0), Unsent(0, 1.0), Unsent(60, 2.0), Unsent(40, 3.0), Unsent(30, 5.0)]
+    for connection, each in zip(connections, unsent, strict=True):
+        connection.unsent = each
+        timer.add(connection)
+    for connection in connections:
+        await connection.checked.wait()
+        timer.discard(connection)
+    closed = [connection.aborted for connection in connections]
+    assert closed == [None, None, "unsent_bytes", "unsent_bytes", None]
+
+
+async def test_within_the_limit_of_unsent_bytes_no_connection_is_closed():
+    timer, connection = TimeoutTimer(0.001, max_unsent_bytes=100), Connection(1)
+    connection.unsent = Unsent(100, 0.0)
+    timer.add(connection)
+    await connection.checked.wait()
+    timer.discard(connection)
+    assert connection.aborted is None
