@@ -11,6 +11,7 @@ from models.vit import ViT, ViTConfig
 from models.vit_segmenter import ViTSegmenter, ViTSegmenterConfig
 
 Task = Literal["classify", "segment"]
+ProblemType = Literal["single_label_classification", "multi_label_classification", "regression"]
 Network = ViT | ViTSegmenter | Segformer | SegformerClassifier
 Sizes = ViTConfig | ViTSegmenterConfig | SegformerConfig
 

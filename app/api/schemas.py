@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, with_config
 from typing_extensions import TypedDict  # pydantic needs it before Python 3.12
 
-from app.core.types import Method, Task
+from app.core.types import Method, ProblemType, Task
 
 MAX_TIMEOUT_MS = 10**9 - 1  # largest value of X-Request-Timeout-Ms
 
@@ -120,6 +120,17 @@ class ModelResponse(Schema):
     dtype: str | None = None
     runtime: str | None = None
     parameters: int | None = None
+    problem_type: Annotated[
+        ProblemType | None,
+        Field(
+            description="of a classifier; `score` is a softmax, a sigmoid of each label, or for "
+            "`regression` the value itself"
+        ),
+    ] = None
+    preprocessing_source: Annotated[
+        Literal["checkpoint", "assumed"] | None,
+        Field(description="assumed: the checkpoint has no preprocessor_config.json"),
+    ] = None
     max_batch_size: int | None = None
     batch_costs: list[BatchCost] = []
 

@@ -1,5 +1,6 @@
 """The torch engine: loads a checkpoint onto a device, warms it up, and runs batches."""
 
+import logging
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -10,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from app.core.types import Task
+from app.core.types import ProblemType, Task
 from app.engine.device_errors import translate_device_errors
 from app.engine.interface import (
     BatchResult,
@@ -35,6 +36,8 @@ from models.preprocessing import normalize
 from models.runtimes.select import Runtime, inference_form
 from models.segformer import SegformerClassifier
 from models.vit import ViT
+
+logger = logging.getLogger(__name__)
 
 Classifier = ViT | SegformerClassifier
 
@@ -85,6 +88,8 @@ class TorchEngine:
             raise checkpoint.CheckpointError(
                 f"{loaded.name} is a model to {loaded.task}, not to {self._task}"
             )
+        for warning in loaded.warnings:
+            logger.warning("%s: %s", loaded.name, warning)
         self._plain = loaded.network  # on the CPU until the first explanation
         self._preprocessing = resolve_preprocessing(loaded, self._input_size)
         form, runtime = inference_form(
@@ -99,8 +104,7 @@ class TorchEngine:
         self._streams = streams_of(self._device)
         self._pipeline = Pipeline(self._streams)
         self._graphs = Graphs(classify or (lambda batch: (form(batch),)), self._streams.recorder)
-        independent = loaded.multi_label or len(loaded.labels) == 1
-        self._scores: Scores = torch.sigmoid if independent else _softmax
+        self._scores = scores_of(loaded.problem_type, len(loaded.labels))
         return ModelInfo(
             task=loaded.task,
             labels=loaded.labels,
@@ -109,6 +113,8 @@ class TorchEngine:
             dtype=str(self._dtype).removeprefix("torch."),
             runtime=runtime,
             parameters=sum(parameter.numel() for parameter in self._plain.parameters()),
+            problem_type=loaded.problem_type,
+            preprocessing_assumed=loaded.preprocessing_assumed,
         )
 
     def warm_up(self, max_batch_size: int, budget_s: float) -> dict[int, float]:
@@ -217,6 +223,17 @@ class TorchEngine:
                 pairs = zip(normalize(batch, self._preprocessing).split(1), methods, strict=True)
                 return [explain(network, image, method) for image, method in pairs]
         return self._graphs(batch)[0]  # (B, num_labels, ...)
+
+
+def scores_of(problem_type: ProblemType, count: int) -> Scores:
+    """The function from logits (B, `count`) to scores that transformers' pipelines apply, too.
+
+    The outputs of a regression are the values themselves.
+    """
+    if problem_type == "regression":
+        return lambda logits: logits
+    independent = problem_type == "multi_label_classification" or count == 1
+    return torch.sigmoid if independent else _softmax
 
 
 def _softmax(logits: Tensor) -> Tensor:

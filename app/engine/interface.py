@@ -7,7 +7,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from app.core.types import LabelMap, Method, Task
+from app.core.types import LabelMap, Method, ProblemType, Task
 from models.preprocessing import Preprocessing
 
 
@@ -91,6 +91,8 @@ class ModelInfo:
     dtype: str
     parameters: int
     runtime: str = "torch"
+    problem_type: ProblemType = "single_label_classification"
+    preprocessing_assumed: bool = False  # the checkpoint does not say
 
 
 class OutOfMemory(Exception):

@@ -5,7 +5,7 @@ A loaded network is float32, on the CPU and in eval mode.
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,8 @@ from models.checkpoint.parameter_names import join_names, match_stored_names, tr
 from models.checkpoint.weights import read_weights, write_weights
 from models.errors import CheckpointError
 from models.preprocessing import Preprocessing
-from models.registry import Network, Task, architecture_of
+from models.registry import Network, ProblemType, Task, architecture_of
+from models.segformer import Segformer
 
 BUNDLED: dict[Task, str] = {"classify": "shapes-vit", "segment": "shapes-segformer"}
 PROCESSORS = {  # by model type, for folders without a preprocessor_config.json
@@ -38,16 +39,19 @@ class Checkpoint:
 
     `network(pixels)` maps float32 (B, 3, H, W) to logits: (B, num_labels) for the task "classify",
     (B, num_labels, h, w) for "segment", where (h, w) is (ceil(H / 4), ceil(W / 4)) for a SegFormer
-    and (H, W) for a ViT. With `multi_label` each label is independent (sigmoid); otherwise exactly
-    one label applies (softmax).
+    and (H, W) for a ViT. `problem_type` says what the outputs of a classifier mean: exactly one
+    label applies (softmax), each label applies or not (sigmoid), or the outputs are the values
+    (regression). `warnings` says what was assumed, one sentence each.
     """
 
     network: Network
     labels: tuple[str, ...]
     preprocessing: Preprocessing
     task: Task
-    multi_label: bool = False
+    problem_type: ProblemType = "single_label_classification"
     name: str = ""
+    warnings: tuple[str, ...] = ()
+    preprocessing_assumed: bool = False  # there was no file with it
 
 
 def bundled(task: Task) -> Path:
@@ -96,12 +100,19 @@ def load(source: str | Path) -> Checkpoint:
     with torch.device("meta"):  # no memory for parameters that the stored tensors replace
         network = build(config)
     fill(network, read_weights(folder), config.architecture.name)
+    labels = config.labels
+    if isinstance(network, Segformer) and len(labels) == 1:
+        network, labels = with_background(network), ("background", *labels)
+    preprocessing = preprocessing_of(folder, PROCESSORS[config.architecture.model_type])
+    found = preprocessing_document(folder) is not None
     return Checkpoint(
         network=network.eval(),
-        labels=config.labels,
-        preprocessing=preprocessing_of(folder, PROCESSORS[config.architecture.model_type]),
+        labels=labels,
+        preprocessing=preprocessing,
         task=config.architecture.task,
-        multi_label=config.multi_label,
+        warnings=assumptions(config, preprocessing, found=found),
+        preprocessing_assumed=not found,
+        problem_type=config.problem_type,
         name=name_of(source),
     )
 
@@ -140,11 +151,26 @@ def fill(network: nn.Module, stored: Mapping[str, Tensor], architecture: str) ->
     network.load_state_dict(state, assign=True)
 
 
-def preprocessing_of(folder: Path, processor: str) -> Preprocessing:
-    """Read the folder's preprocessing; `processor` names the defaults for missing values.
+def with_background(network: Segformer) -> Segformer:
+    """Turn a segmenter with one label into one with two, where the first one is the background.
+
+    A sigmoid of the only logit above 0.5 means the label, as in transformers. So a logit of 0 for
+    the background gives the same pixels by the maximum of both.
+    """
+    with torch.device("meta"):
+        binary = Segformer(replace(network.config, num_labels=2))
+    state = network.state_dict()
+    for name in ("decoder.head.weight", "decoder.head.bias"):
+        state[name] = torch.cat([torch.zeros_like(state[name]), state[name]])
+    binary.load_state_dict(state, assign=True)
+    return binary
+
+
+def preprocessing_document(folder: Path) -> tuple[str, dict[str, Any]] | None:
+    """Read the name and the contents of the file with the preprocessing, or None if there is none.
 
     Raises:
-        CheckpointError: a file is damaged or specifies unsupported steps.
+        CheckpointError: a file is damaged.
     """
     document: Any = None
     if (path := folder / "processor_config.json").is_file():
@@ -153,10 +179,49 @@ def preprocessing_of(folder: Path, processor: str) -> Preprocessing:
         document = read_document(path)
     if not isinstance(document, dict | None):
         raise CheckpointError(f"{path.name}: image_processor is not a JSON object")
+    return None if document is None else (path.name, document)
+
+
+def preprocessing_of(folder: Path, processor: str) -> Preprocessing:
+    """Read the folder's preprocessing; `processor` names the defaults for missing values.
+
+    Raises:
+        CheckpointError: a file is damaged or specifies unsupported steps.
+    """
+    name, contents = preprocessing_document(folder) or ("", {})
     try:
-        return preprocessor_config.parse(document or {}, processor)
+        return preprocessor_config.parse(contents, processor)
     except CheckpointError as error:
-        raise CheckpointError(f"{path.name}: {error}") from error
+        raise CheckpointError(f"{name}: {error}") from error
+
+
+def assumptions(
+    config: Configuration, preprocessing: Preprocessing, *, found: bool
+) -> tuple[str, ...]:
+    """What a user should know of a checkpoint that loads; one sentence each.
+
+    Args:
+        config: of the checkpoint.
+        preprocessing: of the checkpoint.
+        found: whether a file says what it is.
+    """
+    result = []
+    if not found:
+        result.append(
+            f"there is no preprocessor_config.json: the defaults of {preprocessing.processor} are "
+            "assumed, and results are wrong if the network was trained with other preprocessing"
+        )
+    trained = getattr(config.sizes, "image_size", None)
+    if trained is not None and preprocessing.input_size != trained:
+        given = preprocessing.input_size
+        images = (
+            "images keep their size" if given is None else f"images become {given[1]} x {given[0]}"
+        )
+        result.append(
+            f"{images}, but the network was trained for {trained[1]} x {trained[0]}, "
+            "so its position embeddings are resampled"
+        )
+    return tuple(result)
 
 
 def save(checkpoint: Checkpoint, folder: str | Path) -> None:
@@ -176,7 +241,7 @@ def save(checkpoint: Checkpoint, folder: str | Path) -> None:
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     architecture = architecture_of(checkpoint.network)
-    config = Configuration(architecture, sizes, checkpoint.labels, checkpoint.multi_label)
+    config = Configuration(architecture, sizes, checkpoint.labels, checkpoint.problem_type)
     tensors = {
         translate(name, architecture.name)[0]: tensor
         for name, tensor in checkpoint.network.state_dict().items()

@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, get_args
 
 from models.errors import CheckpointError
-from models.registry import Architecture, Sizes, architecture_named
+from models.registry import Architecture, ProblemType, Sizes, architecture_named
 from models.segformer import SegformerConfig
 
 
@@ -16,7 +16,7 @@ class Configuration:
     architecture: Architecture
     sizes: Sizes
     labels: tuple[str, ...]
-    multi_label: bool
+    problem_type: ProblemType = "single_label_classification"
 
 
 def parse(document: Mapping[str, Any]) -> Configuration:
@@ -44,8 +44,12 @@ def parse(document: Mapping[str, Any]) -> Configuration:
         sizes = architecture.config(**values, **architecture.fixed, num_labels=len(labels))
     except ValueError as error:
         raise CheckpointError(f"config.json: {error}") from error
-    multi_label = document.get("problem_type") == "multi_label_classification"
-    return Configuration(architecture, sizes, labels, multi_label)
+    problem_type: ProblemType = document.get("problem_type") or "single_label_classification"
+    if problem_type not in get_args(ProblemType):
+        raise invalid_field(
+            "problem_type", problem_type, f"one of {', '.join(get_args(ProblemType))}"
+        )
+    return Configuration(architecture, sizes, labels, problem_type)
 
 
 def document_of(configuration: Configuration) -> dict[str, Any]:
@@ -63,8 +67,8 @@ def document_of(configuration: Configuration) -> dict[str, Any]:
         document["num_encoder_blocks"] = len(configuration.sizes.depths)
     elif len(set(configuration.sizes.image_size)) == 1:
         document["image_size"] = configuration.sizes.image_size[0]  # the usual form of a square
-    if configuration.multi_label:
-        document["problem_type"] = "multi_label_classification"
+    if configuration.problem_type != "single_label_classification":
+        document["problem_type"] = configuration.problem_type
     document["id2label"] = {str(index): label for index, label in enumerate(labels)}
     document["label2id"] = {label: index for index, label in enumerate(labels)}
     return document

@@ -47,22 +47,25 @@ def parse(config: Config, default: str) -> Preprocessing:
     """Read a Preprocessing from the contents of preprocessor_config.json.
 
     Args:
-        config: the contents; missing and null values have the defaults of the image processor.
+        config: the contents. Missing values have the defaults of the image processor; a step whose
+            flag is null is left out, as in transformers.
         default: the image processor, a key of DEFAULTS, if the contents do not name one.
 
     Raises:
         CheckpointError: the image processor is unknown, or a value is invalid.
     """
     processor = processor_of(config, default)
-    options = DEFAULTS[processor] | {k: v for k, v in config.items() if v is not None}
+    options = DEFAULTS[processor] | dict(config)
     if flag(options, "do_pad"):
         raise CheckpointError("do_pad is true, but padding is not supported")
     crops = flag(options, "do_center_crop") and processor != SEGFORMER  # the reference never crops
-    normalizes = flag(options, "do_normalize")
+    resizes, normalizes = flag(options, "do_resize"), flag(options, "do_normalize")
+    if options["resample"] is None and not resizes:
+        options["resample"] = DEFAULTS[processor]["resample"]  # no step uses it
     reduce_labels = "reduce_labels" if "reduce_labels" in options else "do_reduce_labels"
     return Preprocessing(
         processor=processor,
-        **(resize_fields(options) if flag(options, "do_resize") else {"size": None}),
+        **(resize_fields(options) if resizes else {"size": None}),
         resample=resample_filter(options["resample"]),
         crop_size=exact_size(options.get("crop_size"), "crop_size") if crops else None,
         rescale_factor=rescale_factor(options) if flag(options, "do_rescale") else None,
@@ -137,8 +140,9 @@ def is_edge(value: object) -> bool:
 
 
 def flag(options: Config, name: str) -> bool:
-    """Return a boolean option. CheckpointError for a value of another type."""
-    if not isinstance(value := options[name], bool):
+    """Return a boolean option; null is false. CheckpointError for a value of another type."""
+    value = False if options[name] is None else options[name]
+    if not isinstance(value, bool):
         raise CheckpointError(f"{name} is {value!r}, not true or false")
     return value
 

@@ -56,6 +56,8 @@ def describe(deployment: Deployment) -> ModelResponse:
             "dtype": info.dtype,
             "runtime": info.runtime,
             "parameters": info.parameters,
+            "problem_type": info.problem_type if info.task == "classify" else None,
+            "preprocessing_source": "assumed" if info.preprocessing_assumed else "checkpoint",
             "max_batch_size": sizer.largest,
             "batch_costs": [
                 BatchCost(lane=lane, batch_size=size, seconds=seconds)

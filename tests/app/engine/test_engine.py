@@ -1,8 +1,12 @@
 """The engine on small random networks: outputs, devices, warm-up, errors."""
 
+from types import SimpleNamespace
+from typing import get_args
+
 import numpy as np
 import pytest
 import torch
+from transformers.pipelines.image_classification import ImageClassificationPipeline
 
 from app.engine.engine import TorchEngine
 from app.engine.interface import ClassifyInput, EmbedInput, ExplainInput, SegmentInput
@@ -10,6 +14,7 @@ from models import checkpoint
 from models.checkpoint import Checkpoint, CheckpointError
 from models.explain import METHODS, explain
 from models.preprocessing import Preprocessing, normalize
+from models.registry import ProblemType
 from models.segformer import Segformer, SegformerConfig
 from models.vit import ViT, ViTConfig
 
@@ -26,7 +31,7 @@ def _skip_without_cuda(request):
 def save(tmp_path):
     """Write a small random checkpoint and return its folder."""
 
-    def write(task: str, labels: tuple[str, ...] = ("a", "b", "c"), *, multi_label=False) -> str:
+    def write(task: str, labels: tuple[str, ...] = ("a", "b", "c"), **options) -> str:
         torch.manual_seed(0)
         if task == "classify":
             network = ViT(
@@ -52,7 +57,7 @@ def save(tmp_path):
             )
         side = 16 if task == "classify" else 32
         preprocessing = Preprocessing(size=(side, side))
-        saved = Checkpoint(network.eval(), labels, preprocessing, task, multi_label)
+        saved = Checkpoint(network.eval(), labels, preprocessing, task, **options)
         checkpoint.save(saved, tmp_path / task)
         return str(tmp_path / task)
 
@@ -127,16 +132,23 @@ def test_an_explanation_does_not_change_later_outputs(save):
     assert engine.run([image]).outputs == before
 
 
-@pytest.mark.parametrize(("labels", "multi_label"), [(("only",), False), (("a", "b", "c"), True)])
-def test_labels_that_do_not_exclude_each_other_get_a_sigmoid(save, labels, multi_label):
-    folder = save("classify", labels, multi_label=multi_label)
+@pytest.mark.parametrize("problem_type", [*get_args(ProblemType), None])
+@pytest.mark.parametrize("labels", [("only",), ("a", "b", "c")])
+def test_scores_equal_those_of_the_pipeline_of_transformers(save, labels, problem_type):
+    folder = save("classify", labels, problem_type=problem_type or "single_label_classification")
     engine = TorchEngine(folder, task="classify")
     preprocessing = engine.load().preprocessing
     (output,) = engine.run([ClassifyInput(random_pixels(1, 16), len(labels))]).outputs
     with torch.inference_mode():
         pixels = normalize(torch.from_numpy(random_pixels(1, 16))[None], preprocessing)
-        expected = checkpoint.load(folder).network(pixels).sigmoid()[0]
-    assert output.scores == pytest.approx(expected[output.indices].tolist(), abs=1e-5)
+        logits = checkpoint.load(folder).network(pixels)
+    config = SimpleNamespace(
+        num_labels=len(labels), problem_type=problem_type, id2label=dict(enumerate(labels))
+    )
+    pipeline = SimpleNamespace(model=SimpleNamespace(config=config))
+    theirs = ImageClassificationPipeline.postprocess(pipeline, {"logits": logits}, top_k=9)
+    assert [labels[index] for index in output.indices] == [each["label"] for each in theirs]
+    assert output.scores == pytest.approx([each["score"] for each in theirs], abs=1e-5)
 
 
 @pytest.mark.parametrize("device", DEVICES)

@@ -98,6 +98,52 @@ def test_a_folder_saved_by_transformers_is_loaded(reference, tmp_path, assert_eq
 
 
 @torch.no_grad()
+def test_a_segmenter_with_one_label_gives_the_binary_masks_of_transformers(
+    tmp_path, perturb, assert_equal_logits
+):
+    config = transformers.SegformerConfig(id2label={0: "road"}, **SEGFORMER)
+    model = transformers.SegformerForSemanticSegmentation(config).eval()
+    perturb(model)
+    model.decode_head.classifier.bias -= model(PIXELS).logits.median()  # half of the pixels
+    model.save_pretrained(tmp_path / "theirs")
+    checkpoint = load(tmp_path / "theirs")
+    assert checkpoint.labels == ("background", "road")
+    logits, theirs = checkpoint.network(PIXELS), model(PIXELS).logits
+    assert_equal_logits(logits[:, 1:], theirs)
+    assert torch.equal(logits.argmax(1) == 1, theirs[:, 0].sigmoid() > 0.5)
+    assert 0 < (logits.argmax(1) == 1).float().mean() < 1
+    save(checkpoint, tmp_path / "ours")
+    assert torch.equal(load(tmp_path / "ours").network(PIXELS), logits)
+
+
+def test_missing_preprocessing_is_assumed_with_a_warning(folder):
+    assert load(folder).warnings == (
+        "images become 224 x 224, but the network was trained for "
+        "32 x 32, so its position embeddings are resampled",
+    )
+    assert not load(folder).preprocessing_assumed
+    (folder / "preprocessor_config.json").unlink()
+    loaded = load(folder)
+    assert loaded.preprocessing_assumed
+    assert "the defaults of ViTImageProcessor are assumed" in loaded.warnings[0]
+
+
+@pytest.mark.parametrize(
+    ("size", "warning"),
+    [
+        ({"size": 32}, None),
+        ({"size": {"height": 32, "width": 48}}, "images become 48 x 32, but"),
+        ({"do_resize": False}, "images keep their size, but"),
+    ],
+)
+def test_a_size_that_is_not_the_networks_is_a_warning(folder, size, warning):
+    (folder / "preprocessor_config.json").write_text(json.dumps(size))
+    warnings = load(folder).warnings
+    assert len(warnings) == (warning is not None)
+    assert warning is None or warnings[0].startswith(warning)
+
+
+@torch.no_grad()
 def test_a_state_dict_saved_directly_from_transformers_is_loaded(
     reference, tmp_path, assert_equal_logits
 ):
@@ -158,11 +204,22 @@ def test_a_checkpoint_is_loaded_as_it_was_saved(network, task, tmp_path):
     preprocessing = Preprocessing(
         processor=preprocessor_config.SEGFORMER, size=(96, 64), reduce_labels=True
     )
-    saved = Checkpoint(network, ("a", "b", "c"), preprocessing, task, multi_label=True, name="out")
+    saved = Checkpoint(
+        network,
+        ("a", "b", "c"),
+        preprocessing,
+        task,
+        problem_type="multi_label_classification",
+        name="out",
+    )
     save(saved, tmp_path / "new" / "out")
     loaded = load(str(tmp_path / "new" / "out"))
     assert (loaded.labels, loaded.preprocessing) == (saved.labels, saved.preprocessing)
-    assert (loaded.task, loaded.multi_label, loaded.name) == (task, True, "out")
+    assert (loaded.task, loaded.problem_type, loaded.name) == (
+        task,
+        "multi_label_classification",
+        "out",
+    )
     assert loaded.network.config == network.config
     for name, tensor in network.state_dict().items():
         assert torch.equal(loaded.network.state_dict()[name], tensor), name

@@ -1,11 +1,12 @@
 import json
+from typing import get_args
 
 import pytest
 import transformers
 
 from models.checkpoint.config import Configuration, document_of, parse
 from models.errors import CheckpointError
-from models.registry import ARCHITECTURES, architecture_named
+from models.registry import ARCHITECTURES, ProblemType, architecture_named
 from models.segformer import SegformerConfig
 from models.vit import ViTConfig
 from models.vit_segmenter import ViTSegmenterConfig
@@ -67,12 +68,12 @@ def test_missing_fields_have_the_defaults_of_the_reference(architecture):
         ("SegformerForImageClassification", THREE_STAGES),
     ],
 )
-@pytest.mark.parametrize("multi_label", [False, True])
+@pytest.mark.parametrize("problem_type", get_args(ProblemType))
 def test_a_document_is_read_back_as_it_was_written_here_and_by_the_reference(
-    name, sizes, multi_label
+    name, sizes, problem_type
 ):
     architecture = architecture_named([name], None)
-    written = Configuration(architecture, sizes, ("a b", "ü"), multi_label)
+    written = Configuration(architecture, sizes, ("a b", "ü"), problem_type)
     document = json.loads(json.dumps(document_of(written)))
     assert parse(document) == written
     if architecture in KNOWN:
@@ -103,9 +104,15 @@ def test_without_id2label_num_labels_gives_numbered_labels():
     assert parsed.sizes.num_labels == 3
 
 
-def test_problem_type_sets_multi_label():
-    assert parse(VIT | {"problem_type": "multi_label_classification"}).multi_label
-    assert not parse(VIT | {"problem_type": "single_label_classification"}).multi_label
+@pytest.mark.parametrize("problem_type", [*get_args(ProblemType), None])
+def test_the_problem_type_is_read(problem_type):
+    expected = problem_type or "single_label_classification"
+    assert parse(VIT | {"problem_type": problem_type}).problem_type == expected
+
+
+def test_an_unknown_problem_type_is_refused_by_name():
+    with pytest.raises(CheckpointError, match="problem_type is 'ranking', not one of single_label"):
+        parse(VIT | {"problem_type": "ranking"})
 
 
 def test_unknown_fields_are_ignored():

@@ -1,12 +1,23 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 import transformers
+from PIL import Image
 
 from models.checkpoint.preprocessor_config import DEIT, SEGFORMER, VIT, document, parse
 from models.errors import CheckpointError
-from models.preprocessing import BICUBIC, HALF, IMAGENET_MEAN, IMAGENET_STD, Preprocessing
+from models.preprocessing import (
+    BICUBIC,
+    HALF,
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    Preprocessing,
+    fit,
+    normalize,
+)
 
 OLD_VIT = {
     "do_normalize": True,
@@ -81,12 +92,11 @@ def test_all_historical_processor_names_are_accepted(name):
         (SEGFORMER, transformers.SegformerImageProcessorPil),
     ],
 )
-def test_missing_and_null_values_have_the_defaults_of_the_reference(processor, reference, tmp_path):
+def test_missing_values_have_the_defaults_of_the_reference(processor, reference, tmp_path):
     reference().save_pretrained(tmp_path)
     complete = json.loads((tmp_path / "preprocessor_config.json").read_text())
     assert complete["image_processor_type"] == processor
     assert parse({}, processor) == parse(complete, VIT)
-    assert parse(dict.fromkeys(complete), processor) == parse(complete, VIT)
 
 
 @pytest.mark.parametrize(
@@ -116,6 +126,56 @@ def test_disabled_steps_are_none():
     assert parse(off, DEIT) == Preprocessing(
         processor=DEIT, size=None, resample=BICUBIC, rescale_factor=None, mean=None, std=None
     )
+
+
+FLAGS = ("do_resize", "do_rescale", "do_normalize", "do_center_crop", "do_pad", "do_reduce_labels")
+
+
+@pytest.mark.parametrize("name", FLAGS)
+@pytest.mark.parametrize("processor", [VIT, DEIT, SEGFORMER])
+def test_a_step_whose_flag_is_null_is_left_out(name, processor):
+    assert parse({name: None}, processor) == parse({name: False}, processor)
+
+
+@pytest.mark.parametrize("name", ["do_rescale", "do_normalize", "do_center_crop"])
+def test_a_null_flag_is_off_in_the_reference_too(name):
+    noise = np.random.default_rng(3).integers(0, 256, (48, 56, 3), np.uint8)
+    picture = Image.fromarray(noise)
+    theirs = transformers.DeiTImageProcessorPil(**{name: None, "size": 40, "crop_size": 32})
+    ours = parse({name: None, "size": 40, "crop_size": 32}, DEIT)
+    expected = theirs(picture, return_tensors="pt").pixel_values[0]
+    pixels = torch.tensor(np.array(fit(picture, ours)))[None]  # (1, H, W, 3)
+    assert torch.equal(normalize(pixels, ours)[0], expected.float())
+
+
+@pytest.mark.parametrize(
+    ("config", "named"),
+    [
+        ({"image_mean": None}, "image_mean is None"),
+        ({"image_std": None}, "image_std is None"),
+        ({"rescale_factor": None}, "rescale_factor is None"),
+        ({"resample": None}, "resample is None"),
+        ({"size": None}, "size is None"),
+        ({"do_center_crop": True, "crop_size": None}, "crop_size is None"),
+    ],
+)
+def test_a_null_value_of_a_step_is_refused_by_name(config, named):
+    with pytest.raises(CheckpointError, match=named):
+        parse(config, DEIT)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"do_normalize": False, "image_mean": None, "image_std": None},
+        {"do_rescale": False, "rescale_factor": None},
+        {"do_resize": False, "size": None, "resample": None},
+        {"do_center_crop": False, "crop_size": None},
+    ],
+)
+def test_a_null_value_of_a_step_that_is_off_does_not_matter(config):
+    flags = {name: value for name, value in config.items() if name.startswith("do_")}
+    assert parse(config, DEIT) == parse(flags, DEIT)
 
 
 def test_segformer_never_crops_as_its_reference_never_does():
