@@ -1,19 +1,20 @@
-"""Reads a request body and returns its image file: raw, multipart or JSON, within byte limits."""
+"""Reads a request body: the image file and parameters; raw, multipart or JSON, within limits."""
 
 import asyncio
 import base64
 import random
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import suppress
 from functools import partial
-from typing import Self
+from json import dumps
+from typing import NamedTuple, Self
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from python_multipart.multipart import parse_options_header
 
-from app.api.multipart import file_part
+from app.api.multipart import read_form
 from app.api.schemas import ImageRequest
 from app.core.errors import (
     RETRY_AFTER_S,
@@ -35,6 +36,18 @@ MAX_JSON_SEPARATORS = 4096  # of each kind; parsed values take 12 times the memo
 BASE64 = TypeAdapter(bytes, config=ConfigDict(val_json_bytes="base64"))
 
 
+class ImageBody(NamedTuple):
+    """The contents of a request body.
+
+    Attributes:
+        image: the image file.
+        parameters: name and value of each parameter beside it, not checked.
+    """
+
+    image: bytes
+    parameters: Sequence[tuple[str, str]] = ()
+
+
 async def read_image(
     headers: Mapping[str, str],
     receive: Receive,
@@ -42,8 +55,8 @@ async def read_image(
     max_bytes: int,
     reserve: Callable[[int], None],
     pool: Executor,
-) -> bytes:
-    """Read a body in any accepted form and return the bytes of its image file.
+) -> ImageBody:
+    """Read a body in any accepted form.
 
     Args:
         headers: of the request, by lower-case name.
@@ -71,14 +84,14 @@ async def read_image(
     content_type = declared.partition(";")[0].strip().lower()
     if content_type == "multipart/form-data":
         options = parse_options_header(declared)[1]
-        image = await _parse(partial(file_part, options=options), body, pool)
+        contents = await _parse(partial(_from_form, options=options), body, pool)
     elif content_type == "application/json":
-        image = await _parse(_from_json, body, pool)
+        contents = await _parse(_from_json, body, pool)
     else:
-        image = body  # any other type, even a wrong one: the decoder detects the format
-    if not image:
+        contents = ImageBody(body)  # any other type, even a wrong one: the decoder detects it
+    if not contents.image:
         raise EmptyBody("the image has no bytes")
-    return image
+    return contents
 
 
 def _refuse_encoded(headers: Mapping[str, str]) -> None:
@@ -120,22 +133,38 @@ def _too_large(max_bytes: int) -> PayloadTooLarge:
     return PayloadTooLarge(f"the body is larger than {max_bytes} bytes", limits=limits)
 
 
-async def _parse(parse: Callable[[bytes], bytes], body: bytes, pool: Executor) -> bytes:
+async def _parse(parse: Callable[[bytes], ImageBody], body: bytes, pool: Executor) -> ImageBody:
     if len(body) <= MAX_BYTES_PARSED_ON_LOOP:
         return parse(body)
     return await asyncio.get_running_loop().run_in_executor(pool, parse, body)
 
 
-def _from_json(body: bytes) -> bytes:
+def _from_form(body: bytes, options: Mapping[bytes, bytes]) -> ImageBody:
+    return ImageBody(*read_form(body, options))
+
+
+def _from_json(body: bytes) -> ImageBody:
     if any(_has_more_than(MAX_JSON_SEPARATORS, each, body) for each in JSON_SEPARATORS):
         raise MalformedRequest("JSON body: too many values besides the image")
     try:
-        text = ImageRequest.model_validate_json(body).image
+        request = ImageRequest.model_validate_json(body)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(str(part) for part in first["loc"])
         detail = ": ".join(filter(None, ("JSON body", where, first["msg"])))
         raise MalformedRequest(detail) from None
+    parameters = [(name, _text(value)) for name, value in (request.model_extra or {}).items()]
+    return ImageBody(_image_of(request.image), parameters)
+
+
+def _text(value: object) -> str:
+    """A JSON value as a query would contain it; 2.0 is an integer in JSON."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return value if isinstance(value, str) else dumps(value)
+
+
+def _image_of(text: str) -> bytes:
     if text[:5].lower() == "data:":
         head, comma, text = text.partition(",")
         if not comma or not head.lower().endswith(";base64"):

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine, Mapping, MutableMapping
+from collections.abc import Callable, Collection, Coroutine, Mapping, MutableMapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import partial
@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from fastapi import Request, Response
 
 from app.api import params
-from app.api.body import BytesInFlight, Reservation, read_image
+from app.api.body import BytesInFlight, ImageBody, Reservation, read_image
 from app.api.params import Headers
 from app.batching.deployment import Deployment
 from app.batching.job import Operation, RequestContext
@@ -28,7 +28,8 @@ from app.core.types import Task
 from app.observability.metrics import Metrics
 
 Deployments = Mapping[Task, Deployment]
-MakeOperation = Callable[[Deployment], Operation]
+Parameters = Mapping[str, str]  # from the query and the body, by name
+MakeOperation = Callable[[Parameters, Deployment], Operation]
 Value = TypeVar("Value")
 State = MutableMapping[str, Any]  # the lifespan's state, and entries of this request
 
@@ -49,15 +50,23 @@ class Limits:
 
 
 async def handle(
-    request: Request, headers: Headers, task: Task, make_operation: MakeOperation
+    request: Request,
+    headers: Headers,
+    task: Task,
+    names: Collection[str],
+    make_operation: MakeOperation,
 ) -> Response:
     """Read the image of a request, run the operation before the deadline, and count the outcome.
+
+    The parameters of the query are checked before the body is read, and again together with those
+    in the body.
 
     Args:
         request: has the image in its body.
         headers: of the request.
         task: chooses the model.
-        make_operation: makes the operation for that model.
+        names: of the parameters.
+        make_operation: makes the operation for that model; InvalidParameter for a wrong value.
 
     Raises:
         ServiceError: the request was refused or has failed.
@@ -70,9 +79,10 @@ async def handle(
     metrics: Metrics = state["metrics"]
     limits: Limits = state["limits"]
     outcome = "internal"
+    parse = partial(_parse, request, names, make_operation, deployment)
     try:
         with limits.bytes_in_flight.reserve() as reservation:
-            response = await _infer(request, headers, deployment, make_operation, reservation)
+            response = await _infer(request, headers, deployment, parse, reservation)
         outcome = "ok"
     except ServiceError as error:
         outcome = error.code
@@ -86,11 +96,23 @@ async def handle(
     return response
 
 
+def _parse(
+    request: Request,
+    names: Collection[str],
+    make_operation: MakeOperation,
+    deployment: Deployment,
+    more: Sequence[tuple[str, str]] = (),
+) -> Operation:
+    """The operation that the query and `more` parameters describe."""
+    items = request.query_params.multi_items() if request.scope["query_string"] else []
+    return make_operation(params.checked([*items, *more], names), deployment)
+
+
 async def _infer(
     request: Request,
     headers: Headers,
     deployment: Deployment,
-    make_operation: MakeOperation,
+    parse: Callable[..., Operation],
     reservation: Reservation,
 ) -> Response:
     state: State = request.scope["state"]
@@ -99,9 +121,10 @@ async def _infer(
     timeout_s = params.timeout_s(headers, limits.request_timeout_s)
     _refuse_draining(state, deployment)
     deployment.refuse_unready()  # before the upload, so that the client need not send the body
-    operation = make_operation(deployment)
+    operation = parse()
     began = time.monotonic()
-    data = await _read(request, headers, deployment, reservation)
+    data, more = await _read(request, headers, deployment, reservation)
+    operation = parse(more) if more else operation
     stages = {"read": time.monotonic() - began}
     context = RequestContext(asyncio.get_running_loop().time() + timeout_s, stages)
     state["context"] = context  # for the log line
@@ -137,7 +160,7 @@ def _refuse_draining(state: State, deployment: Deployment) -> None:
 
 async def _read(
     request: Request, headers: Headers, deployment: Deployment, reservation: Reservation
-) -> bytes:
+) -> ImageBody:
     state: State = request.scope["state"]
     limits: Limits = state["limits"]
     metrics: Metrics = state["metrics"]

@@ -1,7 +1,8 @@
-"""Finds the part named `file` in a multipart/form-data body."""
+"""Reads a multipart/form-data body: the part named `file`, and the parameters beside it."""
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+import sys
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
@@ -14,11 +15,19 @@ if TYPE_CHECKING:
 MAX_BOUNDARY_BYTES = 70  # RFC 2046, 5.1.1
 MAX_PARTS = 32  # each takes 8 microseconds, so 20 MB of empty parts would take seconds
 MAX_PART_HEADER_BYTES = 2048  # file names are shorter
+MAX_FIELD_BYTES = 256  # that are kept of a parameter; values are shorter
 UNENCODED = frozenset({b"", b"7bit", b"8bit", b"binary"})
 
 
-def file_part(body: bytes, options: Mapping[bytes, bytes]) -> bytes:
-    """Return the content of the part named `file`.
+class Form(NamedTuple):
+    """A form: the content of the part named `file`, and name and value of every other part."""
+
+    file: bytes
+    fields: Sequence[tuple[str, str]]
+
+
+def read_form(body: bytes, options: Mapping[bytes, bytes]) -> Form:
+    """Read a form with exactly one part named `file`.
 
     Args:
         body: the complete body.
@@ -48,22 +57,30 @@ def file_part(body: bytes, options: Mapping[bytes, bytes]) -> bytes:
     if not collected.ended:
         raise MalformedRequest("multipart body: the closing boundary is missing")
     if len(collected.files) != 1:
-        count = len(collected.files)
+        count, names = len(collected.files), [_text(name) for name, _ in collected.fields]
+        others = f", and there is a part named {names[0][:40]!r}" if names and not count else ""
         raise MalformedRequest(
-            f"multipart body: send the image as one part named file; there are {count}"
+            f"multipart body: send the image as one part named file; there are {count}{others}"
         )
-    return b"".join(collected.files[0])
+    fields = [(_text(name), _text(b"".join(value))) for name, value in collected.fields]
+    return Form(b"".join(collected.files[0]), fields)
+
+
+def _text(data: bytes) -> str:
+    return data.decode(errors="replace")
 
 
 class _Parts:
-    """The parts named `file`, collected by callbacks of the multipart parser."""
+    """The parts of a form, collected by callbacks of the multipart parser."""
 
     def __init__(self) -> None:
         self.files: list[list[bytes]] = []
+        self.fields: list[tuple[bytes, list[bytes]]] = []
         self.ended = False
         self._headers: dict[bytes, bytes] = {}
         self._name = self._value = b""
-        self._is_file = False
+        self._content: list[bytes] = []  # of the current part
+        self._room = MAX_FIELD_BYTES  # for more of it
 
     def callbacks(self) -> "MultipartCallbacks":
         """The callbacks for the parser."""
@@ -92,10 +109,14 @@ class _Parts:
 
     def _headers_end(self) -> None:
         _, options = parse_options_header(self._headers.get(b"content-disposition", b""))
-        self._is_file = options.get(b"name") == b"file"
-        if self._is_file:
+        name = options.get(b"name", b"")
+        self._content, self._room = [], MAX_FIELD_BYTES
+        if name == b"file":
             self._refuse_encoded()
-            self.files.append([])
+            self.files.append(self._content)
+            self._room = sys.maxsize
+        else:
+            self.fields.append((name, self._content))
 
     def _refuse_encoded(self) -> None:
         content_type = self._headers.get(b"content-type", b"").strip().lower()
@@ -106,8 +127,9 @@ class _Parts:
             raise MalformedRequest("multipart body: the part named file is encoded; send its bytes")
 
     def _data(self, data: bytes, start: int, end: int) -> None:
-        if self._is_file:
-            self.files[-1].append(data[start:end])
+        if self._room > 0:
+            self._content.append(data[start : min(end, start + self._room)])
+            self._room -= end - start
 
     def _end(self) -> None:
         self.ended = True

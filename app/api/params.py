@@ -1,4 +1,4 @@
-"""Query parameters and headers of a request: which values are valid, and what they select."""
+"""Parameters and headers of a request: which values are valid, and what they select."""
 
 import re
 from collections.abc import Collection, Iterable, Mapping, MutableMapping
@@ -12,8 +12,8 @@ TIMEOUT_HEADER = "x-request-timeout-ms"
 WEIGHT = re.compile(r"0(\.\d{0,3})?|1(\.0{0,3})?", re.ASCII)
 
 
-def checked_query(items: Iterable[tuple[str, str]], names: Collection[str]) -> dict[str, str]:
-    """The query parameters by name; a misspelled name must not be ignored.
+def checked(items: Iterable[tuple[str, str]], names: Collection[str]) -> dict[str, str]:
+    """The parameters by name; a misspelled name must not be ignored.
 
     Args:
         items: name and value of each parameter.
@@ -22,14 +22,14 @@ def checked_query(items: Iterable[tuple[str, str]], names: Collection[str]) -> d
     Raises:
         InvalidParameter: a name is not allowed or occurs twice.
     """
-    query: dict[str, str] = {}
+    parameters: dict[str, str] = {}
     for name, value in items:
         if name not in names:
             raise InvalidParameter(f"there is no parameter {name[:40]!r}; there is {_list(names)}")
-        if name in query:
+        if name in parameters:
             raise InvalidParameter(f"{name} is given more than once")
-        query[name] = value
-    return query
+        parameters[name] = value
+    return parameters
 
 
 def integer(name: str, value: str, low: int, high: int) -> int:

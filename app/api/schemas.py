@@ -17,7 +17,9 @@ class Schema(BaseModel):
 
 
 class ImageRequest(BaseModel):
-    """The JSON form of a request body; additional members are ignored."""
+    """The JSON form of a request body; additional members are parameters of the operation."""
+
+    model_config = ConfigDict(extra="allow")
 
     image: str = Field(
         description="the image file as base64, or as a base64 data: URI",

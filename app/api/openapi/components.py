@@ -17,7 +17,6 @@ EXAMPLE_IMAGE = (
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJRU5ErkJggg=="
 )
 COMPONENTS = (
-    schemas.ImageRequest,
     schemas.ClassifyResponse,
     schemas.EmbeddingResponse,
     schemas.SegmentResponse,

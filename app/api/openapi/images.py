@@ -18,27 +18,45 @@ from app.api.schemas import MAX_TIMEOUT_MS
 from app.core import errors
 
 BINARY = {"schema": {"type": "string", "format": "binary", "minLength": 1}}
-IMAGE_BODY = {
-    "required": True,
-    "description": "One image: JPEG, PNG, WebP, GIF (the first frame), BMP or TIFF, unless the "
-    "service accepts fewer formats. With any content type except the first two, the body is the "
-    "image file itself. The format is detected from the bytes.",
-    "content": {
-        "multipart/form-data": {
-            "schema": {
-                "type": "object",
-                "required": ["file"],
-                "properties": {"file": BINARY["schema"]},
-            }
-        },
-        "application/json": {
-            "schema": schema_ref(schemas.ImageRequest),
-            "example": {"image": EXAMPLE_IMAGE},
-        },
-        "application/octet-stream": BINARY,
-        "image/*": BINARY,
-    },
+BASE64 = {
+    "type": "string",
+    "format": "byte",
+    "minLength": 1,
+    "description": "the image file as base64, or as a base64 data: URI",
 }
+BODY = """\
+One image: JPEG, PNG, WebP, GIF (the first frame), BMP or TIFF, unless the service accepts fewer
+formats. With any content type except the first two, the body is the image file itself. The format
+is detected from the bytes. A form or JSON may contain the parameters of the query instead of the
+query."""
+
+
+def image_body(parameters: Sequence[Document]) -> Document:
+    """The request body: an image, with these parameters beside it in a form or JSON."""
+    beside = {each["name"]: each["schema"] for each in parameters}
+    json = _object({"image": BASE64} | beside) | {"example": {"image": EXAMPLE_IMAGE}}
+    return {
+        "required": True,
+        "description": " ".join(BODY.split()),
+        "content": {
+            "multipart/form-data": {"schema": _object({"file": BINARY["schema"]} | beside)},
+            "application/json": {"schema": json},
+            "application/octet-stream": BINARY,
+            "image/*": BINARY,
+        },
+    }
+
+
+def _object(properties: Document) -> Document:
+    """The schema of an object with these members, of which the first is required."""
+    return {
+        "type": "object",
+        "required": list(properties)[:1],
+        "properties": properties,
+        "additionalProperties": False,
+    }
+
+
 COMMON_PARAMETERS = [
     parameter(
         "header",
@@ -77,7 +95,7 @@ def image_operation(content: Document, parameters: Sequence[Document]) -> Docume
     success = ok(content)
     success["headers"] |= {"Server-Timing": SERVER_TIMING}
     return {
-        "requestBody": IMAGE_BODY,
+        "requestBody": image_body(parameters),
         "parameters": [*parameters, *COMMON_PARAMETERS],
         "responses": {"200": success} | problems(*IMAGE_ERRORS),
     }

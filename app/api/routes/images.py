@@ -1,6 +1,5 @@
 """POST /classify, /segment and /explain: their parameters, and the operation of each."""
 
-from collections.abc import Collection, Mapping
 from functools import partial
 from typing import cast, get_args
 
@@ -8,7 +7,7 @@ from fastapi import APIRouter, Request, Response
 from pydantic_core import to_json
 
 from app.api import openapi, params, responses
-from app.api.inference import handle
+from app.api.inference import Parameters, handle
 from app.api.params import headers_of
 from app.api.routing import Endpoint
 from app.api.schemas import EmbeddingResponse
@@ -29,7 +28,6 @@ from app.imaging import masks
 from app.imaging.decode import Photo
 
 router = APIRouter(route_class=Endpoint)
-Query = Mapping[str, str]
 
 JSON, PNG = "application/json", "image/png"
 DEFAULT_TOP_K = 5
@@ -40,21 +38,16 @@ async def classify(request: Request) -> Response:
     """The labels of an image, best first, or its embedding."""
     headers = headers_of(request.scope)
     params.accept(headers.get("accept"), JSON)
-    query = _query(request, ["top_k", "output"])
-    output = params.choice("output", query.get("output", "labels"), ["labels", "embedding"])
-    make_operation = _embedding if output == "embedding" else partial(_labels, query)
-    return await handle(request, headers, "classify", make_operation)
+    return await handle(request, headers, "classify", ["top_k", "output"], _labels_or_embedding)
 
 
-def _query(request: Request, names: Collection[str]) -> Query:
-    """The query parameters."""
-    if not request.scope["query_string"]:  # most requests
-        return {}
-    return params.checked_query(request.query_params.multi_items(), names)
+def _labels_or_embedding(given: Parameters, deployment: Deployment) -> Operation:
+    output = params.choice("output", given.get("output", "labels"), ["labels", "embedding"])
+    return _embedding(deployment) if output == "embedding" else _labels(given, deployment)
 
 
-def _labels(query: Query, deployment: Deployment) -> Operation:
-    top_k = _top_k(deployment, query)
+def _labels(given: Parameters, deployment: Deployment) -> Operation:
+    top_k = _top_k(deployment, given)
 
     def encode(photo: Photo, output: EngineOutput) -> bytes:
         predictions = responses.predictions(deployment.info, cast(Ranking, output))
@@ -73,9 +66,9 @@ def _embedding(deployment: Deployment) -> Operation:
     return Operation(EmbedInput, lambda photo: EmbedInput(photo.pixels), encode, JSON)
 
 
-def _top_k(deployment: Deployment, query: Query) -> int:
+def _top_k(deployment: Deployment, given: Parameters) -> int:
     count = len(deployment.info.labels)
-    value = query.get("top_k", str(min(DEFAULT_TOP_K, count)))
+    value = given.get("top_k", str(min(DEFAULT_TOP_K, count)))
     return params.integer("top_k", value, 1, count)
 
 
@@ -84,15 +77,14 @@ async def explain(request: Request) -> Response:
     """The relevance of each image region for the best label: drawn over the image, or as JSON."""
     headers = headers_of(request.scope)
     media_type = params.accept(headers.get("accept"), PNG, JSON)
-    query = _query(request, ["top_k", "method"])
+    make_operation = partial(_relevance, media_type)
+    return await handle(request, headers, "classify", ["top_k", "method"], make_operation)
+
+
+def _relevance(media_type: str, given: Parameters, deployment: Deployment) -> Operation:
     methods = get_args(Method)
-    method = params.choice("method", query.get("method", methods[0]), methods)
-    make_operation = partial(_relevance, query, cast(Method, method), media_type)
-    return await handle(request, headers, "classify", make_operation)
-
-
-def _relevance(query: Query, method: Method, media_type: str, deployment: Deployment) -> Operation:
-    top_k = _top_k(deployment, query)
+    method: Method = cast(Method, params.choice("method", given.get("method", methods[0]), methods))
+    top_k = _top_k(deployment, given)
 
     def encode(photo: Photo, output: EngineOutput) -> bytes:
         info, relevance = deployment.info, cast(Relevance, output)
@@ -115,12 +107,11 @@ async def segment(request: Request) -> Response:
     """The mask of an image: a PNG of its size, or JSON."""
     headers = headers_of(request.scope)
     media_type = params.accept(headers.get("accept"), PNG, JSON)
-    query = _query(request, ["render"])
-    render = params.choice("render", query.get("render", "mask"), masks.RENDERS)
-    return await handle(request, headers, "segment", partial(_mask, render, media_type))
+    return await handle(request, headers, "segment", ["render"], partial(_mask, media_type))
 
 
-def _mask(render: str, media_type: str, deployment: Deployment) -> Operation:
+def _mask(media_type: str, given: Parameters, deployment: Deployment) -> Operation:
+    render = params.choice("render", given.get("render", "mask"), masks.RENDERS)
     encode = responses.mask_png if media_type == PNG else responses.mask_json
     return Operation(
         SegmentInput,

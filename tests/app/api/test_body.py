@@ -67,13 +67,14 @@ async def read(
     all_headers = {name.replace("_", "-"): value for name, value in headers.items()}
     if content_type is not None:
         all_headers["content-type"] = content_type
-    return await read_image(
+    body = await read_image(
         all_headers,
         received(arriving(*chunks)),
         max_bytes=limit,
         pool=pool,
         reserve=BytesInFlight(10**9).reserve().resize,
     )
+    return body.image
 
 
 def multipart(image: bytes) -> bytes:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from app.api.body import BytesInFlight, Receive, read_image
+from app.api.body import BytesInFlight, ImageBody, Receive, read_image
 from app.core.errors import EmptyBody, MalformedRequest
 
 pytestmark = pytest.mark.anyio
@@ -26,7 +26,7 @@ def arriving(body: bytes) -> Receive:
     return receive
 
 
-async def read(content_type: str, body: bytes) -> bytes:
+async def read_body(content_type: str, body: bytes) -> ImageBody:
     with ThreadPoolExecutor(1) as pool:
         headers = {"content-type": content_type}
         return await read_image(
@@ -36,6 +36,10 @@ async def read(content_type: str, body: bytes) -> bytes:
             pool=pool,
             reserve=BytesInFlight(10**9).reserve().resize,
         )
+
+
+async def read(content_type: str, body: bytes) -> bytes:
+    return (await read_body(content_type, body)).image
 
 
 def json_of(image: str) -> bytes:
@@ -66,9 +70,16 @@ async def test_all_common_forms_of_base64_are_accepted(image):
     assert await read(JSON, json_of(image)) == IMAGE
 
 
-async def test_additional_members_are_ignored():
-    body = b'{"id": 7, "image": "%s", "more": [{}]}' % BASE64.encode()
-    assert await read(JSON, body) == IMAGE
+async def test_additional_members_are_parameters():
+    body = b'{"top_k": 7, "image": "%s", "output": "labels", "more": [{}], "no": null}'
+    contents = await read_body(JSON, body % BASE64.encode())
+    assert contents.image == IMAGE
+    assert list(contents.parameters) == [
+        ("top_k", "7"),
+        ("output", "labels"),
+        ("more", "[{}]"),
+        ("no", "null"),
+    ]
 
 
 @pytest.mark.parametrize(

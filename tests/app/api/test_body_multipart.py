@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from app.api.body import BytesInFlight, Receive, read_image
+from app.api.body import BytesInFlight, ImageBody, Receive, read_image
 from app.core.errors import EmptyBody, MalformedRequest
 
 pytestmark = pytest.mark.anyio
@@ -25,7 +25,7 @@ def arriving(body: bytes) -> Receive:
     return receive
 
 
-async def read(content_type: str, body: bytes) -> bytes:
+async def read_body(content_type: str, body: bytes) -> ImageBody:
     with ThreadPoolExecutor(1) as pool:
         headers = {"content-type": content_type}
         return await read_image(
@@ -35,6 +35,10 @@ async def read(content_type: str, body: bytes) -> bytes:
             pool=pool,
             reserve=BytesInFlight(10**9).reserve().resize,
         )
+
+
+async def read(content_type: str, body: bytes) -> bytes:
+    return (await read_body(content_type, body)).image
 
 
 def part(data: bytes = IMAGE, *, name: str = "file", quoted: bool = True) -> bytes:
@@ -89,8 +93,15 @@ async def test_every_valid_boundary_is_accepted(content_type, boundary):
         "no last line end",
     ],
 )
-async def test_the_part_named_file_is_used_and_others_are_ignored(body):
+async def test_the_part_named_file_is_the_image(body):
     assert await read(MULTIPART, body) == IMAGE
+
+
+async def test_the_other_parts_are_parameters():
+    body = multipart(part(b"3", name="top_k"), part(), part(b"x" * 5000, name="\xfc"))
+    contents = await read_body(MULTIPART, body)
+    assert contents.image == IMAGE
+    assert list(contents.parameters) == [("top_k", "3"), ("\xfc", "x" * 256)]
 
 
 @pytest.mark.parametrize("cut", [8, 20, 60, 120, 300, -4])
@@ -102,7 +113,11 @@ async def test_truncated_multipart_is_malformed(cut):
 @pytest.mark.parametrize(
     ("content_type", "body", "why"),
     [
-        (MULTIPART, multipart(part(name="image")), "there are 0"),
+        (
+            MULTIPART,
+            multipart(part(name="image")),
+            "there are 0, and there is a part named 'image'",
+        ),
         (MULTIPART, multipart(part(name="File")), "there are 0"),
         (MULTIPART, multipart(), "there are 0"),
         (MULTIPART, multipart(part(), part()), "there are 2"),

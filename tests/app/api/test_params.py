@@ -9,29 +9,29 @@ PNG, JSON = "image/png", "application/json"
 
 
 def test_allowed_parameters_are_accepted():
-    assert params.checked_query([("top_k", "3")], ["top_k"]) == {"top_k": "3"}
-    assert params.checked_query([], ["top_k"]) == {}
+    assert params.checked([("top_k", "3")], ["top_k"]) == {"top_k": "3"}
+    assert params.checked([], ["top_k"]) == {}
 
 
 @pytest.mark.parametrize("name", ["topk", "TOP_K", "", "render"])
 def test_a_misspelt_parameter_is_refused_with_the_allowed_names(name):
     with pytest.raises(InvalidParameter, match="there is top_k or zoom"):
-        params.checked_query([("zoom", "1"), (name, "3")], ["zoom", "top_k"])
+        params.checked([("zoom", "1"), (name, "3")], ["zoom", "top_k"])
 
 
 def test_a_parameter_given_twice_is_refused_rather_than_guessed():
     with pytest.raises(InvalidParameter, match="top_k is given more than once"):
-        params.checked_query([("top_k", "3"), ("top_k", "4")], ["top_k"])
+        params.checked([("top_k", "3"), ("top_k", "4")], ["top_k"])
 
 
 def test_without_allowed_parameters_every_parameter_is_refused():
     with pytest.raises(InvalidParameter, match="there is none"):
-        params.checked_query([("a", "b")], [])
+        params.checked([("a", "b")], [])
 
 
 def test_a_long_name_is_shortened_in_the_message():
     with pytest.raises(InvalidParameter) as refused:
-        params.checked_query([("x" * 5000, "1")], ["top_k"])
+        params.checked([("x" * 5000, "1")], ["top_k"])
     assert len(refused.value.detail) < 100
 
 
