@@ -32,6 +32,13 @@ RUN groupadd --gid 10001 patchserve \
     && useradd --uid 10001 --gid 10001 --create-home patchserve \
     && install --directory --owner patchserve --group patchserve /cache
 COPY --from=build /opt/patchserve /opt/patchserve
+# Triton, which torch for CUDA includes, compiles its driver with a C compiler when it is first used
+# hadolint ignore=DL3008
+RUN if ls /opt/patchserve/lib/python*/site-packages/triton > /dev/null 2>&1; then \
+        apt-get update \
+        && apt-get install --yes --no-install-recommends gcc libc6-dev \
+        && rm -rf /var/lib/apt/lists/*; \
+    fi
 COPY docker/healthcheck.py /opt/patchserve/
 # the service writes only to /cache (checkpoints from the hub, converted networks, compiled kernels)
 # and /tmp (metrics of several replicas): the root file system may be read-only

@@ -67,6 +67,7 @@ class EngineFactory(Protocol):
         dtype: str,
         input_size: int,
         runtime: Literal["torch", "openvino", "auto"],
+        capture_s: float,
     ) -> InferenceEngine:
         """Make an engine that has not loaded its model yet."""
         ...
@@ -237,6 +238,7 @@ def options(settings: Settings, task: Task, device: str) -> dict[str, Any]:
         "dtype": settings.dtype,
         "input_size": sizes[task],
         "runtime": settings.runtime,
+        "capture_s": settings.graph_capture_timeout_s,
     }
 
 

@@ -5,7 +5,7 @@ The order of the steps is `reduce` (JPEG only), `to_rgb`, `fit` (resize, crop) a
 
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cache
 from typing import NamedTuple
 
 import torch
@@ -226,7 +226,7 @@ def normalize(pixels: Tensor, preprocessing: Preprocessing) -> Tensor:
     return x
 
 
-@lru_cache(maxsize=64)
+@cache  # without a limit: recorded CUDA graphs read these tensors without a reference to them
 def per_channel(values: Color, device: torch.device) -> Tensor:
     """Return a tensor (1, 3, 1, 1) on the device; cached, so it is copied once, not per batch."""
     return torch.tensor(values, dtype=torch.float32, device=device).view(1, 3, 1, 1)

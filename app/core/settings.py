@@ -88,6 +88,13 @@ class Settings(BaseSettings):
         le=4096,
         description="Side of the segmenter's square input, in pixels; 0: as the checkpoint says",
     )
+    graph_capture_timeout_s: float = Field(
+        60.0,
+        ge=0,
+        le=3600,
+        description="Maximum time to capture the CUDA graphs of each model at startup, in seconds; "
+        "batch sizes that are not captured run without a graph",
+    )
     max_batch_size: int = Field(
         32,
         ge=1,

@@ -7,7 +7,12 @@ import torch
 
 from app.engine.interface import DeviceLost, OutOfMemory
 
-NO_MEMORY = ("can't allocate memory", "not enough memory")  # in errors of torch's CPU allocator
+NO_MEMORY = (  # in errors that are not torch.OutOfMemoryError
+    "can't allocate memory",  # torch's CPU allocator
+    "not enough memory",
+    "CUDA error: out of memory",  # the driver
+    "STATUS_ALLOC_FAILED",  # cuBLAS and cuDNN
+)
 
 
 @contextmanager

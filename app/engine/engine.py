@@ -20,11 +20,13 @@ from app.engine.interface import (
     EngineInput,
     ExplainInput,
     ModelInfo,
+    OutOfMemory,
     SegmentInput,
 )
-from app.engine.outputs import RawOutput, Scores, reader_for
+from app.engine.outputs import RawOutput, Scores, label_map_on, reader_for
 from app.engine.pipeline import Graphs, Pipeline, streams_of
 from app.engine.placement import (
+    configure_cuda,
     resolve_device,
     resolve_dtype,
     resolve_preprocessing,
@@ -57,6 +59,7 @@ class TorchEngine:
         dtype: `auto`, `float32`, `bfloat16` or `float16`.
         input_size: pixels a side of the network's input; 0 for the size in the checkpoint.
         runtime: `torch`, `openvino`, or `auto` for the faster runtime.
+        capture_s: time limit of the capture of CUDA graphs, in seconds.
     """
 
     def __init__(
@@ -68,13 +71,15 @@ class TorchEngine:
         dtype: str = "auto",
         input_size: int = 0,
         runtime: Runtime = "torch",
+        capture_s: float = 60.0,
     ) -> None:
         self._source = source
         self._task = task
         self._device = torch.device(resolve_device(device))
         self._runtime: Runtime = runtime
-        self._dtype = resolve_dtype(dtype, self._device)
+        self._dtype_name = dtype
         self._input_size = input_size
+        self._capture_s = capture_s
 
     def load(self) -> ModelInfo:
         """Read the checkpoint and place the network on the device.
@@ -88,6 +93,11 @@ class TorchEngine:
             raise checkpoint.CheckpointError(
                 f"{loaded.name} is a model to {loaded.task}, not to {self._task}"
             )
+        self._dtype = resolve_dtype(self._dtype_name, self._device)
+        if self._device.type == "cuda":
+            configure_cuda(self._dtype)
+        if self._task == "segment":
+            label_map_on(self._device.type)  # compiles it
         for warning in loaded.warnings:
             logger.warning("%s: %s", loaded.name, warning)
         self._plain = loaded.network  # on the CPU until the first explanation
@@ -122,32 +132,51 @@ class TorchEngine:
 
         Size 1 is always run. A larger size is not started if it would exceed the budget, judging by
         the size before it, or if the last two sizes did not lower the cost of an image. On a GPU,
-        all sizes are recorded first, on the thread that will run them.
+        all sizes are captured first, on the thread that will run them, and each captured size is
+        run. A size that does not fit into the memory ends the measurement.
 
         Args:
             max_batch_size: the largest size to run.
-            budget_s: time limit, in seconds.
+            budget_s: time limit, in seconds, without the captures.
+
+        Raises:
+            OutOfMemory: not even one image fits.
         """
+        self._capture(max_batch_size)
         end = time.monotonic() + budget_s
-        self._record(max_batch_size, end)
         seconds = {1: self._measure(1)}
         best, size = 1, 2
-        while size <= min(max_batch_size, 4 * best):
+        while size <= max_batch_size:
             expected = 2 * seconds[size // 2]
-            if time.monotonic() + expected * (1 if expected > SLOW_S else 1 + MIN_REPEATS) > end:
+            runs = 1 if expected > SLOW_S else 1 + MIN_REPEATS
+            in_time = time.monotonic() + expected * runs <= end
+            if size not in self._graphs.sizes and not (in_time and size <= 4 * best):
                 break
-            seconds[size] = self._measure(size)
+            try:
+                seconds[size] = self._measure(size)
+            except (OutOfMemory, RuntimeError) as error:
+                logger.warning("batches of %d images cannot run: %s", size, error)
+                break
             if seconds[size] / size < seconds[best] / best:
                 best = size
             size *= 2
+        if self._streams.recorder is not None and len(seconds) < min(3, max_batch_size):
+            logger.warning("only batches of %s images were measured", list(seconds))
         return seconds
 
-    def _record(self, max_batch_size: int, end: float) -> None:
+    def _capture(self, max_batch_size: int) -> None:
+        if self._streams.recorder is None:
+            return
         height, width = self._preprocessing.input_size or DEFAULT_INPUT_SIZE
         image = torch.zeros(height, width, 3, dtype=torch.uint8, device=self._device)
         sizes = [1 << power for power in range(max_batch_size.bit_length())]
+        start = time.monotonic()
         with self._streams.as_current_device():
-            self._graphs.record(image, sizes, end)
+            self._graphs.record(image, sizes, start + self._capture_s)
+        level = logging.INFO if len(self._graphs.sizes) == len(sizes) else logging.WARNING
+        captured = ", ".join(map(str, self._graphs.sizes)) or "none"
+        seconds = time.monotonic() - start
+        logger.log(level, "captured batches of %s of %s in %.1f s", captured, sizes, seconds)
 
     def _measure(self, size: int) -> float:
         """Median seconds of a batch of this size."""
@@ -158,11 +187,12 @@ class TorchEngine:
             if self._task == "classify"
             else SegmentInput(pixels, (height, width))
         )
+        first = 0 if self._device.type == "cpu" and self._streams.recorder is None else 1
         taken: list[float] = []
         while len(taken) < 1 + MIN_REPEATS or sum(taken) < MIN_MEASURED_S:
             taken.append(sum(self.run([image] * size).stages.values()))
-            if taken[0] > SLOW_S:
-                return taken[0]
+            if len(taken) > first and taken[first] > SLOW_S:  # a GPU may compile in its first run
+                return taken[first]
         return median(taken[1:])  # the first run allocates memory, and may compile
 
     def run(self, inputs: Sequence[EngineInput]) -> BatchResult:

@@ -3,6 +3,7 @@
 Only the small tensors that an output needs are copied to the host; logits stay on the device.
 """
 
+import logging
 from collections.abc import Callable, Sequence
 from functools import cache
 from importlib import import_module
@@ -28,6 +29,9 @@ from models.label_map import label_map
 
 RawOutput = Tensor | list[Explanation]  # of a batch; each explanation is of one image
 Scores = Callable[[Tensor], Tensor]
+LabelMapFunction = Callable[[Tensor, tuple[int, int]], Tensor]
+
+logger = logging.getLogger(__name__)
 
 
 class OutputReader(Protocol):
@@ -106,8 +110,8 @@ class LabelMaps:
     def on_device(self, raw: RawOutput) -> list[Tensor]:
         """A label map (H, W) for each image, from its logits (num_labels, h, w)."""
         assert isinstance(raw, Tensor)  # noqa: S101  # only explanations are lists
-        fused = fused_label_map() if raw.device.type == "cuda" else None
-        return [(fused or label_map)(*pair) for pair in zip(raw, self._sizes, strict=True)]
+        to_labels = label_map_on(raw.device.type)
+        return [to_labels(*pair) for pair in zip(raw, self._sizes, strict=True)]
 
     def on_host(self, results: Sequence[Tensor]) -> list[EngineOutput]:
         """The label maps, each (H, W)."""
@@ -115,11 +119,21 @@ class LabelMaps:
 
 
 @cache
-def fused_label_map() -> Callable[[Tensor, tuple[int, int]], Tensor] | None:
-    """`label_map` as one GPU kernel; None without Triton, which torch for CUDA includes."""
-    if find_spec("triton") is None:
-        return None
-    return import_module("models.label_map_triton").fused_label_map
+def label_map_on(device_type: str) -> LabelMapFunction:
+    """`label_map` for a device: on CUDA one kernel by Triton, if Triton works here.
+
+    Triton compiles its driver with a C compiler at the first use, and slim images have none.
+    """
+    if device_type != "cuda" or find_spec("triton") is None:  # torch for CUDA on Linux has Triton
+        return label_map
+    try:
+        fused: LabelMapFunction = import_module("models.label_map_triton").fused_label_map
+        fused(torch.zeros(2, 8, 8, device=device_type), (16, 16))
+    except Exception as error:  # noqa: BLE001  # Triton raises errors of many types
+        reason = str(error).partition("\n")[0]
+        logger.warning("label maps are computed without Triton, which is slower: %s", reason)
+        return label_map
+    return fused
 
 
 class Relevances:

@@ -57,10 +57,29 @@ def resolve_source(source: str, task: Task) -> str | Path:
     return checkpoint.bundled(task) if source == "bundled" else source
 
 
+def configure_cuda(dtype: torch.dtype) -> None:
+    """Set what holds for all networks of the process on CUDA; call it before they are loaded.
+
+    cuDNN's attention plans every new shape for about 0.4 s, and torch prefers it on some GPUs;
+    flash attention has no plans. By default cuDNN's convolutions round float32 to TF32, while
+    matrix products do not.
+    """
+    torch.backends.cuda.enable_cudnn_sdp(False)
+    if dtype == torch.float32:
+        torch.backends.cudnn.allow_tf32 = False
+
+
 def resolve_dtype(name: str, device: torch.device) -> torch.dtype:
-    """The number format of a setting; `auto` is bfloat16 on CUDA, else float32."""
+    """The number format of a setting.
+
+    `auto` is float32 on a CPU. On CUDA it is bfloat16, or float16 on GPUs that only emulate it.
+    """
     if name == "auto":
-        return torch.bfloat16 if device.type == "cuda" else torch.float32
+        if device.type != "cuda":
+            return torch.float32
+        with torch.cuda.device(device):
+            native = torch.cuda.is_bf16_supported(including_emulation=False)
+        return torch.bfloat16 if native else torch.float16
     dtype = getattr(torch, name)
     assert isinstance(dtype, torch.dtype)  # noqa: S101  # settings accept only dtype names
     return dtype

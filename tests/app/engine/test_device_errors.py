@@ -16,6 +16,9 @@ CPU, CUDA = torch.device("cpu"), torch.device("cuda")
         torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB\nmore"),
         RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried"),
         RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate"),
+        RuntimeError("CUDA error: out of memory\nCUDA kernel errors might be reported later"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
     ],
 )
 def test_every_kind_of_memory_error_becomes_out_of_memory(error):

@@ -1,14 +1,16 @@
 """Outputs: tensors on the device, and their form on the host."""
 
-from importlib.util import find_spec
+from types import SimpleNamespace as Namespace
 
 import numpy as np
 import pytest
 import torch
 
+from app.engine import outputs
 from app.engine.interface import ClassifyInput, EmbedInput, ExplainInput, Ranking, SegmentInput
-from app.engine.outputs import fused_label_map, reader_for
+from app.engine.outputs import label_map_on, reader_for
 from models.explain import Explanation
+from models.label_map import label_map
 
 PIXELS = np.zeros((2, 2, 3), np.uint8)
 
@@ -59,5 +61,46 @@ def test_explanations_of_one_batch_may_have_different_grids():
     assert first.attention_distance == second.attention_distance == [[1.0, 2.0], [3.0]]
 
 
-def test_there_is_a_fused_label_map_if_triton_is_installed():
-    assert (fused_label_map() is None) == (find_spec("triton") is None)
+@pytest.fixture
+def triton(monkeypatch):
+    """Triton on a machine without it: a function stands for the kernel."""
+    real_zeros = torch.zeros
+
+    def use(kernel):
+        monkeypatch.setattr(outputs, "find_spec", lambda name: object())
+        monkeypatch.setattr(
+            outputs, "import_module", lambda name: Namespace(fused_label_map=kernel)
+        )
+        on_cpu = Namespace(zeros=lambda *size, device: real_zeros(*size))
+        monkeypatch.setattr(outputs, "torch", on_cpu)
+        label_map_on.cache_clear()
+
+    yield use
+    label_map_on.cache_clear()
+
+
+def test_on_a_gpu_the_kernel_is_tried_once_and_then_used(triton):
+    calls = []
+
+    def kernel(logits, size):
+        calls.append((tuple(logits.shape), size))
+        return "a label map"
+
+    triton(kernel)
+    assert label_map_on("cuda") is kernel
+    assert label_map_on("cuda") is kernel
+    assert len(calls) == 1
+
+
+def test_without_a_compiler_label_maps_are_computed_by_torch_with_a_warning(triton, caplog):
+    def kernel(logits, size):
+        raise RuntimeError("Failed to find C compiler. Please specify via CC\nmore")
+
+    triton(kernel)
+    assert label_map_on("cuda") is label_map
+    assert "without Triton, which is slower: Failed to find C compiler" in caplog.text
+    assert "more" not in caplog.text
+
+
+def test_on_a_cpu_label_maps_are_computed_by_torch():
+    assert label_map_on("cpu") is label_map

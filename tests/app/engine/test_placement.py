@@ -1,9 +1,12 @@
 """Settings of an engine: device, number format, checkpoint source and input size."""
 
+from contextlib import nullcontext
+
 import pytest
 import torch
 
 from app.engine.placement import (
+    configure_cuda,
     model_name,
     resolve_device,
     resolve_dtype,
@@ -14,8 +17,34 @@ from models import checkpoint
 from models.checkpoint import CheckpointError
 
 
-def test_auto_is_bfloat16_on_cuda_and_float32_on_a_cpu():
-    assert resolve_dtype("auto", torch.device("cuda")) is torch.bfloat16
+@pytest.mark.parametrize(("native", "dtype"), [(True, torch.bfloat16), (False, torch.float16)])
+def test_auto_is_a_half_precision_that_the_gpu_computes_in(monkeypatch, native, dtype):
+    def supported(*, including_emulation: bool) -> bool:
+        return native or including_emulation
+
+    monkeypatch.setattr("torch.cuda.is_bf16_supported", supported)
+    monkeypatch.setattr("torch.cuda.device", nullcontext)
+    assert resolve_dtype("auto", torch.device("cuda")) is dtype
+
+
+@pytest.fixture
+def backends(monkeypatch):
+    """Flags of torch's backends for CUDA, which have their values again after the test."""
+    before = torch.backends.cuda.cudnn_sdp_enabled()
+    monkeypatch.setattr("torch.backends.cudnn.allow_tf32", True)
+    torch.backends.cuda.enable_cudnn_sdp(True)
+    yield torch.backends
+    torch.backends.cuda.enable_cudnn_sdp(before)
+
+
+@pytest.mark.parametrize(("dtype", "tf32"), [(torch.float32, False), (torch.bfloat16, True)])
+def test_on_cuda_attention_needs_no_plans_and_float32_is_not_rounded(backends, dtype, tf32):
+    configure_cuda(dtype)
+    assert not backends.cuda.cudnn_sdp_enabled()
+    assert backends.cudnn.allow_tf32 is tf32
+
+
+def test_auto_is_float32_on_a_cpu():
     assert resolve_dtype("auto", torch.device("cpu")) is torch.float32
     assert resolve_device("auto") == ("cuda" if torch.cuda.is_available() else "cpu")
     assert resolve_device("cpu") == "cpu"
