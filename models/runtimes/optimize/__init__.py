@@ -66,7 +66,7 @@ def optimize(
     Args:
         network: a plain network in eval mode.
         device: the device of the form.
-        dtype: the dtype of computation and logits.
+        dtype: the dtype of computation; the heads and the logits are float32.
         normalization: if given, the form takes uint8 pixels (B, H, W, 3) and normalizes them;
             otherwise it takes normalized pixels (B, 3, H, W).
         compile: on CUDA, fuse the remaining operations with torch.compile, which takes tens of

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from models.layers.heads import ClassifierOutput
 from models.preprocessing import Color, per_channel
+from models.runtimes.optimize.heads import heads_in_float32
 from models.runtimes.optimize.rewriting import copy_to, shallow_copy, with_submodule
 from models.segformer import Segformer, SegformerClassifier
 from models.vit import ViT
@@ -89,9 +90,12 @@ def form_of(network: nn.Module) -> Form:
 
 
 def place(network: nn.Module, device: torch.device, dtype: torch.dtype) -> Form:
-    """Copy the network to a device and a dtype; the form converts pixels to that dtype."""
+    """Copy the network to a device and a dtype, with heads in float32; the form converts pixels."""
     form = form_of(network)
-    return form.changed(copy_to(form.network, device, dtype), dtype=dtype)
+    placed = copy_to(form.network, device, dtype)
+    if dtype != torch.float32:
+        placed = heads_in_float32(placed, form.network, device)
+    return form.changed(placed, dtype=dtype)
 
 
 def split_batches(network: nn.Module) -> Form:
