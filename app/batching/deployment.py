@@ -66,6 +66,7 @@ class Deployment:
         self.task = task
         self.scheduler = scheduler
         self.status: Status = "waiting"
+        self.waits_for: str | None = None  # while warm: the name of a model that still loads
         self._runner = Runner(engine, scheduler, self._on_split, on_lost)
         self.batcher: Batcher[Job, Job, Lane] = Batcher(
             lambda lane, take: self._runner.send(lane, take, whole=self.lane_does_everything),
@@ -167,7 +168,9 @@ class Deployment:
             raise lost()
 
     def _not_ready(self) -> NotReady:
-        return NotReady(f"the model {self.name} is {self.status}", retry_after_s=RETRY_AFTER_S)
+        other = f", but {self.waits_for} still loads" if self.status == "warm" else ""
+        detail = f"the model {self.name} is {self.status}{other}"
+        return NotReady(detail, retry_after_s=RETRY_AFTER_S)
 
     def reserve(self, deadline: float) -> Entry[Job, Job]:
         """Add an entry to the queue, as `AdmissionController.reserve`; count a refusal."""

@@ -120,7 +120,10 @@ async def start(deployments: Collection[Deployment], shutdown: Shutdown, on_fata
     A model that served while another one loads would wait for its lanes.
     """
     try:
-        for deployment in deployments:
+        loading = list(deployments)
+        for number, deployment in enumerate(loading):
+            for warm in loading[:number]:
+                warm.waits_for = deployment.name
             await deployment.start()
         shutdown.opened = True
         gc.collect()

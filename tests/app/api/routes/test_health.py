@@ -165,3 +165,22 @@ async def test_a_service_that_cannot_continue_is_neither_ready_nor_alive(serve, 
             assert "cannot continue" in response.json()["reasons"][0]
         refused = await running.client.post("/classify", content=picture())
     assert (refused.status_code, refused.json()["code"]) == (503, "not_ready")
+
+
+async def test_a_warm_model_names_the_model_that_it_waits_for(serve, picture):
+    def hold_the_segmenter(engine) -> None:
+        if engine.task == "segment":
+            engine.load_gate.clear()
+
+    async with serve(hold_the_segmenter, ready=False) as running:
+        warm = "the model shapes-vit is warm, but shapes-segformer still loads"
+
+        async def refused() -> bool:
+            response = await running.client.post("/classify", content=picture())
+            assert response.status_code == 503
+            return response.json()["detail"] == warm
+
+        await running.until(refused)
+        running.engines["segment"].load_gate.set()
+        await running.until_ready()
+        assert (await running.client.post("/classify", content=picture())).status_code == 200
