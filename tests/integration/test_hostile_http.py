@@ -296,6 +296,29 @@ def test_bytes_in_flight_above_the_limit_are_refused_and_released(service):
     assert exchange(service, head("Content-Length: 4000000")) == (408, "upload_too_slow")
 
 
+def test_declared_bodies_that_do_not_arrive_leave_room_for_others(service):
+    with ExitStack() as stack:
+        for _ in range(13):
+            idle = stack.enter_context(connection(service))
+            idle.sendall(head(f"Content-Length: {4 * MIB}"))
+        body = png()
+        for _ in range(20):
+            with connection(service) as honest:
+                honest.sendall(head(f"Content-Length: {len(body)}") + body)
+                assert Responses(honest).next()[0] == 200
+
+
+def test_tiny_chunks_are_refused_while_probes_are_answered(service):
+    chunks = b"1\r\nx\r\n" * 50_000
+    with ExitStack() as stack:
+        attackers = [stack.enter_context(connection(service)) for _ in range(16)]
+        for attacker in attackers:
+            attacker.sendall(head("Transfer-Encoding: chunked") + chunks)
+            assert get(service, "/livez")[0] == 200
+        for attacker in attackers:
+            assert Responses(attacker).refusal() == (400, "malformed_request")
+
+
 def test_busy_connections_above_the_limit_get_503_but_probes_are_served(service):
     with ExitStack() as stack:
         for _ in range(MOST_CONNECTIONS):
