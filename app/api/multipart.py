@@ -58,7 +58,8 @@ def read_form(body: bytes, options: Mapping[bytes, bytes]) -> Form:
         raise MalformedRequest("multipart body: the closing boundary is missing")
     if len(collected.files) != 1:
         count, names = len(collected.files), [_text(name) for name, _ in collected.fields]
-        others = f", and there is a part named {names[0][:40]!r}" if names and not count else ""
+        shown = ", ".join(repr(name[:40]) for name in names[:3])
+        others = f", and the parts are named {shown}" if names and not count else ""
         raise MalformedRequest(
             f"multipart body: send the image as one part named file; there are {count}{others}"
         )

@@ -34,7 +34,11 @@ class Prediction(TypedDict):
     label: str
     index: int
     score: Annotated[
-        float, Field(description="softmax over the labels; sigmoid if the labels are independent")
+        float,
+        Field(
+            description="softmax over the labels; a sigmoid of each if they are independent or "
+            "there is only one; of a regression the value itself"
+        ),
     ]
 
 
@@ -124,10 +128,7 @@ class ModelResponse(Schema):
     parameters: int | None = None
     problem_type: Annotated[
         ProblemType | None,
-        Field(
-            description="of a classifier; `score` is a softmax, a sigmoid of each label, or for "
-            "`regression` the value itself"
-        ),
+        Field(description="of a classifier; it decides what `score` means"),
     ] = None
     preprocessing_source: Annotated[
         Literal["checkpoint", "assumed"] | None,

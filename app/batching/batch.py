@@ -84,6 +84,12 @@ class OpenBatch(Generic[Item, Result]):
             elif not entry.future.done():
                 entry.future.set_result(result)
 
+    def completed(self, future: asyncio.Future[Any]) -> int:
+        """The number of entries that have a result, and no error."""
+        if future.cancelled() or future.exception() is not None:
+            return 0
+        return sum(not isinstance(result, BaseException) for result in future.result())
+
     def _results(self, future: asyncio.Future[Any]) -> list[Any]:
         try:
             return [result for _, result in zip(self.entries, future.result(), strict=True)]

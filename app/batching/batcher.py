@@ -206,18 +206,20 @@ class Batcher(Generic[Item, Result, AnyLane]):
             self._scheduler.on_done(self, lane, seconds)
         finally:  # also if the next batch could not be sent
             batch.deliver(future)
-        self._measure(batch, seconds, now)
+        self._measure(batch, batch.completed(future), seconds, now)
 
-    def _measure(self, batch: OpenBatch[Item, Result], seconds: float, now: float) -> None:
+    def _measure(
+        self, batch: OpenBatch[Item, Result], completed: int, seconds: float, now: float
+    ) -> None:
         size, sizer = len(batch), self.sizer
         if size > 0:
             self._on_batch(size, seconds)
             sizer.on_success(size)
-        # also if all clients have left: the idle time that follows must not count as a slow batch
+        # also if no item was completed: the idle time that follows must not count as a slow batch
         self._slowdown.batch_ended(
             now,
             taken_s=seconds,
-            cost_s=sizer.batch_seconds(size, narrow=batch.narrow) if size > 0 else 0.0,
+            cost_s=sizer.batch_seconds(completed, narrow=batch.narrow) if completed else 0.0,
             lanes=sizer.costs.lanes if batch.narrow else 1,
             busy=self._scheduler.busy,
         )

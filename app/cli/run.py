@@ -36,7 +36,7 @@ from app.replicas.reporter import Replica
 from app.replicas.server import ReplicaServer
 from app.replicas.spawn import Sockets, follow_parent, spawn
 from app.replicas.supervisor import Supervisor
-from app.server.idle import IdleConnections
+from app.server.idle import CountedConnections
 from app.server.limits import ConnectionLimits
 from app.server.ops import serving
 from app.server.protocol import HttpProtocol
@@ -143,14 +143,13 @@ def connection_counts(most: int, files: int) -> tuple[int, int]:
     """How many connections are served, and how many beyond them get a 503, with so few files."""
     if files >= most + MAX_REFUSED + LEAST_OTHER_FILES:
         return most, MAX_REFUSED
-    free = max(2, files - LEAST_OTHER_FILES)
-    served = max(1, min(most, free * 3 // 4))
-    return served, max(1, free - served)
+    free = max(0, files - LEAST_OTHER_FILES)  # a quarter is left for the ops port and for files
+    return max(1, min(most, free // 2)), max(1, free // 4)
 
 
 def protocol(settings: Settings, files: int = sys.maxsize) -> Any:
     """Return a function that makes the protocol of a connection;
-    all of them share one timer, and the list of idle connections."""
+    all of them share one timer, and the count of connections."""
     served, refused = connection_counts(settings.max_connections, files)
     limits = ConnectionLimits(
         max_connections=served,
@@ -163,7 +162,7 @@ def protocol(settings: Settings, files: int = sys.maxsize) -> Any:
         always_served=PROBES,
     )
     timer = TimeoutTimer(max_unsent_bytes=settings.max_unsent_bytes)
-    return partial(HttpProtocol, limits=limits, timer=timer, idle=IdleConnections())
+    return partial(HttpProtocol, limits=limits, timer=timer, counted=CountedConnections())
 
 
 def run_replicas(

@@ -36,8 +36,8 @@ def cgroups(root: Path) -> Iterator[Path]:
     a prefix of the path of the cgroup.
     """
     try:
-        memberships = (root / "proc/self/cgroup").read_text().splitlines()
-        mounts = (root / "proc/self/mountinfo").read_text().splitlines()
+        memberships = (root / "proc/self/cgroup").read_text(errors="replace").splitlines()
+        mounts = (root / "proc/self/mountinfo").read_text(errors="replace").splitlines()
     except OSError:  # not Linux
         return
     paths = {
@@ -48,7 +48,7 @@ def cgroups(root: Path) -> Iterator[Path]:
     for line in mounts:
         left, _, right = line.partition(" - ")
         mount_root, mount_point = left.split()[3:5]
-        kind, _, options = right.split()[:3]
+        kind, _, options = right.split(" ")[:3]
         version_1 = kind == "cgroup" and "cpu" in options.split(",")
         path = paths.get("cpu" if version_1 else "")
         if path is None or not (version_1 or kind == "cgroup2"):

@@ -45,7 +45,7 @@ def open_standard_streams() -> None:
         try:
             os.fstat(number)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # gets the lowest free number
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # gets the lowest free number
     sys.stdout = sys.stdout or os.fdopen(1, "w")
     sys.stderr = sys.stderr or os.fdopen(2, "w")
 
@@ -69,7 +69,8 @@ def exit_now(status: int) -> NoReturn:
 def flush_output() -> None:
     """Write all log lines and printed text, so that the next printed line is the last one."""
     for handler in logging.getLogger().handlers:
-        handler.flush()
+        with suppress(ValueError, OSError):  # the terminal is closed
+            handler.flush()
     for stream in (sys.stdout, sys.stderr):
         with suppress(ValueError, OSError):  # the stream is closed
             stream.flush()

@@ -96,8 +96,6 @@ class TorchEngine:
         self._dtype = resolve_dtype(self._dtype_name, self._device)
         if self._device.type == "cuda":
             configure_cuda(self._dtype)
-        if self._task == "segment":
-            label_map_on(self._device.type)  # compiles it
         for warning in loaded.warnings:
             logger.warning("%s: %s", loaded.name, warning)
         self._plain = loaded.network  # on the CPU until the first explanation
@@ -112,6 +110,9 @@ class TorchEngine:
         )
         classify = cast(Classifier, form).classify if self._task == "classify" else None
         self._streams = streams_of(self._device)
+        if self._task == "segment":
+            with self._streams.as_current_device():
+                label_map_on(self._device.type)  # compiles it
         self._pipeline = Pipeline(self._streams)
         self._graphs = Graphs(classify or (lambda batch: (form(batch),)), self._streams.recorder)
         self._scores = scores_of(loaded.problem_type, len(loaded.labels))
@@ -160,7 +161,9 @@ class TorchEngine:
             if seconds[size] / size < seconds[best] / best:
                 best = size
             size *= 2
-        if self._streams.recorder is not None and len(seconds) < min(3, max_batch_size):
+        if self._streams.recorder is not None and len(seconds) < min(
+            3, max_batch_size.bit_length()
+        ):
             logger.warning("only batches of %s images were measured", list(seconds))
         return seconds
 

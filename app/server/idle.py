@@ -1,7 +1,11 @@
-"""The idle connections of a server, so that the longest idle one can give way to a new one."""
+"""The connections that count toward the limit, and which of them gives way to a new one."""
 
+import time
 from asyncio import Transport
+from collections.abc import Callable
 from typing import Protocol
+
+LEAST_IDLE_S = 1.0  # a younger connection is about to send its request
 
 
 class Idle(Protocol):
@@ -14,27 +18,49 @@ class Idle(Protocol):
     transport: Transport
 
 
-class IdleConnections:
-    """The connections without a request, in the order in which they became idle."""
+class CountedConnections:
+    """The connections that count toward the limit; the idle ones by the time they became idle.
 
-    def __init__(self) -> None:
-        self._connections: dict[Idle, None] = {}
+    Args:
+        clock: the monotonic time in seconds.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._counted: set[Idle] = set()
+        self._idle: dict[Idle, float] = {}
+
+    def __len__(self) -> int:
+        return len(self._counted)
+
+    def add(self, connection: Idle) -> None:
+        """Count a new connection, which is idle."""
+        self._counted.add(connection)
+        self.update(connection, idle=True)
+
+    def discard(self, connection: Idle) -> None:
+        """Count a connection no longer: it has closed, or is only read until it closes."""
+        self._counted.discard(connection)
+        self._idle.pop(connection, None)
 
     def update(self, connection: Idle, *, idle: bool) -> None:
-        """Note whether a connection is idle from now on."""
+        """Note whether a counted connection is idle from now on."""
         if not idle:
-            self._connections.pop(connection, None)
-        elif connection not in self._connections:
-            self._connections[connection] = None
+            self._idle.pop(connection, None)
+        elif connection in self._counted:
+            self._idle.setdefault(connection, self._clock())
 
-    def close_longest(self) -> bool:
-        """Close the connection that has been idle longest; False if there is none.
+    def close_longest_idle(self) -> bool:
+        """Close the connection that has been idle longest; False if none has been for a second.
 
         A connection with bytes left to send would not end at once, so it is not closed.
         """
-        for connection in self._connections:
+        latest = self._clock() - LEAST_IDLE_S
+        for connection, since in self._idle.items():
+            if since > latest:
+                return False
             if not connection.transport.get_write_buffer_size():
-                del self._connections[connection]
+                self.discard(connection)
                 connection.transport.close()
                 return True
         return False

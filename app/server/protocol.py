@@ -19,7 +19,7 @@ from app.core.errors import (
     ServiceError,
 )
 from app.core.scope import CLIENT, REFUSED, Client
-from app.server.idle import IdleConnections
+from app.server.idle import CountedConnections
 from app.server.limits import ConnectionLimits, Phase
 from app.server.request_cycle import Cycle
 from app.server.timeouts import ConnectionTimeouts, TimeoutTimer, Unsent
@@ -46,7 +46,7 @@ class HttpProtocol(HttpToolsProtocol):
         config: as in uvicorn, like `server_state`, `app_state` and `_loop`.
         limits: the limits of this connection.
         timer: the timer that checks the timeouts of all connections.
-        idle: the idle connections of the server.
+        counted: the connections of the server that count toward the limit.
     """
 
     cycle: Cycle  # the latest request, None before the first
@@ -60,7 +60,7 @@ class HttpProtocol(HttpToolsProtocol):
         *,
         limits: ConnectionLimits,
         timer: TimeoutTimer,
-        idle: IdleConnections,
+        counted: CountedConnections,
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
         self.parser.set_dangerous_leniencies(lenient_data_after_close=False)
@@ -69,7 +69,7 @@ class HttpProtocol(HttpToolsProtocol):
         self.timeout_generation = 0  # changes whenever a timeout starts again
         self.url = b""
         self._timer = timer
-        self._idle = idle
+        self._counted = counted
         self._timeouts = ConnectionTimeouts(limits, self.timeout_keep_alive)
         self._beyond_limit = False  # only probes are served
         self._header_bytes = 0  # of this request, trailers included
@@ -85,14 +85,15 @@ class HttpProtocol(HttpToolsProtocol):
         super().connection_made(transport)
         self._timer.add(self)
         most = self.limits.max_connections
-        if len(self.connections) > most and not self._idle.close_longest():
-            self._beyond_limit = True
-            if len(self.connections) > most + self.limits.max_refused:
-                transport.abort()
-        self._update_idle()
+        if len(self._counted) < most or self._counted.close_longest_idle():
+            self._counted.add(self)
+            return
+        self._beyond_limit = True
+        if len(self.connections) > most + self.limits.max_refused:
+            transport.abort()
 
     def _update_idle(self) -> None:
-        self._idle.update(self, idle=self.phase is Phase.IDLE and self._running is None)
+        self._counted.update(self, idle=self.phase is Phase.IDLE and self._running is None)
 
     def data_received(self, data: bytes) -> None:
         """Parse received bytes, or refuse them."""
@@ -330,6 +331,7 @@ class HttpProtocol(HttpToolsProtocol):
         response.
         """
         self._discard_input = True
+        self._counted.discard(self)
         self._set_phase(Phase.LINGER)
         self.flow.resume_reading()
         if self.transport.can_write_eof():
@@ -365,7 +367,7 @@ class HttpProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell each request without a response of the disconnect; uvicorn tells only the latest."""
         self._timer.discard(self)
-        self._idle.update(self, idle=False)
+        self._counted.discard(self)
         for cycle in (self._running, *self._pipelined):
             if cycle is not None:
                 cycle.disconnect()

@@ -70,10 +70,9 @@ class GracefulServer(uvicorn.Server):
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Begin to drain at the first signal; end the process at the second."""
-        if sig not in REPEATED_SIGNALS:
-            if self._stop_signalled:
-                exit_now(SIGNAL_BASE + sig)
-            self._stop_signalled = True
+        if self._stop_signalled and sig not in REPEATED_SIGNALS:
+            exit_now(SIGNAL_BASE + sig)
+        self._stop_signalled = self._stop_signalled or sig != DRAIN_SIGNAL
         self._loop.call_soon_threadsafe(self._begin_shutdown)
 
     @contextmanager

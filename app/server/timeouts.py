@@ -87,6 +87,7 @@ class ConnectionTimeouts:
         """
         if self._receives_too_slowly(connection, now):
             connection.abort("slow_receiver")
+            self._unsent = Unsent(0, now)
         elif self._generation != connection.timeout_generation:
             self._generation, self._since = connection.timeout_generation, now
         elif not connection.transport.is_closing():

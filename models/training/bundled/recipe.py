@@ -18,6 +18,7 @@ from models.training.data.augmentation import Augmentation
 from models.training.data.curriculum import Curriculum, CurriculumFeed, draw_pool
 from models.training.data.examples import Data
 from models.training.data.scenes import DrawnScenes
+from models.training.fitting.fit import RUN_FILES
 from models.training.fitting.initialize import Start
 from models.training.fitting.model_card import Fitted, model_card
 from models.training.fitting.progress import Watcher
@@ -107,8 +108,8 @@ def train(
 ) -> Path:
     """Train one bundled network and write it to out/shapes-vit or out/shapes-segformer.
 
-    The folder appears when the run is complete; an interrupted run leaves nothing and changes
-    nothing.
+    The files appear when the run is complete, and replace those of an earlier run; an interrupted
+    run leaves nothing and changes nothing.
 
     Returns:
         The folder.
@@ -135,7 +136,7 @@ def train(
         quality=quality,
         license="apache-2.0",
     )
-    with published(target) as folder:
+    with published(target, outdated=RUN_FILES) as folder:
         save(checkpoint, folder)
         (folder / "README.md").write_text(model_card(fitted), encoding="utf-8")
     return target

@@ -116,7 +116,7 @@ async def test_truncated_multipart_is_malformed(cut):
         (
             MULTIPART,
             multipart(part(name="image")),
-            "there are 0, and there is a part named 'image'",
+            "there are 0, and the parts are named 'image'",
         ),
         (MULTIPART, multipart(part(name="File")), "there are 0"),
         (MULTIPART, multipart(), "there are 0"),

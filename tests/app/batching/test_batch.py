@@ -68,3 +68,14 @@ async def test_every_entry_of_a_batch_that_could_not_start_gets_the_error():
     batch.deliver(failed)
     for entry in entries:
         assert isinstance(entry.future.exception().__cause__, ValueError)
+
+
+async def test_only_items_with_a_result_count_as_completed():
+    batch = batch_of(*(waiting_entry(item) for item in "abc"))
+    batch.close()
+    loop = asyncio.get_running_loop()
+    mixed, failed, cancelled = (loop.create_future() for _ in range(3))
+    mixed.set_result(["A", DeadlineExceeded("skipped"), "C"])
+    failed.set_exception(ValueError("the whole batch"))
+    cancelled.cancel()
+    assert [batch.completed(future) for future in (mixed, failed, cancelled)] == [2, 0, 0]

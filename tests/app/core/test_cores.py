@@ -7,6 +7,7 @@ V1 = "32 31 0:29 {root} /sys/fs/cgroup/cpu,cpuacct rw,relatime - cgroup cgroup r
 OTHER = """\
 34 31 0:31 / /sys/fs/cgroup/cpuset rw - cgroup cgroup rw,cpuset
 24 1 0:5 / /proc rw - proc proc rw
+40 1 0:40 / /without/a/source rw - tmpfs  rw,size=1m
 """
 
 

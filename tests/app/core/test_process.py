@@ -85,3 +85,19 @@ def test_a_second_signal_interrupts_unless_it_is_sighup(hangup):
         assert stop_requested()
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGTERM)
+
+
+BROKEN_HANDLER = """
+import logging
+from app.core.process import exit_now
+class Broken(logging.Handler):
+    def flush(self):
+        raise OSError("the terminal is closed")
+logging.getLogger().addHandler(Broken())
+exit_now(7)
+"""
+
+
+def test_a_log_that_cannot_be_written_does_not_change_the_exit_status():
+    ended = subprocess.run([sys.executable, "-c", BROKEN_HANDLER], capture_output=True, text=True)
+    assert (ended.returncode, ended.stderr) == (7, "")

@@ -1,4 +1,6 @@
-from app.server.idle import IdleConnections
+import pytest
+
+from app.server.idle import LEAST_IDLE_S, CountedConnections
 
 
 class Connection:
@@ -16,30 +18,59 @@ class Connection:
         self.closed = True
 
 
-def test_the_connection_that_is_idle_for_longest_is_closed_first():
-    idle, connections = IdleConnections(), [Connection() for _ in range(3)]
-    for connection in connections:
-        idle.update(connection, idle=True)
-    idle.update(connections[0], idle=True)  # it keeps its place
-    idle.update(connections[1], idle=False)
-    assert idle.close_longest()
-    assert [each.closed for each in connections] == [True, False, False]
-    idle.update(connections[1], idle=True)
-    assert idle.close_longest()
-    assert [each.closed for each in connections] == [True, False, True]
+class Setup:
+    """Three connections that became idle one after the other, and their clock."""
+
+    def __init__(self):
+        self.now = 0.0
+        self.counted = CountedConnections(lambda: self.now)
+        self.connections = [Connection() for _ in range(3)]
+        for connection in self.connections:
+            self.counted.add(connection)
+            self.now += 0.1
+        self.now += LEAST_IDLE_S
+
+    @property
+    def closed(self):
+        return [connection.closed for connection in self.connections]
 
 
-def test_a_connection_with_bytes_left_to_send_is_not_closed():
-    idle, connections = IdleConnections(), [Connection() for _ in range(2)]
-    connections[0].unsent = 5
-    for connection in connections:
-        idle.update(connection, idle=True)
-    assert idle.close_longest()
-    assert [each.closed for each in connections] == [False, True]
-    assert not idle.close_longest()
+@pytest.fixture
+def setup():
+    return Setup()
 
 
-def test_without_idle_connections_none_is_closed():
-    idle, connection = IdleConnections(), Connection()
-    idle.update(connection, idle=False)
-    assert not idle.close_longest()
+def test_the_connection_that_is_idle_for_longest_is_closed_first(setup):
+    counted, (first, second, _) = setup.counted, setup.connections
+    counted.update(first, idle=True)  # it keeps its place
+    counted.update(second, idle=False)
+    assert counted.close_longest_idle()
+    assert setup.closed == [True, False, False]
+    counted.update(second, idle=True)
+    assert counted.close_longest_idle()
+    assert setup.closed == [True, False, True]
+    assert len(counted) == 1
+
+
+def test_a_connection_that_is_idle_for_a_moment_is_not_closed(setup):
+    setup.now = LEAST_IDLE_S + 0.05
+    assert setup.counted.close_longest_idle()
+    assert not setup.counted.close_longest_idle()
+    assert setup.closed == [True, False, False]
+
+
+def test_a_connection_with_bytes_left_to_send_is_not_closed(setup):
+    setup.connections[0].unsent = 5
+    setup.connections[2].unsent = 5
+    assert setup.counted.close_longest_idle()
+    assert setup.closed == [False, True, False]
+    assert not setup.counted.close_longest_idle()
+
+
+def test_a_connection_that_no_longer_counts_does_not_give_way(setup):
+    for connection in setup.connections:
+        setup.counted.discard(connection)
+        setup.counted.update(connection, idle=True)
+    setup.now += 100
+    assert len(setup.counted) == 0
+    assert not setup.counted.close_longest_idle()

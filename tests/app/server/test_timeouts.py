@@ -151,6 +151,7 @@ def test_a_client_that_stops_receiving_is_disconnected_within_twice_the_timeout(
     clock.connection.unsent = 50_000
     assert clock.run(60) == "slow_receiver"
     assert clock.now <= 60.5
+    assert clock._timeouts._unsent.size == 0  # freed, so the limit on all bytes does not count it
 
 
 def test_each_response_has_its_own_time():
