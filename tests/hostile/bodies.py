@@ -99,7 +99,8 @@ def wrapped() -> Iterator[Body]:
     yield Body("multipart in multipart", FORM, nested, bad)
     yield Body("two files", FORM, part(png) * 2 + b"--b--\r\n", bad)
     yield Body("10000 other parts", FORM, part(b"", "x") * 10**4 + part(png) + b"--b--\r\n", bad)
-    yield Body("20 other parts", FORM, part(b"", "x") * 20 + part(png) + b"--b--\r\n", ("ok",))
+    others = part(b"", "x") * 20  # a form may contain parameters, but this is none
+    yield Body("20 other parts", FORM, others + part(png) + b"--b--\r\n", ("invalid_parameter",))
     yield Body("no end", FORM, part(png), bad)
     yield Body("no boundary", {"content-type": "multipart/form-data"}, part(png), bad)
     long = {"content-type": f"multipart/form-data; boundary={'b' * 4000}"}
