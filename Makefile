@@ -23,7 +23,7 @@ $(VENV)/installed: $(BIN)/python pyproject.toml constraints.txt
 	$(PIP) --editable .
 	touch $@
 
-# imports, and so compiles, what the service imports; all modules of its requirements are ten times more
+# compiles what the service imports, and nothing else of its requirements
 $(VENV)/compiled: $(VENV)/installed
 	PYTHONDONTWRITEBYTECODE= $(BIN)/patchserve --help > /dev/null
 	touch $@

@@ -112,6 +112,7 @@ async def _read(
     largest = int(declared) if NUMBER.fullmatch(declared) else max_bytes
     if largest > max_bytes:
         raise _too_large(max_bytes)
+    reserve(min(largest, FIRST_BYTES))  # if this is too much, the client need not send the body
     parts: list[bytes] = []
     size, more = 0, True
     while more:

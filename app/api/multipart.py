@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
@@ -16,18 +16,13 @@ MAX_BOUNDARY_BYTES = 70  # RFC 2046, 5.1.1
 MAX_PARTS = 32  # each takes 8 microseconds, so 20 MB of empty parts would take seconds
 MAX_PART_HEADER_BYTES = 2048  # file names are shorter
 MAX_FIELD_BYTES = 256  # that are kept of a parameter; values are shorter
+Fields = Sequence[tuple[str, str]]  # name and value
+
 UNENCODED = frozenset({b"", b"7bit", b"8bit", b"binary"})
 
 
-class Form(NamedTuple):
-    """A form: the content of the part named `file`, and name and value of every other part."""
-
-    file: bytes
-    fields: Sequence[tuple[str, str]]
-
-
-def read_form(body: bytes, options: Mapping[bytes, bytes]) -> Form:
-    """Read a form with exactly one part named `file`.
+def read_form(body: bytes, options: Mapping[bytes, bytes]) -> tuple[bytes, Fields]:
+    """The content of the part named `file`, and the name and value of every other part.
 
     Args:
         body: the complete body.
@@ -64,7 +59,7 @@ def read_form(body: bytes, options: Mapping[bytes, bytes]) -> Form:
             f"multipart body: send the image as one part named file; there are {count}{others}"
         )
     fields = [(_text(name), _text(b"".join(value))) for name, value in collected.fields]
-    return Form(b"".join(collected.files[0]), fields)
+    return b"".join(collected.files[0]), fields
 
 
 def _text(data: bytes) -> str:

@@ -66,7 +66,7 @@ class Deployment:
         self.task = task
         self.scheduler = scheduler
         self.status: Status = "waiting"
-        self.waits_for: str | None = None  # while warm: the name of a model that still loads
+        self.waits_for: str | None = None  # the model that is being loaded
         self._runner = Runner(engine, scheduler, self._on_split, on_lost)
         self.batcher: Batcher[Job, Job, Lane] = Batcher(
             lambda lane, take: self._runner.send(lane, take, whole=self.lane_does_everything),

@@ -23,9 +23,9 @@ PUBLISH_INTERVAL_S = 0.25  # between two publications of the metrics
 LANE_CHECK_INTERVAL_S = 0.25  # between two checks that the lanes' threads are alive
 GPU_DEPTH = 3  # batches on the lane of a GPU: one runs, one is staged, one waits to be staged
 WARM_UP_S = 10.0  # time limit of the warm-up of all models together
-logger = logging.getLogger(__name__)
-
 OnFatal = Callable[[Exception], None]
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ async def serve_models(
         # without waiting: a thread may be in a decode of several seconds
         stack.callback(pool.shutdown, wait=False, cancel_futures=True)
         scheduler = build_scheduler(plan.device, plan.cores, metrics)
-        logger.info("using %s and %d cores", plan.device, plan.cores)
+        logger.info("device: %s, cores: %d", plan.device, plan.cores)
         for lane in scheduler.lanes:
             stack.callback(lane.close)
         deployments: dict[Task, Deployment] = {}
@@ -120,10 +120,9 @@ async def start(deployments: Collection[Deployment], shutdown: Shutdown, on_fata
     A model that served while another one loads would wait for its lanes.
     """
     try:
-        loading = list(deployments)
-        for number, deployment in enumerate(loading):
-            for warm in loading[:number]:
-                warm.waits_for = deployment.name
+        for deployment in deployments:
+            for other in deployments:
+                other.waits_for = deployment.name
             await deployment.start()
         shutdown.opened = True
         gc.collect()

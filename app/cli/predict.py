@@ -32,7 +32,7 @@ from app.engine.interface import (
     SegmentInput,
 )
 from app.imaging import masks
-from app.imaging.decode import Photo, decode, limit_pillow_pixels
+from app.imaging.decode import Photo, decode, limit_pillow_pixels, silence_libtiff
 
 
 def classify(
@@ -89,6 +89,7 @@ def run_on(
     """
     limit = Settings.model_fields["max_image_pixels"].default
     limit_pillow_pixels(limit)
+    silence_libtiff()
     keep_freed_memory()
     with readable_errors():
         engine = TorchEngine(source, task=task, device=device)

@@ -36,7 +36,7 @@ from app.replicas.reporter import Replica
 from app.replicas.server import ReplicaServer
 from app.replicas.spawn import Sockets, follow_parent, spawn
 from app.replicas.supervisor import Supervisor
-from app.server.idle import CountedConnections
+from app.server.counted import CountedConnections
 from app.server.limits import ConnectionLimits
 from app.server.ops import serving
 from app.server.protocol import HttpProtocol
@@ -148,8 +148,10 @@ def connection_counts(most: int, files: int) -> tuple[int, int]:
 
 
 def protocol(settings: Settings, files: int = sys.maxsize) -> Any:
-    """Return a function that makes the protocol of a connection;
-    all of them share one timer, and the count of connections."""
+    """Return a function that makes the protocol of a connection.
+
+    All of them share one timer and the count of connections.
+    """
     served, refused = connection_counts(settings.max_connections, files)
     limits = ConnectionLimits(
         max_connections=served,

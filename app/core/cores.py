@@ -17,16 +17,14 @@ def usable_cores() -> set[int]:
 def core_count(root: Path = ROOT) -> int:
     """The number of cores that this process may use; all cores if the system cannot tell.
 
-    A quota is rounded up to whole cores, as the virtual machines of Java and Go do: 1.5 CPUs are
-    used best by two threads.
+    A quota is rounded up: with 1.5 CPUs the number is 2.
 
     Args:
         root: of the file system.
     """
     cores = len(usable_cores()) or os.cpu_count() or 1
-    return min(
-        [cores, *(max(1, ceil(quota)) for quota in map(_quota, cgroups(root)) if quota < inf)]
-    )
+    quota = min(map(_quota, cgroups(root)), default=inf)
+    return cores if quota >= cores else max(1, ceil(quota))
 
 
 def cgroups(root: Path) -> Iterator[Path]:

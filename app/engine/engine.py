@@ -161,9 +161,8 @@ class TorchEngine:
             if seconds[size] / size < seconds[best] / best:
                 best = size
             size *= 2
-        if self._streams.recorder is not None and len(seconds) < min(
-            3, max_batch_size.bit_length()
-        ):
+        few = min(3, max_batch_size.bit_length())
+        if self._streams.recorder is not None and len(seconds) < few:
             logger.warning("only batches of %s images were measured", list(seconds))
         return seconds
 
@@ -190,7 +189,7 @@ class TorchEngine:
             if self._task == "classify"
             else SegmentInput(pixels, (height, width))
         )
-        first = 0 if self._device.type == "cpu" and self._streams.recorder is None else 1
+        first = 0 if self._streams.recorder is None else 1
         taken: list[float] = []
         while len(taken) < 1 + MIN_REPEATS or sum(taken) < MIN_MEASURED_S:
             taken.append(sum(self.run([image] * size).stages.values()))

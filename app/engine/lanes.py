@@ -18,7 +18,7 @@ Result = TypeVar("Result")
 Finish = Callable[[], None]  # the second half of launched work: waits for the device
 SetResult = Callable[[Any, BaseException | None], None]
 STUCK_S = 30.0  # a lane counts as stuck after this time at the earliest
-NICENESS = 5  # of lanes on a CPU above the event loop, which so gets the cores first
+NICENESS = 5  # added for the lanes of a CPU, so that the event loop gets the cores first
 
 
 class Lane:

@@ -19,7 +19,7 @@ from app.core.errors import (
     ServiceError,
 )
 from app.core.scope import CLIENT, REFUSED, Client
-from app.server.idle import CountedConnections
+from app.server.counted import CountedConnections
 from app.server.limits import ConnectionLimits, Phase
 from app.server.request_cycle import Cycle
 from app.server.timeouts import ConnectionTimeouts, TimeoutTimer, Unsent
@@ -248,7 +248,6 @@ class HttpProtocol(HttpToolsProtocol):
 
     def _run(self, cycle: Cycle) -> None:
         self._running = cycle
-        self._update_idle()
         self._start_asgi_task(cycle, self.app)
 
     def on_body(self, body: bytes) -> None:

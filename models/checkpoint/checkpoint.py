@@ -154,8 +154,8 @@ def fill(network: nn.Module, stored: Mapping[str, Tensor], architecture: str) ->
 def with_background(network: Segformer) -> Segformer:
     """Turn a segmenter with one label into one with two, where the first one is the background.
 
-    A sigmoid of the only logit above 0.5 means the label, as in transformers. So a logit of 0 for
-    the background gives the same pixels by the maximum of both.
+    In transformers a pixel has the label if the sigmoid of its logit is above 0.5, that is, if the
+    logit is above 0. The largest of two logits says the same if that of the background is 0.
     """
     with torch.device("meta"):
         binary = Segformer(replace(network.config, num_labels=2))
@@ -219,7 +219,7 @@ def assumptions(
         )
         result.append(
             f"{images}, but the network was trained for {trained[1]} x {trained[0]}, "
-            "so its position embeddings are resampled"
+            "so its positions are resampled"
         )
     return tuple(result)
 

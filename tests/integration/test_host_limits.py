@@ -27,7 +27,7 @@ def half_a_cpu():
 
 
 def started(service) -> list[str]:
-    return [line["message"] for line in service.records() if line["message"].startswith("using")]
+    return [line["message"] for line in service.records() if line["message"].startswith("device: ")]
 
 
 @pytest.mark.skipif(
@@ -37,7 +37,7 @@ def started(service) -> list[str]:
 def test_half_a_cpu_runs_one_lane_and_answers(launch, small, half_a_cpu):
     into = f'echo $$ > {half_a_cpu}/cgroup.procs && exec "$@"'
     with launch(*small, program=["/bin/sh", "-c", into, "sh", str(PATCHSERVE)]) as service:
-        assert started(service) == ["using cpu and 1 cores"]
+        assert started(service) == ["device: cpu, cores: 1"]
         response = httpx.post(f"{service.url}/classify", content=SCENE.read_bytes(), timeout=30)
         assert response.status_code == 200
 
@@ -55,4 +55,4 @@ def test_a_user_without_the_right_to_raise_priorities_can_lower_that_of_the_serv
 
 def test_the_number_of_cores_can_be_set(launch, small):
     with launch(*small, "--cores", 3) as service:
-        assert started(service) == ["using cpu and 3 cores"]
+        assert started(service) == ["device: cpu, cores: 3"]

@@ -83,7 +83,7 @@ async def explain(request: Request) -> Response:
 
 def _relevance(media_type: str, given: Parameters, deployment: Deployment) -> Operation:
     methods = get_args(Method)
-    method: Method = cast(Method, params.choice("method", given.get("method", methods[0]), methods))
+    method = cast(Method, params.choice("method", given.get("method", methods[0]), methods))
     top_k = _top_k(deployment, given)
 
     def encode(photo: Photo, output: EngineOutput) -> bytes:

@@ -25,11 +25,9 @@ class Float32Head(nn.Module):
 
 def heads_in_float32(placed: nn.Module, plain: nn.Module, device: torch.device) -> nn.Module:
     """Give a network that was placed in another dtype the heads of the plain network in float32."""
+    heads = dict(plain.named_modules())
     for path in HEADS:
-        owner, _, name = path.rpartition(".")
-        holder = plain._modules.get(owner) if owner else plain
-        head = None if holder is None else holder._modules.get(name)
-        if head is not None:
-            exact = Float32Head(copy_to(head, device, torch.float32))
+        if path in heads:
+            exact = Float32Head(copy_to(heads[path], device, torch.float32))
             placed = with_submodule(placed, path, exact)
     return placed

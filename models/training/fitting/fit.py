@@ -121,7 +121,7 @@ def prepared(plan: Plan, device: str, stop: Stop, watcher: Watcher) -> Run:
 def finish(run: Run, plan: Plan, out: Path, stop: Stop, watcher: Watcher) -> Path:
     """Train the remaining epochs and replace the run's files with the result.
 
-    The state is deleted last, so that a process killed here leaves a run that can be resumed.
+    The state is deleted after the result is complete, so a killed process can be resumed.
     """
     quality = run.go(out, stop, watcher)
     checkpoint = Checkpoint(

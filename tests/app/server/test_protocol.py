@@ -14,7 +14,7 @@ from app.core.errors import NotFound
 from app.core.shutdown import Shutdown
 from app.observability.metrics import Metrics
 from app.server import protocol
-from app.server.idle import CountedConnections
+from app.server.counted import CountedConnections
 from app.server.limits import ConnectionLimits, Phase
 from app.server.protocol import HttpProtocol
 from app.server.timeouts import TimeoutTimer
@@ -477,7 +477,7 @@ async def test_connections_far_beyond_the_limit_are_dropped(full):
 
 
 async def test_the_longest_idle_connection_gives_way_to_a_new_one(monkeypatch):
-    monkeypatch.setattr("app.server.idle.LEAST_IDLE_S", 0.0)
+    monkeypatch.setattr("app.server.counted.LEAST_IDLE_S", 0.0)
     limits = ConnectionLimits(max_connections=3)
     app = Reader()
     async with connected(app, limits) as (oldest, writer, protocols), AsyncExitStack() as stack:

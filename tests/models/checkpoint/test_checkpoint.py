@@ -119,7 +119,7 @@ def test_a_segmenter_with_one_label_gives_the_binary_masks_of_transformers(
 def test_missing_preprocessing_is_assumed_with_a_warning(folder):
     assert load(folder).warnings == (
         "images become 224 x 224, but the network was trained for "
-        "32 x 32, so its position embeddings are resampled",
+        "32 x 32, so its positions are resampled",
     )
     assert not load(folder).preprocessing_assumed
     (folder / "preprocessor_config.json").unlink()

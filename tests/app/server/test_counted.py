@@ -1,6 +1,6 @@
 import pytest
 
-from app.server.idle import LEAST_IDLE_S, CountedConnections
+from app.server.counted import LEAST_IDLE_S, CountedConnections
 
 
 class Connection:
