@@ -25,7 +25,6 @@ from app.engine.engine import TorchEngine
 from app.engine.interface import InferenceEngine
 from app.engine.placement import model_name, resolve_device
 from app.imaging.decode import Photo, decode, limit_pillow_pixels, silence_libtiff
-from app.imaging.pixel_budget import WeightedSemaphore
 from app.observability import logs
 from app.observability.metrics import Metrics
 from app.replicas.metrics import SharedMetrics
@@ -47,6 +46,9 @@ SERVER_SETTINGS = frozenset(
         "header_timeout_s",
         "upload_timeout_s",
         "min_upload_bytes_per_s",
+        "min_download_bytes_per_s",
+        "max_unsent_bytes",
+        "trusted_proxies",
         "lame_duck_s",
         "drain_timeout_s",
     )
@@ -166,6 +168,7 @@ def serving_plan(
             task: (names[task], partial(engine_factory, source, **options(settings, task, device)))
             for task, source in sources.items()
         },
+        max_decoded_pixels=settings.max_decoded_pixels,
         deployment_options={
             "max_batch_size": settings.max_batch_size,
             "max_queue_size": settings.max_queue_size,
@@ -181,6 +184,7 @@ def request_limits(settings: Settings) -> Limits:
         settings.max_body_bytes,
         settings.request_timeout_s,
         BytesInFlight(settings.max_body_bytes_in_flight),
+        settings.share_by == "client",
     )
 
 
@@ -191,7 +195,6 @@ def make_decoder(settings: Settings) -> Callable[..., Photo]:
         formats=frozenset(split_commas(settings.image_formats.upper())),
         max_pixels=settings.max_image_pixels,
         scaled=settings.jpeg_decode == "scaled",
-        hold=WeightedSemaphore(settings.max_decoded_pixels).hold,
     )
 
 

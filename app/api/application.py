@@ -15,6 +15,7 @@ from app.api.openapi import add_security, component_schemas
 from app.api.routes import health, images, models
 from app.api.routing import App, Dispatcher
 from app.core.api_keys import Keyring
+from app.core.scope import API_KEY
 from app.core.shutdown import Shutdown
 from app.observability.metrics import Metrics
 
@@ -85,7 +86,7 @@ def api_key_check(keys: Sequence[str]) -> Callable[[Scope], None] | None:
 
     def check(scope: Scope) -> None:
         if scope["path"] not in PATHS_WITHOUT_KEY:
-            keyring.authenticate(scope["headers"])
+            scope[API_KEY] = keyring.authenticate(scope["headers"])
 
     return check
 

@@ -22,7 +22,7 @@ from app.core.errors import (
     Overloaded,
     ServiceError,
 )
-from app.core.scope import Client, client_of
+from app.core.scope import Client, client_of, identity_of
 from app.core.shutdown import Shutdown
 from app.core.types import Task
 from app.observability.metrics import Metrics
@@ -42,11 +42,13 @@ class Limits:
         max_body_bytes: of one body.
         request_timeout_s: from the last body byte to the response, in seconds.
         bytes_in_flight: body bytes of all requests together.
+        share_by_client: whether clients share the device equally.
     """
 
     max_body_bytes: int
     request_timeout_s: float
     bytes_in_flight: BytesInFlight
+    share_by_client: bool
 
 
 async def handle(
@@ -125,9 +127,11 @@ async def _infer(
     began = time.monotonic()
     data, more = await _read(request, headers, deployment, reservation)
     operation = parse(more) if more else operation
-    stages = {"read": time.monotonic() - began}
-    context = RequestContext(asyncio.get_running_loop().time() + timeout_s, stages)
-    state["context"] = context  # for the log line
+    state["context"] = context = RequestContext(  # the log line needs it, too
+        asyncio.get_running_loop().time() + timeout_s,
+        {"read": time.monotonic() - began},
+        client=identity_of(request.scope) if limits.share_by_client else None,
+    )
     try:
         client = client_of(request.scope, request.receive)
         work = deployment.infer(data, context, operation)

@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import Generic, TypeVar
 
 from app.batching.request_queue import Entry, RequestQueue
@@ -17,24 +17,28 @@ Result = TypeVar("Result")
 
 
 class AdmissionController(Generic[Item, Result]):
-    """Admits images to a queue that is served by deadline.
+    """Admits images to a queue that serves flows equally, and each flow by deadline.
 
-    An image is admitted if, by the prediction, it meets its deadline and so do all images that were
-    admitted before: the test of earliest-deadline-first scheduling (Liu and Layland, 1973) on
-    arrival.
+    An image is admitted if, by the prediction, it meets its deadline and so do all images of its
+    flow that were admitted before: the test of earliest-deadline-first scheduling (Liu and Layland,
+    1973) on arrival. Every other flow gets at most as much of the device as this one meanwhile.
 
     Args:
         queue: the queue that admitted images enter.
         max_queue_size: most entries in the queue, including images that are still being decoded.
 
     Attributes:
-        seconds_per_item: predicted time between two results under load.
+        seconds_per_item: predicted time between two results of the network under load.
         batch_s: predicted duration of the batch that runs an image.
+        threads: number of threads that do the extra work of the images.
+        slowness: of these threads: their time for a second of `Entry.extra_s`.
+        beside: whether they do it while the lane runs the network.
     """
 
     def __init__(self, queue: RequestQueue[Item, Result], max_queue_size: int) -> None:
         self.max_queue_size = max_queue_size
         self.seconds_per_item = self.batch_s = 0.0
+        self.threads, self.slowness, self.beside = 1, 1.0, False
         self._queue = queue
 
     @property
@@ -44,49 +48,82 @@ class AdmissionController(Generic[Item, Result]):
 
     def predicted_wait(self) -> float:
         """Seconds until an image would be done that is admitted now, behind all others."""
-        return self._wait(self._queue.running + len(self._queue))
+        queue = self._queue
+        extra_s = queue.running_extra_s + sum(flow.extra_s for flow in queue.backlogs)
+        return self._seconds(queue.running + len(queue), extra_s) + self.batch_s
 
-    def reserve(self, deadline: float) -> Entry[Item, Result]:
+    def reserve(
+        self, deadline: float, client: Hashable = None, extra_s: float = 0.0
+    ) -> Entry[Item, Result]:
         """Add an entry to the queue.
+
+        If the queue is full, an entry of the client with most places gives way to a client with
+        fewer places.
 
         Args:
             deadline: on the clock of the event loop, in seconds.
+            client: see `Entry`.
+            extra_s: see `Entry`.
 
         Raises:
             Overloaded: the queue is full, or a deadline would be missed.
         """
-        if self.full:
-            raise _overloaded("the queue is full", self.predicted_wait())
-        queued_before, after = self._queue.split(deadline)
-        before = self._queue.running + queued_before
-        wait = self._wait(before)
+        entry = Entry(self._queue, deadline, client, extra_s)
+        displaced = self._queue.last_of_most(client) if self.full else None
+        if self.full and displaced is None:
+            raise _overloaded("queue_full", "the queue is full", self.predicted_wait())
+        after = self._queue.after(entry.flow, deadline)
+        wait = self._wait(entry, after)
         done = asyncio.get_running_loop().time() + SAFETY_FACTOR * wait
         # an idle service refuses no image because of a measurement: the deadline itself decides
-        if before > 0 and done > deadline:
-            raise _overloaded("the predicted wait passes the deadline", wait)
-        if after and self._delays(after, done):
+        idle = not (self._queue.running or len(self._queue) - len(after))
+        if not idle and done > deadline:
+            raise _overloaded("predicted_wait", "the predicted wait passes the deadline", wait)
+        if after and self._delays(after, done, self._seconds(1, extra_s)):
             detail = "a request that was admitted earlier would miss its deadline"
-            raise _overloaded(detail, self.predicted_wait())
-        entry = Entry(self._queue, deadline)
+            raise _overloaded("predicted_wait", detail, self.predicted_wait())
+        if displaced is not None:
+            detail = "the queue is full, and this client has most of its places"
+            displaced.fail(_overloaded("displaced", detail, self.predicted_wait()))
+            self._queue.remove(displaced)
         self._queue.push(entry)
         return entry
 
-    def _wait(self, before: int) -> float:
-        return before * self.seconds_per_item + self.batch_s
+    def _wait(self, entry: Entry[Item, Result], after: Sequence[Entry[Item, Result]]) -> float:
+        """Seconds until a new entry would be done; `after` are those of its flow behind it."""
+        queue = self._queue
+        own_s = others_s = 0.0
+        for backlog in queue.backlogs:
+            if backlog.flow == entry.flow:
+                items = len(backlog.entries) - len(after)
+                extra_s = backlog.extra_s - sum(behind.extra_s for behind in after)
+                own_s = self._seconds(items, extra_s)
+        turn_s = own_s + self._seconds(1, entry.extra_s)
+        for backlog in queue.backlogs:
+            if backlog.flow != entry.flow:
+                others_s += min(turn_s, self._seconds(len(backlog.entries), backlog.extra_s))
+        running_s = self._seconds(queue.running, queue.running_extra_s)
+        return running_s + own_s + others_s + self.batch_s + self.slowness * entry.extra_s
 
-    def _delays(self, entries: Sequence[Entry[Item, Result]], done: float) -> bool:
+    def _seconds(self, items: int, extra_s: float) -> float:
+        """Seconds between the results before and after some images."""
+        network_s, extra_s = items * self.seconds_per_item, extra_s * self.slowness / self.threads
+        return max(network_s, extra_s) if self.beside else network_s + extra_s
+
+    def _delays(self, entries: Sequence[Entry[Item, Result]], done: float, added: float) -> bool:
         """Whether one more image before these entries makes an entry late that is in time now.
 
         Without the new image the first entry would be done at `done`.
         """
-        each = SAFETY_FACTOR * self.seconds_per_item
         for entry in entries:
-            if done <= entry.deadline < done + each:
+            if done <= entry.deadline < done + SAFETY_FACTOR * added:
                 return True
-            done += each
+            done += SAFETY_FACTOR * self._seconds(1, entry.extra_s)
         return False
 
 
-def _overloaded(detail: str, wait: float) -> Overloaded:
+def _overloaded(reason: str, detail: str, wait: float) -> Overloaded:
     jitter = random.uniform(1.0, MAX_JITTER)  # noqa: S311  # it only spreads retries
-    return Overloaded(detail, retry_after_s=max(wait, MIN_RETRY_S) * jitter)
+    error = Overloaded(detail, retry_after_s=max(wait, MIN_RETRY_S) * jitter)
+    error.reason = reason
+    return error

@@ -73,16 +73,18 @@ class OpenBatch(Generic[Item, Result]):
         for entry in self._expired:
             entry.fail(DeadlineExceeded("the deadline passed in the queue"))
         for entry in self.entries:
-            entry.batch_size = len(self.entries)
-            if self.started is not None:
-                entry.started = self.started
+            self._describe(entry)
         if future.cancelled():
             return  # the batcher was closed and has failed every entry
         for entry, result in zip(self.entries, self._results(future), strict=True):
-            if isinstance(result, BaseException):
-                entry.fail(result if isinstance(result, ServiceError) else _internal(result))
-            elif not entry.future.done():
-                entry.future.set_result(result)
+            _set_result(entry, result)
+
+    def settle(self, item: Item, result: Any) -> None:
+        """Set the result of one item before the batch is done."""
+        for entry in self.entries:
+            if entry.item is item:
+                self._describe(entry)
+                _set_result(entry, result)
 
     def completed(self, future: asyncio.Future[Any]) -> int:
         """The number of entries that have a result, and no error."""
@@ -90,11 +92,23 @@ class OpenBatch(Generic[Item, Result]):
             return 0
         return sum(not isinstance(result, BaseException) for result in future.result())
 
+    def _describe(self, entry: Entry[Item, Result]) -> None:
+        entry.batch_size = len(self.entries)
+        if self.started is not None:
+            entry.started = self.started
+
     def _results(self, future: asyncio.Future[Any]) -> list[Any]:
         try:
             return [result for _, result in zip(self.entries, future.result(), strict=True)]
         except Exception as error:  # noqa: BLE001  # the requests get it
             return [error] * len(self.entries)
+
+
+def _set_result(entry: Entry[Item, Result], result: Any) -> None:
+    if isinstance(result, BaseException):
+        entry.fail(result if isinstance(result, ServiceError) else _internal(result))
+    elif not entry.future.done():
+        entry.future.set_result(result)
 
 
 def _internal(cause: BaseException) -> Internal:

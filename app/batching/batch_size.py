@@ -19,15 +19,12 @@ class BatchSizer:
     Attributes:
         costs: measured costs of batches on the lanes.
         overhead_s: seconds that a lane spends on each item besides the batch.
-        pool_s: seconds between two items that the image threads decode and encode; 0 if the lanes
-            do that.
         limit: most items in a batch that fit into the device's memory.
     """
 
     def __init__(self, max_batch_size: int) -> None:
         self.costs = CostTable({max_batch_size: 0.0})  # until the warm-up
         self.overhead_s = MovingAverage(0.0, ITEM_WEIGHT)
-        self.pool_s = MovingAverage(0.0, ITEM_WEIGHT)
         self.limit = self._max_batch_size = max_batch_size
         self._successes = 0
         self._sizes: dict[bool, list[tuple[int, float]]] = {}  # cache, by `narrow`
@@ -39,10 +36,10 @@ class BatchSizer:
         return self._best(narrow=bool(self.costs.narrow))
 
     def seconds_under_load(self) -> tuple[float, float]:
-        """Seconds of a batch under load, and between two items if no other queue has work."""
+        """Seconds of a batch under load on its lane, and of the network for one of its images."""
         narrow, size = bool(self.costs.narrow), self.largest
         batch_s = self.batch_seconds(size, narrow=narrow)
-        return batch_s, batch_s / size / (self.costs.lanes if narrow else 1)
+        return batch_s, self.costs.seconds(size, narrow=narrow) / size
 
     def measured(self, costs: CostTable) -> None:
         """Use the costs that the warm-up measured."""

@@ -11,7 +11,7 @@ from typing import Any, Generic, Self, TypeVar
 from app.batching.admission import AdmissionController
 from app.batching.batch import OpenBatch
 from app.batching.batch_size import BatchSizer
-from app.batching.costs import CostTable, Slowdown
+from app.batching.costs import LONG_BATCH_S, CostTable, Slowdown
 from app.batching.request_queue import Entry, RequestQueue
 from app.batching.scheduler import DeviceScheduler
 from app.core.errors import RETRY_AFTER_S, NotReady
@@ -32,12 +32,15 @@ class Batcher(Generic[Item, Result, AnyLane]):
 
     Args:
         run_batch: sends a batch to a lane at once. It gets a function that closes the batch and
-            returns its items; the lane calls it at the start. The future has a result or an
-            exception for each item, in order.
+            returns its items, which the lane calls at the start, and a function that the event loop
+            may call with an item and its result before the batch is done. The future has a result
+            or an exception for each item, in order.
         scheduler: assigns the lanes; other batchers may share it.
         max_batch_size: most items in a batch; the warm-up may lower it.
         max_queue_size: see `AdmissionController`.
         max_queue_delay_s: how long the oldest item may wait for a full batch, in seconds.
+        image_threads: number of threads that work on an item before and after its batch; unused
+            with narrow lanes, which do this work themselves.
         on_batch: called with the size and seconds of each batch that has run.
 
     Attributes:
@@ -48,18 +51,23 @@ class Batcher(Generic[Item, Result, AnyLane]):
 
     def __init__(
         self,
-        run_batch: Callable[[AnyLane, Callable[[], Sequence[Item]]], asyncio.Future[Any]],
+        run_batch: Callable[
+            [AnyLane, Callable[[], Sequence[Item]], Callable[[Item, Any], None]],
+            asyncio.Future[Any],
+        ],
         *,
         scheduler: DeviceScheduler[AnyLane],
         max_batch_size: int,
         max_queue_size: int,
         max_queue_delay_s: float = 0.0,
+        image_threads: int = 1,
         on_batch: Callable[[int, float], None] = lambda size, seconds: None,
     ) -> None:
         self.queue: RequestQueue[Item, Result] = RequestQueue()
         self.admission = AdmissionController(self.queue, max_queue_size)
         self.sizer = BatchSizer(max_batch_size)
         self.max_queue_delay_s = max_queue_delay_s
+        self._image_threads = image_threads
         self._slowdown = Slowdown()
         self._run_batch = run_batch
         self._scheduler = scheduler
@@ -82,7 +90,7 @@ class Batcher(Generic[Item, Result, AnyLane]):
             self._unregister()
             self._unregister = None
         running = chain(*(batch.entries for batch in self._batches.values()))
-        for entry in chain(self.queue.waiting, running):
+        for entry in [*self.queue.waiting, *running]:
             entry.fail(_closed())
         for future in self._batches:
             future.cancel()
@@ -106,8 +114,13 @@ class Batcher(Generic[Item, Result, AnyLane]):
 
     @property
     def wide_alone(self) -> bool:
-        """Whether the wide lane is best for a single item."""
-        return self.sizer.costs.wide_alone
+        """Whether the wide lane is best for a single item.
+
+        Not if most of the work is beside the network: one core does it, and others would be idle.
+        """
+        flow = self.queue.waiting.next()
+        extra_s = flow.items[0].extra_s if flow is not None else 0.0
+        return self.sizer.costs.wide_alone and extra_s <= LONG_BATCH_S
 
     @property
     def wide_only(self) -> bool:
@@ -156,7 +169,7 @@ class Batcher(Generic[Item, Result, AnyLane]):
             return False
         size = self._size(narrow=narrow, within_s=first.deadline - now)
         batch: OpenBatch[Item, Result] = OpenBatch(first.key, narrow=narrow)
-        self.queue.fill(batch.add, first.key, size)
+        self.queue.fill(batch.add, first.key, size, max(self._extra_limit(), first.extra_s))
         future = self._start(lane, batch)
         self._batches[future] = batch
         future.add_done_callback(partial(self._on_done, lane, now))
@@ -170,7 +183,12 @@ class Batcher(Generic[Item, Result, AnyLane]):
                 continue
             free = self._size(narrow=batch.narrow, within_s=batch.deadline - now) - len(batch)
             if free > 0 and self.queue.peek(now) is not None:
-                self.queue.fill(batch.add, batch.key, free)
+                extra_s = self._extra_limit() - sum(entry.extra_s for entry in batch.entries)
+                self.queue.fill(batch.add, batch.key, free, extra_s)
+
+    def _extra_limit(self) -> float:
+        """Most seconds of extra work in a batch: a few expensive images fill it."""
+        return LONG_BATCH_S if self.sizer.costs.narrow else inf
 
     def _optimistic_s(self, size: int, *, narrow: bool) -> float:
         """Optimistic batch time: the measured cost, or less if batches have been faster lately."""
@@ -190,7 +208,7 @@ class Batcher(Generic[Item, Result, AnyLane]):
 
     def _start(self, lane: AnyLane, batch: OpenBatch[Item, Result]) -> asyncio.Future[Any]:
         try:
-            return self._run_batch(lane, batch.close)
+            return self._run_batch(lane, batch.close, batch.settle)
         except Exception as error:  # noqa: BLE001  # the requests of the batch get it
             failed: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
             failed.set_exception(error)
@@ -219,17 +237,30 @@ class Batcher(Generic[Item, Result, AnyLane]):
         self._slowdown.batch_ended(
             now,
             taken_s=seconds,
-            cost_s=sizer.batch_seconds(completed, narrow=batch.narrow) if completed else 0.0,
+            cost_s=self._cost_s(batch, completed) if completed else 0.0,
             lanes=sizer.costs.lanes if batch.narrow else 1,
             busy=self._scheduler.busy,
         )
         self._update_prediction()
 
+    def _cost_s(self, batch: OpenBatch[Item, Result], completed: int) -> float:
+        """Expected seconds of a batch on its lane, if the failed entries took no time."""
+        network_s = self.sizer.costs.seconds(completed, narrow=batch.narrow)
+        if not self.sizer.costs.narrow:
+            return network_s
+        return network_s + sum(entry.extra_s for entry in batch.entries) * completed / len(batch)
+
     def _update_prediction(self) -> None:
-        sizer, slowness = self.sizer, self._slowdown.slowness.value
+        sizer, slowness, admission = self.sizer, self._slowdown.slowness.value, self.admission
+        narrow = bool(sizer.costs.narrow)
         batch_s, item_s = sizer.seconds_under_load()
-        self.admission.seconds_per_item = max(item_s * slowness, sizer.pool_s.value)
-        self.admission.batch_s = batch_s * slowness
+        self.queue.item_s = item_s
+        lanes = sizer.costs.lanes if narrow else 1
+        admission.seconds_per_item = item_s * slowness / lanes
+        admission.batch_s = batch_s * slowness
+        admission.beside = not narrow
+        admission.threads = lanes if narrow else self._image_threads
+        admission.slowness = slowness if narrow else 1.0
 
 
 def _closed() -> NotReady:

@@ -1,14 +1,15 @@
 """One served model: its loading state, its batcher, and the path from image file to response."""
 
-import asyncio
 import logging
 import time
 from collections.abc import Callable
-from concurrent.futures import Executor
 from functools import partial
 from typing import Literal
 
 from app.batching.batcher import Batcher
+from app.batching.fair_queue import flow_of
+from app.batching.image_costs import ImageCosts
+from app.batching.image_threads import ImageTask, ImageThreads
 from app.batching.job import Job, Operation, RequestContext
 from app.batching.request_queue import Entry
 from app.batching.runner import Cause, Runner, lost
@@ -18,7 +19,9 @@ from app.core.errors import RETRY_AFTER_S, NotReady, Overloaded
 from app.core.types import Task
 from app.engine.interface import InferenceEngine, ModelInfo
 from app.engine.lanes import Lane, lane_ended_reason, lane_stuck_reason
+from app.imaging.cost import decode_cost
 from app.imaging.decode import Photo
+from app.imaging.pixel_budget import WeightedSemaphore
 from app.observability.metrics import Metrics
 
 logger = logging.getLogger(__name__)
@@ -34,8 +37,8 @@ class Deployment:
         task: of the model.
         engine: loads and runs the model; used on the device's lanes only.
         scheduler: has the device's lanes, which all models of the device share.
-        pool: the image threads.
-        image_threads: number of threads in `pool`.
+        image_threads: decode and encode, if the lanes do not.
+        budget: the pixels of all decoded images.
         metrics: get the measurements.
         max_batch_size: most images in a batch; the measured costs may choose less.
         max_queue_size: most images in the queue.
@@ -52,8 +55,8 @@ class Deployment:
         task: Task,
         engine: InferenceEngine,
         scheduler: DeviceScheduler[Lane],
-        pool: Executor,
-        image_threads: int,
+        image_threads: ImageThreads,
+        budget: WeightedSemaphore,
         metrics: Metrics,
         max_batch_size: int,
         max_queue_size: int,
@@ -67,13 +70,16 @@ class Deployment:
         self.scheduler = scheduler
         self.status: Status = "waiting"
         self.waits_for: str | None = None  # the model that is being loaded
-        self._runner = Runner(engine, scheduler, self._on_split, on_lost)
+        self._runner = Runner(engine, scheduler, budget, self._on_split, on_lost)
         self.batcher: Batcher[Job, Job, Lane] = Batcher(
-            lambda lane, take: self._runner.send(lane, take, whole=self.lane_does_everything),
+            lambda lane, take, settle: self._runner.send(
+                lane, take, settle, whole=self.lane_does_everything
+            ),
             scheduler=scheduler,
             max_batch_size=max_batch_size,
             max_queue_size=max_queue_size,
             max_queue_delay_s=max_queue_delay_s,
+            image_threads=image_threads.count,
             on_batch=self._on_batch,
         )
         self._decode = decode
@@ -81,8 +87,8 @@ class Deployment:
         self._warm_up_s = warm_up_s
         self._info: ModelInfo | None = None
         self._engine = engine
-        self._pool = pool
         self._image_threads = image_threads
+        self._costs = ImageCosts()
         self._metrics = metrics
 
     @property
@@ -172,15 +178,6 @@ class Deployment:
         detail = f"the model {self.name} is {self.status}{other}"
         return NotReady(detail, retry_after_s=RETRY_AFTER_S)
 
-    def reserve(self, deadline: float) -> Entry[Job, Job]:
-        """Add an entry to the queue, as `AdmissionController.reserve`; count a refusal."""
-        try:
-            return self.batcher.admission.reserve(deadline)
-        except Overloaded:
-            reason = "queue_full" if self.batcher.admission.full else "predicted_wait"
-            self._metrics.rejections.labels(self.name, reason).inc()
-            raise
-
     async def infer(self, data: bytes, context: RequestContext, operation: Operation) -> bytes:
         """Decode an image, run it in a batch, and encode the response.
 
@@ -201,48 +198,81 @@ class Deployment:
         make_photo = partial(
             self._decode, data, self.info.preprocessing, keep_rgb=operation.keep_rgb
         )
-        job = Job(operation, context, make_photo)
+        pixels, work = decode_cost(data)
+        work += pixels * operation.work_per_pixel
+        extra_s = self._extra_s(operation, work)
+        job = Job(operation, context, make_photo, pixels)
         try:
-            return await self._run(job, context, operation)
+            if self.lane_does_everything:
+                with self._reserve(context, extra_s) as entry:
+                    await self._run(job, entry, ())
+            else:
+                await self._run_with_threads(job, extra_s)
+        except Overloaded as error:
+            if error.reason is not None:
+                self._metrics.rejections.labels(self.name, error.reason).inc()
+            raise
         finally:
             job.cancel()  # after an error, a lane or an image thread may still have it
-
-    async def _run(self, job: Job, context: RequestContext, operation: Operation) -> bytes:
-        whole = self.lane_does_everything
-        pool_s = 0.0  # seconds of image threads
-        with self.reserve(context.deadline) as entry:
-            if not whole:
-                pool_s += await self._run_in_pool(context, "decode", job.decode)
-            context.stage = "queue"
-            shape = () if whole else job.photo.pixels.shape
-            queued = time.monotonic()  # the loop's own clock may be a millisecond late
-            await self.batcher.run(entry, job, (operation.kind.__name__, shape))
-            context.stages["queue"] = entry.started - queued
-            context.batch_size = entry.batch_size
-        metrics, pixels = self._metrics, job.photo.width * job.photo.height
-        metrics.buffer.record(pixels, metrics.image_pixels, self.name)
-        if whole:
-            self.batcher.sizer.observe_lane_overhead(
-                context.stages["decode"] + context.stages["encode"]
-            )
-        else:
-            pool_s += await self._run_in_pool(context, "encode", job.encode)
-            self.batcher.sizer.pool_s.add(pool_s / self._image_threads)
+        self._observe(job, work, operation)
         return job.body
 
-    async def _run_in_pool(
-        self, context: RequestContext, stage: str, work: Callable[[], None]
-    ) -> float:
-        """Run one stage of a job in an image thread, and return its seconds there.
+    def _extra_s(self, operation: Operation, work: float) -> float:
+        """Expected seconds of the work on an image besides the network's batch."""
+        seconds = self._costs.seconds(operation.name, work)
+        if not operation.engine_work:
+            return seconds
+        network_s = self.batcher.queue.item_s
+        return seconds + self._costs.engine_seconds(operation.engine_work, network_s)
 
-        In the context, the stage includes the wait for a thread.
+    def _reserve(self, context: RequestContext, extra_s: float) -> Entry[Job, Job]:
+        return self.batcher.admission.reserve(context.deadline, context.client, extra_s)
+
+    async def _run(self, job: Job, entry: Entry[Job, Job], shape: tuple[int, ...]) -> None:
+        context = job.context
+        context.stage = "queue"
+        queued = time.monotonic()  # the loop's own clock may be a millisecond late
+        await self.batcher.run(entry, job, (job.operation.kind.__name__, shape))
+        context.stages["queue"] = entry.started - queued
+        context.batch_size = entry.batch_size
+
+    async def _run_with_threads(self, job: Job, extra_s: float) -> None:
+        """Run a job whose image is decoded and encoded by image threads.
+
+        In the context, their stages include the wait for a thread.
         """
-        context.stage = stage
-        start = time.monotonic()
-        await asyncio.get_running_loop().run_in_executor(self._pool, work)
-        seconds = context.stages[stage]
-        context.stages[stage] = time.monotonic() - start
-        return seconds
+        threads, context, stages = self._image_threads, job.context, job.context.stages
+        task = ImageTask(flow_of(context.client, extra_s), context.deadline, extra_s, job.pixels)
+        try:
+            with self._reserve(context, extra_s) as entry:
+                start = time.monotonic()
+                await threads.decode(job.decode, task)
+                job.threads_s, stages["decode"] = stages["decode"], time.monotonic() - start
+                await self._run(job, entry, job.photo.pixels.shape)
+            context.stage, start = "encode", time.monotonic()
+            await threads.encode(job.encode, task)
+            job.threads_s += stages["encode"]
+            stages["encode"] = time.monotonic() - start
+        finally:
+            threads.close(task)
+
+    def _observe(self, job: Job, work: float, operation: Operation) -> None:
+        """Learn from a finished job what its operation costs."""
+        metrics, stages, size = self._metrics, job.context.stages, job.context.batch_size
+        metrics.buffer.record(job.photo.width * job.photo.height, metrics.image_pixels, self.name)
+        if not self.lane_does_everything:
+            self._costs.observe(operation.name, work, job.threads_s)
+            return
+        seconds = stages["decode"] + stages["encode"]
+        self.batcher.sizer.observe_lane_overhead(seconds)
+        if operation.engine_work:
+            engine_s = (stages["compute"] + stages["postprocess"]) / size
+            self._costs.observe_engine(
+                operation.engine_work, max(0.0, engine_s - self.batcher.queue.item_s)
+            )
+        else:
+            seconds += stages["postprocess"] / size
+        self._costs.observe(operation.name, work, seconds)
 
     def refresh(self) -> None:
         """Update the gauges that no event updates; called before the metrics are read."""

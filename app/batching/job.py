@@ -1,7 +1,7 @@
 """The work on one image: from the file to the response body, stage by stage."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeVar
 
@@ -20,12 +20,14 @@ class RequestContext:
         stages: seconds of each finished stage.
         stage: current stage: `decode`, `queue`, `compute` or `encode`.
         batch_size: number of images in its batch; 0 before the batch.
+        client: shares the device equally with other clients; None if it is unknown.
     """
 
     deadline: float
     stages: dict[str, float] = field(default_factory=dict)
     stage: str = "decode"
     batch_size: int = 0
+    client: Hashable = None
 
     def server_timing(self) -> str:
         """The stages as a Server-Timing header, in milliseconds."""
@@ -45,18 +47,24 @@ class Operation(NamedTuple):
     """What a request asks of an image.
 
     Attributes:
+        name: of the operation and its form of response; operations of one name cost the same.
         kind: the engine's input type; all inputs of a batch have the same.
         make_input: makes the engine's input from the decoded image.
         encode: makes the response body from the decoded image and the engine's output.
         media_type: of the body.
         keep_rgb: whether `encode` needs the pixels of the whole image.
+        work_per_pixel: work after decoding, in pixels of an ordinary JPEG for each pixel.
+        engine_work: what the engine does for it besides the network; empty: nothing.
     """
 
+    name: str
     kind: type[EngineInput]
     make_input: Callable[[Photo], EngineInput]
     encode: Callable[[Photo, EngineOutput], bytes]
     media_type: str
     keep_rgb: bool = False
+    work_per_pixel: float = 0.0
+    engine_work: str = ""
 
 
 class Job:
@@ -66,6 +74,7 @@ class Job:
         operation: what is asked.
         context: gets the stages and their seconds.
         decode: decodes the image file.
+        pixels: number of pixels that are decoded.
     """
 
     photo: Photo
@@ -73,10 +82,16 @@ class Job:
     body: bytes
 
     def __init__(
-        self, operation: Operation, context: RequestContext, decode: Callable[[], Photo]
+        self,
+        operation: Operation,
+        context: RequestContext,
+        decode: Callable[[], Photo],
+        pixels: int = 0,
     ) -> None:
         self.context = context
-        self._operation = operation
+        self.pixels = pixels
+        self.threads_s = 0.0
+        self.operation = operation
         self._decode = decode
         self._cancelled = False
 
@@ -104,7 +119,7 @@ class Job:
     def start_compute(self) -> EngineInput:
         """Enter the stage `compute` and return the engine's input."""
         self.context.stage = "compute"
-        return self._operation.make_input(self.photo)
+        return self.operation.make_input(self.photo)
 
     def set_output(self, output: EngineOutput, stages: dict[str, float]) -> None:
         """Set `output`, and add the seconds of each stage of its batch."""
@@ -117,7 +132,7 @@ class Job:
         Raises:
             DeadlineExceeded: no client waits for the image.
         """
-        self.body = self._stage("encode", lambda: self._operation.encode(self.photo, self.output))
+        self.body = self._stage("encode", lambda: self.operation.encode(self.photo, self.output))
         if self.photo.rgb is not None:
             self.photo = self.photo._replace(rgb=None)
         release_after(self.photo.width * self.photo.height)

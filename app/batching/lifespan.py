@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from app.batching.deployment import Deployment
+from app.batching.image_threads import ImageThreads
 from app.batching.scheduler import DeviceScheduler
 from app.core.background import background
 from app.core.shutdown import Shutdown
@@ -17,6 +18,7 @@ from app.core.types import Task
 from app.engine import lanes
 from app.engine.interface import DeviceLost, InferenceEngine
 from app.engine.lanes import Lane, lane_ended_reason
+from app.imaging.pixel_budget import WeightedSemaphore
 from app.observability.metrics import Metrics
 
 PUBLISH_INTERVAL_S = 0.25  # between two publications of the metrics
@@ -36,12 +38,14 @@ class ServingPlan:
         device: name of the device that all models share.
         cores: number of cores to use.
         engines: for each task the model's name and a function that makes its engine.
+        max_decoded_pixels: of all images together.
         deployment_options: further arguments of each `Deployment`.
     """
 
     device: str
     cores: int
     engines: Mapping[Task, tuple[str, Callable[[], InferenceEngine]]]
+    max_decoded_pixels: int
     deployment_options: Mapping[str, Any]
 
 
@@ -65,6 +69,8 @@ async def serve_models(
         pool = ThreadPoolExecutor(threads, "images")
         # without waiting: a thread may be in a decode of several seconds
         stack.callback(pool.shutdown, wait=False, cancel_futures=True)
+        budget = WeightedSemaphore(plan.max_decoded_pixels)
+        image_threads = ImageThreads(pool, threads, budget)
         scheduler = build_scheduler(plan.device, plan.cores, metrics)
         logger.info("device: %s, cores: %d", plan.device, plan.cores)
         for lane in scheduler.lanes:
@@ -76,8 +82,8 @@ async def serve_models(
                 task=task,
                 engine=make_engine(),
                 scheduler=scheduler,
-                pool=pool,
-                image_threads=threads,
+                image_threads=image_threads,
+                budget=budget,
                 metrics=metrics,
                 warm_up_s=WARM_UP_S / len(plan.engines),
                 on_lost=on_fatal,

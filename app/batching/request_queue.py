@@ -1,13 +1,17 @@
-"""The queue of one model: admitted images in deadline order, until a batch takes them."""
+"""The queue of one model: admitted images, until a batch takes them.
+
+Each client has a flow of its own for images of similar cost, and the flows share the device.
+"""
 
 import asyncio
 from bisect import bisect_right, insort
-from collections.abc import Callable, Hashable, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Hashable, Sequence
 from math import inf
-from operator import attrgetter
 from types import TracebackType
 from typing import Generic, Literal, Self, TypeVar
 
+from app.batching.fair_queue import FairQueue, Flow, by_deadline, flow_of
 from app.core.errors import DeadlineExceeded
 
 Item = TypeVar("Item")
@@ -15,7 +19,7 @@ Result = TypeVar("Result")
 
 State = Literal["decoding", "waiting", "running", "done"]
 
-by_deadline = attrgetter("deadline")
+COMPETITION_S = 1.0  # after a request of another client, the clients count as competing this long
 
 
 class Entry(Generic[Item, Result]):
@@ -24,8 +28,11 @@ class Entry(Generic[Item, Result]):
     Args:
         queue: the queue that it is pushed to.
         deadline: on the clock of the event loop, in seconds.
+        client: entries of one client share its part of the device; None if it is unknown.
+        extra_s: expected seconds of the work on this image besides the network's batch.
 
     Attributes:
+        flow: the entry's flow.
         state: `decoding` until the item is there, `waiting` until a batch takes it, `running` in a
             batch, `done` when it has finished or expired or its client has disconnected.
         item: input of the batch; like `key`, `since` and `future`, not set while decoding.
@@ -41,8 +48,17 @@ class Entry(Generic[Item, Result]):
     since: float
     future: asyncio.Future[Result]
 
-    def __init__(self, queue: "RequestQueue[Item, Result]", deadline: float) -> None:
+    def __init__(
+        self,
+        queue: "RequestQueue[Item, Result]",
+        deadline: float,
+        client: Hashable = None,
+        extra_s: float = 0.0,
+    ) -> None:
         self.deadline = deadline
+        self.client = client
+        self.extra_s = extra_s
+        self.flow = flow_of(client, extra_s)
         self.state: State = "decoding"
         self.started = 0.0
         self.batch_size = 0
@@ -65,79 +81,114 @@ class Entry(Generic[Item, Result]):
             self.future.set_exception(error)
 
 
+class Backlog(Generic[Item, Result]):
+    """The admitted entries of one flow, in `decoding` or `waiting`.
+
+    Attributes:
+        flow: their flow.
+        entries: by deadline.
+        extra_s: sum of their `extra_s`.
+    """
+
+    def __init__(self, flow: Hashable) -> None:
+        self.flow = flow
+        self.entries: list[Entry[Item, Result]] = []
+        self.extra_s = 0.0
+
+
 class RequestQueue(Generic[Item, Result]):
     """The admitted images of one model; its length is the number of places taken.
 
-    There is a list of the entries in `decoding` and a list of the entries in `waiting`, both by
-    deadline: batching takes no longer when many images are being decoded. A waiting entry with a
-    future that is done (its client disconnected) stays until its `with` block ends or batching
-    reaches it.
+    A waiting entry with a future that is done (its client disconnected) stays until its `with`
+    block ends or batching reaches it.
 
     Attributes:
-        waiting: the entries in `waiting`, most urgent first; to be read only.
+        item_s: expected seconds of the network for one image.
+        waiting: the entries in `waiting`; to be read only.
         running: number of entries in `running`.
+        running_extra_s: the sum of their `extra_s`.
     """
 
     def __init__(self) -> None:
-        self.waiting: list[Entry[Item, Result]] = []
+        self.item_s = 0.0
+        self.waiting: FairQueue[Entry[Item, Result]] = FairQueue()
         self.running = 0
-        self._decoding: list[Entry[Item, Result]] = []
+        self.running_extra_s = 0.0
+        self._length = 0
+        self._places: Counter[Hashable] = Counter()  # by client
+        self._backlogs: dict[Hashable, Backlog[Item, Result]] = {}
+        self._last_client: Hashable = None
+        self._contested_until = 0.0
 
     def __len__(self) -> int:
-        return len(self._decoding) + len(self.waiting)
+        return self._length
+
+    @property
+    def backlogs(self) -> Collection[Backlog[Item, Result]]:
+        """The admitted entries by flow."""
+        return self._backlogs.values()
+
+    @property
+    def contested(self) -> bool:
+        """Whether several clients have sent requests within the last second."""
+        return asyncio.get_running_loop().time() < self._contested_until
 
     @property
     def urgency(self) -> float:
         """The nearest deadline of the waiting entries; infinite if there are none."""
-        return self.waiting[0].deadline if self.waiting else inf
+        heads = (flow.items[0].deadline for flow in self.waiting.flows if flow.items)
+        return min(heads, default=inf)
 
     def oldest_age(self) -> float:
         """Seconds since the first of the waiting entries became ready; 0 if there are none."""
         now = asyncio.get_running_loop().time()
         return max((now - entry.since for entry in self.waiting), default=0.0)
 
-    def split(self, deadline: float) -> tuple[int, Sequence[Entry[Item, Result]]]:
-        """The number of entries before a new one with this deadline, and the entries after it."""
-        place = bisect_right(self.waiting, deadline, key=by_deadline)
-        after = self.waiting[place:]
-        if self._decoding:
-            decoding = bisect_right(self._decoding, deadline, key=by_deadline)
-            place += decoding
-            after += self._decoding[decoding:]
-            after.sort(key=by_deadline)
-        return place, after
+    def after(self, flow: Hashable, deadline: float) -> Sequence[Entry[Item, Result]]:
+        """The admitted entries of a flow that come after a new one with this deadline."""
+        if flow not in self._backlogs:
+            return ()
+        entries = self._backlogs[flow].entries
+        return entries[bisect_right(entries, deadline, key=by_deadline) :]
 
     def push(self, entry: Entry[Item, Result]) -> None:
         """Add a new entry, which is in `decoding`."""
-        insort(self._decoding, entry, key=by_deadline)
+        if entry.flow not in self._backlogs:
+            self._backlogs[entry.flow] = Backlog(entry.flow)
+        backlog = self._backlogs[entry.flow]
+        insort(backlog.entries, entry, key=by_deadline)
+        backlog.extra_s += entry.extra_s
+        self._length += 1
+        self._places[entry.client] += 1
+        if entry.client != self._last_client:
+            self._contested_until = asyncio.get_running_loop().time() + COMPETITION_S
+            self._last_client = entry.client
 
     def set_ready(self, entry: Entry[Item, Result], item: Item, key: Hashable) -> None:
         """Let batches take an entry: its item is decoded."""
         loop = asyncio.get_running_loop()
         entry.item, entry.key, entry.since = item, key, loop.time()
         entry.future = loop.create_future()
-        self._decoding.remove(entry)
         entry.state = "waiting"
-        insort(self.waiting, entry, key=by_deadline)
+        self.waiting.add(entry)
 
     def remove(self, entry: Entry[Item, Result]) -> None:
         """Set an entry to `done`, in whatever state it is, and free its place."""
         if entry.state == "running":
             self.running -= 1
-        elif entry.state == "waiting":
-            self.waiting.remove(entry)
-        elif entry.state == "decoding":
-            self._decoding.remove(entry)
+            self.running_extra_s = self.running_extra_s - entry.extra_s if self.running else 0.0
+        elif entry.state != "done":
+            self._take(entry)
         entry.state = "done"
 
     def peek(self, now: float) -> Entry[Item, Result] | None:
-        """The most urgent waiting entry, after removing cancelled and expired ones before it.
+        """The entry that is next, after removing cancelled and expired ones before it.
 
         Args:
             now: on the clock of the event loop, in seconds.
         """
-        while self.waiting:
-            first = self.waiting[0]
+        while (flow := self.waiting.next()) is not None:
+            first = flow.items[0]
             if not first.future.done():
                 if first.deadline > now:
                     return first
@@ -158,30 +209,73 @@ class RequestQueue(Generic[Item, Result]):
             batch_s: duration of the batch, in seconds.
         """
         end = asyncio.get_running_loop().time() + batch_s
-        while len(self.waiting) > batch_size and self.waiting[0].deadline < end:
-            first = self.waiting[0]
-            first.fail(DeadlineExceeded("not enough time was left to run the image"))
-            self.remove(first)
+        for flow in self.waiting.flows:
+            while len(self.waiting) > batch_size and flow.items and flow.items[0].deadline < end:
+                first = flow.items[0]
+                first.fail(DeadlineExceeded("not enough time was left to run the image"))
+                self.remove(first)
 
-    def fill(self, add: Callable[[Entry[Item, Result]], bool], key: Hashable, count: int) -> None:
-        """Move the most urgent waiting entries with an equal key into a batch.
+    def fill(
+        self,
+        add: Callable[[Entry[Item, Result]], bool],
+        key: Hashable,
+        count: int,
+        extra_s: float = inf,
+    ) -> None:
+        """Move waiting entries with an equal key into a batch, each from the flow that is next.
 
         Args:
             add: adds an entry to the batch; False if the batch is closed.
             key: of the batch.
             count: the most entries to move.
+            extra_s: the largest sum of their `extra_s`.
         """
-        kept: list[Entry[Item, Result]] = []
-        for place, entry in enumerate(self.waiting):
+        skipped: list[Flow[Entry[Item, Result]]] = []
+        while count > 0 and (flow := self.waiting.next(skipped)) is not None:
+            entry = self._first(flow, key)
+            if entry is None or entry.extra_s > extra_s:
+                skipped.append(flow)
+                continue
+            if not add(entry):
+                return
+            self.waiting.charge(entry, self.item_s + entry.extra_s)
+            self._take(entry)
+            entry.state = "running"
+            self.running += 1
+            self.running_extra_s += entry.extra_s
+            count, extra_s = count - 1, extra_s - entry.extra_s
+
+    def last_of_most(self, client: Hashable) -> Entry[Item, Result] | None:
+        """The entry that gives its place to another client, or None if there is no such entry.
+
+        It has the latest deadline of the waiting entries of the client with most places, which must
+        have at least two more places than the other client.
+        """
+        most = max(self._places, key=self._places.__getitem__, default=client)
+        if self._places[most] <= self._places[client] + 1:
+            return None
+        entries = (entry for entry in self.waiting if entry.client == most)
+        return max(entries, key=by_deadline, default=None)
+
+    def _first(self, flow: Flow[Entry[Item, Result]], key: Hashable) -> Entry[Item, Result] | None:
+        """The first entry of a flow with this key, after removing cancelled ones before it."""
+        for entry in list(flow.items):
             if entry.future.done():
-                entry.state = "done"
-            elif entry.key != key:
-                kept.append(entry)
-            elif count > 0 and add(entry):
-                entry.state = "running"
-                self.running += 1
-                count -= 1
-            else:
-                kept += self.waiting[place:]
-                break
-        self.waiting = kept
+                self.remove(entry)
+            elif entry.key == key:
+                return entry
+        return None
+
+    def _take(self, entry: Entry[Item, Result]) -> None:
+        """Remove a decoding or waiting entry from the lists of its flow."""
+        backlog = self._backlogs[entry.flow]
+        backlog.entries.remove(entry)
+        backlog.extra_s -= entry.extra_s
+        if not backlog.entries:
+            del self._backlogs[entry.flow]
+        if entry.state == "waiting":
+            self.waiting.remove(entry)
+        self._length -= 1
+        self._places[entry.client] -= 1
+        if not self._places[entry.client]:
+            del self._places[entry.client]

@@ -5,11 +5,13 @@ computes, and on a GPU it stages a batch while another batch computes.
 """
 
 import asyncio
+import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from typing import Literal, TypeVar
 
+from app.batching.batch_size import SHORT_BATCH_S
 from app.batching.job import Job
 from app.batching.scheduler import DeviceScheduler
 from app.core.errors import RETRY_AFTER_FAILURE_S, NotReady, Overloaded
@@ -22,6 +24,7 @@ from app.engine.interface import (
     OutOfMemory,
 )
 from app.engine.lanes import Lane
+from app.imaging.pixel_budget import WeightedSemaphore
 
 Value = TypeVar("Value")
 TakeJobs = Callable[[], Sequence[Job]]
@@ -30,6 +33,7 @@ Outcome = Job | BaseException  # the finished job, or why it failed
 Cause = Literal["error", "out_of_memory"]
 Run = Callable[[Sequence[EngineInput]], BatchResult]
 OnSplit = Callable[[Cause, int], object]
+Settle = Callable[[Job, Outcome], object]
 Computed = tuple[EngineOutput, dict[str, float]]  # and the seconds of each stage of its batch
 
 
@@ -103,7 +107,11 @@ def no_memory() -> Overloaded:
 
 
 def run_whole(
-    jobs: Sequence[Job], run: Run, on_split: OnSplit, beat: Callable[[], None] = lambda: None
+    jobs: Sequence[Job],
+    run: Run,
+    on_split: OnSplit,
+    beat: Callable[[], None] = lambda: None,
+    settle: Settle = lambda job, outcome: None,
 ) -> list[Outcome]:
     """Decode, compute and encode jobs of one kind on the calling thread.
 
@@ -116,40 +124,54 @@ def run_whole(
         run: runs a batch.
         on_split: called with the cause and the size of each batch that is split.
         beat: called before each decode, run and encode.
+        settle: called with each outcome as soon as it is known, in a batch that takes long.
 
     Returns:
         The outcomes, in the order of the jobs.
     """
+    start = time.monotonic()
     outcomes: dict[Job, Outcome] = {}
-    shapes: defaultdict[tuple[int, ...], list[Job]] = defaultdict(list)
+
+    def finish(job: Job, outcome: Outcome) -> None:
+        outcomes[job] = outcome
+        # not in a short batch: a call into the event loop for each image costs more than it brings
+        if len(jobs) > 1 and time.monotonic() - start > SHORT_BATCH_S:
+            settle(job, outcome)
 
     def run_step(inputs: Sequence[EngineInput]) -> BatchResult:
         beat()
         return run(inputs)
 
-    for job in jobs:
-        beat()
-        if _succeeds(job, job.decode, outcomes):
-            shapes[job.photo.pixels.shape].append(job)
-    for equal in shapes.values():
-        wanted = [job for job in equal if _succeeds(job, job.check_wanted, outcomes)]
+    for equal in _decoded(jobs, beat, finish):
+        wanted = [job for job in equal if _attempt(job, job.check_wanted, finish)]
         if not wanted:
             continue
         for job, outcome in zip(wanted, run_computed(wanted, run_step, on_split), strict=True):
-            outcomes[job] = outcome
             beat()
-            if outcome is job:
-                _succeeds(job, job.encode, outcomes)
+            if outcome is not job or _attempt(job, job.encode, finish):
+                finish(job, outcome)
     return [outcomes[job] for job in jobs]
 
 
-def _succeeds(job: Job, stage: Callable[[], None], outcomes: dict[Job, Outcome]) -> bool:
+def _decoded(
+    jobs: Sequence[Job], beat: Callable[[], None], finish: Callable[[Job, Outcome], None]
+) -> Collection[Sequence[Job]]:
+    """Decode jobs, and return the decoded ones in groups of equal shape."""
+    shapes: defaultdict[tuple[int, ...], list[Job]] = defaultdict(list)
+    for job in jobs:
+        beat()
+        if _attempt(job, job.decode, finish):
+            shapes[job.photo.pixels.shape].append(job)
+    return shapes.values()
+
+
+def _attempt(job: Job, stage: Callable[[], None], finish: Callable[[Job, Outcome], None]) -> bool:
+    """Run a stage of a job; if it fails, the error is the job's outcome."""
     try:
         stage()
     except Exception as error:  # noqa: BLE001  # the request gets it
-        outcomes[job] = error
+        finish(job, error)
         return False
-    outcomes[job] = job
     return True
 
 
@@ -158,6 +180,7 @@ class Runner:
 
     Args:
         engine: computes the batches.
+        budget: the pixels of all decoded images.
         scheduler: `lost` is set when the device is lost.
         on_split: called in the event loop with the cause and the size of each batch that is split.
         on_lost: called in the event loop, once, when the device is lost.
@@ -167,22 +190,25 @@ class Runner:
         self,
         engine: InferenceEngine,
         scheduler: DeviceScheduler[Lane],
+        budget: WeightedSemaphore,
         on_split: OnSplit,
         on_lost: Callable[[Exception], None],
     ) -> None:
         self._engine = engine
+        self._budget = budget
         self._scheduler = scheduler
         self._on_split = on_split
         self._on_lost = on_lost
 
     def send(
-        self, lane: Lane, take_jobs: TakeJobs, *, whole: bool
+        self, lane: Lane, take_jobs: TakeJobs, settle: Settle, *, whole: bool
     ) -> asyncio.Future[list[Outcome]]:
         """Send a batch to a lane.
 
         Args:
             lane: runs the batch.
             take_jobs: returns the jobs; called by the lane when it starts the batch.
+            settle: called in the event loop with a job and its outcome, if it is known early.
             whole: whether the lane also decodes and encodes.
 
         Returns:
@@ -190,15 +216,19 @@ class Runner:
         """
         call_soon = asyncio.get_running_loop().call_soon_threadsafe
         if whole:
-            work = partial(self._run_whole, call_soon, lane.beat, take_jobs)
+            work = partial(self._run_whole, call_soon, lane.beat, take_jobs, settle)
             return lane.run(partial(self._report_lost, call_soon, work))
         return lane.launch(partial(self._launch, call_soon, take_jobs))
 
     def _run_whole(
-        self, call_soon: CallSoon, beat: Callable[[], None], take_jobs: TakeJobs
+        self, call_soon: CallSoon, beat: Callable[[], None], take_jobs: TakeJobs, settle: Settle
     ) -> list[Outcome]:
         on_split = partial(call_soon, self._on_split)
-        return run_whole(take_jobs(), self._engine.run, on_split, beat)
+        jobs = take_jobs()
+        # of all images at once: two lanes that hold some and wait for more could block each other
+        with self._budget.hold(sum(job.pixels for job in jobs)):
+            beat()
+            return run_whole(jobs, self._engine.run, on_split, beat, partial(call_soon, settle))
 
     def _launch(self, call_soon: CallSoon, take_jobs: TakeJobs) -> Callable[[], list[Outcome]]:
         jobs = take_jobs()

@@ -130,8 +130,8 @@ class DeviceScheduler(Generic[AnyLane]):
                 self._running[lane] -= 1
             waiting = self._waiting()
 
-    def _turn(self, queue: BatchSource[AnyLane]) -> float:
-        return queue.urgency + self._used[queue]
+    def _turn(self, queue: BatchSource[AnyLane]) -> tuple[float, float]:
+        return self._used[queue], queue.urgency
 
     def _lane_for(self, queue: BatchSource[AnyLane], *, alone: bool) -> AnyLane | None:
         """The lane that the queue may use now, or None."""

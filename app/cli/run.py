@@ -133,7 +133,8 @@ def server_config(settings: Settings, files: int, app: ASGIApp, **options: Any) 
         server_header=False,
         http=protocol(settings, files),
         ws="none",
-        proxy_headers=False,  # the app uses neither the client's address nor the scheme
+        proxy_headers=bool(settings.trusted_proxies),
+        forwarded_allow_ips=settings.trusted_proxies,
         timeout_keep_alive=KEEP_ALIVE_S,
         **{"lifespan": "off"} | options,
     )

@@ -57,8 +57,8 @@ class Keyring:
     def __init__(self, keys: Iterable[str]) -> None:
         self._digests = [_digest(key.encode()) for key in keys]
 
-    def authenticate(self, headers: Sequence[tuple[bytes, bytes]]) -> None:
-        """Refuse a request that has none of the keys.
+    def authenticate(self, headers: Sequence[tuple[bytes, bytes]]) -> int:
+        """Return the number of the key that a request has, and refuse a request without one.
 
         The time of the check reveals nothing about the keys: it compares digests of equal length,
         and always all of them.
@@ -71,12 +71,13 @@ class Keyring:
         """
         sent = [_digest(key) for key in _sent_keys(headers)]
         found = 0
-        for digest in self._digests:
+        for number, digest in enumerate(self._digests, 1):
             for sent_digest in sent:
-                found |= compare_digest(digest, sent_digest)
+                found = max(found, number * compare_digest(digest, sent_digest))
         if not found:
             detail = "send an API key of this service, as Authorization: Bearer or as X-API-Key"
             raise Unauthorized(detail, headers=CHALLENGE)
+        return found
 
 
 def _sent_keys(headers: Sequence[tuple[bytes, bytes]]) -> list[bytes]:

@@ -170,9 +170,14 @@ class Internal(ServiceError):
 
 
 class Overloaded(ServiceError):
-    """The queue is full, or the predicted wait exceeds the deadline."""
+    """The queue is full, or the predicted wait exceeds the deadline.
+
+    Attributes:
+        reason: of a refusal by the queue: its label in the metrics.
+    """
 
     code, status, title, retryable = "overloaded", 503, "Overloaded", True
+    reason: str | None = None
 
 
 class NotReady(ServiceError):

@@ -1,11 +1,15 @@
 """What our server passes to the app in the ASGI scope: the client, and an error to respond with."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Hashable, MutableMapping
+from ipaddress import IPv6Address
 from typing import Any
 
 REFUSED = "patchserve.refused"  # key in a scope: the error to respond with
 CLIENT = "patchserve.client"  # key in a scope: the `Client`; other servers do not set it
+
+API_KEY = "patchserve.api_key"  # key in a scope: the number of the request's API key
+NETWORK_BITS = 64  # of an IPv6 address; a client has the other 64 bits to itself
 
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 
@@ -67,3 +71,19 @@ class PolledClient(Client):
 def client_of(scope: MutableMapping[str, Any], receive: Receive) -> Client:
     """The client of a request: from the scope of our server, otherwise by ASGI's `receive`."""
     return scope.get(CLIENT) or PolledClient(receive)
+
+
+def identity_of(scope: MutableMapping[str, Any]) -> Hashable:
+    """The client that a request counts for: its API key, or its address, or None if unknown.
+
+    Of an IPv6 address only the network counts.
+    """
+    if API_KEY in scope:
+        return scope[API_KEY]
+    address = scope["client"][0] if scope.get("client") else None
+    if address is None or ":" not in address:
+        return address
+    try:
+        return int(IPv6Address(address)) >> NETWORK_BITS
+    except ValueError:  # not an address: a proxy may send any text
+        return address

@@ -5,6 +5,7 @@ Only `main` and the commands read settings; every other module receives plain ar
 
 import re
 from collections.abc import Iterable, Mapping
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Literal, Self
 
@@ -194,6 +195,16 @@ class Settings(BaseSettings):
         validate_default=True,
         description="Maximum number of pixels of all images that are decoded at the same time",
     )
+    share_by: Literal["client", "none"] = Field(
+        "client",
+        description="How requests share the queue and the device: `client` (equal shares for each "
+        "API key, or for each address if there are no keys) or `none`",
+    )
+    trusted_proxies: str = Field(
+        "",
+        description="Addresses or networks (CIDR) of proxies, comma-separated; if a request comes "
+        "from one, its `X-Forwarded-For` has the client's address",
+    )
     image_formats: str = Field(
         ",".join(IMAGE_FORMATS), description="Accepted image formats, comma-separated"
     )
@@ -250,6 +261,15 @@ class Settings(BaseSettings):
         if not formats or not set(formats) <= set(IMAGE_FORMATS):
             raise ValueError(f"must list one or more of {', '.join(IMAGE_FORMATS)}")
         return ",".join(formats)
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def check_proxies(cls, text: str) -> str:
+        """Refuse what is not an address or a network: such a proxy would not be trusted."""
+        proxies = split_commas(text)
+        for proxy in proxies:
+            ip_network(proxy)
+        return ",".join(proxies)
 
     @field_validator("cors_origins")
     @classmethod

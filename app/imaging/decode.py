@@ -3,8 +3,8 @@
 import ctypes
 import re
 import warnings
-from collections.abc import Callable, Collection, Sequence
-from contextlib import AbstractContextManager, nullcontext, suppress
+from collections.abc import Collection, Sequence
+from contextlib import suppress
 from io import BytesIO
 from math import ceil, prod
 from typing import NamedTuple
@@ -35,9 +35,6 @@ MAX_SIDE = 2**20  # pixels of a side: a row has a cost even if it is one pixel w
 FORMATS = frozenset(name for name, _ in MAGIC)
 
 
-Hold = Callable[[int], AbstractContextManager[object]]
-
-
 class Photo(NamedTuple):
     """A decoded image.
 
@@ -62,7 +59,6 @@ def decode(
     formats: Collection[str] = FORMATS,
     keep_rgb: bool = False,
     scaled: bool = False,
-    hold: Hold = nullcontext,
 ) -> Photo:
     """Decode an image file completely, then resize and crop it to the model's input size.
 
@@ -77,8 +73,6 @@ def decode(
         keep_rgb: keep the whole image too, to draw a mask over it.
         scaled: decode a JPEG at 1/2, 1/4 or 1/8 if that is at least twice the size that it is
             resized to; ignored with `keep_rgb`.
-        hold: makes a context manager from the number of pixels; it is entered after the header has
-            been accepted and left after decoding. The image of `keep_rgb` outlives it.
 
     Raises:
         UnsupportedImageFormat: the format is not accepted.
@@ -92,8 +86,7 @@ def decode(
     if not image.info.get("progressive"):  # a progressive JPEG keeps all coefficients at any scale
         pixels = _pixels(image)
     try:
-        with hold(pixels):
-            return _photo(image, preprocessing, reduction, keep_rgb)
+        return _photo(image, preprocessing, reduction, keep_rgb)
     finally:
         release_after(pixels)
 

@@ -2,7 +2,7 @@
 
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 
@@ -19,7 +19,7 @@ class WeightedSemaphore:
         self.size = size
         self._held = 0
         self._lock = threading.Lock()
-        self._queue: deque[tuple[int, threading.Event]] = deque()
+        self._queue: deque[tuple[int, Callable[[], object]]] = deque()
 
     @property
     def held(self) -> int:
@@ -35,24 +35,39 @@ class WeightedSemaphore:
     def hold(self, amount: int) -> Iterator[None]:
         """Wait until the amount fits, and hold it in the `with` block.
 
-        An amount larger than `size` counts as `size`. A thread that holds an amount must not ask
-        for another: it could wait for itself.
+        A thread that holds an amount must not ask for another: it could wait for itself.
         """
-        amount = min(amount, self.size)
         granted = threading.Event()
-        with self._lock:
-            self._queue.append((amount, granted))
-            self._grant()
+        self.acquire(amount, granted.set)
         granted.wait()
         try:
             yield
         finally:
-            with self._lock:
-                self._held -= amount
-                self._grant()
+            self.release(amount)
 
-    def _grant(self) -> None:
+    def acquire(self, amount: int, granted: Callable[[], object]) -> None:
+        """Call `granted` once the amount fits, at once or in another thread; then it is held.
+
+        An amount larger than `size` counts as `size`.
+        """
+        with self._lock:
+            self._queue.append((min(amount, self.size), granted))
+            ready = self._grant()
+        for call in ready:
+            call()
+
+    def release(self, amount: int) -> None:
+        """Give back an amount that was acquired."""
+        with self._lock:
+            self._held -= min(amount, self.size)
+            ready = self._grant()
+        for call in ready:
+            call()
+
+    def _grant(self) -> list[Callable[[], object]]:
+        granted = []
         while self._queue and self._held + self._queue[0][0] <= self.size:
-            amount, granted = self._queue.popleft()
+            amount, call = self._queue.popleft()
             self._held += amount
-            granted.set()
+            granted.append(call)
+        return granted

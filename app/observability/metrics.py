@@ -28,7 +28,9 @@ OUTCOMES = (
     "unsupported_image_format", "invalid_image", "invalid_parameter", "upload_too_slow",
     "overloaded", "not_ready", "draining", "deadline_exceeded", "client_gone", "internal",
 )  # fmt: skip
-REASONS = ("bytes_in_flight", "queue_full", "predicted_wait", "not_ready", "draining")
+REASONS = (
+    "bytes_in_flight", "queue_full", "displaced", "predicted_wait", "not_ready", "draining"
+)  # fmt: skip
 ABORTS = ("slow_receiver", "unsent_bytes")  # of connections
 SPLITS = ("error", "out_of_memory")
 PLACES = ("read", "decode", "queue", "compute", "encode")

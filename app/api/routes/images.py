@@ -24,7 +24,7 @@ from app.engine.interface import (
     Relevance,
     SegmentInput,
 )
-from app.imaging import masks
+from app.imaging import heatmap, masks
 from app.imaging.decode import Photo
 
 router = APIRouter(route_class=Endpoint)
@@ -54,7 +54,9 @@ def _labels(given: Parameters, deployment: Deployment) -> Operation:
         body = {"model": deployment.name, "predictions": predictions}  # a ClassifyResponse
         return to_json(body)  # validation by pydantic would take three times as long
 
-    return Operation(ClassifyInput, lambda photo: ClassifyInput(photo.pixels, top_k), encode, JSON)
+    return Operation(
+        "classify", ClassifyInput, lambda photo: ClassifyInput(photo.pixels, top_k), encode, JSON
+    )
 
 
 def _embedding(deployment: Deployment) -> Operation:
@@ -63,7 +65,7 @@ def _embedding(deployment: Deployment) -> Operation:
         body = EmbeddingResponse(model=deployment.name, embedding=embedding)
         return body.model_dump_json().encode()
 
-    return Operation(EmbedInput, lambda photo: EmbedInput(photo.pixels), encode, JSON)
+    return Operation("embed", EmbedInput, lambda photo: EmbedInput(photo.pixels), encode, JSON)
 
 
 def _top_k(deployment: Deployment, given: Parameters) -> int:
@@ -94,11 +96,14 @@ def _relevance(media_type: str, given: Parameters, deployment: Deployment) -> Op
         return body.model_dump_json().encode()
 
     return Operation(
+        f"explain by {method} as {media_type}",
         ExplainInput,
         lambda photo: ExplainInput(photo.pixels, top_k, method),
         encode,
         media_type,
         keep_rgb=media_type == PNG,
+        work_per_pixel=heatmap.WORK_PER_PIXEL if media_type == PNG else 0.0,
+        engine_work=method,
     )
 
 
@@ -114,9 +119,11 @@ def _mask(media_type: str, given: Parameters, deployment: Deployment) -> Operati
     render = params.choice("render", given.get("render", "mask"), masks.RENDERS)
     encode = responses.mask_png if media_type == PNG else responses.mask_json
     return Operation(
+        f"segment to {render} as {media_type}",
         SegmentInput,
         lambda photo: SegmentInput(photo.pixels, (photo.height, photo.width)),
         partial(encode, deployment, render),
         media_type,
         keep_rgb=render == "overlay",
+        work_per_pixel=masks.work_per_pixel(render, len(deployment.info.labels)),
     )

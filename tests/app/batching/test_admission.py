@@ -22,8 +22,8 @@ def deadline_in(seconds: float = 60.0) -> float:
 
 def run(queue: RequestQueue[str, str]) -> None:
     """Move every entry into a batch."""
-    for entry in queue.split(0.0)[1]:
-        if entry.state == "decoding":
+    for backlog in queue.backlogs:
+        for entry in backlog.entries:
             queue.set_ready(entry, "item", "key")
     queue.fill(lambda entry: True, "key", len(queue))
 
@@ -73,7 +73,7 @@ async def test_a_nearer_deadline_goes_first_unless_it_makes_an_admitted_image_la
     admission = AdmissionController(queue, max_queue_size=8)
     admission.seconds_per_item = admission.batch_s = 1.0
     later, sooner = admission.reserve(deadline_in(60.0)), admission.reserve(deadline_in(2.0))
-    assert queue.split(0.0) == (0, [sooner, later])
+    assert queue.after(sooner.flow, 0.0) == [sooner, later]
     with pytest.raises(Overloaded, match="a request that was admitted earlier"):
         admission.reserve(deadline_in(1.9))
     admission.reserve(deadline_in(30.0))  # between the two: `later` has time
@@ -103,3 +103,56 @@ async def test_a_running_image_frees_its_place_but_counts_for_the_wait(queue):
         with admission.reserve(deadline_in()):
             pass
     assert (len(queue), queue.running) == (0, 0)
+
+
+async def test_expensive_images_delay_a_cheap_one_by_its_own_share_only(queue):
+    admission = AdmissionController(queue, max_queue_size=99)
+    admission.seconds_per_item, admission.threads = 0.1, 2
+    for _ in range(12):
+        admission.reserve(deadline_in(30.0), extra_s=4.0)
+    assert admission.predicted_wait() == pytest.approx(25.2)  # on two threads
+    admission.reserve(deadline_in(0.4))  # as much of the others as its own, 0.1 s each
+    with pytest.raises(Overloaded, match="predicted wait"):
+        admission.reserve(deadline_in(30.0), extra_s=4.0)
+
+
+async def test_a_client_is_not_refused_because_of_another_clients_images(queue):
+    admission = AdmissionController(queue, max_queue_size=99)
+    admission.seconds_per_item = 1.0
+    for _ in range(50):
+        admission.reserve(deadline_in(60.0), "many")
+    admission.reserve(deadline_in(3.0), "few")
+    with pytest.raises(Overloaded, match="predicted wait") as refused:
+        admission.reserve(deadline_in(3.0), "few")  # 1 s before it, and 2 s of the other client
+    assert refused.value.retry_after_s >= 3.0
+    assert refused.value.reason == "predicted_wait"
+
+
+async def test_in_a_full_queue_the_client_with_most_places_gives_one_to_another(queue):
+    admission = AdmissionController(queue, max_queue_size=4)
+    entries = [admission.reserve(deadline_in(60.0 + number), "many") for number in range(4)]
+    for entry in entries:
+        queue.set_ready(entry, "item", "key")
+    with pytest.raises(Overloaded, match="the queue is full"):
+        admission.reserve(deadline_in(), "many")
+    admission.reserve(deadline_in(), "few")
+    admission.reserve(deadline_in(), "few")
+    assert len(queue) == 4
+    assert [entry.state for entry in entries] == ["waiting", "waiting", "done", "done"]
+    for entry in entries[2:]:
+        assert entry.future.exception().reason == "displaced"
+    with pytest.raises(Overloaded, match="the queue is full"):
+        admission.reserve(deadline_in(), "few")  # both have two
+
+
+async def test_an_image_that_is_still_decoded_gives_its_place_to_no_other_client(queue):
+    admission = AdmissionController(queue, max_queue_size=2)
+    admission.reserve(deadline_in(), "many")
+    admission.reserve(deadline_in(), "many")
+    with pytest.raises(Overloaded, match="the queue is full"):
+        admission.reserve(deadline_in(), "few")
+
+
+async def test_a_slow_image_is_not_refused_by_an_idle_service(queue):
+    admission = AdmissionController(queue, max_queue_size=2)
+    admission.reserve(deadline_in(1.0), extra_s=5.0)

@@ -26,7 +26,9 @@ class Runner:
         if is_open:
             self.gate.set()
 
-    def send(self, lane: str, take_items: TakeItems) -> asyncio.Future[list[str | Exception]]:
+    def send(
+        self, lane: str, take_items: TakeItems, settle: object
+    ) -> asyncio.Future[list[str | Exception]]:
         return asyncio.ensure_future(self._run(lane, take_items))
 
     async def _run(self, lane: str, take_items: TakeItems) -> list[str | Exception]:
@@ -254,10 +256,12 @@ async def test_the_duration_of_a_batch_excludes_the_wait_for_its_lane(monkeypatc
 async def test_results_are_delivered_even_if_the_next_batch_cannot_be_sent(caplog):
     runner = Runner(is_open=False)
 
-    def fails(lane: str, take_items: TakeItems) -> asyncio.Future[list[str | Exception]]:
+    def fails(
+        lane: str, take_items: TakeItems, settle: object
+    ) -> asyncio.Future[list[str | Exception]]:
         if runner.batches:
             raise ValueError("cannot be sent")
-        return runner.send(lane, take_items)
+        return runner.send(lane, take_items, settle)
 
     async with Batcher(
         fails, scheduler=DeviceScheduler("w"), max_batch_size=1, max_queue_size=8
@@ -278,7 +282,7 @@ class ManualLane:
     def __init__(self) -> None:
         self.sent: list[tuple[TakeItems, asyncio.Future[list[str]]]] = []
 
-    def send(self, lane: str, take_items: TakeItems) -> asyncio.Future[list[str]]:
+    def send(self, lane: str, take_items: TakeItems, settle: object) -> asyncio.Future[list[str]]:
         future = asyncio.get_running_loop().create_future()
         self.sent.append((take_items, future))
         return future
@@ -444,10 +448,12 @@ async def test_a_batch_that_is_faster_than_measured_lowers_the_prediction():
 
 
 async def test_slow_image_threads_raise_the_prediction():
-    async with make_batcher(Runner()) as batcher:
-        batcher.sizer.pool_s.value = 3.0
+    async with make_batcher(Runner(), image_threads=2) as batcher:
         batcher.measured(CostTable({1: 1.0}))
-        assert batcher.admission.seconds_per_item == 3.0
+        batcher.admission.reserve(deadline_in(), extra_s=0.5)
+        assert batcher.admission.predicted_wait() == 2.0  # the device is slower
+        batcher.admission.reserve(deadline_in(), extra_s=7.5)
+        assert batcher.admission.predicted_wait() == 5.0  # 8 s on two threads, and a batch
 
 
 async def test_under_load_slow_batches_raise_the_prediction():

@@ -29,7 +29,9 @@ class Lanes:
     started: dict[str, list[Item]] = field(default_factory=dict)
     ran: list[list[Item]] = field(default_factory=list)
 
-    def send(self, lane: str, take_items: Callable[[], Sequence[Item]]) -> asyncio.Future:
+    def send(
+        self, lane: str, take_items: Callable[[], Sequence[Item]], settle: object
+    ) -> asyncio.Future:
         future = asyncio.get_running_loop().create_future()
         self.held[lane].append((take_items, future))
         return future

@@ -55,7 +55,11 @@ def make_job(
         return f"{output.indices[0]} of {photo.width}".encode()
 
     operation = Operation(
-        ClassifyInput, lambda photo: ClassifyInput(photo.pixels, 1), encode, "text/plain"
+        "classify",
+        ClassifyInput,
+        lambda photo: ClassifyInput(photo.pixels, 1),
+        encode,
+        "text/plain",
     )
     return Job(operation, RequestContext(deadline), decode)
 

@@ -16,9 +16,9 @@ def now() -> float:
     return asyncio.get_running_loop().time()
 
 
-def push(queue: RequestQueue[str, str], seconds: float) -> Entry[str, str]:
+def push(queue: RequestQueue[str, str], seconds: float, **options: object) -> Entry[str, str]:
     """Push an entry that is still being decoded."""
-    entry = Entry(queue, now() + seconds)
+    entry = Entry(queue, now() + seconds, **options)
     queue.push(entry)
     return entry
 
@@ -51,13 +51,13 @@ async def test_the_most_urgent_entry_is_first():
 async def test_an_entry_takes_a_place_while_it_is_decoded_but_no_batch_gets_it():
     queue, (ready,) = filled(("x1", 50))
     decoding = push(queue, seconds=10)
-    assert (len(queue), queue.waiting) == (2, [ready])
+    assert (len(queue), list(queue.waiting)) == (2, [ready])
     assert queue.peek(now()) is ready
     assert queue.urgency == ready.deadline
     batch = OpenBatch("x", narrow=False)
     queue.fill(batch.add, "x", 2)
     assert batch.close() == ["x1"]
-    assert queue.split(0.0) == (0, [decoding])
+    assert queue.after(decoding.flow, 0.0) == [decoding]
     queue.set_ready(decoding, "x2", "x")
     assert names(queue) == ["x2"]
 
@@ -66,18 +66,20 @@ async def test_a_deadline_splits_the_entries_of_both_states():
     queue, (ready_20, ready_40) = filled(("x1", 20), ("x2", 40))
     decoding_10, decoding_30, decoding_50 = (push(queue, seconds) for seconds in (10, 30, 50))
     expected = [decoding_10, ready_20, decoding_30, ready_40, decoding_50]
-    assert queue.split(0.0) == (0, expected)
-    assert queue.split(now() + 25) == (2, expected[2:])
-    assert queue.split(decoding_30.deadline) == (3, expected[3:])
-    assert queue.split(now() + 45) == (4, expected[4:])
-    assert queue.split(now() + 60) == (5, [])
+    flow = ready_20.flow
+    assert queue.after(flow, 0.0) == expected
+    assert queue.after(flow, now() + 25) == expected[2:]
+    assert queue.after(flow, decoding_30.deadline) == expected[3:]
+    assert queue.after(flow, now() + 45) == expected[4:]
+    assert queue.after(flow, now() + 60) == []
+    assert list(queue.after("another", 0.0)) == []
 
 
 async def test_a_cancelled_entry_is_dropped_and_an_expired_one_fails():
     queue, (cancelled, expired, kept) = filled(("cancelled", 50), ("expired", 0), ("kept", 50))
     cancelled.future.cancel()
     assert queue.peek(now()) is kept
-    assert (len(queue), queue.waiting) == (1, [kept])
+    assert (len(queue), list(queue.waiting)) == (1, [kept])
     assert isinstance(expired.future.exception(), DeadlineExceeded)
     assert cancelled.state == expired.state == "done"
 
@@ -104,8 +106,8 @@ async def test_leaving_the_block_frees_the_place_once_in_every_state(state):
             queue.remove(entry)
         assert entry.state == state
     assert entry.state == "done"
-    assert queue.split(0.0) == (0, [other])
-    assert (queue.waiting, queue.running) == ([], 0)
+    assert queue.after(other.flow, 0.0) == [other]
+    assert (list(queue.waiting), queue.running) == ([], 0)
 
 
 async def test_unservable_entries_expire_only_while_others_fill_the_batch():
@@ -136,3 +138,43 @@ async def test_entries_with_an_equal_key_move_into_a_batch_until_it_is_full_or_c
     queue.fill(batch.add, "x", 2)
     assert names(queue) == ["y1", "x3"]
     assert queue.running == 2
+
+
+def ready(queue: RequestQueue[str, str], name: str, **options: object) -> Entry[str, str]:
+    """Push a waiting entry; its key is the first letter of its name."""
+    entry = push(queue, seconds=60, **options)
+    queue.set_ready(entry, name, name[0])
+    return entry
+
+
+async def test_clients_take_turns_in_a_batch():
+    queue: RequestQueue[str, str] = RequestQueue()
+    queue.item_s = 0.1
+    for number in range(4):
+        ready(queue, f"x{number}", client="first")
+    ready(queue, "x8", client="second")
+    ready(queue, "x9", client="second")
+    batch = OpenBatch("x", narrow=False)
+    queue.fill(batch.add, "x", 4)
+    assert batch.close() == ["x0", "x8", "x1", "x9"]
+    assert names(queue) == ["x2", "x3"]
+
+
+async def test_a_batch_gets_no_more_extra_work_than_its_limit():
+    queue: RequestQueue[str, str] = RequestQueue()
+    for name, extra_s in [("x1", 0.1), ("x2", 3.0), ("x3", 0.1), ("x4", 0.1)]:
+        ready(queue, name, extra_s=extra_s)
+    batch = OpenBatch("x", narrow=False)
+    queue.fill(batch.add, "x", 9, extra_s=0.25)
+    assert batch.close() == ["x1", "x3"]
+    assert queue.running_extra_s == pytest.approx(0.2)
+    assert queue.peek(now()).item == "x2"  # its flow has used less
+
+
+async def test_the_service_is_contested_after_requests_of_several_clients():
+    queue: RequestQueue[str, str] = RequestQueue()
+    push(queue, seconds=60)
+    push(queue, seconds=60)
+    assert not queue.contested
+    push(queue, seconds=60, client="another")
+    assert queue.contested

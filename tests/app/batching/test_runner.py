@@ -22,6 +22,7 @@ from app.engine.interface import (
 )
 from app.engine.lanes import Lane
 from app.imaging.decode import Photo
+from app.imaging.pixel_budget import WeightedSemaphore
 
 pytestmark = pytest.mark.anyio
 
@@ -55,7 +56,7 @@ def make_job(value: int) -> Job:
         return str(output.indices[0]).encode()
 
     operation = Operation(
-        ClassifyInput, lambda photo: ClassifyInput(photo.pixels, 1), encode, "text"
+        "classify", ClassifyInput, lambda photo: ClassifyInput(photo.pixels, 1), encode, "text"
     )
     job = Job(
         operation, RequestContext(inf), lambda: Photo(np.full((2, 2, 3), value, np.uint8), 2, 2)
@@ -70,18 +71,20 @@ class Setup:
     def __init__(self, *, late: bool) -> None:
         self.engine = Engine(late=late)
         self.splits: list[tuple[str, int]] = []
+        self.settled: list[object] = []
         self.lost: asyncio.Future[Exception] = asyncio.get_running_loop().create_future()
         self.lane = Lane("test", lambda seconds: None)
         self.scheduler = DeviceScheduler(self.lane)
         self.runner = Runner(
             self.engine,
             self.scheduler,
+            WeightedSemaphore(1000),
             lambda *split: self.splits.append(split),
             self.lost.set_result,
         )
 
     def send(self, jobs: list[Job], *, whole: bool) -> asyncio.Future[list[object]]:
-        return self.runner.send(self.lane, lambda: jobs, whole=whole)
+        return self.runner.send(self.lane, lambda: jobs, self.settled.append, whole=whole)
 
 
 @pytest.fixture(params=[True, False], ids=["at the end", "at the launch"])

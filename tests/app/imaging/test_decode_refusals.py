@@ -3,7 +3,7 @@
 import struct
 import warnings
 import zlib
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from io import BytesIO
 
 import numpy as np
@@ -123,18 +123,6 @@ def test_a_tile_larger_than_its_image_counts_with_its_full_size(tile):
     layout = [(322, 4, tile[0]), (323, 4, tile[1]), (324, 4, 512), (325, 4, len(data))]
     with pytest.raises(ImageTooLarge):
         decode(tiff(*layout, data=data), UNCHANGED, max_pixels=50_000_000)
-
-
-def test_the_pixels_of_a_tile_are_held_while_it_is_decoded():
-    data, held = zlib.compress(bytes(512 * 512)), []
-    layout = [(322, 4, 512), (323, 4, 512), (324, 4, 512), (325, 4, len(data))]
-
-    def hold(pixels):
-        held.append(pixels)
-        return nullcontext()
-
-    photo = decode(tiff(*layout, data=data), UNCHANGED, max_pixels=10**6, hold=hold)
-    assert (photo.width, held) == (16, [512 * 512])
 
 
 def test_a_strip_of_more_rows_than_the_image_is_accepted():

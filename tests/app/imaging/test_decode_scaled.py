@@ -1,6 +1,5 @@
 """JPEGs decoded at a reduced scale: which, how far, and that nothing else changes."""
 
-from contextlib import contextmanager
 from io import BytesIO
 
 import numpy as np
@@ -9,7 +8,6 @@ from PIL import Image, JpegImagePlugin
 
 from app.core.errors import ImageTooLarge, InvalidImage
 from app.imaging.decode import Photo, decode
-from app.imaging.pixel_budget import WeightedSemaphore
 from models.preprocessing import Preprocessing
 
 ORIENTATION = 0x0112
@@ -36,15 +34,10 @@ def jpeg(image: Image.Image, orientation: int = 1, **options) -> bytes:
 
 
 class Loads:
-    """Records the sizes that Pillow decodes to, and the pixels that are held."""
+    """Records the sizes that Pillow decodes to."""
 
     def __init__(self) -> None:
         self.sizes: list[tuple[int, int]] = []
-
-    @contextmanager
-    def hold(self, pixels: int):
-        self.pixels = pixels
-        yield
 
 
 @pytest.fixture
@@ -80,9 +73,8 @@ def assert_alike(exact: Photo, scaled: Photo) -> None:
 )
 def test_an_axis_is_reduced_as_far_as_twice_the_input_size_allows(loads, side, decoded):
     square = Preprocessing(size=(16, 16))
-    decode(jpeg(picture(side, side)), square, max_pixels=LIMIT, scaled=True, hold=loads.hold)
+    decode(jpeg(picture(side, side)), square, max_pixels=LIMIT, scaled=True)
     assert loads.sizes == [(decoded, decoded)]
-    assert loads.pixels == decoded**2
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -168,30 +160,3 @@ def test_a_truncated_file_is_invalid():
 def test_the_limit_is_on_the_whole_image():
     with pytest.raises(ImageTooLarge):
         decode(jpeg(picture(400, 300)), Preprocessing(), max_pixels=400 * 300 - 1, scaled=True)
-
-
-@pytest.mark.parametrize(
-    ("options", "pixels"),
-    [({}, 400 * 300), ({"scaled": True}, 100 * 75), ({"keep_rgb": True}, 400 * 300)],
-)
-def test_the_decoded_pixels_are_held(options, pixels):
-    recorded = Loads()
-    preprocessing = Preprocessing(size=(30, 30))
-    decode(jpeg(picture(400, 300)), preprocessing, max_pixels=LIMIT, hold=recorded.hold, **options)
-    assert recorded.pixels == pixels
-
-
-def test_a_progressive_jpeg_holds_its_full_size():
-    recorded = Loads()
-    data = jpeg(picture(400, 300), progressive=True)
-    decode(data, Preprocessing(size=(30, 30)), max_pixels=LIMIT, scaled=True, hold=recorded.hold)
-    assert recorded.pixels == 400 * 300
-
-
-def test_a_refused_or_invalid_image_releases_its_pixels():
-    budget, data = WeightedSemaphore(10**6), jpeg(picture(400, 300))
-    with pytest.raises(ImageTooLarge):
-        decode(data, Preprocessing(), max_pixels=1, hold=budget.hold)
-    with pytest.raises(InvalidImage):
-        decode(data[: len(data) // 2], Preprocessing(), max_pixels=LIMIT, hold=budget.hold)
-    assert budget.held == 0

@@ -1,0 +1,159 @@
+"""The image threads: turns, the budget of pixels, and requests that end at any time."""
+
+import asyncio
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from app.batching.image_threads import ImageTask, ImageThreads
+from app.imaging.pixel_budget import WeightedSemaphore
+
+pytestmark = pytest.mark.anyio
+
+
+class Work:
+    """Work on a thread that ends when the test says so."""
+
+    def __init__(self) -> None:
+        self.started = threading.Event()
+        self.end = threading.Event()
+
+    def __call__(self) -> None:
+        self.started.set()
+        self.end.wait()
+
+
+class Setup:
+    """Two image threads with a budget of 10 pixels."""
+
+    def __init__(self) -> None:
+        self.pool = ThreadPoolExecutor(2)
+        self.budget = WeightedSemaphore(10)
+        self.threads = ImageThreads(self.pool, 2, self.budget)
+        self.decoded: list[str] = []
+        self.works: list[Work] = []
+
+    async def decode(self, flow: str, pixels: int = 1, seconds: float = 1.0) -> None:
+        task = ImageTask(flow, deadline=9.0, seconds=seconds, pixels=pixels)
+        try:
+            await self.threads.decode(lambda: self.decoded.append(flow), task)
+        finally:
+            self.threads.close(task)
+
+    def hold(self, pixels: int) -> tuple[asyncio.Task[None], Work]:
+        """Decode until the test says so."""
+        task, work = ImageTask("held", deadline=9.0, seconds=1.0, pixels=pixels), Work()
+        self.works.append(work)
+
+        async def decode() -> None:
+            try:
+                await self.threads.decode(work, task)
+            finally:
+                self.threads.close(task)
+
+        return asyncio.create_task(decode()), work
+
+
+@pytest.fixture
+async def setup():
+    setup = Setup()
+    yield setup
+    for work in setup.works:
+        work.end.set()
+    setup.pool.shutdown()
+
+
+async def started(*works: Work) -> None:
+    for work in works:
+        await asyncio.to_thread(work.started.wait)
+
+
+async def test_expensive_decodes_delay_a_cheap_one_by_one_turn(setup):
+    held, works = zip(*(setup.hold(1) for _ in range(2)), strict=True)
+    await started(*works)
+    waiting = [asyncio.create_task(setup.decode("costly", seconds=5.0)) for _ in range(4)]
+    waiting.append(asyncio.create_task(setup.decode("cheap", seconds=0.1)))
+    await asyncio.sleep(0)
+    for work in works:
+        work.end.set()
+    await asyncio.gather(*held, *waiting)
+    assert setup.decoded.index("cheap") <= 1
+    assert setup.budget.held == 0
+
+
+async def test_a_decode_waits_until_its_pixels_fit(setup):
+    held, work = setup.hold(8)
+    await started(work)
+    large = asyncio.create_task(setup.decode("large", pixels=5))
+    small = asyncio.create_task(setup.decode("small", pixels=1))
+    await asyncio.sleep(0)
+    assert setup.decoded == []
+    work.end.set()
+    await asyncio.gather(held, large, small)
+    assert sorted(setup.decoded) == ["large", "small"]
+    assert setup.budget.held == 0
+
+
+async def test_pixels_are_held_until_the_request_ends(setup):
+    task = ImageTask("a", deadline=9.0, seconds=1.0, pixels=4)
+    await setup.threads.decode(lambda: None, task)
+    assert setup.budget.held == 4
+    await setup.threads.encode(lambda: None, task)
+    assert setup.budget.held == 4
+    setup.threads.close(task)
+    assert setup.budget.held == 0
+
+
+async def test_pixels_of_a_cancelled_request_are_held_until_its_thread_is_done(setup):
+    held, work = setup.hold(9)
+    await started(work)
+    held.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await held
+    assert setup.budget.held == 9
+    next_ = asyncio.create_task(setup.decode("next", pixels=2))
+    await asyncio.sleep(0)
+    work.end.set()
+    await next_
+    assert setup.budget.held == 0
+
+
+@pytest.mark.parametrize("waits_for", ["a thread", "pixels"])
+async def test_a_request_that_ends_while_it_waits_takes_nothing(setup, waits_for):
+    count, pixels = (2, 1) if waits_for == "a thread" else (1, 10)
+    held, works = zip(*(setup.hold(pixels) for _ in range(count)), strict=True)
+    await started(*works)
+    gone = asyncio.create_task(setup.decode("gone"))
+    await asyncio.sleep(0)
+    gone.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await gone
+    for work in works:
+        work.end.set()
+    await asyncio.gather(*held)
+    await setup.decode("next", pixels=10)
+    assert setup.decoded == ["next"]
+    assert setup.budget.held == 0
+
+
+async def test_a_request_that_ends_at_its_turn_gives_it_back(setup):
+    gone = asyncio.create_task(setup.decode("gone"))
+    await asyncio.sleep(0)  # it has its turn
+    gone.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await gone
+    held, works = zip(*(setup.hold(5) for _ in range(2)), strict=True)
+    await started(*works)  # both threads are free
+    for work in works:
+        work.end.set()
+    await asyncio.gather(*held)
+    assert setup.budget.held == 0
+
+
+async def test_a_failed_decode_gives_everything_back(setup):
+    task = ImageTask("a", deadline=9.0, seconds=1.0, pixels=4)
+    with pytest.raises(ZeroDivisionError):
+        await setup.threads.decode(lambda: 1 // 0, task)
+    setup.threads.close(task)
+    assert setup.budget.held == 0
