@@ -13,6 +13,7 @@ BENCHMARKS = (  # the modules of this folder with a file for their results
     "attention",
     "decode",
     "edge",
+    "fairness",
     "gpu",
     "label_map",
     "load",

@@ -1,11 +1,13 @@
 """Draws relevance over the photograph, as colors of a heat map."""
 
 from collections.abc import Mapping
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from app.imaging.blend import draw_over
 from app.imaging.png import encode_png
 
 OPACITY = 0.6
@@ -36,15 +38,19 @@ def render(
     most relevant cell.
 
     Args:
-        rgb: the photograph.
+        rgb: the photograph; the relevance is drawn into it.
         grid: the relevance of each cell, (rows, columns).
         box: the position of the grid in the photograph; it may extend beyond the photograph.
         texts: the text chunks of the PNG by keyword.
     """
     heat = upscale(quantize(grid), box, rgb.size)
     heat.putpalette(colours().tobytes())
-    picture = Image.blend(rgb.convert("L").convert("RGB"), heat.convert("RGB"), OPACITY)
-    return encode_png(picture, texts, **COMPRESSION)
+    return encode_png(draw_over(rgb, partial(_blended, heat)), texts, **COMPRESSION)
+
+
+def _blended(heat: Image.Image, strip: Image.Image, top: int) -> Image.Image:
+    colors = heat.crop((0, top, strip.width, top + strip.height)).convert("RGB")
+    return Image.blend(strip.convert("L").convert("RGB"), colors, OPACITY)
 
 
 def quantize(grid: NDArray[np.float32]) -> NDArray[np.uint8]:

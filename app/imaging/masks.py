@@ -2,12 +2,14 @@
 
 import json
 import zlib
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from app.core.types import LabelMap
+from app.imaging.blend import draw_over
 from app.imaging.png import encode_png
 
 Positions = NDArray[np.int64]
@@ -48,21 +50,26 @@ def render(
         labels: the name of each class, written into the text chunk `labels`.
         style: `mask` has the class index as pixel value (a palette image, or 16-bit gray above 256
             labels), `color` has the class's color, `overlay` blends that color with `rgb`.
-        rgb: the photograph, of the same size; required for `overlay`.
+        rgb: the photograph, of the same size; required for `overlay`, which is drawn into it.
 
     Raises:
         ValueError: an overlay without the photograph.
     """
     if style == "mask":
         image = _mask(label_map, len(labels))
-    else:
+    elif style == "color":
         image = _colors(label_map, len(labels))
-        if style == "overlay":
-            if rgb is None:
-                raise ValueError("an overlay needs the photograph")
-            image = Image.blend(rgb, image, OVERLAY_OPACITY)
+    elif rgb is None:
+        raise ValueError("an overlay needs the photograph")
+    else:
+        image = draw_over(rgb, partial(_blended, label_map, len(labels)))
     names = json.dumps(dict(enumerate(labels)), ensure_ascii=False)
     return encode_png(image, {"labels": names}, **COMPRESSION)
+
+
+def _blended(label_map: LabelMap, count: int, strip: Image.Image, top: int) -> Image.Image:
+    colors = _colors(label_map[top : top + strip.height], count)
+    return Image.blend(strip, colors, OVERLAY_OPACITY)
 
 
 def _mask(label_map: LabelMap, count: int) -> Image.Image:

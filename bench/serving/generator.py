@@ -109,7 +109,8 @@ def open_(
 def run(request: dict[str, Any], emit: Emit) -> dict[str, Any]:
     """Run one job and return its results."""
     do, port, files = (request.pop(key) for key in ("do", "port", "requests"))
-    with closing(HttpClient(port, [Path(file).read_bytes() for file in files])) as client:
+    bodies, source = [Path(file).read_bytes() for file in files], request.pop("source", "127.0.0.1")
+    with closing(HttpClient(port, bodies, source)) as client:
         if do == "phases":
             phases = [Phase(**phase) for phase in request.pop("phases")]
             return run_phases(client, emit, phases, **request)

@@ -45,8 +45,8 @@ class Response(NamedTuple):
 class Connection:
     """A socket and the state of its present request."""
 
-    def __init__(self, address: tuple[str, int]) -> None:
-        self.socket = socket.create_connection(address, timeout=10)
+    def __init__(self, address: tuple[str, int], source: str) -> None:
+        self.socket = socket.create_connection(address, timeout=10, source_address=(source, 0))
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
         self.socket.setblocking(False)
@@ -91,10 +91,17 @@ class Connection:
 
 
 class HttpClient:
-    """The connections to one server, which send the given requests in turn."""
+    """The connections to one server, which send the given requests in turn.
 
-    def __init__(self, port: int, requests: Sequence[bytes]) -> None:
+    Args:
+        port: of the server on this machine.
+        requests: the requests.
+        source: local address of the connections.
+    """
+
+    def __init__(self, port: int, requests: Sequence[bytes], source: str = "127.0.0.1") -> None:
         self._address = ("127.0.0.1", port)
+        self._source = source
         self._requests = [memoryview(request) for request in requests]
         self._next = 0
         self._waiting: dict[socket.socket, Connection] = {}
@@ -107,7 +114,7 @@ class HttpClient:
 
     def connect(self) -> Connection:
         """Open another connection."""
-        connection = Connection(self._address)
+        connection = Connection(self._address, self._source)
         self._sockets.enter_context(connection.socket)
         return connection
 
