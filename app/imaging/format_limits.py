@@ -7,25 +7,31 @@ image, so a small file with many pieces can take very long.
 import re
 import struct
 from collections.abc import Callable
+from typing import NamedTuple
 
 from app.core.errors import InvalidImage, UnsupportedImageFormat
 
-MAX_SEGMENTS = 10_000  # of a JPEG before its first scan; cameras write some dozens
+MAX_SEGMENTS = 2_000  # of a JPEG before its first scan; cameras write some dozens
 MAX_CHUNKS = 65_536  # of a PNG; encoders write pixels in chunks of 8 KiB or more
-MAX_BLOCKS = 65_536  # of a GIF before its first frame; a comment has one for each 255 bytes
-MAX_TAGS = 65_536  # of a TIFF's directory; only a BigTIFF can declare more
+MAX_BLOCKS = 8_192  # of a GIF before its first frame; a comment has one for each 255 bytes
+MAX_TAGS = 4_096  # of a TIFF's directory; only a BigTIFF can declare more
 MAX_SCANS = 100  # of a JPEG; encoders write ten if it is progressive
 MAX_STRIPS = 262_144  # or tiles of a TIFF; encoders write at most one strip for a row
 SOI_BYTES, SIGNATURE_BYTES, SCREEN_BYTES = 2, 8, 13  # where JPEG, PNG and GIF structure begins
 START_OF_SCAN, END_OF_IMAGE = 0xDA, 0xD9  # JPEG markers
 NO_LENGTH = frozenset({0x01, *range(0xD0, 0xD9)})  # markers without a length
 FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # JPEG markers of frame headers
+FRAME_HEADER = struct.Struct(">HHB")  # height, width, components
 SEQUENTIAL, ARITHMETIC = (0xC0, 0xC1), range(0xC9, 0xD0)
 MARKER = re.compile(
     rb"\xff([\x01-\xcf\xd8-\xfe])"
 )  # not restarts or escaped bytes, which scans contain
 EXTENSION, FRAME = 0x21, 0x2C  # first bytes of GIF blocks
 OFFSETS = (273, 324)  # TIFF tags with the offsets of strips and of tiles
+PIXEL_TAGS = frozenset({256, 257, 258, 259, 262, 277, 278, 284, 317, 322, 323, *OFFSETS})
+TIFF_NUMBERS = {  # types of TIFF values: struct's character and bytes
+    1: ("B", 1), 3: ("H", 2), 4: ("I", 4), 16: ("Q", 8),
+}  # fmt: skip
 
 
 def check_structure(kind: str, data: bytes) -> None:
@@ -44,32 +50,76 @@ def check_structure(kind: str, data: bytes) -> None:
         check(data)
 
 
-def _jpeg(data: bytes) -> None:
-    at, components, progressive = SOI_BYTES, 0, False
+class JpegFrame(NamedTuple):
+    """What a JPEG's segments say before its first scan.
+
+    Attributes:
+        marker: the second byte of the frame header's marker, which says the coding.
+        width: in pixels.
+        height: in pixels.
+        components: number of color components.
+        samples: samples of all components for each pixel: 3 at 4:4:4, 1.5 at 4:2:0.
+        several_scans: whether the image may have more scans than one.
+        scan: offset of the first scan in bytes; the end of the file if it has none.
+    """
+
+    marker: int
+    width: int
+    height: int
+    components: int
+    samples: float
+    several_scans: bool
+    scan: int
+
+
+def jpeg_frame(data: bytes) -> JpegFrame | None:
+    """Walk a JPEG's segments to its first scan; None if the file ends before its frame header.
+
+    Raises:
+        InvalidImage: too many segments.
+    """
+    at, last, frame = SOI_BYTES, len(data) - 10, None
     for _ in range(MAX_SEGMENTS):
-        head = data[at : at + 10]
-        if len(head) < 10:
-            return
-        marker = head[1]
-        if head[0] != 0xFF or marker in (0x00, 0xFF):  # not a marker, or a fill byte before one
+        if at > last:
+            return frame
+        marker = data[at + 1]
+        if data[at] != 0xFF or marker in (0x00, 0xFF):  # no marker, or a fill byte before one
             at += 1
         elif marker in NO_LENGTH:
             at += 2
         elif marker in (START_OF_SCAN, END_OF_IMAGE):
-            if progressive or head[4] < components:
-                _refuse_scans(data, at)
-            return
+            return frame and _at_scan(frame, at, data[at + 4])
         else:
             if marker in FRAMES:
-                components, progressive = head[9], marker not in SEQUENTIAL
-                _refuse_arithmetic(marker)
-            at += 2 + max(2, int.from_bytes(head[2:4]))
+                frame = _frame(data, at, marker)
+            at += 2 + max(2, (data[at + 2] << 8) + data[at + 3])
     raise InvalidImage(f"the JPEG has more than {MAX_SEGMENTS} segments")
 
 
-def _refuse_arithmetic(marker: int) -> None:
-    if marker in ARITHMETIC:  # its decoder computes for a long time even on an empty scan
+def _frame(data: bytes, at: int, marker: int) -> JpegFrame:
+    height, width, components = FRAME_HEADER.unpack_from(data, at + 5)
+    factors = data[at + 11 : at + 10 + 3 * components : 3]  # of each component
+    across = max([factor >> 4 for factor in factors], default=1)
+    down = max([factor & 15 for factor in factors], default=1)
+    blocks = sum([(factor >> 4) * (factor & 15) for factor in factors])
+    samples = blocks / (across * down or 1)
+    several = marker not in SEQUENTIAL
+    return JpegFrame(marker, width, height, components, samples, several, len(data))
+
+
+def _at_scan(frame: JpegFrame, at: int, components: int) -> JpegFrame:
+    several = frame.several_scans or components < frame.components
+    return frame._replace(several_scans=several, scan=at)
+
+
+def _jpeg(data: bytes) -> None:
+    frame = jpeg_frame(data)
+    if frame is None:
+        return
+    if frame.marker in ARITHMETIC:  # its decoder computes for a long time even on an empty scan
         raise UnsupportedImageFormat("JPEGs in arithmetic coding are not accepted")
+    if frame.several_scans:
+        _refuse_scans(data, frame.scan)
 
 
 def _refuse_scans(data: bytes, at: int) -> None:
@@ -94,6 +144,8 @@ def _png(data: bytes) -> None:
         name = data[at + 4 : at + 8]
         if len(name) < 4 or name == b"IEND":
             return
+        if (name == b"IHDR") != (at == SIGNATURE_BYTES):
+            raise InvalidImage("the PNG does not have one header at its start")
         profiles += name == b"iCCP"
         if profiles > 1:  # each may decompress to a million bytes
             raise InvalidImage("the PNG has more than one color profile")
@@ -101,18 +153,23 @@ def _png(data: bytes) -> None:
     raise InvalidImage(f"the PNG has more than {MAX_CHUNKS} chunks")
 
 
-def _gif(data: bytes) -> None:
+def gif_frame(data: bytes) -> int | None:
+    """Offset of a GIF's first frame in bytes; None if the file ends before.
+
+    Raises:
+        InvalidImage: too many blocks before the frame.
+    """
     flags = data[SCREEN_BYTES - 3] if len(data) >= SCREEN_BYTES else 0
     at = SCREEN_BYTES + (3 << (flags & 7) + 1 if flags & 0x80 else 0)
-    in_extension = False
+    in_extension, end = False, len(data)
     for _ in range(MAX_BLOCKS):
-        if at >= len(data):
-            return
+        if at >= end:
+            return None
         size = data[at]
         if in_extension:
             at, in_extension = at + 1 + size, size > 0
         elif size == FRAME:
-            return
+            return at
         elif size == EXTENSION:
             at, in_extension = at + 2, True
         else:
@@ -120,21 +177,58 @@ def _gif(data: bytes) -> None:
     raise InvalidImage(f"the GIF has more than {MAX_BLOCKS} blocks before its first frame")
 
 
-def _tiff(data: bytes) -> None:
+def _gif(data: bytes) -> None:
+    gif_frame(data)
+
+
+class TiffTag(NamedTuple):
+    """A tag of a TIFF: the number of its values, and the first value."""
+
+    length: int
+    value: int
+
+
+def tiff_tags(data: bytes) -> dict[int, TiffTag]:
+    """The tags of a TIFF's first directory that describe its pixels; empty if it is truncated.
+
+    Raises:
+        InvalidImage: too many tags, or a tag twice.
+    """
     order, big = ("<" if data[:2] == b"II" else ">"), 43 in data[2:4]
-    entry = struct.Struct(order + ("HHQ8x" if big else "HHI4x"))
     try:
         (at,) = struct.unpack_from(order + ("Q" if big else "I"), data, 8 if big else 4)
         (count,) = struct.unpack_from(order + ("Q" if big else "H"), data, at)
     except (struct.error, OverflowError):
-        return
+        return {}
     if count > MAX_TAGS:
         raise InvalidImage(f"the TIFF has more than {MAX_TAGS} tags")
-    start = at + (8 if big else 2)
-    listed = data[start : start + count * entry.size]
-    for tag, _, values in entry.iter_unpack(listed[: len(listed) // entry.size * entry.size]):
-        if tag in OFFSETS and values > MAX_STRIPS:
-            raise InvalidImage(f"the TIFF has more than {MAX_STRIPS} strips or tiles")
+    entry, start = order + ("HHQQ" if big else "HHII"), at + (8 if big else 2)
+    size, tags = (20 if big else 12), dict[int, TiffTag]()
+    whole = data[start : start + min(count, (len(data) - start) // size) * size]
+    for index, (tag, kind, length, place) in enumerate(struct.iter_unpack(entry, whole)):
+        if tag in PIXEL_TAGS and kind in TIFF_NUMBERS:
+            if tag in tags:  # decoders differ in which one they use
+                raise InvalidImage(f"the TIFF has tag {tag} twice")
+            number, width = order + TIFF_NUMBERS[kind][0], TIFF_NUMBERS[kind][1]
+            field = start + (index + 1) * size - (8 if big else 4)
+            inline = length * width <= (8 if big else 4)
+            tags[tag] = TiffTag(length, _number(number, data, field if inline else place))
+    return tags
+
+
+def _number(number: str, data: bytes, at: int) -> int:
+    """The number at an offset; 0 if it is beyond the end of the file."""
+    try:
+        value: int = struct.unpack_from(number, data, at)[0]
+    except (struct.error, OverflowError):
+        return 0
+    return value
+
+
+def _tiff(data: bytes) -> None:
+    tags = tiff_tags(data)
+    if any(tags[tag].length > MAX_STRIPS for tag in OFFSETS if tag in tags):
+        raise InvalidImage(f"the TIFF has more than {MAX_STRIPS} strips or tiles")
 
 
 CHECKS: dict[str, Callable[[bytes], None]] = {
