@@ -6,7 +6,6 @@ from app.batching.costs import MovingAverage
 
 SECONDS_PER_WORK = 6e-9  # until it is measured: one pixel of a JPEG on a current CPU
 ENGINE_WORK_FACTOR = 4.0  # an explanation takes 2 to 6 times as long as the network
-FIXED_WORK = 2e4  # of every image, in pixels
 WEIGHT = 0.1  # of one image: the last twenty images have most of the influence
 
 
@@ -42,7 +41,7 @@ class ImageCosts:
             operation: its name.
             work: in decoded pixels of an ordinary JPEG.
         """
-        return (work + FIXED_WORK) * self._rates[operation].value
+        return work * self._rates[operation].value
 
     def engine_seconds(self, engine_work: str, network_s: float) -> float:
         """Expected seconds of what the engine does for an image besides the network.
@@ -56,7 +55,7 @@ class ImageCosts:
 
     def observe(self, operation: str, work: float, seconds: float) -> None:
         """Add the measured seconds of decoding and encoding an image."""
-        self._rates[operation].add(work + FIXED_WORK, seconds)
+        self._rates[operation].add(work, seconds)
 
     def observe_engine(self, engine_work: str, seconds: float) -> None:
         """Add the measured seconds of what the engine does for one image besides the network."""

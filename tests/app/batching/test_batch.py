@@ -79,3 +79,16 @@ async def test_only_items_with_a_result_count_as_completed():
     failed.set_exception(ValueError("the whole batch"))
     cancelled.cancel()
     assert [batch.completed(future) for future in (mixed, failed, cancelled)] == [2, 0, 0]
+
+
+async def test_an_item_can_get_its_result_before_the_batch_is_done():
+    first, second = waiting_entry("a"), waiting_entry("b")
+    batch, future = batch_of(first, second), asyncio.get_running_loop().create_future()
+    batch.close()
+    batch.settle("b", "B")
+    assert second.future.result() == "B"
+    assert (second.batch_size, second.started) == (2, batch.started)
+    assert not first.future.done()
+    future.set_result(["A", "another"])
+    batch.deliver(future)
+    assert (first.future.result(), second.future.result()) == ("A", "B")

@@ -180,3 +180,24 @@ def test_every_decode_run_and_encode_is_reported_before_it_starts():
 def recorded(steps, name, work, *arguments):
     steps.append(name)
     return work(*arguments)
+
+
+def test_in_a_long_batch_each_outcome_is_known_as_soon_as_it_is_there(monkeypatch):
+    clock = iter(range(10**6))  # a second for each look
+    monkeypatch.setattr("app.batching.runner.time.monotonic", lambda: float(next(clock)))
+    jobs, events = [make_job(1), make_job(2, error=ValueError("2")), make_job(3)], []
+    run_whole(
+        jobs, Runs(), no_split, lambda: events.append("step"),
+        lambda job, outcome: events.append(job),
+    )  # fmt: skip
+    assert [event for event in events if event != "step"] == [jobs[1], jobs[0], jobs[2]]
+    assert events[-1] == jobs[2]
+    assert events[events.index(jobs[0]) + 1 :] == ["step", jobs[2]]
+
+
+def test_in_a_short_batch_all_outcomes_are_known_together(monkeypatch):
+    monkeypatch.setattr("app.batching.runner.time.monotonic", lambda: 1.0)
+    settled = []
+    jobs = [make_job(1), make_job(2)]
+    run_whole(jobs, Runs(), no_split, settle=lambda job, outcome: settled.append(job))
+    assert settled == []

@@ -56,7 +56,7 @@ def test_a_file_without_a_key_is_refused_with_its_name(tmp_path, content):
     ],
 )
 def test_any_of_the_keys_is_accepted_in_either_header(headers):
-    Keyring([FIRST, SECOND]).authenticate(headers)
+    assert Keyring([FIRST, SECOND]).authenticate(headers) in (1, 2)
 
 
 @pytest.mark.parametrize(
@@ -95,3 +95,9 @@ def test_every_key_is_compared_whichever_matches(monkeypatch, shown):
     except Unauthorized:
         assert shown not in (FIRST, SECOND)
     assert compared == [True, True]
+
+
+def test_a_request_is_known_by_the_number_of_its_key():
+    keyring = Keyring([FIRST, SECOND])
+    assert keyring.authenticate([(b"x-api-key", FIRST.encode())]) == 1
+    assert keyring.authenticate([(b"x-api-key", SECOND.encode())]) == 2

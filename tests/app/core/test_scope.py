@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from app.core.scope import CLIENT, Client, PolledClient, client_of
+from app.core.scope import API_KEY, CLIENT, Client, PolledClient, client_of, identity_of
 
 pytestmark = pytest.mark.anyio
 
@@ -85,3 +85,17 @@ async def test_a_failed_receive_counts_as_a_disconnect():
 async def test_our_server_provides_the_client():
     known = Client()
     assert client_of({CLIENT: known}, Connection().receive) is known
+
+
+def test_a_request_counts_for_its_key_or_else_for_its_address():
+    scope = {"client": ("192.0.2.1", 5000)}
+    assert identity_of(scope) == identity_of({"client": ("192.0.2.1", 6000)}) == "192.0.2.1"
+    assert identity_of(scope | {API_KEY: 2}) == identity_of({API_KEY: 2}) == 2
+    assert identity_of({"client": None}) is identity_of({}) is None
+
+
+def test_addresses_of_one_ipv6_network_count_as_one_client():
+    first, second, other = ("2001:db8:0:1::1", "2001:db8:0:1:ff::9", "2001:db8:0:2::1")
+    assert identity_of({"client": (first, 1)}) == identity_of({"client": (second, 1)})
+    assert identity_of({"client": (first, 1)}) != identity_of({"client": (other, 1)})
+    assert identity_of({"client": ("unix:/socket", 1)}) == "unix:/socket"

@@ -169,6 +169,17 @@ def test_lists_with_unknown_words_are_refused(name, text):
 KEY = "a-key-of-the-tests-0"
 
 
+@pytest.mark.parametrize("proxy", ["10.0.0.0/8", "::1", "192.0.2.7, 2001:db8::/32"])
+def test_proxies_are_addresses_or_networks(proxy):
+    assert Settings.read(trusted_proxies=proxy).trusted_proxies == proxy.replace(" ", "")
+
+
+@pytest.mark.parametrize("proxy", ["nginx", "10.0.0.1/8", "10.0.0", "*"])
+def test_other_proxies_are_refused(proxy):
+    with pytest.raises(ValueError, match="trusted_proxies"):
+        Settings.read(trusted_proxies=proxy)
+
+
 def test_keys_are_read_from_the_environment_and_a_file(monkeypatch, tmp_path):
     (tmp_path / "keys").write_text(f"# ours\n{KEY}\nof-the-file-alone-1\n")
     monkeypatch.setenv("PATCHSERVE_API_KEYS", f"of-the-environment-2, {KEY}")

@@ -5,6 +5,7 @@ import base64
 import json
 from io import BytesIO
 
+import httpx
 import numpy as np
 import pytest
 from PIL import Image
@@ -175,6 +176,38 @@ async def test_a_full_queue_returns_503_with_a_retry_after(serve, picture):
     assert problem["retry_after_ms"] > 0
     assert int(refused.headers["retry-after"]) * 1000 >= problem["retry_after_ms"]
     assert 'rejections_total{model="shapes-vit",reason="queue_full"} 1.0' in series
+
+
+@pytest.mark.parametrize(
+    ("share_by", "first", "second"), [("client", 503, 200), ("none", 200, 503)]
+)
+async def test_a_client_that_fills_the_queue_makes_room_for_another(
+    serve, picture, share_by, first, second
+):
+    keys = ["key-of-the-first-client", "key-of-the-second-client"]
+    limits = {"max_queue_size": 2, "max_batch_size": 1, "cores": 1}
+    async with serve(**limits, api_keys=",".join(keys), share_by=share_by) as running:
+
+        def send(key: int) -> asyncio.Task[httpx.Response]:
+            headers = {"X-API-Key": keys[key]}
+            post = running.client.post("/classify", content=picture(), headers=headers)
+            return asyncio.create_task(post)
+
+        engine = running.engines["classify"]
+        engine.run_gate.clear()
+        tasks = [send(0)]
+        await asyncio.to_thread(engine.entered.wait, 30)
+        for depth in (1, 2):
+            tasks.append(send(0))
+            await running.until_series(f'queue_depth{{model="shapes-vit"}} {depth}.0')
+        guest = send(1)
+        await asyncio.wait([guest, tasks[-1]], return_when=asyncio.FIRST_COMPLETED)
+        engine.run_gate.set()
+        statuses = [(await task).status_code for task in [*tasks, guest]]
+        series = await running.series()
+    assert statuses == [200, 200, first, second]
+    reason = "displaced" if share_by == "client" else "queue_full"
+    assert f'rejections_total{{model="shapes-vit",reason="{reason}"}} 1.0' in series
 
 
 async def test_a_missed_deadline_returns_504(serve, picture):
