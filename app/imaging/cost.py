@@ -10,14 +10,16 @@ from typing import NamedTuple
 
 from app.core.errors import InvalidImage, UnsupportedImageFormat
 from app.imaging.format_limits import (
+    COMPRESSION,
     MAX_SCANS,
+    OFFSETS,
     gif_frame,
     jpeg_frame,
     tiff_tags,
 )
 
 COUNTED_BYTES = 2**17  # of a JPEG, in which scans are counted: a count takes 1 to 3 ns for a byte
-LIKELY_SCANS = 30  # of a longer JPEG: between the 10 of encoders and the most that are accepted
+LIKELY_SCANS = 25  # of a longer JPEG: between the 10 of encoders and the most that are accepted
 
 
 class DecodeCost(NamedTuple):
@@ -33,7 +35,7 @@ class DecodeCost(NamedTuple):
     work: float
 
 
-FIXED = 50_000.0  # work of any file, besides its pixels and bytes
+FIXED = 80_000.0  # work of any file, besides its pixels and bytes
 UNKNOWN = DecodeCost(0, 10_000.0)  # a refusal
 PNG_HEADER_AT, PNG_HEADER = 16, struct.Struct(">IIBBBBB")  # width, height, bits, color, ...
 PNG_SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # by color type
@@ -49,27 +51,58 @@ def decode_cost(data: bytes) -> DecodeCost:
     if estimate is None:
         return UNKNOWN
     try:
-        pixels, per_pixel, per_byte = estimate(data)
+        pixels, per_pixel, per_byte, more = estimate(data)
     except (InvalidImage, UnsupportedImageFormat, struct.error, IndexError, OverflowError):
         return UNKNOWN
     if pixels <= 0:
         return UNKNOWN
-    return DecodeCost(pixels, FIXED + pixels * per_pixel + len(data) * per_byte)
+    return DecodeCost(pixels, FIXED + pixels * per_pixel + len(data) * per_byte + more)
 
 
 class Rates(NamedTuple):
-    """Pixels of an image, and the work of each pixel and of each byte of the file."""
+    """Pixels of an image, the work of each pixel and of each byte of the file, and more work."""
 
     pixels: int
     per_pixel: float
     per_byte: float
+    more: float = 0.0
+
+
+NOTHING = Rates(0, 0, 0)
+
+
+class TiffRates(NamedTuple):
+    """Work of a byte of pixels, of a byte of the file, and of a strip or tile."""
+
+    raw: float
+    file: float
+    piece: float
+
+
+TIFF_OTHER = TiffRates(0.5, 1, 400)
+TIFF_RATES = {  # by compression
+    1: TiffRates(0.1, 0, 1100),  # none: Pillow starts a decoder for each strip
+    2: TiffRates(0.1, 2, 100),  # CCITT: runs, Group 3, Group 4
+    3: TiffRates(0.1, 2, 100),
+    4: TiffRates(0.1, 4.5, 100),
+    5: TiffRates(0.1, 0.5, 100),  # LZW
+    6: TiffRates(0.12, 1, 400),  # JPEG
+    7: TiffRates(0.12, 1, 400),
+    8: TiffRates(0.3, 0.4, 100),  # Deflate
+    32946: TiffRates(0.3, 0.4, 100),
+    32773: TiffRates(0.05, 0.05, 100),  # PackBits
+    34925: TiffRates(0.2, 6, 300),  # LZMA
+    50000: TiffRates(0.1, 0.2, 100),  # Zstandard
+}
+WIDTH, LENGTH, BITS, SAMPLES = 256, 257, 258, 277  # TIFF tags
+TILE_WIDTH, TILE_LENGTH = 322, 323
 
 
 def _jpeg(data: bytes) -> Rates:
     frame = jpeg_frame(data)
     if frame is None:
-        return Rates(0, 0, 0)
-    per_pixel = 0.65 + 0.12 * frame.samples
+        return NOTHING
+    per_pixel = 0.65 + 0.12 * frame.samples + 0.4 * (frame.components > 3)  # CMYK
     if not frame.several_scans:
         return Rates(frame.width * frame.height, per_pixel, 1)
     per_pixel += 0.08 * _scans(data, frame.scan)
@@ -87,53 +120,49 @@ def _scans(data: bytes, at: int) -> int:
 def _png(data: bytes) -> Rates:
     width, height, bits, color, _, _, interlaced = PNG_HEADER.unpack_from(data, PNG_HEADER_AT)
     raw = PNG_SAMPLES.get(color, 0) * bits / 8  # bytes of a pixel
-    return Rates(width * height, 0.6 + 0.35 * raw + bool(interlaced), 1.6)
+    return Rates(width * height, 0.6 + 0.5 * raw + 0.5 * bool(interlaced), 1.5)
 
 
 def _webp(data: bytes) -> Rates:
-    """The canvas; its first frame is lossy or lossless, which costs about the same."""
+    """Rates of a lossy or a lossless image, or of a canvas, whose frames are either."""
     kind = data[12:16]
     if kind == b"VP8X":
         width, height = (1 + int.from_bytes(data[at : at + 3], "little") for at in (24, 27))
         return Rates(width * height, 3.0, 3)
     if kind == b"VP8L":
         (sizes,) = struct.unpack_from("<I", data, 21)
-        return Rates((1 + (sizes & 0x3FFF)) * (1 + (sizes >> 14 & 0x3FFF)), 2.2, 1)
+        return Rates((1 + (sizes & 0x3FFF)) * (1 + (sizes >> 14 & 0x3FFF)), 2.5, 1)
     width, height = struct.unpack_from("<HH", data, 26)
-    return Rates((width & 0x3FFF) * (height & 0x3FFF), 1.5, 7)
+    return Rates((width & 0x3FFF) * (height & 0x3FFF), 1.5, 9)
 
 
 def _gif(data: bytes) -> Rates:
     at = gif_frame(data)
-    width, height = struct.unpack_from("<HH", data, 6)
     if at is None:
-        return Rates(0, 0, 0)
+        return NOTHING
+    width, height = struct.unpack_from("<HH", data, 6)
     left, top, across, down = struct.unpack_from("<HHHH", data, at + 1)
-    return Rates(max(width, left + across) * max(height, top + down), 1.8, 0)
+    return Rates(max(width, left + across) * max(height, top + down), 1.5, 0)
 
 
 def _bmp(data: bytes) -> Rates:
     (size,) = struct.unpack_from("<I", data, 14)
-    width, height = struct.unpack_from("<HH" if size == 12 else "<ii", data, 18)
-    return Rates(width * abs(height), 0.9, 0)
-
-
-WIDTH, LENGTH, BITS, COMPRESSION, SAMPLES = 256, 257, 258, 259, 277  # TIFF tags
-TILE_WIDTH, TILE_LENGTH = 322, 323
-TIFF_COMPRESSIONS = {  # work of a byte of pixels
-    1: 0.05, 5: 0.6, 6: 0.3, 7: 0.3, 8: 0.5, 32946: 0.5, 32773: 0.1, 50000: 0.2, 34925: 3.0,
-}  # fmt: skip
+    old = size == 12
+    width, height, _, bits = struct.unpack_from("<HHHH" if old else "<iiHH", data, 18)
+    return Rates(width * abs(height), 0.55 + 0.1 * min(bits, 32) / 8, 0)
 
 
 def _tiff(data: bytes) -> Rates:
-    values = {tag: number.value for tag, number in tiff_tags(data).items()}
+    tags = tiff_tags(data)
+    values = {tag: found.value for tag, found in tags.items()}
     pixels = 1
     for side, tile in ((WIDTH, TILE_WIDTH), (LENGTH, TILE_LENGTH)):
         whole, step = values.get(side, 0), values.get(tile) or 1
         pixels *= -(-whole // step) * step
     raw = values.get(SAMPLES, 1) * values.get(BITS, 1) / 8  # bytes of a pixel
-    per_byte = TIFF_COMPRESSIONS.get(values.get(COMPRESSION, 1), 1.0)
-    return Rates(pixels, 0.7 + raw * per_byte, 0)
+    rates = TIFF_RATES.get(values.get(COMPRESSION, 1), TIFF_OTHER)
+    pieces = sum(tags[tag].length for tag in OFFSETS if tag in tags) * rates.piece
+    return Rates(pixels, 0.6 + raw * rates.raw, rates.file, pieces)
 
 
 ESTIMATES: dict[bytes, Callable[[bytes], Rates]] = {

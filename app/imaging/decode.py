@@ -150,7 +150,7 @@ def _open(data: bytes, formats: Collection[str], max_pixels: int) -> Image.Image
             f"the bytes are not an image in an accepted format: {_names(accepted)}",
             headers={"Accept": ", ".join(f"image/{name.lower()}" for name in accepted)},
         )
-    check_structure(kind, data)
+    check_structure(kind, data, max_pixels)
     try:
         return Image.open(BytesIO(data), formats=(kind,))
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):

@@ -6,7 +6,7 @@ image, so a small file with many pieces can take very long.
 
 import re
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from app.core.errors import InvalidImage, UnsupportedImageFormat
@@ -16,17 +16,19 @@ MAX_CHUNKS = 65_536  # of a PNG; encoders write pixels in chunks of 8 KiB or mor
 MAX_BLOCKS = 8_192  # of a GIF before its first frame; a comment has one for each 255 bytes
 MAX_TAGS = 4_096  # of a TIFF's directory; only a BigTIFF can declare more
 MAX_SCANS = 100  # of a JPEG; encoders write ten if it is progressive
-MAX_STRIPS = 262_144  # or tiles of a TIFF; encoders write at most one strip for a row
+SCANS_OF_LARGEST = 20  # of a JPEG of the largest size: a scan costs 0.8 ns for each pixel
+MAX_STRIPS = 131_072  # or tiles of a TIFF; encoders write at most one strip for a row
 SOI_BYTES, SIGNATURE_BYTES, SCREEN_BYTES = 2, 8, 13  # where JPEG, PNG and GIF structure begins
 START_OF_SCAN, END_OF_IMAGE = 0xDA, 0xD9  # JPEG markers
 NO_LENGTH = frozenset({0x01, *range(0xD0, 0xD9)})  # markers without a length
 FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # JPEG markers of frame headers
 FRAME_HEADER = struct.Struct(">HHB")  # height, width, components
-SEQUENTIAL, ARITHMETIC = (0xC0, 0xC1), range(0xC9, 0xD0)
+SEQUENTIAL, ARITHMETIC = (0xC0, 0xC1, 0xC3), range(0xC9, 0xD0)
 MARKER = re.compile(
     rb"\xff([\x01-\xcf\xd8-\xfe])"
 )  # not restarts or escaped bytes, which scans contain
 EXTENSION, FRAME = 0x21, 0x2C  # first bytes of GIF blocks
+COMPRESSION, JPEG_COMPRESSIONS = 259, (6, 7)  # a TIFF tag, and two of its values
 OFFSETS = (273, 324)  # TIFF tags with the offsets of strips and of tiles
 PIXEL_TAGS = frozenset({256, 257, 258, 259, 262, 277, 278, 284, 317, 322, 323, *OFFSETS})
 TIFF_NUMBERS = {  # types of TIFF values: struct's character and bytes
@@ -34,20 +36,22 @@ TIFF_NUMBERS = {  # types of TIFF values: struct's character and bytes
 }  # fmt: skip
 
 
-def check_structure(kind: str, data: bytes) -> None:
+def check_structure(kind: str, data: bytes, max_pixels: int) -> None:
     """Refuse a file if its structure would take longer to decode than its pixels.
 
     Args:
         kind: Pillow's name of its format.
         data: the file; a truncated one is left to the decoder to refuse.
+        max_pixels: largest size of an image; a JPEG of this size may have the fewest scans.
 
     Raises:
         InvalidImage: too many segments, scans, chunks, color profiles, blocks, tags or strips.
         UnsupportedImageFormat: a JPEG in arithmetic coding.
     """
-    check = CHECKS.get(kind)
-    if check is not None:
-        check(data)
+    if kind == "JPEG":
+        _jpeg(data, max_pixels)
+    elif kind in CHECKS:
+        CHECKS[kind](data)
 
 
 class JpegFrame(NamedTuple):
@@ -72,13 +76,17 @@ class JpegFrame(NamedTuple):
     scan: int
 
 
-def jpeg_frame(data: bytes) -> JpegFrame | None:
+def jpeg_frame(data: bytes, start: int = 0) -> JpegFrame | None:
     """Walk a JPEG's segments to its first scan; None if the file ends before its frame header.
+
+    Args:
+        data: the file.
+        start: offset of the JPEG in bytes.
 
     Raises:
         InvalidImage: too many segments.
     """
-    at, last, frame = SOI_BYTES, len(data) - 10, None
+    at, last, frame = start + SOI_BYTES, len(data) - 10, None
     for _ in range(MAX_SEGMENTS):
         if at > last:
             return frame
@@ -112,28 +120,36 @@ def _at_scan(frame: JpegFrame, at: int, components: int) -> JpegFrame:
     return frame._replace(several_scans=several, scan=at)
 
 
-def _jpeg(data: bytes) -> None:
+def _jpeg(data: bytes, max_pixels: int) -> None:
     frame = jpeg_frame(data)
     if frame is None:
         return
     if frame.marker in ARITHMETIC:  # its decoder computes for a long time even on an empty scan
         raise UnsupportedImageFormat("JPEGs in arithmetic coding are not accepted")
     if frame.several_scans:
-        _refuse_scans(data, frame.scan)
+        _refuse_scans(data, frame, max_pixels)
 
 
-def _refuse_scans(data: bytes, at: int) -> None:
-    """Refuse a JPEG with too many scans between `at` and the end of the image."""
-    if (
-        data.count(b"\xff\xda", at) <= MAX_SCANS
-    ):  # an upper bound: it includes bytes after the image
+def max_scans(pixels: int, max_pixels: int) -> int:
+    """How many scans a JPEG may have: the fewest at `max_pixels`, more if it is smaller."""
+    return max(SCANS_OF_LARGEST, min(MAX_SCANS, SCANS_OF_LARGEST * max_pixels // max(pixels, 1)))
+
+
+def _refuse_scans(data: bytes, frame: JpegFrame, max_pixels: int) -> None:
+    """Refuse a JPEG with too many scans up to the end of the image."""
+    pixels, at = frame.width * frame.height, frame.scan
+    most = max_scans(pixels, max_pixels)
+    if data.count(b"\xff\xda", at) <= most:  # an upper bound: bytes after the image are included
         return
     scans = 0
     while (found := MARKER.search(data, at)) and found[1][0] != END_OF_IMAGE:
         marker, at = found[1][0], found.end()
         scans += marker == START_OF_SCAN
-        if scans > MAX_SCANS:
-            raise InvalidImage(f"the JPEG has more than {MAX_SCANS} scans")
+        if scans > most:
+            raise InvalidImage(
+                f"the JPEG has more than {most} scans, the limit at {pixels} pixels; "
+                "a baseline JPEG has one"
+            )
         if marker not in NO_LENGTH:
             at += max(2, int.from_bytes(data[at : at + 2]))
 
@@ -182,9 +198,18 @@ def _gif(data: bytes) -> None:
 
 
 class TiffTag(NamedTuple):
-    """A tag of a TIFF: the number of its values, and the first value."""
+    """A tag of a TIFF.
 
+    Attributes:
+        number: byte order and type of a value, as in the formats of `struct`.
+        length: number of values.
+        at: offset of the first value in bytes.
+        value: the first value; 0 if it is beyond the end of the file.
+    """
+
+    number: str
     length: int
+    at: int
     value: int
 
 
@@ -210,9 +235,9 @@ def tiff_tags(data: bytes) -> dict[int, TiffTag]:
             if tag in tags:  # decoders differ in which one they use
                 raise InvalidImage(f"the TIFF has tag {tag} twice")
             number, width = order + TIFF_NUMBERS[kind][0], TIFF_NUMBERS[kind][1]
-            field = start + (index + 1) * size - (8 if big else 4)
-            inline = length * width <= (8 if big else 4)
-            tags[tag] = TiffTag(length, _number(number, data, field if inline else place))
+            field, most = start + (index + 1) * size - (8 if big else 4), (8 if big else 4)
+            first = field if length * width <= most else place
+            tags[tag] = TiffTag(number, length, first, _number(number, data, first))
     return tags
 
 
@@ -227,12 +252,25 @@ def _number(number: str, data: bytes, at: int) -> int:
 
 def _tiff(data: bytes) -> None:
     tags = tiff_tags(data)
-    if any(tags[tag].length > MAX_STRIPS for tag in OFFSETS if tag in tags):
+    listed = [tags[tag] for tag in OFFSETS if tag in tags]
+    if any(tag.length > MAX_STRIPS for tag in listed):
         raise InvalidImage(f"the TIFF has more than {MAX_STRIPS} strips or tiles")
+    if COMPRESSION in tags and tags[COMPRESSION].value in JPEG_COMPRESSIONS:
+        for start in {start for tag in listed for start in _values(tag, data)}:
+            frame = jpeg_frame(data, start)
+            if frame and frame.several_scans:
+                raise InvalidImage("the TIFF has a strip or tile that is a JPEG of several scans")
+
+
+def _values(tag: TiffTag, data: bytes) -> Iterator[int]:
+    """The values of a TIFF's tag that are not beyond the end of the file."""
+    size = struct.calcsize(tag.number)
+    whole = data[tag.at : tag.at + tag.length * size]
+    for (value,) in struct.iter_unpack(tag.number, whole[: len(whole) // size * size]):
+        yield value
 
 
 CHECKS: dict[str, Callable[[bytes], None]] = {
-    "JPEG": _jpeg,
     "PNG": _png,
     "GIF": _gif,
     "TIFF": _tiff,

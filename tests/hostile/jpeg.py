@@ -33,15 +33,44 @@ def tables() -> bytes:
     )
 
 
-def scans(side: int, count: int, marker: int = 0xC2) -> bytes:
-    """A progressive image of one gray, in which every scan repeats that nothing follows."""
+def nothing(side: int) -> bytes:
+    """The data of a scan in which no block has anything: runs of 2 ** 14 blocks and more."""
     blocks = (-(-side // 8)) ** 2
     ends = "".join("0" + "1" * 14 for _ in range(blocks // 32767)) + "0" + "0" * 14
     ends += "1" * (-len(ends) % 8)
-    nothing = bytes(int(ends[i : i + 8], 2) for i in range(0, len(ends), 8))
-    nothing = nothing.replace(b"\xff", b"\xff\x00")
-    first = scan(bytes(blocks // 8 + 1), 0, 0)
-    return SOI + tables() + frame(marker, side, side) + first + scan(nothing, 1, 63) * count + EOI
+    data = bytes(int(ends[i : i + 8], 2) for i in range(0, len(ends), 8))
+    return data.replace(b"\xff", b"\xff\x00")
+
+
+def scans(side: int, count: int, marker: int = 0xC2) -> bytes:
+    """A progressive image of one gray, in which every scan repeats that nothing follows."""
+    empty = scan(nothing(side), 1, 63)
+    return SOI + tables() + frame(marker, side, side) + first(side) + empty * count + EOI
+
+
+def first(side: int, approximation: int = 0) -> bytes:
+    """The first scan: all blocks have the same mean."""
+    return scan(bytes((-(-side // 8)) ** 2 // 8 + 1), 0, 0, approximation)
+
+
+def refinements(side: int, count: int) -> bytes:
+    """A gray image of `count` scans; all but two refine coefficients, of which there are none.
+
+    A refining scan visits each coefficient of each block, so it costs more than other scans.
+    """
+    head = SOI + tables() + frame(0xC2, side, side) + first(side)
+    refining = scan(nothing(side), 1, 63, 0x10)
+    return head + scan(nothing(side), 1, 63, 1) + refining * (count - 2) + EOI
+
+
+def interleaved(side: int, count: int) -> bytes:
+    """A 4:4:4 image of `count` scans; each refines the means of the blocks of all components."""
+    blocks = (-(-side // 8)) ** 2
+    every = struct.pack("B6B", 3, 1, 0, 2, 0, 3, 0)
+    data = bytes(3 * blocks // 8 + 1)
+    scan_ = [segment(0xDA, every + bytes([0, 0, how])) + data for how in (1, 0x10)]
+    head = SOI + tables() + frame(0xC2, side, side, 3)
+    return head + scan_[0] + scan_[1] * (count - 1) + EOI
 
 
 def after_soi(data: bytes, more: bytes) -> bytes:

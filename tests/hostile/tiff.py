@@ -39,10 +39,12 @@ def gray(width: int, height: int, compression: int, data: bytes, **more: object)
     return tiff(tags | more.get("tags", {}), data)
 
 
-def tiles(size: tuple[int, int], tile: tuple[int, int], data: bytes) -> bytes:
+def tiles(
+    size: tuple[int, int], tile: tuple[int, int], data: bytes, compression: int = DEFLATE
+) -> bytes:
     """A gray image in tiles that all have the same data."""
     count = -(-size[0] // tile[0]) * -(-size[1] // tile[1])
-    tags = {WIDTH: size[0], HEIGHT: size[1], BITS: 8, COMPRESSION: DEFLATE, PHOTOMETRIC: 1,
+    tags = {WIDTH: size[0], HEIGHT: size[1], BITS: 8, COMPRESSION: compression, PHOTOMETRIC: 1,
             SAMPLES: 1, TILE_WIDTH: tile[0], TILE_HEIGHT: tile[1], TILE_OFFSETS: [8] * count,
             TILE_SIZES: [len(data)] * count}  # fmt: skip
     return tiff(tags, data)

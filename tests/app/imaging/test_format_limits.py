@@ -13,6 +13,7 @@ from app.imaging.format_limits import MAX_CHUNKS, MAX_SCANS, MAX_SEGMENTS, check
 from models.preprocessing import Preprocessing
 
 EXIF, COMMENT = b"\xff\xe1", b"\xff\xfe"
+MAX_PIXELS = 50_000_000
 
 
 def picture(kind: str, **options) -> bytes:
@@ -33,7 +34,7 @@ def with_scans(data: bytes, count: int) -> bytes:
 
 def is_accepted(kind: str, data: bytes) -> bool:
     try:
-        check_structure(kind, data)
+        check_structure(kind, data, MAX_PIXELS)
     except InvalidImage:
         return False
     assert decode(data, Preprocessing(size=(8, 8)), max_pixels=10**6).width == 64
@@ -83,4 +84,4 @@ def test_a_png_of_many_chunks_is_refused(where):
 def test_a_truncated_file_is_left_to_the_decoder(kind):
     data = picture(kind, **({"progressive": True} if kind == "JPEG" else {}))
     for length in range(len(data)):
-        check_structure(kind, data[:length])
+        check_structure(kind, data[:length], MAX_PIXELS)
