@@ -14,16 +14,19 @@ from torch import Tensor, nn
 
 from models.checkpoint import preprocessor_config
 from models.checkpoint.config import Configuration, document_of, parse
+from models.checkpoint.files import is_present
 from models.checkpoint.hub import fetch, is_hub_id
 from models.checkpoint.json_files import read_document, write_document
+from models.checkpoint.limits import check_input, check_parameters
 from models.checkpoint.parameter_names import join_names, match_stored_names, translate
-from models.checkpoint.weights import read_weights, write_weights
+from models.checkpoint.weights import read_weights, stored_bytes, write_weights
 from models.errors import CheckpointError
 from models.preprocessing import Preprocessing
 from models.registry import Network, ProblemType, Task, architecture_of
 from models.segformer import Segformer
 
 BUNDLED: dict[Task, str] = {"classify": "shapes-vit", "segment": "shapes-segformer"}
+ANY_SIZE = (512, 512)  # height and width to check if the network's input has the image's size
 PROCESSORS = {  # by model type, for folders without a preprocessor_config.json
     "vit": preprocessor_config.VIT,
     "deit": preprocessor_config.DEIT,
@@ -97,13 +100,15 @@ def load(source: str | Path) -> Checkpoint:
     """
     folder = folder_of(source)
     config = parse(read_document(folder / "config.json"))
+    preprocessing = preprocessing_of(folder, PROCESSORS[config.architecture.model_type])
+    check_input(config.sizes, preprocessing.input_size or ANY_SIZE)
     with torch.device("meta"):  # no memory for parameters that the stored tensors replace
         network = build(config)
+    check_parameters(network, stored_bytes(folder))
     fill(network, read_weights(folder), config.architecture.name)
     labels = config.labels
     if isinstance(network, Segformer) and len(labels) == 1:
         network, labels = with_background(network), ("background", *labels)
-    preprocessing = preprocessing_of(folder, PROCESSORS[config.architecture.model_type])
     found = preprocessing_document(folder) is not None
     return Checkpoint(
         network=network.eval(),
@@ -147,6 +152,8 @@ def fill(network: nn.Module, stored: Mapping[str, Tensor], architecture: str) ->
             raise CheckpointError(
                 f"{names[ours]} is {value.dtype}: quantized weights are not supported"
             )
+        if value.layout is not torch.strided or value.is_meta:
+            raise CheckpointError(f"{names[ours]} is not a plain tensor")
         state[ours] = value.to(tensor.dtype, copy=True)  # may be mapped to a file that changes
     network.load_state_dict(state, assign=True)
 
@@ -173,9 +180,9 @@ def preprocessing_document(folder: Path) -> tuple[str, dict[str, Any]] | None:
         CheckpointError: a file is damaged.
     """
     document: Any = None
-    if (path := folder / "processor_config.json").is_file():
+    if is_present(path := folder / "processor_config.json"):
         document = read_document(path).get("image_processor")  # older files do not have it
-    if document is None and (path := folder / "preprocessor_config.json").is_file():
+    if document is None and is_present(path := folder / "preprocessor_config.json"):
         document = read_document(path)
     if not isinstance(document, dict | None):
         raise CheckpointError(f"{path.name}: image_processor is not a JSON object")
