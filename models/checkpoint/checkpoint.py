@@ -104,8 +104,10 @@ def load(source: str | Path) -> Checkpoint:
     check_input(config.sizes, preprocessing.input_size or ANY_SIZE)
     with torch.device("meta"):  # no memory for parameters that the stored tensors replace
         network = build(config)
+    stored = read_weights(folder)  # mapped files, mostly
+    names = stored_names(network, stored, config.architecture.name)
     check_parameters(network, stored_bytes(folder))
-    fill(network, read_weights(folder), config.architecture.name)
+    fill(network, stored, names)
     labels = config.labels
     if isinstance(network, Segformer) and len(labels) == 1:
         network, labels = with_background(network), ("background", *labels)
@@ -130,31 +132,47 @@ def build(config: Configuration) -> Network:
         raise CheckpointError(f"config.json: {error}") from error
 
 
-def fill(network: nn.Module, stored: Mapping[str, Tensor], architecture: str) -> None:
-    """Give a network on the meta device float32 copies of the stored tensors.
+def stored_names(
+    network: nn.Module, stored: Mapping[str, Tensor], architecture: str
+) -> dict[str, str]:
+    """Return the name of the stored tensor of each parameter.
 
     Raises:
-        CheckpointError: names, shapes or dtypes do not match.
+        CheckpointError: names or shapes do not match.
     """
     empty = network.state_dict()
     names = match_stored_names(empty, stored, architecture)
     mismatches = [
-        f"{names[ours]} is {list(stored[names[ours]].shape)}, not {list(tensor.shape)}"
-        for ours, tensor in empty.items()
-        if ours in names and stored[names[ours]].shape != tensor.shape
+        f"{theirs} is {list(stored[theirs].shape)}, not {list(empty[ours].shape)}"
+        for ours, theirs in names.items()
+        if stored[theirs].shape != empty[ours].shape
     ]
     if mismatches:
         raise CheckpointError(f"tensor shapes do not match config.json: {join_names(mismatches)}")
+    return names
+
+
+def fill(network: nn.Module, stored: Mapping[str, Tensor], names: Mapping[str, str]) -> None:
+    """Give a network on the meta device float32 copies of the stored tensors.
+
+    Args:
+        network: gets the tensors.
+        stored: the tensors by their stored names.
+        names: the stored names by ours, from `stored_names`.
+
+    Raises:
+        CheckpointError: a tensor is quantized or sparse.
+    """
     state = {}
-    for ours, tensor in empty.items():
-        value = stored[names[ours]] if ours in names else torch.zeros((), dtype=tensor.dtype)
-        if tensor.is_floating_point() and not value.is_floating_point():
+    for ours, empty in network.state_dict().items():
+        value = stored[names[ours]] if ours in names else torch.zeros((), dtype=empty.dtype)
+        if empty.is_floating_point() and not value.is_floating_point():
             raise CheckpointError(
                 f"{names[ours]} is {value.dtype}: quantized weights are not supported"
             )
         if value.layout is not torch.strided or value.is_meta:
             raise CheckpointError(f"{names[ours]} is not a plain tensor")
-        state[ours] = value.to(tensor.dtype, copy=True)  # may be mapped to a file that changes
+        state[ours] = value.to(empty.dtype, copy=True)  # may be mapped to a file that changes
     network.load_state_dict(state, assign=True)
 
 

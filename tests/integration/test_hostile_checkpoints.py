@@ -1,4 +1,4 @@
-"""Checkpoints that are broken or hostile end the real process with 3 and one line, in little memory.
+"""Broken or hostile checkpoints end the real process with 3 and one line, in little memory.
 
 The memory of the process is limited, so a checkpoint that inflates ends it in another way.
 """
@@ -100,8 +100,8 @@ FAST = (zip_bomb, weights_that_are_not_finite)  # run by default; modules test t
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        pytest.param(*case, marks=() if case[0] in FAST else pytest.mark.slow, id=case[1])
-        for case in CASES
+        pytest.param(*case, marks=() if case[0] in FAST else pytest.mark.slow, id=str(number))
+        for number, case in enumerate(CASES)
     ],
 )
 def test_a_hostile_checkpoint_ends_the_process_with_3_and_one_line(

@@ -9,6 +9,7 @@ import torch
 from models.checkpoint import CheckpointError, load
 from models.checkpoint.config import Configuration, document_of, parse
 from models.checkpoint.limits import check_input, check_parameters
+from models.checkpoint.parameter_names import translate
 from models.registry import architecture_of, segformer_config, vit_config
 from models.segformer import Segformer
 from models.vit import ViT
@@ -57,18 +58,24 @@ def test_axial_attention_is_counted_by_rows_and_columns():
     check_input(vit_config("Ti/1", image_size=(224, 224), **axial), (512, 512))
 
 
-@pytest.mark.parametrize(
-    "fields",
-    [
-        {"num_hidden_layers": 256},
-        {"hidden_size": 16_384, "num_attention_heads": 16, "intermediate_size": 65_536},
-        {"image_size": 8192, "patch_size": 1},
-        {"num_labels": 2**17},
-    ],
-)
-def test_a_network_larger_than_its_weights_is_not_allocated(fields, tmp_path):
-    (tmp_path / "config.json").write_text(json.dumps({"model_type": "vit"} | fields))
-    torch.save({"a": torch.ones(1).expand(10_000)}, tmp_path / "pytorch_model.bin")
-    (tmp_path / "preprocessor_config.json").write_text('{"size": 8}')
+def test_a_network_larger_than_its_weights_is_not_allocated(tmp_path):
+    sizes = {"hidden_size": 16_384, "num_attention_heads": 16, "intermediate_size": 65_536}
+    document = {"model_type": "vit", "num_hidden_layers": 1} | sizes
+    with torch.device("meta"):
+        parameters = ViT(parse(document).sizes).state_dict()
+    theirs = {
+        translate(name, "ViTForImageClassification")[0]: torch.zeros(1).expand(tensor.shape)
+        for name, tensor in parameters.items()
+    }
+    torch.save(theirs, tmp_path / "pytorch_model.bin")  # a number for each tensor
+    (tmp_path / "config.json").write_text(json.dumps(document))
     with pytest.raises(CheckpointError, match=r"network of \d+ parameters, but the weight files"):
+        load(tmp_path)
+
+
+def test_layers_without_weights_are_not_allocated(tmp_path):
+    document = {"model_type": "vit", "num_hidden_layers": 256, "num_labels": 2**17}
+    (tmp_path / "config.json").write_text(json.dumps(document))
+    torch.save({"a": torch.ones(1)}, tmp_path / "pytorch_model.bin")
+    with pytest.raises(CheckpointError, match=r"missing keys: .* and \d+ more"):
         load(tmp_path)
