@@ -161,7 +161,7 @@ def fill(network: nn.Module, stored: Mapping[str, Tensor], names: Mapping[str, s
         names: the stored names by ours, from `stored_names`.
 
     Raises:
-        CheckpointError: a tensor is quantized or sparse.
+        CheckpointError: a tensor is quantized.
     """
     state = {}
     for ours, empty in network.state_dict().items():
@@ -170,8 +170,6 @@ def fill(network: nn.Module, stored: Mapping[str, Tensor], names: Mapping[str, s
             raise CheckpointError(
                 f"{names[ours]} is {value.dtype}: quantized weights are not supported"
             )
-        if value.layout is not torch.strided or value.is_meta:
-            raise CheckpointError(f"{names[ours]} is not a plain tensor")
         state[ours] = value.to(empty.dtype, copy=True)  # may be mapped to a file that changes
     network.load_state_dict(state, assign=True)
 

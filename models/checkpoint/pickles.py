@@ -5,6 +5,7 @@ before it is five pickles and then the bytes of all tensors.
 """
 
 import pickletools
+import re
 from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
@@ -15,8 +16,9 @@ from zipfile import ZIP_STORED, BadZipFile, ZipFile
 ZIP_MAGIC = b"PK\x03\x04"  # by which torch.load recognizes the zip format
 OLD_PICKLES = 5  # before the bytes of the tensors
 MAX_PICKLE_BYTES = 2**22  # a ViT-H has 0.1 MB
-MODULES = frozenset(  # of the names in the pickle of a state dict
-    ("collections", "torch", "torch._utils", "torch.nn.parameter", "torch.storage")
+NAMES = re.compile(  # what the pickle of a state dict imports; all else may build other objects
+    r"collections OrderedDict|torch \w+|torch\.storage \w*Storage|torch\.nn\.parameter Parameter"
+    r"|torch\._utils _rebuild_(tensor(_v[23])?|parameter)"
 )
 
 
@@ -58,10 +60,10 @@ def zipped_pickle(path: Path) -> IO[bytes]:
 
 
 def check_names(file: IO[bytes], count: int) -> None:
-    """Check the first pickles of a file: their length, and the modules that they name."""
+    """Check the first pickles of a file: their length, and what they import."""
     try:
         for name in (name for _ in range(count) for name in names_of(file)):
-            if name.split(" ")[0] not in MODULES:
+            if not NAMES.fullmatch(name):
                 raise UnpicklingError(f"it contains {name.replace(' ', '.')}, not only tensors")
     except ValueError as error:
         raise UnpicklingError(f"it is not a pickle: {error}") from error

@@ -374,13 +374,3 @@ def test_a_checkpoint_is_named_after_the_last_part_of_its_source(source, name):
 def test_the_bundled_folders_are_in_the_package():
     assert bundled("classify").parts[-3:] == ("models", "bundled", "shapes-vit")
     assert bundled("segment").parts[-3:] == ("models", "bundled", "shapes-segformer")
-
-
-def test_a_sparse_tensor_is_refused(folder):
-    tensors = load_file(folder / "model.safetensors")
-    (folder / "model.safetensors").unlink()
-    name = "vit.layernorm.weight"
-    with_sparse = tensors | {name: tensors[name].to_sparse()}
-    torch.save(with_sparse, folder / "pytorch_model.bin")
-    with pytest.raises(CheckpointError, match=r"vit\.layernorm\.weight is not a plain tensor"):
-        load(folder)
