@@ -1,4 +1,4 @@
-"""A log that nobody reads: the service goes on and can end, and lines come when it is read again."""
+"""A log that nobody reads: the service goes on and can end. Lines come when it is read again."""
 
 import fcntl
 import json
