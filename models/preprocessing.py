@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from PIL import ExifTags, Image, ImageOps
 from PIL.JpegImagePlugin import JpegImageFile
@@ -21,6 +22,8 @@ NEAREST, LANCZOS, BILINEAR, BICUBIC, BOX, HAMMING = range(6)  # Pillow's resampl
 IMAGENET_MEAN: Color = (0.485, 0.456, 0.406)
 IMAGENET_STD: Color = (0.229, 0.224, 0.225)
 HALF: Color = (0.5, 0.5, 0.5)
+
+NO_RANGE = ("F", "I")  # Pillow's modes of gray with 32 bits; `convert` would clip at 0 and 255
 
 # Values of the EXIF orientation tag
 SWAPPED_AXES = (5, 6, 7, 8)  # width and height are exchanged
@@ -159,15 +162,30 @@ def _oriented_box(
 def to_rgb(image: Image.Image) -> Image.Image:
     """Decode an image, apply its EXIF orientation and convert it to RGB.
 
-    Gray, palette, alpha, CMYK and 16-bit images are converted by Pillow's `convert`, as in the
-    reference implementation. A damaged image raises whatever Pillow raises.
+    Gray, palette, alpha and CMYK images are converted by Pillow's `convert`, as in the reference
+    implementation. Of 16-bit gray, the high byte is taken, as Pillow does with 16-bit colors. A
+    damaged image raises whatever Pillow raises.
+
+    Raises:
+        ValueError: the mode of the image is one of NO_RANGE.
     """
+    if image.mode in NO_RANGE:
+        raise ValueError("gray values of 32 bits have no known range: convert the image to 8 bits")
     image.load()
     with suppress(Exception):  # broken metadata does not affect the pixels
         ImageOps.exif_transpose(image, in_place=True)
     # the transparent palette entry: `convert` would only warn that it is lost
     image.info.pop("transparency", None)
+    if image.mode.startswith("I;16"):
+        image = high_bytes(image)
     return image if image.mode == "RGB" else image.convert("RGB")  # `convert` copies an RGB image
+
+
+def high_bytes(image: Image.Image) -> Image.Image:
+    """Return an 8-bit gray image of a 16-bit one; `convert` would make 255 of most values."""
+    gray = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    gray.info = image.info
+    return gray
 
 
 def fit(

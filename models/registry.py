@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import fields
+from reprlib import repr as shown  # of limited length and depth
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
@@ -163,8 +164,8 @@ def architecture_named(names: object, model_type: object) -> Architecture:
             return architecture
     supported = ", ".join(f"{a.name} ({a.model_type})" for a in ARCHITECTURES)
     raise CheckpointError(
-        f"config.json: architecture {name!r} of model type {model_type!r} is not supported; "
-        f"supported, each with its trained head: {supported}"
+        f"config.json: architecture {shown(name)} of model type {shown(model_type)} is not "
+        f"supported; supported, each with its trained head: {supported}"
     )
 
 

@@ -9,7 +9,7 @@ from typing import Annotated, NoReturn
 import typer
 from pydantic import ValidationError
 
-from app.core.process import USAGE_ERROR
+from app.core.process import USAGE_ERROR, flush_output
 
 
 @contextmanager
@@ -36,7 +36,8 @@ def one_line(error: Exception) -> str:
 
 
 def stop(message: str, status: int) -> NoReturn:
-    """Print a one-line message and exit with a status."""
+    """Print a one-line message, after all log lines, and exit with a status."""
+    flush_output()
     typer.echo(f"patchserve: {message}", err=True)
     raise typer.Exit(status)
 

@@ -31,8 +31,9 @@ from app.core.shutdown import Shutdown
 from app.main import create_app, prepare_process
 from app.observability import logs
 from app.replicas.heartbeats import HeartbeatTable
-from app.replicas.metrics import remove_gauges, use_replica_files
+from app.replicas.metrics import use_replica_files
 from app.replicas.reporter import Replica
+from app.replicas.reserved_files import clear_gauges, create_files
 from app.replicas.server import ReplicaServer
 from app.replicas.spawn import Sockets, follow_parent, spawn
 from app.replicas.supervisor import Supervisor
@@ -190,13 +191,17 @@ def run_replicas(
         catch_stop_signals() as stop_requested,
         TemporaryDirectory(prefix="patchserve-") as directory,
     ):
-        table = HeartbeatTable(settings.workers)
+        try:
+            create_files(directory, settings.workers)
+        except OSError as error:
+            return ExitReason(f"cannot start the replicas: {one_line(error)}", START_FAILED)
+        table = HeartbeatTable(settings.workers)  # multiprocessing may place it there, too
         replicas = Supervisor(
             partial(spawn, run_replica, settings, Sockets(listening, ops), table, directory),
             table,
             stop_timeout_s=stop_timeout_s(settings),
             on_stop=listening.close,
-            on_exit=partial(remove_gauges, directory=directory),
+            on_exit=partial(clear_gauges, directory),
         )
         try:
             return replicas.run(stop_requested)
@@ -212,8 +217,8 @@ def stop_timeout_s(settings: Settings) -> float:
 def run_replica(settings: Settings, sockets: Sockets, replica: Replica) -> None:
     """Run the process of one replica; the parent reads the reason of a failure from the table."""
     follow_parent(replica.directory, stop_timeout_s(settings))
-    use_replica_files(replica.index, replica.directory)
     logs.configure(settings.log_level, replica.index)
+    use_replica_files(replica.index, replica.directory)
     try:
         failure = run(settings, sockets.service, replica, sockets.ops)
     except (ValueError, OSError) as error:

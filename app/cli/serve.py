@@ -12,7 +12,7 @@ import typer
 
 from app.cli.console import readable_errors, stop
 from app.cli.run import run, run_replicas
-from app.core.process import START_FAILED, exit_now, flush_output
+from app.core.process import START_FAILED, exit_now
 from app.core.settings import Settings
 from app.observability import logs
 from app.server.accept import BACKLOG
@@ -81,9 +81,7 @@ def serve(**flags: str | None) -> None:
             failure = run(settings, listening, ops=ops)
     if failure is None:
         exit_now(0)
-    flush_output()
-    typer.echo(f"patchserve: {failure.reason}", err=True)
-    exit_now(failure.status)
+    exit_now(failure.status, f"patchserve: {failure.reason}")
 
 
 def warn_if_open(settings: Settings) -> None:

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from threading import Event
+from threading import Event, Thread
 from types import FrameType
 from typing import NoReturn
 
@@ -22,6 +22,7 @@ SIGNAL_BASE = 128  # the exit status is this plus the number of the signal, as i
 DRAIN_SIGNAL = signal.SIGUSR1  # from the parent to its replicas
 # a second one of these changes nothing: a terminal that closes and its shell both send SIGHUP
 REPEATED_SIGNALS = (DRAIN_SIGNAL, signal.SIGHUP)
+OUTPUT_S = 1.5  # to write what is left at the end; longer than the log's own limit
 INTERRUPTED = SIGNAL_BASE + signal.SIGINT
 
 logger = logging.getLogger(__name__)
@@ -56,21 +57,37 @@ def stop_signals() -> tuple[signal.Signals, ...]:
     return (signal.SIGTERM, signal.SIGINT, *(() if ignores_hangup else (signal.SIGHUP,)))
 
 
-def exit_now(status: int) -> NoReturn:
+def exit_now(status: int, last_line: str = "") -> NoReturn:
     """End the process with an exit status without waiting for its threads.
 
     A normal interpreter exit would wait for the image threads, and a thread that returns from torch
     during the exit can abort the process.
+
+    Args:
+        status: the exit status.
+        last_line: text for standard error, after all log lines.
     """
-    flush_output()
+    flush_output(last_line)
     os._exit(status)
 
 
-def flush_output() -> None:
-    """Write all log lines and printed text, so that the next printed line is the last one."""
+def flush_output(last_line: str = "") -> None:
+    """Write all log lines and printed text, then a last line, within OUTPUT_S.
+
+    A pipe that nobody reads would block for ever.
+    """
+    thread = Thread(target=_write_output, args=(last_line,), name="output", daemon=True)
+    thread.start()
+    thread.join(OUTPUT_S)
+
+
+def _write_output(last_line: str) -> None:
     for handler in logging.getLogger().handlers:
         with suppress(ValueError, OSError):  # the terminal is closed
             handler.flush()
+    if last_line:
+        with suppress(ValueError, OSError):
+            sys.stderr.write(f"{last_line}\n")
     for stream in (sys.stdout, sys.stderr):
         with suppress(ValueError, OSError):  # the stream is closed
             stream.flush()

@@ -82,10 +82,12 @@ class TorchEngine:
         self._capture_s = capture_s
 
     def load(self) -> ModelInfo:
-        """Read the checkpoint and place the network on the device.
+        """Read the checkpoint, place the network on the device, and run one image.
 
         Raises:
-            models.checkpoint.CheckpointError: it cannot be loaded, or is for another task.
+            models.checkpoint.CheckpointError: it cannot be loaded, is for another task, or computes
+                values that are not finite.
+            OutOfMemory: not even one image fits.
             ValueError: the runtime is not installed.
         """
         loaded = checkpoint.load(resolve_source(self._source, self._task))
@@ -116,6 +118,7 @@ class TorchEngine:
         self._pipeline = Pipeline(self._streams)
         self._graphs = Graphs(classify or (lambda batch: (form(batch),)), self._streams.recorder)
         self._scores = scores_of(loaded.problem_type, len(loaded.labels))
+        self._require_finite_output(loaded.name)
         return ModelInfo(
             task=loaded.task,
             labels=loaded.labels,
@@ -127,6 +130,25 @@ class TorchEngine:
             problem_type=loaded.problem_type,
             preprocessing_assumed=loaded.preprocessing_assumed,
         )
+
+    def _require_finite_output(self, name: str) -> None:
+        """Run an image of noise, and raise CheckpointError if a value of the output is not finite.
+
+        Either a weight is not finite, or values exceed the range of the number format.
+        """
+        height, width = self._preprocessing.input_size or DEFAULT_INPUT_SIZE
+        image = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
+        with translate_device_errors(self._device):
+            collect = self._pipeline.launch(
+                [image], lambda batch: self._graphs(batch)[0], lambda raw: [raw.isfinite().all()]
+            )
+            (finite,), _ = collect()
+        if not finite:
+            dtype = str(self._dtype).removeprefix("torch.")
+            hint = "" if dtype == "float32" else "; --dtype float32 may help"
+            raise checkpoint.CheckpointError(
+                f"{name}: the network's output is not finite in {dtype}{hint}"
+            )
 
     def warm_up(self, max_batch_size: int, budget_s: float) -> dict[int, float]:
         """Run batches of 1, 2, 4, ... images, and return the seconds by batch size.

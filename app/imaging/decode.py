@@ -18,7 +18,7 @@ from app.core.errors import ImageTooLarge, InvalidImage, UnsupportedImageFormat
 from app.core.malloc import release_after
 from app.core.types import IMAGE_FORMATS
 from app.imaging.format_limits import check_structure
-from models.preprocessing import Preprocessing, Reduction, fit, reduce, to_rgb
+from models.preprocessing import NO_RANGE, Preprocessing, Reduction, fit, reduce, to_rgb
 
 SIGNATURES = {
     "jpeg": rb"\xff\xd8\xff",
@@ -62,8 +62,8 @@ def decode(
 ) -> Photo:
     """Decode an image file completely, then resize and crop it to the model's input size.
 
-    Of an animation, the first frame is decoded. After the EXIF orientation, Pillow's `convert`
-    makes RGB of gray, palette, alpha, CMYK and 16-bit images, as the reference implementation does.
+    Of an animation, the first frame is decoded. After the EXIF orientation, `to_rgb` makes RGB of
+    gray, palette, alpha, CMYK and 16-bit images.
 
     Args:
         data: the file; its first bytes decide its format, not the declared media type.
@@ -82,6 +82,11 @@ def decode(
     image = _open(data, formats, max_pixels)
     pixels = _pixels(image)
     _refuse_large(image, pixels, preprocessing, max_pixels)
+    if image.mode in NO_RANGE:
+        raise UnsupportedImageFormat(
+            f"{image.format} images with 32-bit gray values, float or integer, are not accepted, "
+            "because their range is unknown: convert the image to 8 bits"
+        )
     reduction = reduce(image, preprocessing) if scaled and not keep_rgb else None
     if not image.info.get("progressive"):  # a progressive JPEG keeps all coefficients at any scale
         pixels = _pixels(image)

@@ -10,6 +10,8 @@ from functools import partial
 
 from pydantic_core import to_json
 
+from app.observability.log_writer import LogWriter
+
 STANDARD_FIELDS = frozenset(vars(logging.makeLogRecord({}))) | {
     "message",
     "asctime",
@@ -72,7 +74,7 @@ def configure(level: str, replica: int | None = None) -> None:
         replica: number of the replica that this process is, if there are several; added to each
             line.
     """
-    handler = logging.StreamHandler()
+    handler = LogWriter(sys.stderr)
     prefix = "" if replica is None else f"replica {replica} "
     text = TextFormatter(f"%(asctime)s %(levelname)-7s {prefix}%(name)s: %(message)s")
     if replica is not None:

@@ -10,11 +10,12 @@ from collections.abc import Iterable, Iterator
 
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest, values
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
-from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
 from app.observability.metrics import Metrics
 from app.replicas.heartbeats import HeartbeatTable
+from app.replicas.reserved_files import ReservedFile
 
 
 class SharedMetrics(Metrics):
@@ -76,9 +77,5 @@ def _of_process(pid: int | None) -> Iterable[Metric]:
 def use_replica_files(index: int, directory: str) -> None:
     """Write the metrics of this process to the files of a replica. Call it before any metric."""
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = directory
+    values.MmapedDict = ReservedFile  # type: ignore[attr-defined]
     values.ValueClass = values.MultiProcessValue(lambda: index)
-
-
-def remove_gauges(index: int, directory: str) -> None:
-    """Remove the gauges of a replica that has ended; its counters stay."""
-    mark_process_dead(index, directory)

@@ -14,16 +14,19 @@ from torch import Tensor, nn
 
 from models.checkpoint import preprocessor_config
 from models.checkpoint.config import Configuration, document_of, parse
+from models.checkpoint.files import is_present
 from models.checkpoint.hub import fetch, is_hub_id
 from models.checkpoint.json_files import read_document, write_document
+from models.checkpoint.limits import check_input, check_parameters
 from models.checkpoint.parameter_names import join_names, match_stored_names, translate
-from models.checkpoint.weights import read_weights, write_weights
+from models.checkpoint.weights import read_weights, stored_bytes, write_weights
 from models.errors import CheckpointError
 from models.preprocessing import Preprocessing
 from models.registry import Network, ProblemType, Task, architecture_of
 from models.segformer import Segformer
 
 BUNDLED: dict[Task, str] = {"classify": "shapes-vit", "segment": "shapes-segformer"}
+ANY_SIZE = (512, 512)  # height and width to check if the network's input has the image's size
 PROCESSORS = {  # by model type, for folders without a preprocessor_config.json
     "vit": preprocessor_config.VIT,
     "deit": preprocessor_config.DEIT,
@@ -97,13 +100,17 @@ def load(source: str | Path) -> Checkpoint:
     """
     folder = folder_of(source)
     config = parse(read_document(folder / "config.json"))
+    preprocessing = preprocessing_of(folder, PROCESSORS[config.architecture.model_type])
+    check_input(config.sizes, preprocessing.input_size or ANY_SIZE)
     with torch.device("meta"):  # no memory for parameters that the stored tensors replace
         network = build(config)
-    fill(network, read_weights(folder), config.architecture.name)
+    stored = read_weights(folder)  # mapped files, mostly
+    names = stored_names(network, stored, config.architecture.name)
+    check_parameters(network, stored_bytes(folder))
+    fill(network, stored, names)
     labels = config.labels
     if isinstance(network, Segformer) and len(labels) == 1:
         network, labels = with_background(network), ("background", *labels)
-    preprocessing = preprocessing_of(folder, PROCESSORS[config.architecture.model_type])
     found = preprocessing_document(folder) is not None
     return Checkpoint(
         network=network.eval(),
@@ -125,29 +132,45 @@ def build(config: Configuration) -> Network:
         raise CheckpointError(f"config.json: {error}") from error
 
 
-def fill(network: nn.Module, stored: Mapping[str, Tensor], architecture: str) -> None:
-    """Give a network on the meta device float32 copies of the stored tensors.
+def stored_names(
+    network: nn.Module, stored: Mapping[str, Tensor], architecture: str
+) -> dict[str, str]:
+    """Return the name of the stored tensor of each parameter.
 
     Raises:
-        CheckpointError: names, shapes or dtypes do not match.
+        CheckpointError: names or shapes do not match.
     """
     empty = network.state_dict()
     names = match_stored_names(empty, stored, architecture)
     mismatches = [
-        f"{names[ours]} is {list(stored[names[ours]].shape)}, not {list(tensor.shape)}"
-        for ours, tensor in empty.items()
-        if ours in names and stored[names[ours]].shape != tensor.shape
+        f"{theirs} is {list(stored[theirs].shape)}, not {list(empty[ours].shape)}"
+        for ours, theirs in names.items()
+        if stored[theirs].shape != empty[ours].shape
     ]
     if mismatches:
         raise CheckpointError(f"tensor shapes do not match config.json: {join_names(mismatches)}")
+    return names
+
+
+def fill(network: nn.Module, stored: Mapping[str, Tensor], names: Mapping[str, str]) -> None:
+    """Give a network on the meta device float32 copies of the stored tensors.
+
+    Args:
+        network: gets the tensors.
+        stored: the tensors by their stored names.
+        names: the stored names by ours, from `stored_names`.
+
+    Raises:
+        CheckpointError: a tensor is quantized.
+    """
     state = {}
-    for ours, tensor in empty.items():
-        value = stored[names[ours]] if ours in names else torch.zeros((), dtype=tensor.dtype)
-        if tensor.is_floating_point() and not value.is_floating_point():
+    for ours, empty in network.state_dict().items():
+        value = stored[names[ours]] if ours in names else torch.zeros((), dtype=empty.dtype)
+        if empty.is_floating_point() and not value.is_floating_point():
             raise CheckpointError(
                 f"{names[ours]} is {value.dtype}: quantized weights are not supported"
             )
-        state[ours] = value.to(tensor.dtype, copy=True)  # may be mapped to a file that changes
+        state[ours] = value.to(empty.dtype, copy=True)  # may be mapped to a file that changes
     network.load_state_dict(state, assign=True)
 
 
@@ -173,9 +196,9 @@ def preprocessing_document(folder: Path) -> tuple[str, dict[str, Any]] | None:
         CheckpointError: a file is damaged.
     """
     document: Any = None
-    if (path := folder / "processor_config.json").is_file():
+    if is_present(path := folder / "processor_config.json"):
         document = read_document(path).get("image_processor")  # older files do not have it
-    if document is None and (path := folder / "preprocessor_config.json").is_file():
+    if document is None and is_present(path := folder / "preprocessor_config.json"):
         document = read_document(path)
     if not isinstance(document, dict | None):
         raise CheckpointError(f"{path.name}: image_processor is not a JSON object")

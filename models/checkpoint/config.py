@@ -2,11 +2,26 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from reprlib import repr as shown  # of limited length and depth
 from typing import Any, get_args
 
 from models.errors import CheckpointError
 from models.registry import Architecture, ProblemType, Sizes, architecture_named
 from models.segformer import SegformerConfig
+
+MAX_LAYERS = 256  # also of all stages together; ViT-22B has 48
+MAX_STAGES = 16
+MAX_VALUES = {  # of the integers in config.json, by field; several times as large as published ones
+    "num_hidden_layers": MAX_LAYERS,
+    "depths": MAX_LAYERS,
+    "hidden_size": 2**14,
+    "hidden_sizes": 2**14,
+    "decoder_hidden_size": 2**14,
+    "intermediate_size": 2**16,
+    "image_size": 2**13,
+    "num_labels": 2**17,
+}
+MAX_OTHERS = 2**10  # heads, patch sizes, strides and ratios
 
 
 @dataclass(frozen=True)
@@ -32,7 +47,7 @@ def parse(document: Mapping[str, Any]) -> Configuration:
     labels = labels_of(document)
     if (channels := document.get("num_channels", 3)) != 3:
         raise CheckpointError(
-            f"config.json: num_channels is {channels!r}; only 3 (RGB) is supported"
+            f"config.json: num_channels is {shown(channels)}; only 3 (RGB) is supported"
         )
     defaults = {field.name: field.default for field in fields(architecture.config)}
     values = {
@@ -44,6 +59,8 @@ def parse(document: Mapping[str, Any]) -> Configuration:
         sizes = architecture.config(**values, **architecture.fixed, num_labels=len(labels))
     except ValueError as error:
         raise CheckpointError(f"config.json: {error}") from error
+    if sum(getattr(sizes, "depths", ())) > MAX_LAYERS:
+        raise invalid_field("depths", document["depths"], f"{MAX_LAYERS} layers or fewer in all")
     problem_type: ProblemType = document.get("problem_type") or "single_label_classification"
     if problem_type not in get_args(ProblemType):
         raise invalid_field(
@@ -83,6 +100,8 @@ def labels_of(document: Mapping[str, Any]) -> tuple[str, ...]:
     if not isinstance(by_index, dict) or not all(isinstance(v, str) for v in by_index.values()):
         raise CheckpointError("config.json: id2label is not a JSON object from indices to names")
     indices = [str(index) for index in range(len(by_index))]
+    if by_index:
+        integer("num_labels", len(by_index))
     if not by_index or by_index.keys() != set(indices):
         raise CheckpointError(
             f"config.json: id2label does not number its {len(by_index)} labels from 0 without gaps"
@@ -109,16 +128,18 @@ def field_value(name: str, raw: object, default: object) -> Any:
 
 
 def integers(name: str, raw: object, count: int | None = None) -> tuple[int, ...]:
-    """Check a list of positive integers, of length `count` or, without it, any length but 0."""
-    if not isinstance(raw, list) or not raw or len(raw) != (count or len(raw)):
-        raise invalid_field(name, raw, f"a list of {f'{count} ' if count else ''}integers")
+    """Check a list of positive integers, of length `count` or, without it, 1 to MAX_STAGES."""
+    lengths = range(1, MAX_STAGES + 1) if count is None else (count,)
+    if not isinstance(raw, list) or len(raw) not in lengths:
+        raise invalid_field(name, raw, f"a list of {count or f'1 to {MAX_STAGES}'} integers")
     return tuple(integer(name, n) for n in raw)
 
 
 def integer(name: str, raw: object) -> int:
-    """Check a positive integer; larger ones than 2^20 are mistakes."""
-    if not isinstance(raw, int) or isinstance(raw, bool) or not 0 < raw <= 2**20:
-        raise invalid_field(name, raw, "an integer from 1 to 2^20")
+    """Check a positive integer, at most the one of MAX_VALUES."""
+    most = MAX_VALUES.get(name, MAX_OTHERS)
+    if not isinstance(raw, int) or isinstance(raw, bool) or not 0 < raw <= most:
+        raise invalid_field(name, raw, f"an integer from 1 to {most}")
     return raw
 
 
@@ -131,4 +152,4 @@ def number(name: str, raw: object) -> float:
 
 def invalid_field(name: str, raw: object, expected: str) -> CheckpointError:
     """Return the error for a field with an invalid value."""
-    return CheckpointError(f"config.json: {name} is {raw!r}, not {expected}")
+    return CheckpointError(f"config.json: {name} is {shown(raw)}, not {expected}")

@@ -1,8 +1,9 @@
 """The contents of preprocessor_config.json, read in all historical styles, and written."""
 
-import math
 import re
+import sys
 from collections.abc import Mapping
+from reprlib import repr as shown  # of limited length and depth
 from typing import Any
 
 from models.errors import CheckpointError
@@ -19,6 +20,8 @@ from models.preprocessing import (
 )
 
 Config = Mapping[str, Any]
+
+MAX_SIDE = 2**12  # pixels of a side of the network's input
 
 VIT, DEIT, SEGFORMER = "ViTImageProcessor", "DeiTImageProcessor", "SegformerImageProcessor"
 COMMON = {  # defaults of all three image processors
@@ -63,7 +66,7 @@ def parse(config: Config, default: str) -> Preprocessing:
     if options["resample"] is None and not resizes:
         options["resample"] = DEFAULTS[processor]["resample"]  # no step uses it
     reduce_labels = "reduce_labels" if "reduce_labels" in options else "do_reduce_labels"
-    return Preprocessing(
+    preprocessing = Preprocessing(
         processor=processor,
         **(resize_fields(options) if resizes else {"size": None}),
         resample=resample_filter(options["resample"]),
@@ -73,6 +76,20 @@ def parse(config: Config, default: str) -> Preprocessing:
         std=color(options, "image_std") if normalizes else None,
         reduce_labels=flag(options, reduce_labels),
     )
+    refuse_large(preprocessing)
+    return preprocessing
+
+
+def refuse_large(preprocessing: Preprocessing) -> None:
+    """Raise CheckpointError for a side of more than MAX_SIDE pixels."""
+    sides = {
+        "size": max(preprocessing.size or (0,)),
+        "size.shortest_edge": preprocessing.shortest_edge or 0,
+        "crop_size": max(preprocessing.crop_size or (0,)),
+    }
+    for name, side in sides.items():
+        if side > MAX_SIDE:
+            raise CheckpointError(f"{name} is {shown(side)}, but at most {MAX_SIDE} is supported")
 
 
 def document(preprocessing: Preprocessing) -> dict[str, Any]:
@@ -101,7 +118,7 @@ def processor_of(config: Config, default: str) -> str:
     name = config.get("image_processor_type") or config.get("feature_extractor_type") or default
     if not isinstance(name, str) or not (match := PROCESSOR_NAMES.fullmatch(name)):
         raise CheckpointError(
-            f"the image processor {name!r} is not supported; supported: {', '.join(DEFAULTS)}"
+            f"the image processor {shown(name)} is not supported; supported: {', '.join(DEFAULTS)}"
         )
     return f"{match[1]}ImageProcessor"
 
@@ -115,7 +132,8 @@ def resize_fields(options: Config) -> dict[str, Any]:
         return {"size": exact_size(size, "size")}
     if not size.keys() <= {"shortest_edge", "longest_edge"} or not all(map(is_edge, size.values())):
         raise CheckpointError(
-            f"size is {size!r}; with shortest_edge only longest_edge is allowed, in whole pixels"
+            f"size is {shown(size)}; "
+            "with shortest_edge only longest_edge is allowed, in whole pixels"
         )
     return {"size": None} | size
 
@@ -130,7 +148,7 @@ def exact_size(value: object, name: str) -> Size:
         case (int() as height, int() as width) if is_edge(height) and is_edge(width):
             return height, width
     raise CheckpointError(
-        f'{name} is {value!r}, not n, [h, w] or {{"height": h, "width": w}} in whole pixels'
+        f'{name} is {shown(value)}, not n, [h, w] or {{"height": h, "width": w}} in whole pixels'
     )
 
 
@@ -143,14 +161,16 @@ def flag(options: Config, name: str) -> bool:
     """Return a boolean option; null is false. CheckpointError for a value of another type."""
     value = False if options[name] is None else options[name]
     if not isinstance(value, bool):
-        raise CheckpointError(f"{name} is {value!r}, not true or false")
+        raise CheckpointError(f"{name} is {shown(value)}, not true or false")
     return value
 
 
 def resample_filter(value: object) -> int:
     """Check Pillow's number of a resampling filter."""
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= HAMMING:
-        raise CheckpointError(f"resample is {value!r}, not a Pillow filter from 0 to {HAMMING}")
+        raise CheckpointError(
+            f"resample is {shown(value)}, not a Pillow filter from 0 to {HAMMING}"
+        )
     return value
 
 
@@ -158,7 +178,7 @@ def rescale_factor(options: Config) -> float:
     """Return the factor for pixel values 0 to 255."""
     value = options["rescale_factor"]
     if not is_number(value) or value <= 0:
-        raise CheckpointError(f"rescale_factor is {value!r}, not a number greater than 0")
+        raise CheckpointError(f"rescale_factor is {shown(value)}, not a number greater than 0")
     return float(value)
 
 
@@ -167,13 +187,15 @@ def color(options: Config, name: str) -> Color:
     value = options[name]
     values = value if isinstance(value, list | tuple) else [value] * 3
     if len(values) != 3 or not all(map(is_number, values)):
-        raise CheckpointError(f"{name} is {value!r}, not three numbers or one")
+        raise CheckpointError(f"{name} is {shown(value)}, not three numbers or one")
     if name == "image_std" and min(values) <= 0:
-        raise CheckpointError(f"{name} is {value!r}, but all values must be greater than 0")
+        raise CheckpointError(f"{name} is {shown(value)}, but all values must be greater than 0")
     red, green, blue = map(float, values)
     return red, green, blue
 
 
 def is_number(value: object) -> bool:
-    """Whether the value is a finite number."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    """Whether the value is a finite number that a float can hold."""
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return False
+    return abs(value) <= sys.float_info.max

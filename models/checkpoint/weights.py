@@ -1,11 +1,10 @@
 """The weight files of a checkpoint folder: safetensors or a pickle, whole or in shards.
 
 No code in a file is executed: pickles are read with `weights_only=True`, and an index can only
-name files of its own folder.
+name files of its own folder. Memory and time are in proportion to the size of the files.
 """
 
 import pickle
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
@@ -15,7 +14,9 @@ from safetensors.torch import load_file
 from safetensors.torch import save as serialize
 from torch import Tensor
 
+from models.checkpoint.files import is_present
 from models.checkpoint.json_files import read_document
+from models.checkpoint.pickles import check_pickle, is_zip
 from models.errors import CheckpointError
 
 SAFETENSORS = "model.safetensors"
@@ -28,18 +29,41 @@ WEIGHT_FILES = (  # in order of preference
 LFS_POINTER = b"version https://git-lfs."  # how the placeholder of a file in Git LFS begins
 
 
+def weight_files(folder: Path) -> dict[Path, list[str]]:
+    """Return the files with the weights, each with the keys that an index assigns to it.
+
+    They are the first one of WEIGHT_FILES in the folder, or its shards.
+
+    Raises:
+        CheckpointError: there is no weight file, or an index is damaged or unsafe.
+    """
+    path = next((folder / name for name in WEIGHT_FILES if is_present(folder / name)), None)
+    if path is None:
+        raise CheckpointError(f"no weights found in {folder}: looked for {', '.join(WEIGHT_FILES)}")
+    return shards(path) if path.suffix == ".json" else {path: []}
+
+
 def read_weights(folder: Path) -> dict[str, Tensor]:
-    """Read the tensors by their stored names, from the first of WEIGHT_FILES in the folder.
+    """Read the tensors by their stored names, from all of `weight_files`.
 
     The tensors may be memory-mapped files: copy the tensors before the folder changes.
 
     Raises:
         CheckpointError: there is no weight file, or it is damaged or unsafe.
     """
-    path = next((folder / name for name in WEIGHT_FILES if (folder / name).is_file()), None)
-    if path is None:
-        raise CheckpointError(f"no weights found in {folder}: looked for {', '.join(WEIGHT_FILES)}")
-    return read_shards(path) if path.suffix == ".json" else read_file(path)
+    tensors: dict[str, Tensor] = {}
+    for path, keys in weight_files(folder).items():
+        tensors |= (content := read_file(path))
+        if missing := [key for key in keys if key not in content]:
+            raise CheckpointError(
+                f"{path.name} lacks keys that its index assigns to it: {', '.join(missing)}"
+            )
+    return tensors
+
+
+def stored_bytes(folder: Path) -> int:
+    """Return the bytes of all of `weight_files`."""
+    return sum(path.stat().st_size for path in weight_files(folder))
 
 
 def write_weights(folder: Path, tensors: Mapping[str, Tensor]) -> None:
@@ -49,21 +73,16 @@ def write_weights(folder: Path, tensors: Mapping[str, Tensor]) -> None:
     (folder / SAFETENSORS).write_bytes(serialize(contiguous, metadata={"format": "pt"}))
 
 
-def read_shards(index: Path) -> dict[str, Tensor]:
-    """Read all shards that an index names. CheckpointError if a shard lacks one of its keys."""
+def shards(index: Path) -> dict[Path, list[str]]:
+    """Return the files that an index names, each with its keys."""
     shard_of = read_document(index).get("weight_map")
     if not isinstance(shard_of, dict) or not all(isinstance(s, str) for s in shard_of.values()):
         raise CheckpointError(f"{index.name} has no weight_map from keys to file names")
     suffix = Path(index.stem.removesuffix(".index")).suffix  # .safetensors or .bin
-    tensors: dict[str, Tensor] = {}
-    for shard in sorted(set(shard_of.values())):
-        tensors |= (content := read_file(shard_path(index, shard, suffix)))
-        missing = [key for key, file in shard_of.items() if file == shard and key not in content]
-        if missing:
-            raise CheckpointError(
-                f"{shard} lacks keys that {index.name} assigns to it: {', '.join(missing)}"
-            )
-    return tensors
+    keys: dict[str, list[str]] = {shard: [] for shard in sorted(shard_of.values())}
+    for key, shard in shard_of.items():
+        keys[shard].append(key)
+    return {shard_path(index, shard, suffix): keys[shard] for shard in keys}
 
 
 def shard_path(index: Path, shard: str, suffix: str) -> Path:
@@ -73,7 +92,7 @@ def shard_path(index: Path, shard: str, suffix: str) -> Path:
         raise CheckpointError(
             f"{index.name} names {shard!r}, which is not a {suffix} file in the same folder"
         )
-    if not (path := index.parent / shard).is_file():
+    if not is_present(path := index.parent / shard):
         raise CheckpointError(f"{index.name} names {shard}, which does not exist")
     return path
 
@@ -103,7 +122,8 @@ def read_file(path: Path) -> dict[str, Tensor]:
 
 def read_pickle(path: Path) -> object:
     """Read the tensors of a torch.save file; memory-mapped if the file's format allows it."""
-    return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+    check_pickle(path)
+    return torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip(path))
 
 
 def is_lfs_pointer(path: Path) -> bool:

@@ -4,6 +4,8 @@ import asyncio
 import os
 import re
 import signal
+import subprocess
+import sys
 import time
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -20,6 +22,7 @@ pytestmark = [
 ]
 SCENE = Path(__file__).parents[1] / "samples/scene-0000.png"
 IMAGE = SCENE.read_bytes()
+PATCHSERVE = Path(sys.executable).with_name("patchserve")
 READY = {"0": "ready", "1": "ready"}
 CLASSIFIED = r'patchserve_http_requests_total\{code="200",method="POST",route="/classify"\} (\S+)'
 
@@ -227,3 +230,49 @@ def test_a_port_in_use_is_reported_in_one_line(refuse, two):
     assert ended.stderr.startswith("patchserve: cannot listen on 127.0.0.1:")
     assert "address already in use" in ended.stderr
     assert len(ended.stderr.strip().splitlines()) == 1
+
+
+MOUNT = 'mount -t tmpfs -o size="$SIZE" none "$TMPDIR" && exec "$0" "$@"'
+WITH_SMALL_TMPDIR = ["unshare", "-rm", "sh", "-c", MOUNT]
+CAN_MOUNT = subprocess.run(
+    ["/usr/bin/env", "unshare", "-rm", "mount", "-t", "tmpfs", "none", "/tmp"],  # noqa: S108
+    capture_output=True,
+)
+
+
+@pytest.mark.skipif(CAN_MOUNT.returncode != 0, reason="no file system can be mounted")
+def test_a_replica_restarts_while_the_file_system_of_temporary_files_is_full(
+    launch, small, tmp_path
+):
+    program = [*WITH_SMALL_TMPDIR, str(PATCHSERVE)]
+    variables = {"SIZE": "8m", "TMPDIR": str(tmp_path)}
+    with launch("--workers", 2, *small, program=program, **variables) as service:
+        service.wait_for_replicas()
+        killed = service.replica_pid(0)
+        folder = Path(f"/proc/{killed}/root{tmp_path}")
+        with suppress(OSError), (folder / "filler").open("wb", buffering=0) as filler:
+            while True:
+                filler.write(bytes(2**12))
+        os.kill(killed, signal.SIGKILL)
+        service.wait_for(lambda: service.replica_pid(0) != killed)
+        service.wait_for_replicas()
+        assert restarts(service, 0) == 1
+        assert service.classify(IMAGE).status_code == 200
+
+
+@pytest.mark.skipif(CAN_MOUNT.returncode != 0, reason="no file system can be mounted")
+def test_too_little_space_for_temporary_files_ends_the_start_with_one_line(
+    serve_command, small, tmp_path
+):
+    command, environment = serve_command("--workers", 2, "--port", 0, *small)
+    ended = subprocess.run(
+        [*WITH_SMALL_TMPDIR, *command],
+        env=environment | {"SIZE": "1m", "TMPDIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert ended.returncode == 1
+    last = ended.stderr.splitlines()[-1]
+    assert last.startswith(f"patchserve: cannot start the replicas: {tmp_path}/patchserve-")
+    assert last.endswith("free some space, or set TMPDIR to another folder")

@@ -12,7 +12,13 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from models.checkpoint import Checkpoint, folder_of, load, name_of
-from models.checkpoint.checkpoint import PROCESSORS, build, fill, preprocessing_of
+from models.checkpoint.checkpoint import (
+    PROCESSORS,
+    build,
+    fill,
+    preprocessing_of,
+    stored_names,
+)
 from models.checkpoint.config import parse
 from models.checkpoint.json_files import read_document
 from models.checkpoint.parameter_names import HEAD_NAMES, translate
@@ -224,7 +230,7 @@ def load_body(source: str | Path) -> Checkpoint:
     for name, tensor in network.state_dict().items():
         if HEAD_NAMES.fullmatch(name):
             stored[translate(name, whole)[0]] = tensor
-    fill(network, stored, whole)
+    fill(network, stored, stored_names(network, stored, whole))
     processor = PROCESSORS[config.architecture.model_type]
     return Checkpoint(
         network=network.eval(),

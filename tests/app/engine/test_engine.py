@@ -264,3 +264,22 @@ def test_another_runtime_gives_the_same_outputs(save, task, runtime, tmp_path, m
             assert theirs.scores == pytest.approx(ours.scores, abs=1e-5)
         else:
             assert (theirs == ours).mean() > 0.999
+
+
+def test_a_network_with_an_output_that_is_not_finite_is_refused(save):
+    folder = save("segment")
+    broken = checkpoint.load(folder)
+    broken.network.decoder.head.bias.data[1] = float("nan")
+    checkpoint.save(broken, folder)
+    with pytest.raises(CheckpointError, match=r"output is not finite in float32$"):
+        TorchEngine(folder, task="segment", device="cpu").load()
+
+
+def test_an_overflow_in_half_precision_names_the_number_format(save):
+    folder = save("classify")
+    large = checkpoint.load(folder)
+    large.network.patch_embedding.projection.bias.data[:] = 1e6  # float16 ends at 65504
+    checkpoint.save(large, folder)
+    TorchEngine(folder, task="classify", device="cpu").load()
+    with pytest.raises(CheckpointError, match="not finite in float16; --dtype float32 may help"):
+        TorchEngine(folder, task="classify", device="cpu", dtype="float16").load()

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 from transformers.image_utils import load_image
 
+from app.core.errors import UnsupportedImageFormat
 from app.imaging.decode import decode
 from models.preprocessing import Preprocessing
 
@@ -68,12 +69,12 @@ def assert_same_as_the_reference(data: bytes, size: tuple[int, int] = (WIDTH, HE
 @pytest.mark.parametrize(
     ("kind", "mode"),
     [
-        *[("PNG", mode) for mode in ("RGB", "RGBA", "L", "LA", "P", "1", "I;16")],
+        *[("PNG", mode) for mode in ("RGB", "RGBA", "L", "LA", "P", "1")],
         *[("JPEG", mode) for mode in ("RGB", "L", "CMYK")],
         *[("WEBP", mode) for mode in ("RGB", "RGBA", "L")],
         *[("GIF", mode) for mode in ("RGB", "L", "P")],
         *[("BMP", mode) for mode in ("RGB", "RGBA", "L", "P", "1")],
-        *[("TIFF", mode) for mode in ("RGB", "RGBA", "L", "LA", "P", "1", "I;16", "CMYK", "LAB")],
+        *[("TIFF", mode) for mode in ("RGB", "RGBA", "L", "LA", "P", "1", "CMYK", "LAB")],
     ],
 )
 def test_every_mode_of_every_format(kind, mode):
@@ -109,9 +110,7 @@ def test_of_a_palette_with_transparency_only_the_transparency_is_lost(kind, tran
     assert_same_as_the_reference(data)
 
 
-@pytest.mark.parametrize(
-    ("mode", "transparent"), [("L", 9), ("RGB", (1, 2, 3)), ("1", 1), ("I;16", 5)]
-)
+@pytest.mark.parametrize(("mode", "transparent"), [("L", 9), ("RGB", (1, 2, 3)), ("1", 1)])
 def test_a_transparent_colour_keeps_its_colour(mode, transparent):
     assert_same_as_the_reference(file_of(image_of(mode), "PNG", transparency=transparent))
 
@@ -141,7 +140,7 @@ def test_the_exif_orientation_is_applied(kind, orientation):
     assert_same_as_the_reference(data, size)
 
 
-@pytest.mark.parametrize("mode", ["P", "L", "I;16", "RGBA"])
+@pytest.mark.parametrize("mode", ["P", "L", "RGBA"])
 def test_the_orientation_is_applied_in_every_mode(mode):
     exif = Image.Exif()
     exif[ORIENTATION] = 6
@@ -184,3 +183,36 @@ def test_a_kept_image_loses_its_metadata_except_a_colour_profile_of_usual_size(s
     data = file_of(image_of("RGB"), "JPEG", icc_profile=profile, exif=exif, comment=b"secret")
     photo = decode(data, UNCHANGED, max_pixels=10**6, keep_rgb=True)
     assert photo.rgb.info == ({"icc_profile": profile} if kept else {})
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_of_16_bit_gray_the_high_byte_is_taken(kind, orientation):
+    image = image_of("I;16")
+    exif = Image.Exif()
+    exif[ORIENTATION] = orientation
+    photo = decode(file_of(image, kind, exif=exif), UNCHANGED, max_pixels=10**6)
+    expected = (np.asarray(image) >> 8).astype(np.uint8)
+    expected = expected if orientation == 1 else np.rot90(expected, -1)
+    np.testing.assert_array_equal(photo.pixels, np.stack([expected] * 3, axis=2))
+
+
+def test_16_bit_gray_and_16_bit_colors_of_equal_values_are_equal():
+    gray = noise(dtype=np.uint16, high=65536)
+    colors = decode(png16(np.stack([gray] * 3, axis=2)), UNCHANGED, max_pixels=10**6)
+    photo = decode(file_of(Image.fromarray(gray), "PNG"), UNCHANGED, max_pixels=10**6)
+    np.testing.assert_array_equal(photo.pixels, colors.pixels)
+
+
+def test_big_endian_16_bit_gray_is_the_same():
+    gray = noise(dtype=np.uint16, high=65536)
+    image = Image.frombytes("I;16B", (WIDTH, HEIGHT), gray.astype(">u2").tobytes())
+    photo = decode(file_of(image, "TIFF"), UNCHANGED, max_pixels=10**6)
+    np.testing.assert_array_equal(photo.pixels[..., 0], gray >> 8)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.int32])
+def test_gray_of_32_bits_is_refused_with_advice(dtype):
+    data = file_of(Image.fromarray(noise().astype(dtype)), "TIFF")
+    with pytest.raises(UnsupportedImageFormat, match=r"32-bit gray.*convert the image to 8 "):
+        decode(data, UNCHANGED, max_pixels=10**6)

@@ -32,6 +32,8 @@ def _restored() -> Iterator[None]:
     with warnings.catch_warnings():
         yield
         logging.captureWarnings(False)
+    for handler in set(root.handlers) - set(handlers):
+        handler.close()
     root.handlers[:] = handlers
     root.setLevel(level)
     for name, min_level in levels.items():
@@ -51,8 +53,15 @@ def configured(monkeypatch):
     return configure
 
 
+def text(stream: Stream) -> str:
+    """All that has been logged."""
+    for handler in logging.getLogger().handlers:
+        handler.flush()
+    return stream.getvalue()
+
+
 def lines(stream: Stream) -> list[dict]:
-    return [json.loads(line) for line in stream.getvalue().splitlines()]
+    return [json.loads(line) for line in text(stream).splitlines()]
 
 
 def test_a_line_is_a_json_object_with_all_extra_fields(configured):
@@ -85,7 +94,7 @@ def test_invalid_unicode_is_written(configured):
 def test_a_message_of_several_lines_is_one_line(configured):
     stream = configured()
     logging.getLogger("app.test").info('first\nsecond {"level": "error"} ü')
-    assert len(stream.getvalue().splitlines()) == 1
+    assert len(text(stream).splitlines()) == 1
     assert lines(stream)[0]["message"] == 'first\nsecond {"level": "error"} ü'
 
 
@@ -104,7 +113,7 @@ def test_an_exception_is_a_field(configured):
 def test_on_a_terminal_lines_are_text(configured):
     stream = configured(is_terminal=True)
     logging.getLogger("app.test").warning("hot")
-    assert stream.getvalue().endswith("WARNING app.test: hot\n")
+    assert text(stream).endswith("WARNING app.test: hot\n")
 
 
 def test_on_a_terminal_the_line_of_a_request_has_its_main_fields(configured):
@@ -119,7 +128,7 @@ def test_on_a_terminal_the_line_of_a_request_has_its_main_fields(configured):
     expected = (
         'request_id=id-1 code=overloaded cause="full\\n\\"up\\"" batch_size=0 read=0.4 decode=2.1'
     )
-    assert stream.getvalue().endswith(f"app.test: POST /classify 503 2.6 ms {expected}\n")
+    assert text(stream).endswith(f"app.test: POST /classify 503 2.6 ms {expected}\n")
 
 
 def test_on_a_terminal_a_traceback_follows_its_line(configured):
@@ -128,7 +137,7 @@ def test_on_a_terminal_a_traceback_follows_its_line(configured):
         raise ValueError("the reason")
     except ValueError:
         logging.getLogger("app.test").exception("failed", extra={"request_id": "id-1"})
-    first, *_, last = stream.getvalue().splitlines()
+    first, *_, last = text(stream).splitlines()
     assert first.endswith("app.test: failed request_id=id-1")
     assert last == "ValueError: the reason"
 
@@ -153,18 +162,19 @@ def test_verbose_libraries_have_higher_levels(configured):
     assert [line["message"] for line in lines(stream)] == ["slow"]
 
 
-def test_a_line_that_cannot_be_formatted_does_not_affect_others(configured, monkeypatch):
-    monkeypatch.setattr(logging, "raiseExceptions", False)
+def test_a_line_that_cannot_be_formatted_is_reported_and_does_not_affect_others(configured):
     stream = configured()
     logging.getLogger("app.test").info("%d", "no number")
     logging.getLogger("app.test").warning("after")
-    assert [line["message"] for line in lines(stream)] == ["after"]
+    first, second = (line["message"] for line in lines(stream))
+    assert first.startswith("a log line cannot be formatted: '%d': TypeError")
+    assert second == "after"
 
 
 def test_a_second_configuration_replaces_the_first(configured):
     first, second = configured(), configured()
     logging.getLogger("app.test").info("once")
-    assert first.getvalue() == ""
+    assert text(first) == ""
     assert len(lines(second)) == 1
 
 
@@ -180,4 +190,4 @@ def test_warnings_become_log_lines(configured):
 def test_warnings_of_pillow_are_not_logged(configured):
     stream = configured()
     warnings.warn_explicit("Corrupt EXIF data", UserWarning, "a.py", 1, "PIL.TiffImagePlugin")
-    assert stream.getvalue() == ""
+    assert text(stream) == ""

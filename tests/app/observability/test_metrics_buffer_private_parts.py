@@ -49,3 +49,18 @@ def test_the_class_of_values_can_be_replaced_and_takes_the_name_of_a_process():
     make_class = getattr(values, "MultiProcessValue", None)
     assert make_class is not None, part
     assert list(inspect.signature(make_class).parameters) == ["process_identifier"], part
+
+
+def test_the_class_of_files_can_be_replaced_and_grows_when_a_series_does_not_fit(tmp_path):
+    part = ADVICE.format(part="values.MmapedDict")
+    kind = getattr(values, "MmapedDict", None)
+    assert inspect.isclass(kind), part
+    path = tmp_path / "counter_0.db"
+    path.write_bytes(bytes(2**16))
+    file = kind(str(path))
+    assert (file._used, file._capacity, file._positions) == (8, 2**16, {}), part
+    assert file._fname == str(path), part
+    file.write_value("key" * 7, 1.0, 2.0)
+    assert file._used == 8 + 4 + 28 + 16, part
+    assert file.read_value("key" * 7) == (1.0, 2.0), part
+    file.close()

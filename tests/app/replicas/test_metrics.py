@@ -9,7 +9,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from app.observability.metrics import Metrics
 from app.replicas.heartbeats import HeartbeatTable
-from app.replicas.metrics import SharedMetrics, remove_gauges, use_replica_files
+from app.replicas.metrics import SharedMetrics, use_replica_files
+from app.replicas.reserved_files import clear_gauges, create_files
 
 MODEL = "shapes-vit"
 
@@ -26,9 +27,11 @@ def table():
 @pytest.fixture
 def replica(monkeypatch, table, tmp_path):
     """Makes the metrics of the replica of an index, as its own process would."""
-    monkeypatch.setattr(values, "ValueClass", values.ValueClass)  # so that it is restored
+    for name in ("ValueClass", "MmapedDict"):
+        monkeypatch.setattr(values, name, getattr(values, name))  # so that it is restored
     monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", "")
     classes = []
+    create_files(str(tmp_path), 2)
 
     def make(index):
         use_replica_files(index, str(tmp_path))
@@ -61,7 +64,7 @@ def test_any_replica_exposes_the_sums_of_all(replica):
 def test_counters_of_an_ended_replica_stay_and_its_next_process_continues_them(replica, tmp_path):
     first, second = replica(0), replica(1)
     first.images.labels(MODEL, "ok").inc(3)
-    remove_gauges(0, str(tmp_path))
+    clear_gauges(str(tmp_path), 0)
     assert value_of(second, "patchserve_images_total", model=MODEL, outcome="ok") == 3
     replica(0).images.labels(MODEL, "ok").inc()
     assert value_of(second, "patchserve_images_total", model=MODEL, outcome="ok") == 4
@@ -77,7 +80,7 @@ def test_gauges_that_count_are_summed_and_of_others_the_largest_is_taken(replica
     assert value_of(first, "patchserve_queue_depth", model=MODEL) == 7
     assert value_of(first, "patchserve_predicted_wait_seconds", model=MODEL) == 4
     assert value_of(first, "patchserve_ready") == 1
-    remove_gauges(1, str(tmp_path))
+    clear_gauges(str(tmp_path), 1)
     assert value_of(first, "patchserve_queue_depth", model=MODEL) == 3
 
 

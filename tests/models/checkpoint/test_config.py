@@ -133,6 +133,20 @@ def test_unknown_fields_are_ignored():
         (VIT | {"hidden_size": 0}, "hidden_size is 0"),
         (VIT | {"hidden_size": 2**40}, "hidden_size is 1099511627776"),
         (VIT | {"num_hidden_layers": True}, "num_hidden_layers is True"),
+        (VIT | {"num_hidden_layers": 3000}, "num_hidden_layers is 3000, not .* from 1 to 256"),
+        (VIT | {"hidden_size": 10**6}, "hidden_size is 1000000, not .* from 1 to 16384"),
+        (VIT | {"intermediate_size": 10**6}, "intermediate_size is 1000000"),
+        (VIT | {"image_size": 10**6}, "image_size is 1000000, not .* from 1 to 8192"),
+        (VIT | {"patch_size": 10**6}, "patch_size is 1000000"),
+        (VIT | {"num_attention_heads": 10**6}, "num_attention_heads is 1000000"),
+        ({"model_type": "vit", "num_labels": 10**8}, "num_labels is 100000000"),
+        (VIT | {"image_size": [224] * 10**6}, r"image_size is \[224, .{,40}\.\.\.\], not a list"),
+        (SEGFORMER | {"depths": [1000, 2, 2, 2]}, "depths is 1000, not an integer from 1 to 256"),
+        (
+            SEGFORMER | {"depths": [100] * 4},
+            r"depths is \[100, .*\], not 256 layers or fewer",
+        ),
+        (SEGFORMER | {"depths": [1] * 100}, "depths is .*, not a list of 1 to 16 integers"),
         (VIT | {"num_attention_heads": 7}, "768 is not a multiple of 7 heads"),
         (VIT | {"image_size": [224, 224, 3]}, "image_size is .*, not a list of 2 integers"),
         (VIT | {"image_size": "224"}, "image_size is '224'"),
@@ -151,3 +165,9 @@ def test_unknown_fields_are_ignored():
 def test_the_error_names_the_invalid_value(document, message):
     with pytest.raises(CheckpointError, match=message):
         parse(document)
+
+
+def test_more_labels_than_the_limit_are_refused():
+    labels = {str(index): "" for index in range(2**17 + 1)}
+    with pytest.raises(CheckpointError, match="num_labels is 131073, not an integer from 1 to"):
+        parse({"model_type": "vit", "id2label": labels})

@@ -1,6 +1,6 @@
 import pytest
 
-from models.checkpoint.json_files import read_document, write_document
+from models.checkpoint.json_files import MAX_JSON_BYTES, read_document, write_document
 from models.errors import CheckpointError
 
 
@@ -20,3 +20,11 @@ def test_the_error_names_a_file_that_is_not_a_json_object(content, tmp_path):
 def test_a_missing_json_file_is_reported(tmp_path):
     with pytest.raises(CheckpointError, match=r"config\.json cannot be read: no such file"):
         read_document(tmp_path / "config.json")
+
+
+def test_a_file_that_is_too_large_is_refused_before_it_is_parsed(tmp_path):
+    path = tmp_path / "config.json"
+    with path.open("wb") as file:
+        file.truncate(2**31)  # sparse
+    with pytest.raises(CheckpointError, match=rf"config\.json has more than {MAX_JSON_BYTES} "):
+        read_document(path)

@@ -250,3 +250,18 @@ def test_transformers_reads_a_written_preprocessor_config(tmp_path: Path):
     assert dict(theirs.size) == {"shortest_edge": 64}
     assert dict(theirs.crop_size) == {"height": 48, "width": 56}
     assert (theirs.resample, theirs.image_mean) == (2, IMAGENET_MEAN)
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"size": 10**6}, "size is 1000000, but at most 4096"),
+        ({"size": {"height": 224, "width": 5000}}, "size is 5000"),
+        ({"size": {"shortest_edge": 10**6}}, r"size\.shortest_edge is 1000000"),
+        ({"do_center_crop": True, "crop_size": 10**6}, "crop_size is 1000000"),
+        ({"image_mean": [10**400] * 3}, "image_mean is .*, not three numbers"),
+    ],
+)
+def test_values_beyond_the_limits_are_refused_by_name(config, message):
+    with pytest.raises(CheckpointError, match=message):
+        parse(config, "ViTImageProcessor")

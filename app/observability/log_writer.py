@@ -1,0 +1,82 @@
+"""Writes log lines from a thread, so that a destination that nobody reads blocks nothing else."""
+
+import logging
+from contextlib import suppress
+from queue import SimpleQueue
+from threading import Event, Thread
+from typing import TextIO
+
+MAX_WAITING = 2**22  # characters that wait for the thread; a line has about 300
+FLUSH_S = 1.0  # time limit of `flush`: at an exit, nobody may read the lines
+
+
+class LogWriter(logging.Handler):
+    """A handler that formats a record in the caller's thread and writes its line in its own.
+
+    If more than MAX_WAITING characters wait, lines are dropped; a later line has their number. Each
+    line is one write, because replicas share the destination. Each count has one writer: callers,
+    which hold the lock of the handler, or the thread.
+
+    Args:
+        stream: the destination.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__()
+        self._stream = stream
+        self._items: SimpleQueue[str | Event | None] = SimpleQueue()
+        self._put = 0  # characters, counted by callers
+        self._dropped = 0  # lines, counted by callers
+        self._written = 0  # characters, counted by the thread
+        self._reported = 0  # dropped lines, counted by the thread
+        self._thread = Thread(target=self._run, name="log", daemon=True)
+        self._thread.start()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Format a record, and leave its line to the thread. This does not block."""
+        try:
+            line = self.format(record) + "\n"
+        except Exception as error:  # noqa: BLE001  # a log call must not raise
+            line = self._own_line(f"a log line cannot be formatted: {record.msg!r}: {error!r}")
+        if self._waiting() + len(line) > MAX_WAITING:
+            self._dropped += 1
+            return
+        self._put += len(line)
+        self._items.put(line)
+
+    def flush(self) -> None:
+        """Wait until all lines are written, for FLUSH_S at most."""
+        done = Event()
+        self._items.put(done)
+        done.wait(FLUSH_S if self._thread.is_alive() else 0)
+
+    def close(self) -> None:
+        """Write all lines, and end the thread."""
+        self.flush()
+        self._items.put(None)
+        super().close()
+
+    def _waiting(self) -> int:
+        return self._put - self._written
+
+    def _own_line(self, message: str) -> str:
+        record = logging.LogRecord(__name__, logging.WARNING, __file__, 0, message, None, None)
+        self.filter(record)  # adds the number of the replica
+        return self.format(record) + "\n"
+
+    def _run(self) -> None:
+        while (item := self._items.get()) is not None:
+            if isinstance(item, str):
+                self._write(item)
+                self._written += len(item)
+            dropped = self._dropped - self._reported
+            if dropped and (isinstance(item, Event) or self._waiting() < MAX_WAITING // 2):
+                self._reported += dropped
+                self._write(self._own_line(f"{dropped} log lines were dropped: the log was full"))
+            if isinstance(item, Event):
+                item.set()
+
+    def _write(self, line: str) -> None:
+        with suppress(OSError, ValueError):  # the reader has gone, or the stream is closed
+            self._stream.write(line)
+            self._stream.flush()
