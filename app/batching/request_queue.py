@@ -130,8 +130,10 @@ class RequestQueue(Generic[Item, Result]):
 
     @property
     def contested(self) -> bool:
-        """Whether several clients have sent requests within the last second."""
-        return asyncio.get_running_loop().time() < self._contested_until
+        """Whether one client has most of the places, and others have sent requests just now."""
+        if asyncio.get_running_loop().time() >= self._contested_until:
+            return False
+        return 2 * max(self._places.values(), default=0) > self._length
 
     @property
     def urgency(self) -> float:
