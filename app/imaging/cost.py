@@ -103,10 +103,11 @@ def _jpeg(data: bytes) -> Rates:
     if frame is None:
         return NOTHING
     per_pixel = 0.65 + 0.12 * frame.samples + 0.4 * (frame.components > 3)  # CMYK
+    more = 10.0 * frame.resources
     if not frame.several_scans:
-        return Rates(frame.width * frame.height, per_pixel, 1)
+        return Rates(frame.width * frame.height, per_pixel, 1, more)
     per_pixel += 0.08 * _scans(data, frame.scan)
-    return Rates(frame.width * frame.height, per_pixel, 3)
+    return Rates(frame.width * frame.height, per_pixel, 3, more)
 
 
 def _scans(data: bytes, at: int) -> int:
