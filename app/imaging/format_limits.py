@@ -79,7 +79,7 @@ class JpegFrame(NamedTuple):
     samples: float
     several_scans: bool
     scan: int
-    resources: int = 0
+    resources: int
 
 
 def jpeg_segments(data: bytes, start: int = 0) -> Iterator[tuple[int, int]]:
@@ -115,27 +115,29 @@ def jpeg_frame(data: bytes, start: int = 0) -> JpegFrame | None:
     Raises:
         InvalidImage: too many segments.
     """
-    frame, resources = None, 0
+    header, resources = None, 0
     for marker, at in jpeg_segments(data, start):
         if marker in FRAMES:
-            frame = _frame(data, at, marker)
+            header = marker, at
         elif marker == RESOURCES:
             resources += (data[at + 2] << 8) + data[at + 3]
-        elif frame and marker in (START_OF_SCAN, END_OF_IMAGE):
-            several = frame.several_scans or data[at + 4] < frame.components
-            return frame._replace(several_scans=several, scan=at, resources=resources)
-    return frame
+        elif header and marker in (START_OF_SCAN, END_OF_IMAGE):
+            return _frame(data, *header, at, data[at + 4], resources)
+    return header and _frame(data, *header, len(data), 0, resources)
 
 
-def _frame(data: bytes, at: int, marker: int) -> JpegFrame:
+def _frame(
+    data: bytes, marker: int, at: int, scan: int, in_first_scan: int, resources: int
+) -> JpegFrame:
     height, width, components = FRAME_HEADER.unpack_from(data, at + 5)
     factors = data[at + 11 : at + 10 + 3 * components : 3]  # of each component
-    across = max([factor >> 4 for factor in factors], default=1)
-    down = max([factor & 15 for factor in factors], default=1)
-    blocks = sum([(factor >> 4) * (factor & 15) for factor in factors])
-    samples = blocks / (across * down or 1)
-    several = marker not in SEQUENTIAL
-    return JpegFrame(marker, width, height, components, samples, several, len(data))
+    across, down, blocks = 1, 1, 0
+    for factor in factors:
+        h, v = factor >> 4, factor & 15
+        across, down, blocks = max(across, h), max(down, v), blocks + h * v
+    several = marker not in SEQUENTIAL or in_first_scan < components
+    samples = blocks / (across * down)
+    return JpegFrame(marker, width, height, components, samples, several, scan, resources)
 
 
 def _jpeg(data: bytes, max_pixels: int) -> None:

@@ -140,7 +140,7 @@ def tiny_tiles(side: int) -> Iterator[Case]:
     """Tiles of 16 x 16 pixels, which all have the same data; and raw strips of one row."""
     for name, compression, data in (
         ("deflate", tiff.DEFLATE, zlib.compress(bytes(256))),
-        ("jpeg", tiff.JPEG, jpeg.scans(16, 1)),
+        ("jpeg", tiff.JPEG, saved(noise(16, 1, "L"), "JPEG")),
         ("raw", tiff.RAW, bytes(256)),
         ("lzma", tiff.LZMA, tiff.lzma.compress(bytes(256))),
     ):
