@@ -20,6 +20,8 @@ MAX_TAGS = (
 MAX_SCANS = 100  # of a JPEG; encoders write ten if it is progressive
 SCANS_OF_LARGEST = 20  # of a JPEG of the largest size: a scan costs 0.8 ns for each pixel
 MAX_STRIPS = 131_072  # or tiles of a TIFF; encoders write at most one strip for a row
+MAX_OVERLAP = 2  # bytes of all strips or tiles of a TIFF, for each byte of the file
+SOI = b"\xff\xd8"  # the start of a JPEG
 SOI_BYTES, SIGNATURE_BYTES, SCREEN_BYTES = 2, 8, 13  # where JPEG, PNG and GIF structure begins
 START_OF_SCAN, END_OF_IMAGE, EXIF, RESOURCES = 0xDA, 0xD9, 0xE1, 0xED  # JPEG markers
 NO_LENGTH = frozenset({0x01, *range(0xD0, 0xD9)})  # markers without a length
@@ -30,11 +32,11 @@ MARKER = re.compile(
     rb"\xff([\x01-\xcf\xd8-\xfe])"
 )  # not restarts or escaped bytes, which scans contain
 EXTENSION, FRAME = 0x21, 0x2C  # first bytes of GIF blocks
-COMPRESSION, JPEG_COMPRESSIONS = 259, (6, 7)  # a TIFF tag, and two of its values
+COMPRESSION, UNCOMPRESSED, JPEG_COMPRESSIONS = 259, 1, (6, 7)  # a TIFF tag and its values
 EXIF_MARK = b"Exif\0\0"
 DIRECTORIES = frozenset({0x8769, 0x8825, 0xA005})  # EXIF, GPS, Interoperability: tags of offsets
-OFFSETS = (273, 324)  # TIFF tags with the offsets of strips and of tiles
-PIXEL_TAGS = frozenset({256, 257, 258, 259, 262, 277, 278, 284, 317, 322, 323, *OFFSETS})
+OFFSETS, SIZES = (273, 324), (279, 325)  # TIFF tags: of strips and of tiles, in bytes
+PIXEL_TAGS = frozenset({256, 257, 258, 259, 262, 277, 278, 284, 317, 322, 323, *OFFSETS, *SIZES})
 TIFF_NUMBERS = {  # types of TIFF values: struct's character and bytes
     1: ("B", 1), 3: ("H", 2), 4: ("I", 4), 16: ("Q", 8),
 }  # fmt: skip
@@ -317,11 +319,32 @@ def _tiff(data: bytes) -> None:
     listed = [tags[tag] for tag in OFFSETS if tag in tags]
     if any(tag.length > MAX_STRIPS for tag in listed):
         raise InvalidImage(f"the TIFF has more than {MAX_STRIPS} strips or tiles")
-    if COMPRESSION in tags and tags[COMPRESSION].value in JPEG_COMPRESSIONS:
-        for start in {start for tag in listed for start in _values(tag, data)}:
-            frame = jpeg_frame(data, start)
-            if frame and frame.several_scans:
-                raise InvalidImage("the TIFF has a strip or tile that is a JPEG of several scans")
+    compression = tags[COMPRESSION].value if COMPRESSION in tags else UNCOMPRESSED
+    if compression in JPEG_COMPRESSIONS:
+        _refuse_scans_in_strips(data, listed)
+    if compression != UNCOMPRESSED:
+        _refuse_overlap(data, tags)
+
+
+def _refuse_scans_in_strips(data: bytes, offsets: list[TiffTag]) -> None:
+    for start in {start for tag in offsets for start in _values(tag, data)}:
+        is_jpeg = data[start : start + SOI_BYTES] == SOI  # not so in an old one: only its scan
+        frame = jpeg_frame(data, start) if is_jpeg else None
+        if frame and frame.several_scans:
+            raise InvalidImage("the TIFF has a strip or tile that is a JPEG of several scans")
+
+
+def _refuse_overlap(data: bytes, tags: dict[int, TiffTag]) -> None:
+    """Refuse a TIFF that decompresses the same bytes for many strips or tiles."""
+    total = 0
+    for offsets, sizes in zip(OFFSETS, SIZES, strict=True):
+        if offsets in tags and sizes in tags:
+            pieces = zip(_values(tags[offsets], data), _values(tags[sizes], data), strict=False)
+            total += sum(min(size, max(0, len(data) - start)) for start, size in pieces)
+    if total > MAX_OVERLAP * len(data):
+        raise InvalidImage(
+            f"the strips or tiles of the TIFF have more than {MAX_OVERLAP} times its bytes"
+        )
 
 
 def _values(tag: TiffTag, data: bytes) -> Iterator[int]:

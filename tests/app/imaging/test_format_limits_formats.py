@@ -72,11 +72,26 @@ def test_the_limit_on_scans_grows_with_the_limit_on_pixels():
 
 def test_a_jpeg_in_a_tiff_has_one_scan():
     def tiled(tile: bytes) -> bytes:
-        return tiff.tiles((64, 64), (32, 32), tile, tiff.JPEG)
+        return tiff.tiles((64, 64), (32, 32), tile, tiff.JPEG, apart=True)
 
     check_structure("TIFF", tiled(drawn("JPEG", 32, 32, "L")), MAX_PIXELS)
     with pytest.raises(InvalidImage, match="several scans"):
         check_structure("TIFF", tiled(jpeg.refinements(32, 90)), MAX_PIXELS)
+
+
+@pytest.mark.parametrize("compression", [tiff.LZMA, tiff.DEFLATE, tiff.JPEG])
+def test_compressed_tiles_that_share_their_data_are_refused(compression):
+    def tiled(apart: bool) -> bytes:
+        return tiff.tiles((64, 64), (16, 16), bytes(900), compression, apart)
+
+    check_structure("TIFF", tiled(apart=True), MAX_PIXELS)
+    with pytest.raises(InvalidImage, match="2 times its bytes"):
+        check_structure("TIFF", tiled(apart=False), MAX_PIXELS)
+
+
+def test_sizes_of_strips_beyond_the_end_of_a_tiff_do_not_count():
+    tags = {tiff.SIZES: 2**32 - 1}
+    check_structure("TIFF", tiff.gray(8, 8, tiff.LZW, bytes(99), tags=tags), MAX_PIXELS)
 
 
 def test_a_tiff_with_a_tag_twice_is_refused():
