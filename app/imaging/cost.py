@@ -45,7 +45,8 @@ def decode_cost(data: bytes) -> DecodeCost:
     """Estimate the cost of decoding an image file.
 
     A file that is truncated, corrupt or of an unknown format has a small cost: the decoder refuses
-    it early.
+    it early. The decoder also refuses an image with more pixels than the service accepts, so the
+    caller should not count the work of such an image.
     """
     estimate = ESTIMATES.get(data[:2])
     if estimate is None:
