@@ -45,7 +45,8 @@ def decode_cost(data: bytes) -> DecodeCost:
     """Estimate the cost of decoding an image file.
 
     A file that is truncated, corrupt or of an unknown format has a small cost: the decoder refuses
-    it early.
+    it early. The decoder also refuses an image with more pixels than the service accepts, so the
+    caller should not count the work of such an image.
     """
     estimate = ESTIMATES.get(data[:2])
     if estimate is None:
@@ -103,10 +104,11 @@ def _jpeg(data: bytes) -> Rates:
     if frame is None:
         return NOTHING
     per_pixel = 0.65 + 0.12 * frame.samples + 0.4 * (frame.components > 3)  # CMYK
+    more = 10.0 * frame.resources
     if not frame.several_scans:
-        return Rates(frame.width * frame.height, per_pixel, 1)
+        return Rates(frame.width * frame.height, per_pixel, 1, more)
     per_pixel += 0.08 * _scans(data, frame.scan)
-    return Rates(frame.width * frame.height, per_pixel, 3)
+    return Rates(frame.width * frame.height, per_pixel, 3, more)
 
 
 def _scans(data: bytes, at: int) -> int:

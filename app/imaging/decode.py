@@ -17,7 +17,7 @@ from PIL.TiffImagePlugin import IMAGELENGTH, IMAGEWIDTH, TILELENGTH, TILEWIDTH
 from app.core.errors import ImageTooLarge, InvalidImage, UnsupportedImageFormat
 from app.core.malloc import release_after
 from app.core.types import IMAGE_FORMATS
-from app.imaging.format_limits import check_structure
+from app.imaging.format_limits import check_exif, check_structure
 from models.preprocessing import NO_RANGE, Preprocessing, Reduction, fit, reduce, to_rgb
 
 SIGNATURES = {
@@ -211,6 +211,18 @@ def _too_large(what: str, max_pixels: int) -> ImageTooLarge:
 def _to_rgb(image: Image.Image) -> Image.Image:
     kind = image.format
     try:
+        image.load()  # some formats have metadata after the pixels
+        check_exif(_exif(image))
         return to_rgb(image)
+    except InvalidImage:
+        raise
     except Exception as error:
         raise InvalidImage(f"the {kind} data is truncated or corrupt") from error
+
+
+def _exif(image: Image.Image) -> bytes:
+    """The EXIF data that Pillow would parse; PNGs may have it in hexadecimal digits."""
+    text = image.info.get("Raw profile type exif") or ""
+    with suppress(ValueError, AttributeError):
+        return image.info.get("exif") or bytes.fromhex("".join(text.split("\n")[3:]))
+    return b""

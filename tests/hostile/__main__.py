@@ -9,7 +9,7 @@ import sys
 
 import httpx
 
-from tests.hostile import jpeg, others, png, tiff
+from tests.hostile import costly, jpeg, others, png, tiff
 from tests.hostile.bodies import bodies
 from tests.hostile.client import (
     REQUESTS,
@@ -19,6 +19,8 @@ from tests.hostile.client import (
     send,
     send_mutants,
 )
+
+COSTLY_SIDE = 2000  # pixels
 
 
 async def report(url: str, mutants: int, kinds: list[int]) -> int:
@@ -31,6 +33,8 @@ async def report(url: str, mutants: int, kinds: list[int]) -> int:
             for cases in (jpeg.cases, png.cases, tiff.cases, others.cases):
                 for case in cases():
                     await send(client, findings, case.name, case.data, request=request)
+            for case in costly.cases(COSTLY_SIDE):
+                await send(client, findings, case.name, case.data, request=request)
             for body in bodies():
                 await send(client, findings, body.name, body.content, body.headers, request)
             total += report_findings(f"corpus, {request[0]} {dict(request[1])}", findings)

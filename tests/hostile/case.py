@@ -52,3 +52,11 @@ def entries(size: int, big: bool, orientation: int | None = None) -> bytes:
     tags = (index % 65535 + 1 for index in range(count - len(start)))
     listed = b"".join([*start, *(struct.pack(entry, tag, 7, 16, 0) for tag in tags)])
     return header + struct.pack("<Q" if big else "<H", count) + listed + bytes(8)
+
+
+def shared_directories(count: int) -> bytes:
+    """An EXIF block that turns the image, and whose three directories are the same long one."""
+    pointers = struct.pack("<HHII", 0x8769, 4, 1, 50) + struct.pack("<HHII", 0x8825, 4, 1, 50)
+    first = struct.pack("<H", 3) + struct.pack("<HHII", 0x0112, 3, 1, 6) + pointers + bytes(4)
+    tags = (struct.pack("<HHII", index % 65535 + 1, 4, 1, index) for index in range(count))
+    return b"II*\0\x08\0\0\0" + first + struct.pack("<H", count) + b"".join(tags) + bytes(4)

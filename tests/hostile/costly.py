@@ -137,16 +137,15 @@ def tiffs(side: int) -> Iterator[Case]:
 
 
 def tiny_tiles(side: int) -> Iterator[Case]:
-    """Tiles of 16 x 16 pixels, which all have the same data; and raw strips of one row."""
+    """Tiles of 16 x 16 pixels; and raw strips of one row."""
     for name, compression, data in (
         ("deflate", tiff.DEFLATE, zlib.compress(bytes(256))),
-        ("jpeg", tiff.JPEG, jpeg.scans(16, 1)),
+        ("jpeg", tiff.JPEG, saved(noise(16, 1, "L"), "JPEG")),
         ("raw", tiff.RAW, bytes(256)),
         ("lzma", tiff.LZMA, tiff.lzma.compress(bytes(256))),
     ):
-        yield Case(
-            f"tiff, tiny tiles, {name}", tiff.tiles((side, side), (16, 16), data, compression), "ok"
-        )
+        tiles = tiff.tiles((side, side), (16, 16), data, compression, apart=True)
+        yield Case(f"tiff, tiny tiles, {name}", tiles, "ok")
     strips = {tiff.OFFSETS: [8] * side, tiff.ROWS: 1, tiff.SIZES: [side] * side}
     yield Case("tiff, raw rows", tiff.gray(side, side, tiff.RAW, bytes(side), tags=strips), "ok")
 

@@ -81,6 +81,8 @@ def cases() -> Iterator[Case]:
     plain = drawn("JPEG")
     yield Case("jpeg, no scan", SOI + tables() + frame(0xC0, 64, 64) + EOI, "invalid_image")
     yield Case("jpeg, 10 scans, largest", scans(SIDE, 10), "ok")
+    yield Case("jpeg, 20 refining scans, largest", refinements(SIDE, 20), "ok")
+    yield Case("jpeg, 98 refining scans, largest", refinements(SIDE, 98), "invalid_image")
     yield Case("jpeg, 5000 scans, 4 megapixels", scans(2000, 5000), "invalid_image")
     full = BODY // (len(scans(SIDE, 2)) - len(scans(SIDE, 1))) - 2000
     yield Case("jpeg, as many scans as fit, largest", scans(SIDE, full), "invalid_image")

@@ -4,7 +4,7 @@ import struct
 import zlib
 from collections.abc import Iterator
 
-from tests.hostile.case import BODY, SIDE, Case, drawn, entries
+from tests.hostile.case import BODY, SIDE, Case, drawn, entries, shared_directories
 
 MAGIC = b"\x89PNG\r\n\x1a\n"
 END_OF_HEADER = len(MAGIC) + 25
@@ -95,6 +95,8 @@ def cases() -> Iterator[Case]:
         yield Case(f"png, EXIF of many entries{', 64 bits' * big}", with_chunks(exif), None)
         exif = chunk(b"eXIf", entries(BODY - 20_000, big, orientation=6))
         yield Case(f"png, EXIF of many entries, turned{', 64 bits' * big}", with_chunks(exif), None)
+    exif = chunk(b"eXIf", shared_directories(60_000))
+    yield Case("png, EXIF of shared directories, turned", with_chunks(exif), "invalid_image")
     raw = b"\nexif\n 99\n" + entries(BODY // 2 - 9000, True, orientation=6).hex().encode()
     yield Case(
         "png, EXIF as text", with_chunks(chunk(b"tEXt", b"Raw profile type exif\0" + raw)), None

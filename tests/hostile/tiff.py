@@ -4,6 +4,8 @@ import lzma
 import struct
 from collections.abc import Iterator, Mapping, Sequence
 
+import numpy as np
+
 from tests.hostile import jpeg
 from tests.hostile.case import BODY, SIDE, Case, drawn, entries
 from tests.hostile.png import zeros
@@ -40,14 +42,19 @@ def gray(width: int, height: int, compression: int, data: bytes, **more: object)
 
 
 def tiles(
-    size: tuple[int, int], tile: tuple[int, int], data: bytes, compression: int = DEFLATE
+    size: tuple[int, int],
+    tile: tuple[int, int],
+    data: bytes,
+    compression: int = DEFLATE,
+    apart: bool = False,
 ) -> bytes:
-    """A gray image in tiles that all have the same data."""
+    """A gray image in tiles that all have the same data, or copies of it if `apart`."""
     count = -(-size[0] // tile[0]) * -(-size[1] // tile[1])
+    offsets = range(8, 8 + count * len(data), len(data)) if apart else [8] * count
     tags = {WIDTH: size[0], HEIGHT: size[1], BITS: 8, COMPRESSION: compression, PHOTOMETRIC: 1,
-            SAMPLES: 1, TILE_WIDTH: tile[0], TILE_HEIGHT: tile[1], TILE_OFFSETS: [8] * count,
+            SAMPLES: 1, TILE_WIDTH: tile[0], TILE_HEIGHT: tile[1], TILE_OFFSETS: offsets,
             TILE_SIZES: [len(data)] * count}  # fmt: skip
-    return tiff(tags, data)
+    return tiff(tags, data * (count if apart else 1))
 
 
 def cases() -> Iterator[Case]:
@@ -128,6 +135,9 @@ def cases() -> Iterator[Case]:
         tiles((4_000_000, 1), (16, 3_000_000), zeros(16 * 3_000_000)),
         None,
     )
+    noise = np.random.default_rng(5).bytes(2048 * 2048)
+    shared = tiles((SIDE, SIDE), (2048, 2048), lzma.compress(noise, preset=0), LZMA)
+    yield Case("tiff, tiles that share their data", shared, "invalid_image")
     yield Case("tiff, tiles of nothing", tiles((64, 64), (16, 16), b""), "invalid_image")
     for name, compression in (("jpeg", JPEG), ("old jpeg", OLD_JPEG)):
         inner = jpeg.scans(2000, 5000)
