@@ -24,6 +24,7 @@ from app.core.types import Task
 from app.engine.engine import TorchEngine
 from app.engine.interface import InferenceEngine
 from app.engine.placement import model_name, resolve_device
+from app.imaging.cost import decode_cost
 from app.imaging.decode import Photo, decode, limit_pillow_pixels, silence_libtiff
 from app.observability import logs
 from app.observability.metrics import Metrics
@@ -174,6 +175,7 @@ def serving_plan(
             "max_queue_size": settings.max_queue_size,
             "max_queue_delay_s": settings.max_queue_delay_ms / 1000,
             "decode": make_decoder(settings),
+            "decode_cost": partial(decode_cost, max_pixels=settings.max_image_pixels),
         },
     )
 

@@ -19,7 +19,7 @@ from app.core.errors import RETRY_AFTER_S, NotReady, Overloaded
 from app.core.types import Task
 from app.engine.interface import InferenceEngine, ModelInfo
 from app.engine.lanes import Lane, lane_ended_reason, lane_stuck_reason
-from app.imaging.cost import decode_cost
+from app.imaging.cost import DecodeCost
 from app.imaging.decode import Photo
 from app.imaging.pixel_budget import WeightedSemaphore
 from app.observability.metrics import Metrics
@@ -44,6 +44,7 @@ class Deployment:
         max_queue_size: most images in the queue.
         max_queue_delay_s: how long an image may wait for a full batch, in seconds.
         decode: `app.imaging.decode.decode` with its limits.
+        decode_cost: `app.imaging.cost.decode_cost` with its limit.
         warm_up_s: time limit of the warm-up, in seconds.
         on_lost: called when the device is lost.
     """
@@ -62,6 +63,7 @@ class Deployment:
         max_queue_size: int,
         max_queue_delay_s: float,
         decode: Callable[..., Photo],
+        decode_cost: Callable[[bytes], DecodeCost],
         warm_up_s: float,
         on_lost: Callable[[Exception], None],
     ) -> None:
@@ -83,6 +85,7 @@ class Deployment:
             on_batch=self._on_batch,
         )
         self._decode = decode
+        self._decode_cost = decode_cost
         self._max_batch_size = max_batch_size
         self._warm_up_s = warm_up_s
         self._info: ModelInfo | None = None
@@ -198,7 +201,7 @@ class Deployment:
         make_photo = partial(
             self._decode, data, self.info.preprocessing, keep_rgb=operation.keep_rgb
         )
-        pixels, work = decode_cost(data)
+        pixels, work = self._decode_cost(data)
         work += pixels * operation.work_per_pixel
         extra_s = self._extra_s(operation, work)
         job = Job(operation, context, make_photo, pixels)

@@ -18,8 +18,11 @@ from app.imaging.format_limits import (
     tiff_tags,
 )
 
-COUNTED_BYTES = 2**17  # of a JPEG, in which scans are counted: a count takes 1 to 3 ns for a byte
-LIKELY_SCANS = 25  # of a longer JPEG: between the 10 of encoders and the most that are accepted
+SAMPLE_BYTES = 2**14  # at both ends of a JPEG; counting its scans takes 1 to 3 ns for each byte
+USUAL_SCANS = 10  # of a progressive JPEG
+
+
+START = b"\xff\xda"  # of a scan of a JPEG
 
 
 class DecodeCost(NamedTuple):
@@ -41,12 +44,15 @@ PNG_HEADER_AT, PNG_HEADER = 16, struct.Struct(">IIBBBBB")  # width, height, bits
 PNG_SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # by color type
 
 
-def decode_cost(data: bytes) -> DecodeCost:
+def decode_cost(data: bytes, max_pixels: int) -> DecodeCost:
     """Estimate the cost of decoding an image file.
 
-    A file that is truncated, corrupt or of an unknown format has a small cost: the decoder refuses
-    it early. The decoder also refuses an image with more pixels than the service accepts, so the
-    caller should not count the work of such an image.
+    A file that is truncated, corrupt, of an unknown format or too large has a small cost: the
+    decoder refuses it early.
+
+    Args:
+        data: the file.
+        max_pixels: of an image that is accepted; the tiles of a TIFF may have twice as many.
     """
     estimate = ESTIMATES.get(data[:2])
     if estimate is None:
@@ -55,7 +61,7 @@ def decode_cost(data: bytes) -> DecodeCost:
         pixels, per_pixel, per_byte, more = estimate(data)
     except (InvalidImage, UnsupportedImageFormat, struct.error, IndexError, OverflowError):
         return UNKNOWN
-    if pixels <= 0:
+    if not 0 < pixels <= 2 * max_pixels:
         return UNKNOWN
     return DecodeCost(pixels, FIXED + pixels * per_pixel + len(data) * per_byte + more)
 
@@ -111,12 +117,13 @@ def _jpeg(data: bytes) -> Rates:
     return Rates(frame.width * frame.height, per_pixel, 3, more)
 
 
-def _scans(data: bytes, at: int) -> int:
-    """Number of scans of a JPEG whose first scan begins at `at`: an estimate if it is long."""
-    scans = data.count(b"\xff\xda", at, at + COUNTED_BYTES)
-    if len(data) - at > COUNTED_BYTES:
-        scans = max(scans, LIKELY_SCANS)
-    return min(scans, MAX_SCANS)
+def _scans(data: bytes, at: int) -> float:
+    """Number of scans of a JPEG whose first scan begins at `at`; an estimate if it is long."""
+    size = len(data) - at
+    if size <= 2 * SAMPLE_BYTES:
+        return min(data.count(START, at), MAX_SCANS)
+    sampled = data.count(START, at, at + SAMPLE_BYTES) + data.count(START, len(data) - SAMPLE_BYTES)
+    return min(max(sampled * size / (2 * SAMPLE_BYTES), USUAL_SCANS), MAX_SCANS)
 
 
 def _png(data: bytes) -> Rates:
