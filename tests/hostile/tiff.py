@@ -161,5 +161,7 @@ def cases() -> Iterator[Case]:
         )
     for compression in ("tiff_lzw", "tiff_adobe_deflate", "jpeg", "packbits", "zstd"):
         yield Case(f"tiff, valid {compression}", drawn("TIFF", compression=compression), "ok")
-    for mode in ("F", "I", "LA", "P"):
+    for mode in ("LA", "P"):
         yield Case(f"tiff, valid {mode}", drawn("TIFF", mode=mode), "ok")
+    for mode in ("F", "I"):
+        yield Case(f"tiff, {mode}", drawn("TIFF", mode=mode), "unsupported_image_format")
