@@ -12,6 +12,7 @@ from app.core.errors import InvalidImage, UnsupportedImageFormat
 from app.imaging.format_limits import (
     COMPRESSION,
     MAX_SCANS,
+    MAX_STRIPS,
     OFFSETS,
     gif_frame,
     jpeg_frame,
@@ -103,6 +104,7 @@ TIFF_RATES = {  # by compression
 }
 WIDTH, LENGTH, BITS, SAMPLES = 256, 257, 258, 277  # TIFF tags
 TILE_WIDTH, TILE_LENGTH = 322, 323
+MAX_PIXEL_BYTES = 32  # of a TIFF that Pillow reads; a header may say anything
 
 
 def _jpeg(data: bytes) -> Rates:
@@ -128,7 +130,7 @@ def _scans(data: bytes, at: int) -> float:
 
 def _png(data: bytes) -> Rates:
     width, height, bits, color, _, _, interlaced = PNG_HEADER.unpack_from(data, PNG_HEADER_AT)
-    raw = PNG_SAMPLES.get(color, 0) * bits / 8  # bytes of a pixel
+    raw = PNG_SAMPLES.get(color, 0) * min(bits, 16) / 8  # bytes of a pixel
     return Rates(width * height, 0.6 + 0.5 * raw + 0.5 * bool(interlaced), 1.5)
 
 
@@ -168,9 +170,9 @@ def _tiff(data: bytes) -> Rates:
     for side, tile in ((WIDTH, TILE_WIDTH), (LENGTH, TILE_LENGTH)):
         whole, step = values.get(side, 0), values.get(tile) or 1
         pixels *= -(-whole // step) * step
-    raw = values.get(SAMPLES, 1) * values.get(BITS, 1) / 8  # bytes of a pixel
+    raw = min(values.get(SAMPLES, 1) * values.get(BITS, 1) / 8, MAX_PIXEL_BYTES)
     rates = TIFF_RATES.get(values.get(COMPRESSION, 1), TIFF_OTHER)
-    pieces = sum(tags[tag].length for tag in OFFSETS if tag in tags) * rates.piece
+    pieces = sum(min(tags[tag].length, MAX_STRIPS) for tag in OFFSETS if tag in tags) * rates.piece
     return Rates(pixels, 0.6 + raw * rates.raw, rates.file, pieces)
 
 

@@ -191,3 +191,9 @@ def test_the_costliest_files_are_not_underestimated(format_):
         case.name: seconds_per_work(case.data) / usual for case in getattr(costly, format_)(1500)
     }
     assert {name: ratio for name, ratio in ratios.items() if ratio > UNDERESTIMATED} == {}
+
+
+def test_absurd_numbers_in_a_header_cost_no_more_than_the_costliest_files():
+    for number in range(MUTANTS):
+        cost = cost_of(mutant(number))
+        assert cost.work <= 60 * cost.pixels + 2e8
