@@ -20,7 +20,7 @@ def keep_freed_memory() -> bool:
 
     This needs glibc; other C libraries do not have these settings. All threads then share one heap,
     because the heaps that glibc makes for other threads cannot hold blocks of 64 MB. The process
-    keeps its largest size, except for what `release_after` returns.
+    keeps its largest size, except for what `release` returns.
 
     Returns:
         Whether the settings took effect.
@@ -42,7 +42,13 @@ def release_after(pixels: int) -> None:
     Without this, one very large image would keep the process large. The next batch takes a few
     tenths of a second longer, which is less than the large image took.
     """
-    if pixels >= LARGE_IMAGE and is_glibc():
+    if pixels >= LARGE_IMAGE:
+        release()
+
+
+def release() -> None:
+    """Return free memory to the kernel; this takes some milliseconds for each 100 MB."""
+    if is_glibc():
         ctypes.CDLL(None).malloc_trim(0)
 
 

@@ -1,4 +1,4 @@
-"""The connections that count toward the limit, and which of them gives way to a new one."""
+"""The connections within and beyond the limit, and which of them gives way to a new one."""
 
 import time
 from asyncio import Transport
@@ -21,6 +21,8 @@ class Idle(Protocol):
 class CountedConnections:
     """The connections that count toward the limit; the idle ones by the time they became idle.
 
+    Connections beyond the limit do not count; they are in order of arrival.
+
     Args:
         clock: the monotonic time in seconds.
     """
@@ -29,6 +31,7 @@ class CountedConnections:
         self._clock = clock
         self._counted: set[Idle] = set()
         self._idle: dict[Idle, float] = {}
+        self._beyond: dict[Idle, None] = {}
 
     def __len__(self) -> int:
         return len(self._counted)
@@ -38,10 +41,25 @@ class CountedConnections:
         self._counted.add(connection)
         self.update(connection, idle=True)
 
-    def discard(self, connection: Idle) -> None:
-        """Count a connection no longer: it has closed, or is only read until it closes."""
+    def add_beyond(self, connection: Idle, most: int) -> None:
+        """Add a connection that does not count; above so many of them, abort the oldest one.
+
+        It is beyond the limit, or is only read until it closes. The oldest one has had the most
+        time to read its response.
+        """
         self._counted.discard(connection)
         self._idle.pop(connection, None)
+        self._beyond[connection] = None
+        if len(self._beyond) > most:
+            oldest = next(iter(self._beyond))
+            self.discard(oldest)
+            oldest.transport.abort()
+
+    def discard(self, connection: Idle) -> None:
+        """Forget a connection that has closed."""
+        self._counted.discard(connection)
+        self._idle.pop(connection, None)
+        self._beyond.pop(connection, None)
 
     def update(self, connection: Idle, *, idle: bool) -> None:
         """Note whether a counted connection is idle from now on."""

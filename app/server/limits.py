@@ -10,7 +10,7 @@ class ConnectionLimits:
 
     Attributes:
         max_connections: open connections that are served.
-        max_refused: open connections beyond these that get a 503; any further one is dropped.
+        max_refused: open connections beyond these that get a 503; with more, the oldest is dropped.
         max_header_bytes: size of a request line with its headers.
         max_headers: number of headers of a request.
         max_pipelined: requests of a connection that wait for the response to an earlier request.

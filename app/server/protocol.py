@@ -87,10 +87,9 @@ class HttpProtocol(HttpToolsProtocol):
         most = self.limits.max_connections
         if len(self._counted) < most or self._counted.close_longest_idle():
             self._counted.add(self)
-            return
-        self._beyond_limit = True
-        if len(self.connections) > most + self.limits.max_refused:
-            transport.abort()
+        else:
+            self._beyond_limit = True
+            self._counted.add_beyond(self, self.limits.max_refused)
 
     def _update_idle(self) -> None:
         self._counted.update(self, idle=self.phase is Phase.IDLE and self._running is None)
@@ -330,7 +329,7 @@ class HttpProtocol(HttpToolsProtocol):
         response.
         """
         self._discard_input = True
-        self._counted.discard(self)
+        self._counted.add_beyond(self, self.limits.max_refused)
         self._set_phase(Phase.LINGER)
         self.flow.resume_reading()
         if self.transport.can_write_eof():

@@ -2,14 +2,17 @@
 
 import asyncio
 from asyncio import Transport
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from math import inf
+from threading import Thread
 from typing import NamedTuple, Protocol
 
 from app.core.errors import ServiceError, UploadTooSlow
+from app.core.malloc import release
 from app.server.limits import ConnectionLimits, Phase
 from app.server.request_cycle import Cycle
 
+MANY_UNSENT = 64 * 2**20  # bytes left to send whose memory is worth returning to the kernel
 INTERVAL_S = 0.25  # between two checks of all connections, so a timeout is up to this much late
 
 
@@ -173,11 +176,19 @@ class TimeoutTimer:
         interval_s: seconds between two checks; a timeout is noticed up to this much late.
         max_unsent_bytes: most bytes left to send on all connections; above this, the connections
             that have had some for the longest time are closed.
+        release: called in a thread when most of a large number of bytes left to send is gone.
     """
 
-    def __init__(self, interval_s: float = INTERVAL_S, max_unsent_bytes: float = inf) -> None:
+    def __init__(
+        self,
+        interval_s: float = INTERVAL_S,
+        max_unsent_bytes: float = inf,
+        release: Callable[[], None] = release,
+    ) -> None:
         self._interval_s = interval_s
         self._max_unsent_bytes = max_unsent_bytes
+        self._release = release
+        self._most_unsent = 0  # since the memory was released
         self._connections: set[HasTimeouts] = set()
         self._clock = self._checked_at = 0.0
         self._timer: asyncio.TimerHandle | None = None
@@ -206,9 +217,17 @@ class TimeoutTimer:
             each: each.check_timeouts(self._clock, elapsed_s) for each in tuple(self._connections)
         }
         self._bound_unsent(unsent)
+        self._release_memory(sum(size for size, _ in unsent.values()))
         self._timer = None
         if self._connections:
             self._schedule()
+
+    def _release_memory(self, unsent: int) -> None:
+        """Return the memory of large responses to the kernel after they were received or lost."""
+        self._most_unsent = max(self._most_unsent, unsent)
+        if self._most_unsent >= MANY_UNSENT and unsent < self._most_unsent / 2:
+            self._most_unsent = unsent
+            Thread(target=self._release, daemon=True).start()
 
     def _bound_unsent(self, unsent: Mapping[HasTimeouts, Unsent]) -> None:
         excess = sum(size for size, _ in unsent.values()) - self._max_unsent_bytes

@@ -74,7 +74,7 @@ class Witness:
                 assert (status, seconds <= HONEST_S) == (200, True), self.honest
 
     def _probe(self) -> None:
-        with httpx.Client(base_url=self._url, timeout=30) as client:
+        with new_connections(self._url) as client:
             while not self._end.wait(0.1):
                 for path in ("/livez", "/readyz"):
                     start = time.monotonic()
@@ -86,7 +86,7 @@ class Witness:
                 self.memory = max(self.memory, resident(self._pid))
 
     def _send(self) -> None:
-        with httpx.Client(base_url=self._url, timeout=60) as client:
+        with new_connections(self._url) as client:
             while not self._end.wait(1.0):
                 start = time.monotonic()
                 response = client.post("/classify", content=SCENE)
@@ -94,6 +94,12 @@ class Witness:
                 self.honest.append(
                     (response.status_code, seconds, response.headers.get("retry-after"))
                 )
+
+
+def new_connections(url: str) -> httpx.Client:
+    """A client with a connection for each request: an idle one may be closed in an attack."""
+    limits = httpx.Limits(max_keepalive_connections=0)
+    return httpx.Client(base_url=url, timeout=60, limits=limits)
 
 
 def resident(pid: int) -> int:

@@ -17,6 +17,8 @@ class Connection:
     def close(self):
         self.closed = True
 
+    abort = close
+
 
 class Setup:
     """Three connections that became idle one after the other, and their clock."""
@@ -74,3 +76,15 @@ def test_a_connection_that_no_longer_counts_does_not_give_way(setup):
     setup.now += 100
     assert len(setup.counted) == 0
     assert not setup.counted.close_longest_idle()
+
+
+def test_of_too_many_connections_beyond_the_limit_the_oldest_is_aborted(setup):
+    counted, beyond = setup.counted, [Connection() for _ in range(3)]
+    for connection in beyond:
+        counted.add_beyond(connection, most=2)
+    assert [connection.closed for connection in beyond] == [True, False, False]
+    assert (len(counted), setup.closed) == (3, [False] * 3)
+    counted.discard(beyond[1])
+    counted.add_beyond(setup.connections[0], most=2)  # it is only read until it closes
+    assert [connection.closed for connection in beyond] == [True, False, False]
+    assert len(counted) == 2

@@ -1,11 +1,12 @@
 """The timer of all connections."""
 
 import asyncio
+import threading
 import time
 
 import pytest
 
-from app.server.timeouts import TimeoutTimer, Unsent
+from app.server.timeouts import MANY_UNSENT, TimeoutTimer, Unsent
 
 pytestmark = pytest.mark.anyio
 
@@ -105,3 +106,28 @@ async def test_within_the_limit_of_unsent_bytes_no_connection_is_closed():
     await connection.checked.wait()
     timer.discard(connection)
     assert connection.aborted is None
+
+
+@pytest.mark.parametrize(("size", "released"), [(MANY_UNSENT, 1), (MANY_UNSENT - 1, 0)])
+async def test_the_memory_of_large_responses_is_released_once_they_are_gone(size, released):
+    calls, done = [], threading.Event()
+
+    def release():
+        calls.append(threading.current_thread())
+        done.set()
+
+    timer, connection = TimeoutTimer(0.001, release=release), Connection(1)
+    connection.unsent = Unsent(size, 0.0)
+    timer.add(connection)
+    await connection.checked.wait()
+    assert calls == []
+    connection.unsent = Unsent(0, 0.0)
+    other = Connection(3)
+    timer.add(other)
+    await other.checked.wait()
+    timer.discard(connection)
+    timer.discard(other)
+    if released:
+        await asyncio.to_thread(done.wait, 30)
+    assert len(calls) == released
+    assert threading.current_thread() not in calls
