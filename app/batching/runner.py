@@ -9,7 +9,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Collection, Sequence
 from functools import partial
-from typing import Literal, TypeVar
+from typing import Literal, ParamSpec, TypeVar
 
 from app.batching.batch_size import SHORT_BATCH_S
 from app.batching.job import Job
@@ -27,6 +27,7 @@ from app.engine.lanes import Lane
 from app.imaging.pixel_budget import WeightedSemaphore
 
 Value = TypeVar("Value")
+Arguments = ParamSpec("Arguments")
 TakeJobs = Callable[[], Sequence[Job]]
 CallSoon = Callable[..., object]  # calls a function in the event loop, from any thread
 Outcome = Job | BaseException  # the finished job, or why it failed
@@ -61,8 +62,8 @@ def run_bisecting(
         DeviceLost: every further run would fail.
     """
     try:
-        outputs, stages = collect() if collect is not None else run(inputs)
-        return [(output, stages) for _, output in zip(inputs, outputs, strict=True)]
+        batch = collect() if collect is not None else run(inputs)
+        return [(output, batch.stages) for _, output in zip(inputs, batch.outputs, strict=True)]
     except DeviceLost:
         raise
     except BaseException as error:  # noqa: BLE001  # an engine must not end the lane's thread
@@ -218,7 +219,7 @@ class Runner:
         if whole:
             work = partial(self._run_whole, call_soon, lane.beat, take_jobs, settle)
             return lane.run(partial(self._report_lost, call_soon, work))
-        return lane.launch(partial(self._launch, call_soon, take_jobs))
+        return lane.launch(partial(self._launch, call_soon, lane.used, take_jobs))
 
     def _run_whole(
         self, call_soon: CallSoon, beat: Callable[[], None], take_jobs: TakeJobs, settle: Settle
@@ -230,7 +231,9 @@ class Runner:
             beat()
             return run_whole(jobs, self._engine.run, on_split, beat, partial(call_soon, settle))
 
-    def _launch(self, call_soon: CallSoon, take_jobs: TakeJobs) -> Callable[[], list[Outcome]]:
+    def _launch(
+        self, call_soon: CallSoon, on_used: Callable[[float], None], take_jobs: TakeJobs
+    ) -> Callable[[], list[Outcome]]:
         jobs = take_jobs()
         if not jobs:  # every client disconnected while the batch waited for the lane
             return list
@@ -239,7 +242,8 @@ class Runner:
         except BaseException as error:  # noqa: BLE001  # handled like an error of `collect`
             collect = partial(_raise, error)
         on_split = partial(call_soon, self._on_split)
-        work = partial(run_computed, jobs, self._engine.run, on_split, collect)
+        run = _reporting(self._engine.run, on_used)
+        work = partial(run_computed, jobs, run, on_split, _reporting(collect, on_used))
         return partial(self._report_lost, call_soon, work)
 
     def _report_lost(self, call_soon: CallSoon, work: Callable[[], Value]) -> Value:
@@ -260,6 +264,19 @@ def lost() -> NotReady:
     return NotReady(
         "the device has failed; the service restarts", retry_after_s=RETRY_AFTER_FAILURE_S
     )
+
+
+def _reporting(
+    run: Callable[Arguments, BatchResult], on_used: Callable[[float], None]
+) -> Callable[Arguments, BatchResult]:
+    """The same function, which also reports the seconds of its batch on the device."""
+
+    def reporting(*args: Arguments.args, **kwargs: Arguments.kwargs) -> BatchResult:
+        batch = run(*args, **kwargs)
+        on_used(batch.device_s)
+        return batch
+
+    return reporting
 
 
 def _raise(error: BaseException) -> BatchResult:

@@ -41,7 +41,7 @@ class Engine:
             raise ValueError("13")
         if 66 in values:
             raise DeviceLost("no more kernels")
-        return BatchResult([Ranking([value], [1.0]) for value in values], {"compute": 0.25})
+        return BatchResult([Ranking([value], [1.0]) for value in values], {"compute": 0.25}, 0.5)
 
     def launch(self, inputs: Sequence[EngineInput]) -> Callable[[], BatchResult]:
         if self.late:
@@ -73,7 +73,8 @@ class Setup:
         self.splits: list[tuple[str, int]] = []
         self.settled: list[object] = []
         self.lost: asyncio.Future[Exception] = asyncio.get_running_loop().create_future()
-        self.lane = Lane("test", lambda seconds: None)
+        self.device_s: list[float] = []
+        self.lane = Lane("test", self.device_s.append, timed=False)
         self.scheduler = DeviceScheduler(self.lane)
         self.runner = Runner(
             self.engine,
@@ -114,6 +115,13 @@ async def test_a_lost_device_is_reported_once_and_fails_every_job(setup, whole):
     assert str(await setup.lost) == "no more kernels"
     assert setup.scheduler.lost == "no more kernels"
     assert setup.engine.sizes == [3, 3]
+
+
+async def test_the_busy_time_of_a_gpu_is_the_sum_of_its_batches(setup):
+    await setup.send([make_job(1), make_job(2)], whole=False)
+    assert setup.device_s == [0.5]
+    await setup.send([make_job(1), make_job(13), make_job(2)], whole=False)
+    assert setup.device_s == [0.5] * 3  # two of the four runs of the second batch did not fail
 
 
 async def test_a_batch_without_jobs_is_not_run(setup):
