@@ -15,7 +15,7 @@ from torch import Tensor
 MAX_LABELS = 1024  # the logits of four corners must fit the registers
 ROWS, COLUMNS = 8, 32  # size of a tile, in pixels
 # By default, Triton compiles variants for integers equal to 1 and for multiples of 16, which would
-# delay the first image of some sizes. The stride that is 1 depends only on the layout of the logits.
+# delay the first image of some sizes. The layout of the logits decides which stride is 1.
 SIZES = ["num_labels", "h", "w", "row_stride", "height", "width"]
 UNALIGNED = ["logits", "class_stride", "column_stride"]
 WARPS = 1  # per program: tiles are small, and one warp needs no barrier for a maximum

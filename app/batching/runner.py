@@ -26,6 +26,7 @@ from app.engine.interface import (
 from app.engine.lanes import Lane
 from app.imaging.pixel_budget import WeightedSemaphore
 
+MAX_BATCH_BYTES = 256 << 20  # of the inputs of one run: more would need as much pinned memory
 Value = TypeVar("Value")
 Arguments = ParamSpec("Arguments")
 TakeJobs = Callable[[], Sequence[Job]]
@@ -85,10 +86,14 @@ def run_computed(
 ) -> list[Outcome]:
     """Compute decoded jobs of one kind and shape; only faulty jobs fail.
 
-    See `run_bisecting` for the arguments and errors.
+    Each of the `parts_of` the batch is a run of its own; `collect` waits for the first part. See
+    `run_bisecting` for the other arguments and the errors.
     """
+    results: list[Computed | BaseException] = []
+    for part in parts_of(jobs):
+        results += run_bisecting([job.start_compute() for job in part], run, on_split, collect)
+        collect = None
     outcomes: list[Outcome] = []
-    results = run_bisecting([job.start_compute() for job in jobs], run, on_split, collect)
     for job, result in zip(jobs, results, strict=True):
         if isinstance(result, OutOfMemory):
             outcomes.append(no_memory())
@@ -98,6 +103,18 @@ def run_computed(
             job.set_output(*result)
             outcomes.append(job)
     return outcomes
+
+
+def parts_of(jobs: Sequence[Job]) -> list[Sequence[Job]]:
+    """Divide decoded jobs of one shape into parts of at most 256 MiB of inputs, or one image.
+
+    Networks that take any input size get images of up to 150 MB, and both the memory on the host,
+    which is pinned for a GPU, and the memory on the device grow to the largest part.
+    """
+    if not jobs:
+        return []
+    count = max(1, MAX_BATCH_BYTES // max(1, jobs[0].photo.pixels.nbytes))
+    return [jobs[start : start + count] for start in range(0, len(jobs), count)]
 
 
 def no_memory() -> Overloaded:
@@ -238,7 +255,7 @@ class Runner:
         if not jobs:  # every client disconnected while the batch waited for the lane
             return list
         try:
-            collect = self._engine.launch([job.start_compute() for job in jobs])
+            collect = self._engine.launch([job.start_compute() for job in parts_of(jobs)[0]])
         except BaseException as error:  # noqa: BLE001  # handled like an error of `collect`
             collect = partial(_raise, error)
         on_split = partial(call_soon, self._on_split)

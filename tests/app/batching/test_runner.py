@@ -106,6 +106,28 @@ async def test_only_the_faulty_one_of_sixteen_images_fails(setup, whole):
 
 
 @pytest.mark.parametrize("whole", [True, False])
+@pytest.mark.parametrize(("max_bytes", "sizes"), [(35, [2, 2, 1]), (1, [1] * 5), (60, [5])])
+async def test_the_bytes_of_a_run_are_limited_but_one_image_always_runs(
+    setup, monkeypatch, whole, max_bytes, sizes
+):
+    monkeypatch.setattr("app.batching.runner.MAX_BATCH_BYTES", max_bytes)  # an image has 12 bytes
+    jobs = [make_job(value) for value in range(5)]
+    assert await setup.send(jobs, whole=whole) == jobs
+    assert [job.output for job in jobs] == [Ranking([value], [1.0]) for value in range(5)]
+    assert setup.engine.sizes == sizes
+
+
+@pytest.mark.parametrize("whole", [True, False])
+async def test_a_fault_in_a_later_part_of_a_batch_fails_one_image(setup, monkeypatch, whole):
+    monkeypatch.setattr("app.batching.runner.MAX_BATCH_BYTES", 24)
+    jobs = [make_job(value) for value in (1, 2, 13, 3)]
+    outcomes = await setup.send(jobs, whole=whole)
+    assert [outcome is job for outcome, job in zip(outcomes, jobs, strict=True)] == [
+        True, True, False, True,
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("whole", [True, False])
 async def test_a_lost_device_is_reported_once_and_fails_every_job(setup, whole):
     jobs = [make_job(1), make_job(66), make_job(2)]
     for _ in range(2):
