@@ -14,6 +14,10 @@ from torch import Tensor
 
 MAX_LABELS = 1024  # the logits of four corners must fit the registers
 ROWS, COLUMNS = 8, 32  # size of a tile, in pixels
+# By default, Triton compiles variants for integers equal to 1 and for multiples of 16, which would
+# delay the first image of some sizes. The layout of the logits decides which stride is 1.
+SIZES = ["num_labels", "h", "w", "row_stride", "height", "width"]
+UNALIGNED = ["logits", "class_stride", "column_stride"]
 WARPS = 1  # per program: tiles are small, and one warp needs no barrier for a maximum
 
 
@@ -101,7 +105,9 @@ def winners(  # noqa: PLR0913  # a kernel takes no structures
     return won
 
 
-@triton.jit(do_not_specialize=["height", "width"])  # type: ignore[untyped-decorator]
+@triton.jit(  # type: ignore[untyped-decorator]
+    do_not_specialize=SIZES, do_not_specialize_on_alignment=UNALIGNED
+)
 def paint(  # noqa: PLR0913  # a kernel takes no structures
     logits: tl.tensor,  # (num_labels, h, w) with the strides below
     labels: tl.tensor,  # (height, width), contiguous

@@ -244,7 +244,7 @@ def normalize(pixels: Tensor, preprocessing: Preprocessing) -> Tensor:
     return x
 
 
-@cache  # without a limit: recorded CUDA graphs read these tensors without a reference to them
+@cache
 def per_channel(values: Color, device: torch.device) -> Tensor:
     """Return a tensor (1, 3, 1, 1) on the device; cached, so it is copied once, not per batch."""
     return torch.tensor(values, dtype=torch.float32, device=device).view(1, 3, 1, 1)

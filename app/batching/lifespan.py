@@ -113,7 +113,7 @@ def build_scheduler(name: str, cores: int, metrics: Metrics) -> DeviceScheduler[
     busy = metrics.device_busy.labels(name)
     count = lanes.narrow_lanes(name, cores)
     wide_threads = lanes.wide_threads(name, cores)
-    wide = Lane(name, busy.inc, wide_threads)
+    wide = Lane(name, busy.inc, wide_threads, timed=bool(wide_threads))
     narrow = [
         Lane(f"{name}-{number}", busy.inc, threads=1, share=1 / count) for number in range(count)
     ]

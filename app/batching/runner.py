@@ -9,7 +9,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Collection, Sequence
 from functools import partial
-from typing import Literal, TypeVar
+from typing import Literal, ParamSpec, TypeVar
 
 from app.batching.batch_size import SHORT_BATCH_S
 from app.batching.job import Job
@@ -26,7 +26,9 @@ from app.engine.interface import (
 from app.engine.lanes import Lane
 from app.imaging.pixel_budget import WeightedSemaphore
 
+MAX_BATCH_BYTES = 256 << 20  # of the inputs of one run: more would need as much pinned memory
 Value = TypeVar("Value")
+Arguments = ParamSpec("Arguments")
 TakeJobs = Callable[[], Sequence[Job]]
 CallSoon = Callable[..., object]  # calls a function in the event loop, from any thread
 Outcome = Job | BaseException  # the finished job, or why it failed
@@ -61,8 +63,8 @@ def run_bisecting(
         DeviceLost: every further run would fail.
     """
     try:
-        outputs, stages = collect() if collect is not None else run(inputs)
-        return [(output, stages) for _, output in zip(inputs, outputs, strict=True)]
+        batch = collect() if collect is not None else run(inputs)
+        return [(output, batch.stages) for _, output in zip(inputs, batch.outputs, strict=True)]
     except DeviceLost:
         raise
     except BaseException as error:  # noqa: BLE001  # an engine must not end the lane's thread
@@ -84,10 +86,14 @@ def run_computed(
 ) -> list[Outcome]:
     """Compute decoded jobs of one kind and shape; only faulty jobs fail.
 
-    See `run_bisecting` for the arguments and errors.
+    Each of the `parts_of` the batch is a run of its own; `collect` waits for the first part. See
+    `run_bisecting` for the other arguments and the errors.
     """
+    results: list[Computed | BaseException] = []
+    for part in parts_of(jobs):
+        results += run_bisecting([job.start_compute() for job in part], run, on_split, collect)
+        collect = None
     outcomes: list[Outcome] = []
-    results = run_bisecting([job.start_compute() for job in jobs], run, on_split, collect)
     for job, result in zip(jobs, results, strict=True):
         if isinstance(result, OutOfMemory):
             outcomes.append(no_memory())
@@ -97,6 +103,18 @@ def run_computed(
             job.set_output(*result)
             outcomes.append(job)
     return outcomes
+
+
+def parts_of(jobs: Sequence[Job]) -> list[Sequence[Job]]:
+    """Divide decoded jobs of one shape into parts of at most 256 MiB of inputs, or one image.
+
+    Networks that take any input size get images of up to 150 MB, and both the memory on the host,
+    which is pinned for a GPU, and the memory on the device grow to the largest part.
+    """
+    if not jobs:
+        return []
+    count = max(1, MAX_BATCH_BYTES // max(1, jobs[0].photo.pixels.nbytes))
+    return [jobs[start : start + count] for start in range(0, len(jobs), count)]
 
 
 def no_memory() -> Overloaded:
@@ -218,7 +236,7 @@ class Runner:
         if whole:
             work = partial(self._run_whole, call_soon, lane.beat, take_jobs, settle)
             return lane.run(partial(self._report_lost, call_soon, work))
-        return lane.launch(partial(self._launch, call_soon, take_jobs))
+        return lane.launch(partial(self._launch, call_soon, lane.used, take_jobs))
 
     def _run_whole(
         self, call_soon: CallSoon, beat: Callable[[], None], take_jobs: TakeJobs, settle: Settle
@@ -230,16 +248,19 @@ class Runner:
             beat()
             return run_whole(jobs, self._engine.run, on_split, beat, partial(call_soon, settle))
 
-    def _launch(self, call_soon: CallSoon, take_jobs: TakeJobs) -> Callable[[], list[Outcome]]:
+    def _launch(
+        self, call_soon: CallSoon, on_used: Callable[[float], None], take_jobs: TakeJobs
+    ) -> Callable[[], list[Outcome]]:
         jobs = take_jobs()
         if not jobs:  # every client disconnected while the batch waited for the lane
             return list
         try:
-            collect = self._engine.launch([job.start_compute() for job in jobs])
+            collect = self._engine.launch([job.start_compute() for job in parts_of(jobs)[0]])
         except BaseException as error:  # noqa: BLE001  # handled like an error of `collect`
             collect = partial(_raise, error)
         on_split = partial(call_soon, self._on_split)
-        work = partial(run_computed, jobs, self._engine.run, on_split, collect)
+        run = _reporting(self._engine.run, on_used)
+        work = partial(run_computed, jobs, run, on_split, _reporting(collect, on_used))
         return partial(self._report_lost, call_soon, work)
 
     def _report_lost(self, call_soon: CallSoon, work: Callable[[], Value]) -> Value:
@@ -260,6 +281,19 @@ def lost() -> NotReady:
     return NotReady(
         "the device has failed; the service restarts", retry_after_s=RETRY_AFTER_FAILURE_S
     )
+
+
+def _reporting(
+    run: Callable[Arguments, BatchResult], on_used: Callable[[float], None]
+) -> Callable[Arguments, BatchResult]:
+    """The same function, which also reports the seconds of its batch on the device."""
+
+    def reporting(*args: Arguments.args, **kwargs: Arguments.kwargs) -> BatchResult:
+        batch = run(*args, **kwargs)
+        on_used(batch.device_s)
+        return batch
+
+    return reporting
 
 
 def _raise(error: BaseException) -> BatchResult:

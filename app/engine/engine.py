@@ -142,7 +142,7 @@ class TorchEngine:
             collect = self._pipeline.launch(
                 [image], lambda batch: self._graphs(batch)[0], lambda raw: [raw.isfinite().all()]
             )
-            (finite,), _ = collect()
+            (finite,) = collect().results
         if not finite:
             dtype = str(self._dtype).removeprefix("torch.")
             hint = "" if dtype == "float32" else "; --dtype float32 may help"
@@ -244,11 +244,11 @@ class TorchEngine:
 
         def wait() -> BatchResult:
             with translate_device_errors(self._device):
-                results, stages = collect()
+                results, stages, device_s = collect()
                 start = time.monotonic()
                 outputs = reader.on_host(results)
             stages["postprocess"] += time.monotonic() - start
-            return BatchResult(outputs, stages)
+            return BatchResult(outputs, stages, device_s)
 
         return wait
 

@@ -74,10 +74,18 @@ EngineOutput = Ranking | Embedding | Relevance | LabelMap
 
 
 class BatchResult(NamedTuple):
-    """The result of a batch: one output for each input, in order, and the seconds of each stage."""
+    """The result of a batch.
+
+    Attributes:
+        outputs: one for each input, in order.
+        stages: seconds of each stage.
+        device_s: seconds from the start to the end of the batch's work on the device, without the
+            copy to the device and the wait for earlier batches; 0 if it is not measured.
+    """
 
     outputs: list[EngineOutput]
     stages: dict[str, float]
+    device_s: float = 0.0
 
 
 @dataclass(frozen=True)

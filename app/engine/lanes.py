@@ -28,10 +28,12 @@ class Lane:
 
     Args:
         name: of the lane.
-        on_busy: called on the lane's thread with the seconds of each piece of work.
+        on_busy: called on the lane's thread with the seconds of each piece of work, or of `used`.
         threads: torch threads for the work of this lane; 0 for a lane of a GPU, which keeps the
             default.
         share: share of the device that the lane has; it scales the seconds of `on_busy`.
+        timed: whether the lane measures its work; False if the work itself reports the seconds to
+            `used`, because the thread also copies for the device and waits for it.
 
     Attributes:
         busy_since: when the current step of watched work started, on the monotonic clock; None
@@ -40,7 +42,13 @@ class Lane:
     """
 
     def __init__(
-        self, name: str, on_busy: Callable[[float], None], threads: int = 0, share: float = 1.0
+        self,
+        name: str,
+        on_busy: Callable[[float], None],
+        threads: int = 0,
+        share: float = 1.0,
+        *,
+        timed: bool = True,
     ) -> None:
         self.name = name
         self.busy_since: float | None = None
@@ -48,6 +56,7 @@ class Lane:
         self._on_busy = on_busy
         self._threads = threads
         self._share = share
+        self._timed = timed
         self._work: SimpleQueue[tuple[Callable[[], Finish | None], bool] | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._loop, name=f"lane-{name}", daemon=True)
         self._thread.start()
@@ -71,6 +80,11 @@ class Lane:
         """Report progress, on the lane's thread: each step of the work may take `stuck_after_s`."""
         if self.busy_since is not None:
             self.busy_since = time.monotonic()
+
+    def used(self, device_s: float) -> None:
+        """Report seconds on the device, on the lane's thread; a lane with `timed` ignores them."""
+        if not self._timed:
+            self._on_busy(self._share * device_s)
 
     def allow_batch_s(self, batch_s: float) -> None:
         """Raise `stuck_after_s` to ten times the time of a batch, if that is longer."""
@@ -122,17 +136,17 @@ class Lane:
             try:
                 work = self._work.get(block=not started)
             except Empty:
-                self._timed(started.popleft(), watched=True)
+                self._step(started.popleft(), watched=True)
                 continue
             if work is None:
                 break
-            finish = self._timed(*work)
+            finish = self._step(*work)
             if finish is not None:
                 started.append(finish)
             while len(started) > 1:
-                self._timed(started.popleft(), watched=True)
+                self._step(started.popleft(), watched=True)
         for finish in started:
-            self._timed(finish, watched=True)
+            self._step(finish, watched=True)
 
     def _pin_threads(self) -> None:
         if self._threads:
@@ -141,12 +155,13 @@ class Lane:
             if sys.platform == "linux":  # other systems have priorities of processes only
                 lower_priority()
 
-    def _timed(self, work: Callable[[], Finish | None], watched: bool) -> Finish | None:
+    def _step(self, work: Callable[[], Finish | None], watched: bool) -> Finish | None:
         start = time.monotonic()
         self.busy_since = start if watched else None
         finish = work()
         self.busy_since = None
-        self._on_busy(self._share * (time.monotonic() - start))
+        if self._timed:
+            self._on_busy(self._share * (time.monotonic() - start))
         return finish
 
 

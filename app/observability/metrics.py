@@ -167,7 +167,7 @@ class Metrics:
 
     def _device(self) -> None:
         self.device_busy = self._counter(
-            "device_busy_seconds_total", "Time that the device was busy", "device"
+            "device_busy_seconds_total", "Time that the device ran batches", "device"
         )
         self.out_of_memory = self._counter(
             "out_of_memory_total", "Batches that did not fit into the device's memory"

@@ -17,10 +17,11 @@ RawOutput = TypeVar("RawOutput")
 
 
 class Collected(NamedTuple):
-    """The results of a batch, on the host, and the seconds of each stage."""
+    """The results of a batch, on the host, and its seconds: of each stage, and on the device."""
 
     results: list[Tensor]
     stages: dict[str, float]
+    device_s: float
 
 
 class StagingBuffer:
@@ -106,7 +107,7 @@ class Pipeline:
                 "compute": computed.since(start),
                 "postprocess": done.since(computed),
             }
-            return Collected(results, stages)
+            return Collected(results, stages, done.since(start))
 
         return collect
 

@@ -32,6 +32,7 @@ class Form(nn.Module):
         self.mean: Color | None = None
         self.scale: Color | None = None
         self.max_pixels: int | None = None
+        self._constants: dict[tuple[Color, torch.device], Tensor] = {}
 
     def changed(self, network: nn.Module, **fields: object) -> Self:
         """Return a copy of this form with another network and other attributes."""
@@ -53,15 +54,25 @@ class Form(nn.Module):
         for part in pixels.split(max(self.max_pixels // pixels_per_image, 1)):
             yield self.centered(part)
 
+    def constant(self, values: Color, device: torch.device) -> Tensor:
+        """Return a tensor (1, 3, 1, 1) on the device, which lives as long as the form.
+
+        A recorded CUDA graph reads it without a reference; the graph's owner keeps the form.
+        """
+        key = values, device
+        if key not in self._constants:
+            self._constants[key] = per_channel(values, device)
+        return self._constants[key]
+
     def centered(self, pixels: Tensor) -> Tensor:
         """Return float (B, 3, H, W); uint8 pixels minus the mean, so that padding 0 is the mean."""
         if self.mean is None:
             return pixels.to(self.dtype)
         W = pixels.shape[2]
         x = pixels.flatten(2).float()  # (B, H, W 3): long rows are faster than rows of 3
-        x.sub_(per_channel(self.mean, x.device).flatten().repeat(W))
+        x.sub_(self.constant(self.mean, x.device).flatten().repeat(W))
         if self.scale is not None:
-            x.mul_(per_channel(self.scale, x.device).flatten().repeat(W))
+            x.mul_(self.constant(self.scale, x.device).flatten().repeat(W))
         return x.unflatten(2, (W, 3)).permute(0, 3, 1, 2).to(self.dtype)  # (B, 3, H, W)
 
 

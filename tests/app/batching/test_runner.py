@@ -41,7 +41,7 @@ class Engine:
             raise ValueError("13")
         if 66 in values:
             raise DeviceLost("no more kernels")
-        return BatchResult([Ranking([value], [1.0]) for value in values], {"compute": 0.25})
+        return BatchResult([Ranking([value], [1.0]) for value in values], {"compute": 0.25}, 0.5)
 
     def launch(self, inputs: Sequence[EngineInput]) -> Callable[[], BatchResult]:
         if self.late:
@@ -73,7 +73,8 @@ class Setup:
         self.splits: list[tuple[str, int]] = []
         self.settled: list[object] = []
         self.lost: asyncio.Future[Exception] = asyncio.get_running_loop().create_future()
-        self.lane = Lane("test", lambda seconds: None)
+        self.device_s: list[float] = []
+        self.lane = Lane("test", self.device_s.append, timed=False)
         self.scheduler = DeviceScheduler(self.lane)
         self.runner = Runner(
             self.engine,
@@ -105,6 +106,28 @@ async def test_only_the_faulty_one_of_sixteen_images_fails(setup, whole):
 
 
 @pytest.mark.parametrize("whole", [True, False])
+@pytest.mark.parametrize(("max_bytes", "sizes"), [(35, [2, 2, 1]), (1, [1] * 5), (60, [5])])
+async def test_the_bytes_of_a_run_are_limited_but_one_image_always_runs(
+    setup, monkeypatch, whole, max_bytes, sizes
+):
+    monkeypatch.setattr("app.batching.runner.MAX_BATCH_BYTES", max_bytes)  # an image has 12 bytes
+    jobs = [make_job(value) for value in range(5)]
+    assert await setup.send(jobs, whole=whole) == jobs
+    assert [job.output for job in jobs] == [Ranking([value], [1.0]) for value in range(5)]
+    assert setup.engine.sizes == sizes
+
+
+@pytest.mark.parametrize("whole", [True, False])
+async def test_a_fault_in_a_later_part_of_a_batch_fails_one_image(setup, monkeypatch, whole):
+    monkeypatch.setattr("app.batching.runner.MAX_BATCH_BYTES", 24)
+    jobs = [make_job(value) for value in (1, 2, 13, 3)]
+    outcomes = await setup.send(jobs, whole=whole)
+    assert [outcome is job for outcome, job in zip(outcomes, jobs, strict=True)] == [
+        True, True, False, True,
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("whole", [True, False])
 async def test_a_lost_device_is_reported_once_and_fails_every_job(setup, whole):
     jobs = [make_job(1), make_job(66), make_job(2)]
     for _ in range(2):
@@ -114,6 +137,13 @@ async def test_a_lost_device_is_reported_once_and_fails_every_job(setup, whole):
     assert str(await setup.lost) == "no more kernels"
     assert setup.scheduler.lost == "no more kernels"
     assert setup.engine.sizes == [3, 3]
+
+
+async def test_the_busy_time_of_a_gpu_is_the_sum_of_its_batches(setup):
+    await setup.send([make_job(1), make_job(2)], whole=False)
+    assert setup.device_s == [0.5]
+    await setup.send([make_job(1), make_job(13), make_job(2)], whole=False)
+    assert setup.device_s == [0.5] * 3  # two of the four runs of the second batch did not fail
 
 
 async def test_a_batch_without_jobs_is_not_run(setup):

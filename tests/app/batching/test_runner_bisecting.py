@@ -115,8 +115,8 @@ def test_a_launched_batch_is_collected_and_runs_again_only_if_it_fails():
 
 def test_a_missing_output_is_an_error_and_shifts_no_result():
     def short(inputs: Sequence[EngineInput]) -> BatchResult:
-        outputs, stages = Runs()(inputs)
-        return BatchResult(outputs[1:] if len(inputs) > 1 else outputs, stages)
+        outputs, stages, device_s = Runs()(inputs)
+        return BatchResult(outputs[1:] if len(inputs) > 1 else outputs, stages, device_s)
 
     runs = Runs()
     assert labels(run_bisecting(images(3), short, runs.split)) == [0, 1, 2]

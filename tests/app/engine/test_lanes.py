@@ -206,6 +206,23 @@ async def test_failed_work_counts_as_busy_time_too(busy):
     lane.close()
 
 
+async def test_an_untimed_lane_counts_the_seconds_that_its_work_reports(busy):
+    lane = Lane("gpu", busy.append, share=0.5, timed=False)
+    await lane.run(lambda: lane.used(3.0))
+    await lane.launch(lambda: lambda: None)
+    assert busy == [1.5]
+    lane.close()
+
+
+async def test_a_timed_lane_ignores_the_seconds_that_its_work_reports(busy):
+    counted = threading.Event()
+    lane = Lane("cpu", lambda seconds: (busy.append(seconds), counted.set()))
+    await lane.run(lambda: lane.used(1e6))
+    assert counted.wait(TIMEOUT_S)
+    assert busy[0] < 1e6
+    lane.close()
+
+
 async def test_closing_ends_the_thread_after_all_sent_work():
     lane, gate = Lane("closing", lambda seconds: None), Gate("done")
     thread = next(thread for thread in threading.enumerate() if thread.name == "lane-closing")

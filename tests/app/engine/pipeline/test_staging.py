@@ -89,9 +89,11 @@ def test_images_of_unequal_sizes_are_refused(streams):
 
 
 def test_every_stage_has_its_seconds(streams):
-    stages = Pipeline(streams).launch(random_images(2, seed=0), sums, lambda raw: [raw])().stages
-    assert set(stages) == {"stage_in", "compute", "postprocess"}
-    assert all(seconds >= 0 for seconds in stages.values())
+    batch = Pipeline(streams).launch(random_images(2, seed=0), sums, lambda raw: [raw])()
+    assert set(batch.stages) == {"stage_in", "compute", "postprocess"}
+    assert all(seconds >= 0 for seconds in batch.stages.values())
+    on_device = batch.stages["compute"] + batch.stages["postprocess"]
+    assert batch.device_s == pytest.approx(on_device, abs=1e-5)
 
 
 def test_a_cpu_runs_batches_of_many_threads_at_once():
