@@ -117,7 +117,7 @@ def network_lines(name: str, options: Options) -> list[str]:
     for batch, by_execution in rates(name, options).items():
         done = max(by_execution.values()) * teraflop
         cells = [
-            f"{by_execution[x]:.0f}" if by_execution.get(x) else "–" for x in options.executions
+            f"{by_execution[x]:.1f}" if by_execution.get(x) else "–" for x in options.executions
         ]
         cells += [f"{done:.1f}", f"{product:.1f}", f"{done / product:.2f}"]
         lines.append(row(name, batch, *cells))
@@ -137,7 +137,7 @@ def pipeline_lines(name: str, options: Options) -> list[str]:
             for in_flight in (1, OPEN_BATCHES)
         )
         ratio = overlapped / forward if forward else 0.0
-        figures = (f"{figure:.0f}" for figure in (forward, single, overlapped))
+        figures = (f"{figure:.1f}" for figure in (forward, single, overlapped))
         lines.append(row(name, batch, *figures, f"{ratio:.2f}"))
     return lines
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 PASSED = "passed"
+MPS = "nvidia-cuda-mps-control"
 TIMEOUT_S = 570.0  # of a piece; some machines with a GPU are lent for ten minutes at a time
 TORCH = ("torch", "numpy", "PIL", "safetensors", "huggingface_hub")
 WEB = ("fastapi", "uvicorn", "pydantic", "pydantic_settings", "multipart", "prometheus_client")
@@ -37,6 +38,7 @@ class Piece(NamedTuple):
         command: arguments of Python.
         shows: what the result shows.
         modules: the modules that it imports; a piece with none runs on every machine.
+        programs: the programs that it runs.
         cuda: whether it has nothing to do on a CPU.
         bounds: what the figures must satisfy on a GPU.
         timeout_s: maximum wall-clock time, in seconds.
@@ -46,6 +48,7 @@ class Piece(NamedTuple):
     command: Sequence[str]
     shows: str
     modules: Sequence[str] = TORCH
+    programs: Sequence[str] = ()
     cuda: bool = False
     bounds: Sequence[Bound] = ()
     timeout_s: float = TIMEOUT_S
@@ -73,8 +76,9 @@ def check(name: str, device: str, *more: str, quick: bool) -> list[str]:
 
 def first(device: str, *, quick: bool) -> list[Piece]:
     """Return the pieces that show whether the code works at all."""
-    pytest = ["-m", "pytest", "-q", "-m", "gpu", "-o", "strict=false"]
-    kernel = [*pytest, "tests/models/test_label_map_triton.py"]
+    pytest = ["-m", "pytest", "-q", "-m", "gpu"]
+    lenient = ["-o", "strict=false", "-o", "filterwarnings=default"]  # without pytest-timeout
+    kernel = [*pytest, *lenient, "tests/models/test_label_map_triton.py"]
     return [
         Piece(
             "environment",
@@ -169,6 +173,7 @@ def service(device: str, out: Path, *, quick: bool) -> list[Piece]:
             check("http", device, "--mps", quick=quick),
             "the same with NVIDIA's Multi-Process Service (MPS)",
             modules=SERVICE,
+            programs=[MPS],
             cuda=True,
         ),
         Piece(

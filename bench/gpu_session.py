@@ -13,6 +13,7 @@ import argparse
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -87,7 +88,8 @@ def missing(piece: Piece, device: str, *, cuda: bool) -> str:
     """Return what the piece needs and this machine lacks, such as "CUDA"; empty if nothing."""
     if (piece.cuda and device == "cpu") or (device == "cuda" and not cuda and piece.modules):
         return "CUDA"
-    return ", ".join(name for name in piece.modules if find_spec(name) is None)
+    modules = [name for name in piece.modules if find_spec(name) is None]
+    return ", ".join(modules + [name for name in piece.programs if shutil.which(name) is None])
 
 
 def run(piece: Piece, options: Options) -> Result:

@@ -18,6 +18,11 @@ KINDS = ("cross", "disc", "stripes")
 WIDTH, HEIGHT = 40, 36
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Declare the mark of pytest-xdist, which is not installed on every machine with a GPU."""
+    config.addinivalue_line("markers", "xdist_group(name): tests that one worker runs")
+
+
 @pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Let one worker run all tests of a file, so that its fixtures start once.

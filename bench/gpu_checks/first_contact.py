@@ -11,13 +11,15 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from bench.common import checkpoints
+from bench.common.sigterm import exit_on_sigterm
 from bench.gpu_checks.options import parsed
 from bench.gpu_checks.processes import models, post, serving
 from bench.serving import photographs
 
-NOTED = re.compile(r"captur|compil|measured|warning|error|triton", re.IGNORECASE)
+NOTED = re.compile(r'captur|compil|were measured|triton|"level":"(?:warning|error)', re.IGNORECASE)
 LABELS = "labels"  # of a model: long, and not a figure
 
 
@@ -30,9 +32,14 @@ def caches(folder: Path) -> dict[str, str]:
     }
 
 
+def answers(figures: Mapping[str, Any]) -> list[tuple[int, float]]:
+    """Return the status and seconds of all requests of a start."""
+    return [answer for of_path in figures["status_and_seconds"].values() for answer in of_path]
+
+
 def start(
     folder: Path, device: str, paths: Sequence[str], flags: Sequence[str], env: Mapping[str, str]
-) -> dict[str, object]:
+) -> dict[str, Any]:
     """Start the service once, send two images to each path, and return the figures."""
     photo = photographs.write(folder)[0].read_bytes()
     log = folder / "service.log"
@@ -40,22 +47,23 @@ def start(
     began = time.monotonic()
     with serving(log, device, *flags, env=env) as server:
         ready = time.monotonic() - began
-        answers = {path: [post(server, path, photo) for _ in range(2)] for path in paths}
+        received = {path: [post(server, path, photo) for _ in range(2)] for path in paths}
         listed = models(server)
     noted = [line[:300] for line in log.read_text().splitlines() if NOTED.search(line)]
     return {
         "ready_s": round(ready, 2),
-        "status_and_seconds": answers,
+        "status_and_seconds": received,
         "models": [{key: one[key] for key in one if key != LABELS} for one in listed],
         "log": noted[:20],
     }
 
 
+@exit_on_sigterm()
 def main(arguments: Sequence[str] = ()) -> None:
     """Print the figures of all starts; exit with a message if a response is not 200."""
     options = parsed("first_contact", arguments)
     network = "ViT-Ti/16" if options.quick else "ViT-B/16"
-    results: dict[str, dict[str, object]] = {}
+    results: dict[str, dict[str, Any]] = {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         checkpoints.write(network, folder / "network")
@@ -67,6 +75,9 @@ def main(arguments: Sequence[str] = ()) -> None:
                 key = f"{served}, {state}"
                 results[key] = start(folder, options.device, paths[served], flags, env)
     print(json.dumps(results))
+    statuses = {answer[0] for one in results.values() for answer in answers(one)}
+    if statuses != {200}:
+        sys.exit(f"the statuses of the responses are {statuses}")
 
 
 if __name__ == "__main__":

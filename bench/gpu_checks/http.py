@@ -17,8 +17,10 @@ from pathlib import Path
 from bench.common import checkpoints
 from bench.common.children import child
 from bench.common.cpu import usage, usage_between
+from bench.common.sigterm import exit_on_sigterm
 from bench.gpu_checks.options import Options, parsed
 from bench.gpu_checks.processes import serving
+from bench.gpu_pieces import MPS
 from bench.serving import photographs
 from bench.serving.rounds import write_requests
 from bench.serving.servers import untuned
@@ -26,14 +28,13 @@ from bench.serving.summary import percentile
 
 REPLICAS = (1, 2, 4, 8)
 CLIENTS = 64  # for each replica
-MPS = "nvidia-cuda-mps-control"
 
 
 @contextmanager
 def multi_process_service(folder: Path) -> Iterator[dict[str, str]]:
     """Run MPS until the end of the `with` block; yield the variables of its clients."""
     program = shutil.which(MPS)
-    assert program is not None  # noqa: S101  # main has looked for it
+    assert program is not None  # noqa: S101  # the session has looked for it
     variables = {
         "CUDA_MPS_PIPE_DIRECTORY": str(folder / "pipe"),
         "CUDA_MPS_LOG_DIRECTORY": str(folder / "log"),
@@ -81,11 +82,10 @@ def measured(
     }
 
 
+@exit_on_sigterm()
 def main(arguments: Sequence[str] = ()) -> None:
     """Print the figures for each number of replicas, one line as soon as it is known."""
     options = parsed("http", arguments)
-    if options.mps and shutil.which(MPS) is None:
-        sys.exit(f"{MPS} is not on the PATH")
     network, counts = ("T", (2,)) if options.quick else ("ViT-B/16", REPLICAS)
     rows = []
     with tempfile.TemporaryDirectory() as name, ExitStack() as stack:

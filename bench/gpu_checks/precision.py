@@ -67,7 +67,7 @@ def results(options: Options) -> Iterator[tuple[str, dict[str, float]]]:
     """Yield the name and the figures of each network."""
     scenes, photos = (4, 2) if options.quick else (SCENES, PHOTOGRAPHS)
     bundled = checkpoint.load(checkpoint.bundled("classify"))
-    pictures = (draw_scene(UNSEEN_SEED + i).image for i in range(scenes))
+    pictures = (Image.fromarray(draw_scene(UNSEEN_SEED, i).image) for i in range(scenes))
     yield "bundled", agreement(bundled, pictures, options.device)
     for name in NETWORKS[:1] if options.quick else NETWORKS:
         drawn = (photographs.draw(seed) for seed in range(photos))
