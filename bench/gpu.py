@@ -1,7 +1,7 @@
 """Measures the networks on a GPU: the forward pass, the pipeline, and the label map.
 
-    python -m bench.gpu [--models NAME...] [--batches N...] [--ways NAME...] [--seconds S]
-                        [--device cuda|cpu] [--out FOLDER]
+    python -m bench.gpu [--models NAME...] [--batches N...] [--ways NAME...] [--tables NAME...]
+                        [--seconds S] [--device cuda|cpu] [--out FOLDER]
 
 It needs torch, numpy, Pillow, safetensors and huggingface_hub, but no web framework. Weights and
 images are random. Without `torch.compile` in --ways it takes two minutes. On a CPU it only shows
@@ -32,6 +32,7 @@ RESULTS = Path(__file__).parent / "results" / "gpu.md"
 MODELS = ("ViT-B/16", "ViT-L/16", "SegFormer-B0", "SegFormer-B5")
 BATCHES = (1, 8, 32, 128)
 SIZES = {"cuda": ((480, 640), (1500, 2000), (3000, 4000)), "cpu": ((48, 64),)}  # outputs
+TABLES = ("networks", "pipeline", "label_map")
 GRID = (150, 128, 128)  # shape of the logits of a SegFormer for ADE20K
 
 
@@ -41,6 +42,7 @@ class Options(NamedTuple):
     models: Sequence[str]
     batches: Sequence[int]
     executions: Sequence[str]
+    tables: Sequence[str]
     seconds: float
     device: str
     out: Path
@@ -52,13 +54,21 @@ def parsed(arguments: Sequence[str]) -> Options:
     parser.add_argument("--models", nargs="+", default=MODELS)
     parser.add_argument("--batches", nargs="+", type=int, default=BATCHES)
     parser.add_argument("--ways", nargs="+", choices=EXECUTIONS, default=list(EXECUTIONS))
+    parser.add_argument("--tables", nargs="+", choices=TABLES, default=TABLES)
     parser.add_argument("--seconds", type=float, default=0.3)
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
     parser.add_argument("--out", type=Path, default=RESULTS.parent)
     given = parser.parse_args(arguments)
     executions = given.ways if given.device == "cuda" else ["eager"]
-    seconds_ = given.seconds
-    return Options(given.models, given.batches, executions, seconds_, given.device, given.out)
+    return Options(
+        given.models,
+        given.batches,
+        executions,
+        given.tables,
+        given.seconds,
+        given.device,
+        given.out,
+    )
 
 
 def network(name: str, device: str) -> Form:
@@ -107,7 +117,7 @@ def network_lines(name: str, options: Options) -> list[str]:
     for batch, by_execution in rates(name, options).items():
         done = max(by_execution.values()) * teraflop
         cells = [
-            f"{by_execution[x]:.0f}" if by_execution.get(x) else "–" for x in options.executions
+            f"{by_execution[x]:.1f}" if by_execution.get(x) else "–" for x in options.executions
         ]
         cells += [f"{done:.1f}", f"{product:.1f}", f"{done / product:.2f}"]
         lines.append(row(name, batch, *cells))
@@ -127,7 +137,7 @@ def pipeline_lines(name: str, options: Options) -> list[str]:
             for in_flight in (1, OPEN_BATCHES)
         )
         ratio = overlapped / forward if forward else 0.0
-        figures = (f"{figure:.0f}" for figure in (forward, single, overlapped))
+        figures = (f"{figure:.1f}" for figure in (forward, single, overlapped))
         lines.append(row(name, batch, *figures, f"{ratio:.2f}"))
     return lines
 
@@ -170,23 +180,41 @@ def table(heading: Sequence[str], lines: Sequence[str]) -> list[str]:
 def report(options: Options) -> list[str]:
     """Return the introduction and all tables."""
     where = torch.cuda.get_device_name() if options.device == "cuda" else machine.cpu()
-    executions = [f"{execution}, images/s" for execution in options.executions]
-    heads = ("TFLOP/s of the best", "TFLOP/s of a matrix product", "ratio")
-    served = [name for name in options.models if name.startswith("ViT")][:1]
-    networks = [line for name in options.models for line in network_lines(name, options)]
-    pipelines = [line for name in served for line in pipeline_lines(name, options)]
-    rates_ = ("forward pass, images/s", "one batch at a time", "staged", "staged / forward pass")
-    maps = ["tensor operations, ms", "kernel, ms"][: len(label_maps(options.device))]
+    tables = {
+        "networks": networks_table,
+        "pipeline": pipeline_table,
+        "label_map": label_map_table,
+    }
     return [
         "# The networks on a GPU",
         "",
         f"{where}, torch {torch.__version__}, bfloat16. Medians of {ROUNDS} rounds; TFLOP/s count "
         "the operations that the folded network executes.",
         "",
-        *table(("network", "batch", *executions, *heads), networks),
-        *table(("network", "batch", *rates_), pipelines),
-        *table(("logits 150 × 128 × 128", "output", *maps), label_map_lines(options)),
+        *(line for name in TABLES if name in options.tables for line in tables[name](options)),
     ]
+
+
+def networks_table(options: Options) -> list[str]:
+    """Return the table of the forward pass."""
+    executions = [f"{execution}, images/s" for execution in options.executions]
+    heads = ("TFLOP/s of the best", "TFLOP/s of a matrix product", "ratio")
+    lines = [line for name in options.models for line in network_lines(name, options)]
+    return table(("network", "batch", *executions, *heads), lines)
+
+
+def pipeline_table(options: Options) -> list[str]:
+    """Return the table of the pipeline, for the first ViT."""
+    served = [name for name in options.models if name.startswith("ViT")][:1]
+    heads = ("forward pass, images/s", "one batch at a time", "staged", "staged / forward pass")
+    lines = [line for name in served for line in pipeline_lines(name, options)]
+    return table(("network", "batch", *heads), lines)
+
+
+def label_map_table(options: Options) -> list[str]:
+    """Return the table of the label maps."""
+    maps = ["tensor operations, ms", "kernel, ms"][: len(label_maps(options.device))]
+    return table(("logits 150 × 128 × 128", "output", *maps), label_map_lines(options))
 
 
 def main(arguments: Sequence[str] = ()) -> None:
@@ -195,6 +223,8 @@ def main(arguments: Sequence[str] = ()) -> None:
     if options.device == "cuda" and not torch.cuda.is_available():
         print("bench.gpu: this machine has no CUDA device")
         return
+    if options.device == "cuda":
+        torch.backends.cuda.enable_cudnn_sdp(False)  # as in the service
     lines = report(options)
     print("\n".join(lines))
     options.out.mkdir(parents=True, exist_ok=True)

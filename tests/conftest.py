@@ -5,14 +5,22 @@ import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from PIL import Image, ImageDraw
+
+if TYPE_CHECKING:
+    from PIL import Image  # the tests of the kernel run without Pillow
 
 SAMPLES = Path(__file__).parent / "samples"
 KINDS = ("cross", "disc", "stripes")
 WIDTH, HEIGHT = 40, 36
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Declare the mark of pytest-xdist, which is not installed on every machine with a GPU."""
+    config.addinivalue_line("markers", "xdist_group(name): tests that one worker runs")
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
@@ -117,6 +125,8 @@ def draw_labelled(root: Path, count: int, kinds: Sequence[str] = KINDS, seed: in
 
 def draw_masked(root: Path, count: int) -> Path:
     """Write images of discs, their masks (1 inside the disc), and labels.txt."""
+    from PIL import Image
+
     rng = np.random.default_rng(1)
     for name in ("images", "masks"):
         (root / name).mkdir(parents=True)
@@ -130,6 +140,8 @@ def draw_masked(root: Path, count: int) -> Path:
 
 def draw_pets(root: Path, *, train: int, test: int) -> Path:
     """Write the layout of Oxford-IIIT Pet: trimaps of 1 in a disc, 3 on its border, 2 elsewhere."""
+    from PIL import Image
+
     rng = np.random.default_rng(2)
     (root / "images").mkdir(parents=True)
     (root / "annotations/trimaps").mkdir(parents=True)
@@ -148,8 +160,10 @@ def draw_pets(root: Path, *, train: int, test: int) -> Path:
     return root
 
 
-def drawn(kind: str, rng: np.random.Generator) -> tuple[Image.Image, np.ndarray]:
+def drawn(kind: str, rng: np.random.Generator) -> "tuple[Image.Image, np.ndarray]":
     """A bright shape at a random place on a dark background, and its mask."""
+    from PIL import Image, ImageDraw
+
     ground, paint = (tuple(rng.integers(*span, 3).tolist()) for span in ((0, 100), (150, 256)))
     image, mask = Image.new("RGB", (WIDTH, HEIGHT), ground), Image.new("1", (WIDTH, HEIGHT))
     r = int(rng.integers(8, 13))

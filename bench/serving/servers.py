@@ -65,8 +65,8 @@ def bundled(port: int) -> list[str]:
 
 
 def patchserve() -> list[str]:
-    """Return the command of this environment's `patchserve serve`."""
-    return [str(Path(sys.executable).with_name("patchserve")), "serve"]
+    """Return the command of `patchserve serve`, which works without an installed `patchserve`."""
+    return [sys.executable, "-m", "app", "serve"]
 
 
 def common_flags(port: int) -> list[str]:

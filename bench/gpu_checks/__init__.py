@@ -1,0 +1,1 @@
+"""Pieces of bench.gpu_session that no other benchmark measures: each prints its figures as JSON."""
