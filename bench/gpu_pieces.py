@@ -65,13 +65,22 @@ def pieces(device: str, out: Path, *, quick: bool) -> list[Piece]:
     return [
         *first(device, quick=quick),
         *networks(device, out, quick=quick),
-        *service(device, out, quick=quick),
+        *replicas(device, quick=quick),
+        *results(device, out, quick=quick),
+        *failures(device, out, quick=quick),
     ]
 
 
 def check(name: str, device: str, *more: str, quick: bool) -> list[str]:
     """Return the arguments of Python for a module of bench.gpu_checks."""
     return ["-m", f"bench.gpu_checks.{name}", "--device", device, *more, *["--quick"] * quick]
+
+
+def gpu(name: str, table: str, device: str, out: Path, *more: str, quick: bool) -> list[str]:
+    """Return the arguments of Python for a table of bench.gpu; `more` are flags of a full run."""
+    chosen = ["--models", "ViT-Ti/16", "--batches", "1", "--seconds", "0.01"] if quick else more
+    where = ["--device", device, "--out", str(out / name)]
+    return ["-m", "bench.gpu", "--tables", table, *chosen, *where]
 
 
 def first(device: str, *, quick: bool) -> list[Piece]:
@@ -104,19 +113,15 @@ def first(device: str, *, quick: bool) -> list[Piece]:
 
 
 def networks(device: str, out: Path, *, quick: bool) -> list[Piece]:
-    """Return the pieces that measure networks without the service."""
-
-    def gpu(name: str, tables: str, models: Sequence[str], *more: str) -> list[str]:
-        chosen = ["--models", *(["ViT-Ti/16"] if quick else models), "--tables", tables]
-        short = ["--batches", "1", "--seconds", "0.01"] if quick else []
-        where = ["--device", device, "--out", str(out / name)]
-        return ["-m", "bench.gpu", *chosen, *more, *short, *where]
-
-    compiled = ("--ways", "eager", "graphs", "torch.compile", "torch.compile, graphs")
+    """Return the pieces that measure the forward pass and the pipeline."""
+    ways, largest = ("--ways", "eager", "graphs"), ("--models", "ViT-B/16")
+    forward = ("--models", *NETWORKS, *ways)
+    compiled = (*largest, "--batches", "32", *ways, "torch.compile", "torch.compile, graphs")
+    staged = (*largest, "--batches", "8", "32", "128")
     return [
         Piece(
             "forward",
-            gpu("forward", "networks", NETWORKS, "--ways", "eager", "graphs"),
+            gpu("forward", "networks", device, out, *forward, quick=quick),
             "forward pass, eager and as graphs, against a matrix product",
             bounds=[Bound("ViT-B/16", "ratio", 0.25)],
         ),
@@ -125,42 +130,24 @@ def networks(device: str, out: Path, *, quick: bool) -> list[Piece]:
             check("attention", device, quick=quick),
             "cuDNN's attention against flash attention: first call and later calls",
         ),
-        Piece(
-            "kernels",
-            check("kernels", device, quick=quick),
-            "the ten kernels that take most time",
-        ),
+        Piece("kernels", check("kernels", device, quick=quick), "the ten longest kernels"),
         Piece(
             "compile",
-            gpu("compile", "networks", NETWORKS[:1], "--batches", "32", *compiled),
+            gpu("compile", "networks", device, out, *compiled, quick=quick),
             "torch.compile against graphs",
             cuda=True,
         ),
         Piece(
             "staged",
-            gpu("staged", "pipeline", NETWORKS[:1], "--batches", "8", "32", "128"),
+            gpu("staged", "pipeline", device, out, *staged, quick=quick),
             "the pipeline against the forward pass alone",
             bounds=[Bound("ViT-B/16", "staged / forward pass", 0.9)],
-        ),
-        Piece(
-            "label_map",
-            gpu("label_map", "label_map", NETWORKS[:1]),
-            "both label maps at 480 x 640, 3 and 12 megapixels",
-        ),
-        Piece(
-            "precision",
-            check("precision", device, quick=quick),
-            "agreement of bfloat16 with float32 on the best and the best five labels",
         ),
     ]
 
 
-def service(device: str, out: Path, *, quick: bool) -> list[Piece]:
-    """Return the pieces that measure the service, the shortest first."""
-    case = ["--networks", "ViT-B/16", "--timeout-s", "5", "--concurrency", "256"]
-    overload = ["-m", "bench.overload", *case]
-    if quick:
-        overload = ["-m", "bench.gpu_checks.short_overload"]
+def replicas(device: str, *, quick: bool) -> list[Piece]:
+    """Return the pieces that measure several replicas on one device."""
     return [
         Piece(
             "http",
@@ -176,6 +163,32 @@ def service(device: str, out: Path, *, quick: bool) -> list[Piece]:
             programs=[MPS],
             cuda=True,
         ),
+    ]
+
+
+def results(device: str, out: Path, *, quick: bool) -> list[Piece]:
+    """Return the pieces about label maps and the agreement of labels."""
+    return [
+        Piece(
+            "label_map",
+            gpu("label_map", "label_map", device, out, quick=quick),
+            "both label maps at 480 x 640, 3 and 12 megapixels",
+        ),
+        Piece(
+            "precision",
+            check("precision", device, quick=quick),
+            "agreement of bfloat16 with float32 on the best and the best five labels",
+        ),
+    ]
+
+
+def failures(device: str, out: Path, *, quick: bool) -> list[Piece]:
+    """Return the pieces about faults and overload."""
+    case = ["--networks", "ViT-B/16", "--timeout-s", "5", "--concurrency", "256"]
+    overload = ["-m", "bench.overload", *case]
+    if quick:
+        overload = ["-m", "bench.gpu_checks.short_overload"]
+    return [
         Piece(
             "faults",
             check("faults", device, quick=quick),
