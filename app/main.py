@@ -61,7 +61,7 @@ logger = logging.getLogger(__name__)
 class EngineFactory(Protocol):
     """Makes the engine of one model; tests replace it by a fake."""
 
-    def __call__(
+    def __call__(  # noqa: PLR0913  # the arguments of `TorchEngine`
         self,
         source: str,
         *,
@@ -71,6 +71,7 @@ class EngineFactory(Protocol):
         input_size: int,
         runtime: Literal["torch", "openvino", "auto"],
         capture_s: float,
+        gpu_share: float,
     ) -> InferenceEngine:
         """Make an engine that has not loaded its model yet."""
         ...
@@ -124,7 +125,8 @@ def create_app(
     """
     names = model_names(model_sources(settings))
     metrics = make_metrics(names.values(), replica)
-    plan = serving_plan(settings, names, engine_factory)
+    gpu_share = replica.gpu_share if replica else 1.0
+    plan = serving_plan(settings, names, engine_factory, gpu_share)
     state_of_shutdown = shutdown or Shutdown(settings.lame_duck_s, settings.drain_timeout_s)
 
     def fail(error: Exception) -> None:
@@ -151,7 +153,10 @@ def create_app(
 
 
 def serving_plan(
-    settings: Settings, names: Mapping[Task, str], engine_factory: EngineFactory
+    settings: Settings,
+    names: Mapping[Task, str],
+    engine_factory: EngineFactory,
+    gpu_share: float,
 ) -> ServingPlan:
     """The device, the engines and the queue limits of the settings.
 
@@ -166,7 +171,15 @@ def serving_plan(
         device=device,
         cores=settings.cores or core_count(),
         engines={
-            task: (names[task], partial(engine_factory, source, **options(settings, task, device)))
+            task: (
+                names[task],
+                partial(
+                    engine_factory,
+                    source,
+                    gpu_share=gpu_share,
+                    **options(settings, task, device),
+                ),
+            )
             for task, source in sources.items()
         },
         max_decoded_pixels=settings.max_decoded_pixels,

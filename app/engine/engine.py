@@ -27,6 +27,7 @@ from app.engine.outputs import RawOutput, Scores, label_map_on, reader_for
 from app.engine.pipeline import Graphs, Pipeline, streams_of
 from app.engine.placement import (
     configure_cuda,
+    limit_gpu_memory,
     resolve_device,
     resolve_dtype,
     resolve_preprocessing,
@@ -60,9 +61,10 @@ class TorchEngine:
         input_size: pixels a side of the network's input; 0 for the size in the checkpoint.
         runtime: `torch`, `openvino`, or `auto` for the faster runtime.
         capture_s: time limit of the capture of CUDA graphs, in seconds.
+        gpu_share: the part of the GPU's memory that this process may use.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # each is a setting of its own
         self,
         source: str,
         *,
@@ -72,6 +74,7 @@ class TorchEngine:
         input_size: int = 0,
         runtime: Runtime = "torch",
         capture_s: float = 60.0,
+        gpu_share: float = 1.0,
     ) -> None:
         self._source = source
         self._task = task
@@ -80,6 +83,7 @@ class TorchEngine:
         self._dtype_name = dtype
         self._input_size = input_size
         self._capture_s = capture_s
+        self._gpu_share = gpu_share
 
     def load(self) -> ModelInfo:
         """Read the checkpoint, place the network on the device, and run one image.
@@ -98,6 +102,7 @@ class TorchEngine:
         self._dtype = resolve_dtype(self._dtype_name, self._device)
         if self._device.type == "cuda":
             configure_cuda(self._dtype)
+            limit_gpu_memory(self._device, self._gpu_share)
         for warning in loaded.warnings:
             logger.warning("%s: %s", loaded.name, warning)
         self._plain = loaded.network  # on the CPU until the first explanation

@@ -69,6 +69,15 @@ def configure_cuda(dtype: torch.dtype) -> None:
         torch.backends.cudnn.allow_tf32 = False
 
 
+def limit_gpu_memory(device: torch.device, share: float) -> None:
+    """Let this process use a part of a GPU's memory, because other processes need the rest.
+
+    A batch beyond the limit is out of memory, also while the other processes use less.
+    """
+    if share < 1:
+        torch.cuda.set_per_process_memory_fraction(share, device.index)
+
+
 def resolve_dtype(name: str, device: torch.device) -> torch.dtype:
     """The number format of a setting.
 

@@ -37,6 +37,19 @@ def gpu_for(index: int, device: str, gpus: int) -> str:
     return f"cuda:{index % gpus}" if gpus > 1 and device in ("auto", "cuda") else device
 
 
+def gpu_share(index: int, device: str, gpus: int, count: int) -> float:
+    """The part of its GPU that a replica may use: all replicas of a GPU have equal parts.
+
+    Args:
+        index: the number of the replica.
+        device: the setting.
+        gpus: number of GPUs.
+        count: number of replicas.
+    """
+    devices = [gpu_for(each, device, gpus) for each in range(count)]
+    return 1 / devices.count(devices[index])
+
+
 @contextmanager
 def cpu_affinity(cores: Collection[int]) -> Iterator[None]:
     """Restrict all processes that are started in the `with` block to these cores."""

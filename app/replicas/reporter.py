@@ -22,11 +22,13 @@ class Replica:
         index: the number of the replica, which is its row in the table.
         table: the heartbeats of all replicas.
         directory: the folder with the metrics of all replicas.
+        gpu_share: the part of the memory of its GPU that the replica may use.
     """
 
     index: int
     table: HeartbeatTable
     directory: str
+    gpu_share: float = 1.0
 
 
 @asynccontextmanager

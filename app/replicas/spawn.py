@@ -14,7 +14,7 @@ from app.core.cores import core_count, usable_cores
 from app.core.process import DRAIN_SIGNAL, START_FAILED, exit_now
 from app.core.settings import Settings
 from app.engine.placement import gpu_count
-from app.replicas.affinity import core_share, cpu_affinity, gpu_for, split_cores
+from app.replicas.affinity import core_share, cpu_affinity, gpu_for, gpu_share, split_cores
 from app.replicas.heartbeats import HeartbeatTable
 from app.replicas.reporter import Replica
 from app.replicas.supervisor import Child
@@ -64,13 +64,15 @@ def spawn(
         index: the number of the replica.
     """
     resource_tracker.ensure_running()  # otherwise `start` does it, which unblocks SIGINT
-    device = gpu_for(index, settings.device, gpu_count())
+    gpus = gpu_count()
+    device = gpu_for(index, settings.device, gpus)
+    part = gpu_share(index, settings.device, gpus, settings.workers)
     cores = split_cores(usable_cores(), settings.workers)[index]
     share = core_share(settings.cores or core_count(), settings.workers, cores)
     replica_settings = settings.model_copy(update={"device": device, "cores": share})
     process = ReplicaProcess(
         target=run,
-        args=(replica_settings, sockets, Replica(index, table, directory)),
+        args=(replica_settings, sockets, Replica(index, table, directory, part)),
         name=f"replica-{index}",
     )
     previous_mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})

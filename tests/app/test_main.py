@@ -46,6 +46,14 @@ def test_the_app_of_a_plain_server_reads_the_environment(monkeypatch, caplog):
     assert "only patchserve serve uses these settings: workers" in caplog.text
 
 
+def test_the_engines_of_a_replica_get_its_part_of_the_gpu():
+    names, made = {"classify": "one", "segment": "other"}, []
+    plan = main.serving_plan(Settings(), names, lambda source, **given: made.append(given), 0.25)
+    for _, make_engine in plan.engines.values():
+        make_engine()
+    assert [given["gpu_share"] for given in made] == [0.25, 0.25]
+
+
 async def test_two_apps_in_one_process_are_independent(serve):
     async with serve() as one, serve(segmenter="none") as other:
         assert len((await one.client.get("/models")).json()["models"]) == 2

@@ -18,6 +18,8 @@ POD = OBJECTS["Deployment"]["spec"]["template"]
 (CONTAINER,) = POD["spec"]["containers"]
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
 LAME_DUCK_S, DRAIN_S = 5, 12
+GPU = ROOT / "docker/kubernetes-gpu"
+KUBECTL = shutil.which("kubectl")
 VALIDATE = shutil.which("kubernetes-validate")
 
 
@@ -87,6 +89,46 @@ def test_the_settings_in_the_environment_exist_and_keys_come_from_a_secret():
     for name in environment:
         assert name.removeprefix(PREFIX).lower() in Settings.model_fields
     assert "value" not in environment[f"{PREFIX}API_KEYS"]
+
+
+def merged(base, patch):
+    """A strategic merge of objects, in which lists of named objects are merged by name."""
+    if isinstance(base, dict) and isinstance(patch, dict):
+        both = {key: merged(base[key], patch[key]) for key in base.keys() & patch.keys()}
+        return base | patch | both
+    if isinstance(patch, list) and all(isinstance(each, dict) for each in patch):
+        named = [{each["name"]: each for each in objects} for objects in (base, patch)]
+        return list(merged(*named).values())
+    return patch
+
+
+def test_the_overlay_gives_each_pod_one_gpu_and_changes_nothing_else():
+    overlay = yaml.safe_load((GPU / "kustomization.yaml").read_text())
+    assert overlay["resources"] == ["../kubernetes"]
+    (patch,) = [yaml.safe_load((GPU / each["path"]).read_text()) for each in overlay["patches"]]
+    deployment = OBJECTS["Deployment"]
+    found = merged(deployment, patch)
+    assert found["metadata"] == deployment["metadata"]
+    (container,) = found["spec"]["template"]["spec"]["containers"]
+    assert container["resources"]["limits"]["nvidia.com/gpu"] == 1
+    assert container["resources"]["requests"] == CONTAINER["resources"]["requests"]
+    (device,) = [each for each in container["env"] if each not in CONTAINER["env"]]
+    compose = yaml.safe_load((ROOT / "docker/compose.gpu.yml").read_text())
+    assert {device["name"]: device["value"]} == compose["services"]["patchserve"]["environment"]
+    changed = {key for key in container if container[key] != CONTAINER[key]}
+    assert changed == {"env", "resources"}
+
+
+@pytest.mark.parametrize("folder", [MANIFEST.parent, GPU], ids=["base", "gpu"])
+@pytest.mark.skipif(KUBECTL is None, reason="kubectl is not installed")
+def test_kustomize_builds_all_objects(folder):
+    done = subprocess.run([KUBECTL, "kustomize", folder], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    built = {each["kind"]: each for each in yaml.safe_load_all(done.stdout)}
+    assert built.keys() == OBJECTS.keys()
+    (container,) = built["Deployment"]["spec"]["template"]["spec"]["containers"]
+    assert ("nvidia.com/gpu" in container["resources"]["limits"]) == (folder == GPU)
+    assert container["securityContext"] == CONTAINER["securityContext"]
 
 
 @pytest.mark.skipif(VALIDATE is None, reason="kubernetes-validate is not installed")

@@ -7,6 +7,7 @@ import torch
 
 from app.engine.placement import (
     configure_cuda,
+    limit_gpu_memory,
     model_name,
     resolve_device,
     resolve_dtype,
@@ -42,6 +43,19 @@ def test_on_cuda_attention_needs_no_plans_and_float32_is_not_rounded(backends, d
     configure_cuda(dtype)
     assert not backends.cuda.cudnn_sdp_enabled()
     assert backends.cudnn.allow_tf32 is tf32
+
+
+@pytest.mark.parametrize(
+    ("name", "share", "calls"),
+    [("cuda:1", 0.25, [(0.25, 1)]), ("cuda", 0.5, [(0.5, None)]), ("cuda", 1.0, [])],
+)
+def test_memory_is_limited_only_on_a_shared_gpu(monkeypatch, name, share, calls):
+    found = []
+    monkeypatch.setattr(
+        "torch.cuda.set_per_process_memory_fraction", lambda *arguments: found.append(arguments)
+    )
+    limit_gpu_memory(torch.device(name), share)
+    assert found == calls
 
 
 def test_auto_is_float32_on_a_cpu():

@@ -5,7 +5,7 @@ import os
 import pytest
 
 from app.core.cores import usable_cores
-from app.replicas.affinity import core_share, cpu_affinity, gpu_for, split_cores
+from app.replicas.affinity import core_share, cpu_affinity, gpu_for, gpu_share, split_cores
 
 
 def test_each_replica_gets_adjacent_cores():
@@ -44,6 +44,20 @@ def test_without_known_cores_no_replica_is_restricted(monkeypatch):
 )
 def test_each_replica_gets_a_gpu_unless_the_setting_names_its_number(setting, gpus, devices):
     assert [gpu_for(index, setting, gpus) for index in range(3)] == devices
+
+
+@pytest.mark.parametrize(
+    ("setting", "gpus", "count", "shares"),
+    [
+        ("auto", 1, 4, [1 / 4] * 4),
+        ("cuda", 2, 3, [1 / 2, 1, 1 / 2]),
+        ("cuda:1", 4, 2, [1 / 2] * 2),
+        ("auto", 4, 4, [1] * 4),
+        ("auto", 4, 1, [1]),
+    ],
+)
+def test_the_replicas_of_a_gpu_have_equal_parts_of_it(setting, gpus, count, shares):
+    assert [gpu_share(index, setting, gpus, count) for index in range(count)] == shares
 
 
 @pytest.mark.parametrize(
