@@ -14,7 +14,7 @@ from app.batching.job import Job, Operation, RequestContext
 from app.batching.request_queue import Entry
 from app.batching.runner import Cause, Runner, lost
 from app.batching.scheduler import DeviceScheduler
-from app.batching.warmup import measure
+from app.batching.warmup import measure, measure_explanations
 from app.core.errors import RETRY_AFTER_S, NotReady, Overloaded
 from app.core.types import Task
 from app.engine.interface import InferenceEngine, ModelInfo
@@ -148,12 +148,15 @@ class Deployment:
             costs = await measure(
                 self._engine, self.scheduler, info, self._max_batch_size, self._warm_up_s
             )
+            explanations = await measure_explanations(self._engine, self.scheduler, info, costs)
         except BaseException:
             self.status = "failed"
             raise
         for lane in self.scheduler.lanes:
             lane.allow_batch_s(costs.slowest)
         self.batcher.measured(costs)
+        for method, seconds in explanations.items():
+            self._costs.observe_engine(method, seconds)
         self._info = info
         self.status = "warm"
         self._metrics.model_load.labels(self.name).set(loaded - start)

@@ -1,13 +1,26 @@
 """Measures the batch costs of a model on the lanes of a device before the model serves."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
+from math import inf
+from typing import get_args
+
+import numpy as np
 
 from app.batching.costs import CostTable, Table
 from app.batching.scheduler import DeviceScheduler
-from app.engine.interface import InferenceEngine, ModelInfo
+from app.core.types import Method
+from app.engine.interface import (
+    DEFAULT_INPUT_SIZE,
+    BatchResult,
+    ExplainInput,
+    InferenceEngine,
+    ModelInfo,
+)
 from app.engine.lanes import Lane
+
+SLOW_NETWORK_S = 0.1  # for one image on one core
 
 
 async def measure(
@@ -33,6 +46,33 @@ async def measure(
     wide = await scheduler.wide.run(work, watched=False)
     tables = await asyncio.gather(*(lane.run(work, watched=False) for lane in narrow))
     return CostTable(wide, slowest_of(tables), max(1, len(narrow)))
+
+
+async def measure_explanations(
+    engine: InferenceEngine, scheduler: DeviceScheduler[Lane], info: ModelInfo, costs: CostTable
+) -> Mapping[Method, float]:
+    """Measure each explanation of one image, on all narrow lanes at the same time.
+
+    Explanations run more Python than the network, so lanes slow each other down. They are not
+    measured for a slow network, whose explanations take seconds and much memory.
+
+    Returns:
+        The seconds besides the network by method, on the slowest lane.
+    """
+    seconds: dict[Method, float] = {}
+    if info.task != "classify" or costs.narrow.get(1, inf) > SLOW_NETWORK_S:
+        return seconds
+    height, width = info.preprocessing.input_size or DEFAULT_INPUT_SIZE
+    pixels = np.zeros((height, width, 3), np.uint8)
+    for method in get_args(Method):
+        work = partial(engine.run, [ExplainInput(pixels, 1, method)])
+        for _ in range(2):  # the first run allocates memory
+            runs = [lane.run(work, watched=False) for lane in scheduler.narrow]
+            results = await asyncio.gather(*runs, return_exceptions=True)
+        taken = [sum(each.stages.values()) for each in results if isinstance(each, BatchResult)]
+        if taken:  # a network without attention cannot be explained
+            seconds[method] = max(0.0, max(taken) - costs.narrow[1])
+    return seconds
 
 
 def slowest_of(tables: Sequence[Table]) -> Table:

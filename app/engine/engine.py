@@ -14,6 +14,7 @@ from torch import Tensor
 from app.core.types import ProblemType, Task
 from app.engine.device_errors import translate_device_errors
 from app.engine.interface import (
+    DEFAULT_INPUT_SIZE,
     BatchResult,
     ClassifyInput,
     EmbedInput,
@@ -47,7 +48,6 @@ Classifier = ViT | SegformerClassifier
 MIN_REPEATS = 3  # measured runs of each batch size at warm-up
 SLOW_S = 0.3  # a batch that takes longer is run once: its first allocations hardly matter
 MIN_MEASURED_S = 0.05  # total duration of the runs of one size: single short runs vary too much
-DEFAULT_INPUT_SIZE = (512, 512)  # height and width at warm-up if the network takes any size
 
 
 class TorchEngine:

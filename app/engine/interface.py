@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from app.core.types import LabelMap, Method, ProblemType, Task
 from models.preprocessing import Preprocessing
 
+DEFAULT_INPUT_SIZE = (512, 512)  # height and width at warm-up if the network takes any size
+
 
 class ClassifyInput(NamedTuple):
     """One image to classify: uint8 (H, W, 3), and the number of labels to return."""
