@@ -5,10 +5,14 @@ import random
 from collections.abc import Hashable, Sequence
 from typing import Generic, TypeVar
 
+from app.batching.costs import MovingAverage
 from app.batching.request_queue import Entry, RequestQueue
 from app.core.errors import Overloaded
 
-SAFETY_FACTOR = 1.1  # of a predicted wait, so that admitted images meet their deadlines
+MIN_SAFETY, MAX_SAFETY = 1.1, 3.0  # factor of a predicted wait in the test of a deadline
+DEVIATIONS = 2.0  # of the real waits, which the factor allows for
+ERROR_WEIGHT = 0.02  # of one image: the last hundred images have most of the influence
+MIN_PREDICTED_S = 0.02  # a shorter wait says nothing about the prediction
 MIN_RETRY_S = 0.05
 MAX_JITTER = 1.5  # spreads Retry-After, so that refused clients do not return at the same time
 
@@ -40,11 +44,32 @@ class AdmissionController(Generic[Item, Result]):
         self.seconds_per_item = self.batch_s = 0.0
         self.threads, self.slowness, self.beside = 1, 1.0, False
         self._queue = queue
+        self._ratio = MovingAverage(1.0, ERROR_WEIGHT)  # real over predicted wait
+        self._deviation = MovingAverage(0.0, ERROR_WEIGHT)  # from this average
 
     @property
     def full(self) -> bool:
         """Whether the queue has no free place."""
         return len(self._queue) >= self.max_queue_size
+
+    @property
+    def safety_factor(self) -> float:
+        """Factor of a predicted wait, so that admitted images meet their deadlines.
+
+        It is the average ratio of real to predicted waits, and twice their mean deviation, as in
+        the timeout of TCP (Jacobson, 1988).
+        """
+        factor = self._ratio.value + DEVIATIONS * self._deviation.value
+        return min(max(MIN_SAFETY, factor), MAX_SAFETY)
+
+    def observe(self, entry: Entry[Item, Result]) -> None:
+        """Compare the wait of an entry that has ended with its prediction."""
+        now = asyncio.get_running_loop().time()
+        disconnected = entry.future.cancelled() and now < entry.deadline
+        if entry.predicted_s >= MIN_PREDICTED_S and not disconnected:
+            ratio = (now - entry.admitted) / entry.predicted_s
+            self._ratio.add(ratio)
+            self._deviation.add(abs(ratio - self._ratio.value))
 
     def predicted_wait(self) -> float:
         """Seconds until an image would be done that is admitted now, behind all others."""
@@ -74,7 +99,8 @@ class AdmissionController(Generic[Item, Result]):
             raise _overloaded("queue_full", "the queue is full", self.predicted_wait())
         after = self._queue.after(entry.flow, deadline)
         wait = self._wait(entry, after)
-        done = asyncio.get_running_loop().time() + SAFETY_FACTOR * wait
+        now = asyncio.get_running_loop().time()
+        done = now + self.safety_factor * wait
         # an idle service refuses no image because of a measurement: the deadline itself decides
         idle = not (self._queue.running or len(self._queue) - len(after))
         if not idle and done > deadline:
@@ -86,6 +112,7 @@ class AdmissionController(Generic[Item, Result]):
             detail = "the queue is full, and this client has most of its places"
             displaced.fail(_overloaded("displaced", detail, self.predicted_wait()))
             self._queue.remove(displaced)
+        entry.admitted, entry.predicted_s = now, wait
         self._queue.push(entry)
         return entry
 
@@ -116,9 +143,9 @@ class AdmissionController(Generic[Item, Result]):
         Without the new image the first entry would be done at `done`.
         """
         for entry in entries:
-            if done <= entry.deadline < done + SAFETY_FACTOR * added:
+            if done <= entry.deadline < done + self.safety_factor * added:
                 return True
-            done += SAFETY_FACTOR * self._seconds(1, entry.extra_s)
+            done += self.safety_factor * self._seconds(1, entry.extra_s)
         return False
 
 

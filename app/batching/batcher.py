@@ -159,7 +159,10 @@ class Batcher(Generic[Item, Result, AnyLane]):
         if self.max_queue_delay_s:
             loop = asyncio.get_running_loop()
             loop.call_later(self.max_queue_delay_s, self._scheduler.dispatch)
-        return await entry.future
+        try:
+            return await entry.future
+        finally:
+            self.admission.observe(entry)
 
     def send(self, lane: AnyLane, *, narrow: bool) -> bool:
         """Compose a batch and send it to the lane; False if there was nothing left to run."""

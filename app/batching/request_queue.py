@@ -39,6 +39,8 @@ class Entry(Generic[Item, Result]):
         key: entries of one batch have equal keys.
         since: start of the wait for a batch, on the clock of the event loop, in seconds.
         future: the result.
+        admitted: time of its admission, on the clock of the event loop, in seconds.
+        predicted_s: predicted time from then to the result, in seconds.
         started: when a lane started the batch, on the monotonic clock, in seconds; 0 before that.
         batch_size: number of entries in the batch; 0 before it has run.
     """
@@ -60,7 +62,7 @@ class Entry(Generic[Item, Result]):
         self.extra_s = extra_s
         self.flow = flow_of(client, extra_s)
         self.state: State = "decoding"
-        self.started = 0.0
+        self.admitted = self.predicted_s = self.started = 0.0
         self.batch_size = 0
         self._queue = queue
 
