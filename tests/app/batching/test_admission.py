@@ -156,3 +156,28 @@ async def test_an_image_that_is_still_decoded_gives_its_place_to_no_other_client
 async def test_a_slow_image_is_not_refused_by_an_idle_service(queue):
     admission = AdmissionController(queue, max_queue_size=2)
     admission.reserve(deadline_in(1.0), extra_s=5.0)
+
+
+async def test_waits_that_are_longer_than_predicted_raise_the_safety_factor(queue, monkeypatch):
+    admission = AdmissionController(queue, max_queue_size=8)
+    admission.seconds_per_item = admission.batch_s = 1.0
+    assert admission.safety_factor == 1.1
+    entry = admission.reserve(deadline_in(600.0))
+    queue.set_ready(entry, "item", "key")
+    entry.future.set_result("done")
+    later = entry.admitted + 1.5 * entry.predicted_s
+    monkeypatch.setattr(asyncio.get_running_loop(), "time", lambda: later)
+    for _ in range(300):
+        admission.observe(entry)
+    assert admission.safety_factor == pytest.approx(1.5, abs=0.05)
+
+
+async def test_the_wait_of_a_client_that_disconnected_says_nothing(queue):
+    admission = AdmissionController(queue, max_queue_size=8)
+    admission.seconds_per_item = admission.batch_s = 1.0
+    entry = admission.reserve(deadline_in(600.0))
+    queue.set_ready(entry, "item", "key")
+    entry.future.cancel()
+    for _ in range(300):
+        admission.observe(entry)
+    assert admission.safety_factor == 1.1
