@@ -125,6 +125,9 @@ class Running:
             return (await self.client.get("/readyz")).status_code == 200
 
         await self.until(ready)
+        for engine in self.engines.values():  # forget the warm-up
+            engine.batches.clear()
+            engine.entered.clear()
 
     async def until_series(self, line: str) -> None:
         async def has_line() -> bool:
