@@ -74,7 +74,7 @@ class AdmissionController(Generic[Item, Result]):
     def predicted_wait(self) -> float:
         """Seconds until an image would be done that is admitted now, behind all others."""
         queue = self._queue
-        extra_s = queue.running_extra_s + sum(flow.extra_s for flow in queue.backlogs)
+        extra_s = queue.running_extra_s + sum(each.extra_s for each in queue.backlogs.values())
         return self._seconds(queue.running + len(queue), extra_s) + self.batch_s
 
     def reserve(
@@ -99,13 +99,13 @@ class AdmissionController(Generic[Item, Result]):
             raise _overloaded("queue_full", "the queue is full", self.predicted_wait())
         after = self._queue.after(entry.flow, deadline)
         wait = self._wait(entry, after)
-        now = asyncio.get_running_loop().time()
-        done = now + self.safety_factor * wait
+        now, factor = asyncio.get_running_loop().time(), self.safety_factor
+        done = now + factor * wait
         # an idle service refuses no image because of a measurement: the deadline itself decides
         idle = not (self._queue.running or len(self._queue) - len(after))
         if not idle and done > deadline:
             raise _overloaded("predicted_wait", "the predicted wait passes the deadline", wait)
-        if after and self._delays(after, done, self._seconds(1, extra_s)):
+        if after and self._delays(after, done, extra_s, factor):
             detail = "a request that was admitted earlier would miss its deadline"
             raise _overloaded("predicted_wait", detail, self.predicted_wait())
         if displaced is not None:
@@ -119,16 +119,17 @@ class AdmissionController(Generic[Item, Result]):
     def _wait(self, entry: Entry[Item, Result], after: Sequence[Entry[Item, Result]]) -> float:
         """Seconds until a new entry would be done; `after` are those of its flow behind it."""
         queue = self._queue
-        own_s = others_s = 0.0
-        for backlog in queue.backlogs:
-            if backlog.flow == entry.flow:
-                items = len(backlog.entries) - len(after)
-                extra_s = backlog.extra_s - sum(behind.extra_s for behind in after)
-                own_s = self._seconds(items, extra_s)
+        own_s = 0.0
+        if entry.flow in queue.backlogs:
+            own = queue.backlogs[entry.flow]
+            extra_s = own.extra_s - sum(behind.extra_s for behind in after)
+            own_s = self._seconds(len(own.entries) - len(after), extra_s)
         turn_s = own_s + self._seconds(1, entry.extra_s)
-        for backlog in queue.backlogs:
-            if backlog.flow != entry.flow:
-                others_s += min(turn_s, self._seconds(len(backlog.entries), backlog.extra_s))
+        others_s = sum(
+            min(turn_s, self._seconds(len(other.entries), other.extra_s))
+            for flow, other in queue.backlogs.items()
+            if flow != entry.flow
+        )
         running_s = self._seconds(queue.running, queue.running_extra_s)
         return running_s + own_s + others_s + self.batch_s + self.slowness * entry.extra_s
 
@@ -137,15 +138,18 @@ class AdmissionController(Generic[Item, Result]):
         network_s, extra_s = items * self.seconds_per_item, extra_s * self.slowness / self.threads
         return max(network_s, extra_s) if self.beside else network_s + extra_s
 
-    def _delays(self, entries: Sequence[Entry[Item, Result]], done: float, added: float) -> bool:
+    def _delays(
+        self, entries: Sequence[Entry[Item, Result]], done: float, extra_s: float, factor: float
+    ) -> bool:
         """Whether one more image before these entries makes an entry late that is in time now.
 
-        Without the new image the first entry would be done at `done`.
+        Without the new image, which has `extra_s`, the first entry would be done at `done`.
         """
+        added = factor * self._seconds(1, extra_s)
         for entry in entries:
-            if done <= entry.deadline < done + self.safety_factor * added:
+            if done <= entry.deadline < done + added:
                 return True
-            done += self.safety_factor * self._seconds(1, entry.extra_s)
+            done += factor * self._seconds(1, entry.extra_s)
         return False
 
 

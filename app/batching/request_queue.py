@@ -6,7 +6,7 @@ Each client has a flow of its own for images of similar cost, and the flows shar
 import asyncio
 from bisect import bisect_right, insort
 from collections import Counter
-from collections.abc import Callable, Collection, Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from math import inf
 from types import TracebackType
 from typing import Generic, Literal, Self, TypeVar
@@ -85,13 +85,11 @@ class Backlog(Generic[Item, Result]):
     """The admitted entries of one flow, in `decoding` or `waiting`.
 
     Attributes:
-        flow: their flow.
         entries: by deadline.
         extra_s: sum of their `extra_s`.
     """
 
-    def __init__(self, flow: Hashable) -> None:
-        self.flow = flow
+    def __init__(self) -> None:
         self.entries: list[Entry[Item, Result]] = []
         self.extra_s = 0.0
 
@@ -107,6 +105,7 @@ class RequestQueue(Generic[Item, Result]):
         waiting: the entries in `waiting`; to be read only.
         running: number of entries in `running`.
         running_extra_s: the sum of their `extra_s`.
+        backlogs: the admitted entries by flow; to be read only.
     """
 
     def __init__(self) -> None:
@@ -116,15 +115,10 @@ class RequestQueue(Generic[Item, Result]):
         self.running_extra_s = 0.0
         self._length = 0
         self._places: Counter[Hashable] = Counter()  # by client
-        self._backlogs: dict[Hashable, Backlog[Item, Result]] = {}
+        self.backlogs: dict[Hashable, Backlog[Item, Result]] = {}
 
     def __len__(self) -> int:
         return self._length
-
-    @property
-    def backlogs(self) -> Collection[Backlog[Item, Result]]:
-        """The admitted entries by flow."""
-        return self._backlogs.values()
 
     @property
     def urgency(self) -> float:
@@ -139,16 +133,14 @@ class RequestQueue(Generic[Item, Result]):
 
     def after(self, flow: Hashable, deadline: float) -> Sequence[Entry[Item, Result]]:
         """The admitted entries of a flow that come after a new one with this deadline."""
-        if flow not in self._backlogs:
+        if flow not in self.backlogs:
             return ()
-        entries = self._backlogs[flow].entries
+        entries = self.backlogs[flow].entries
         return entries[bisect_right(entries, deadline, key=by_deadline) :]
 
     def push(self, entry: Entry[Item, Result]) -> None:
         """Add a new entry, which is in `decoding`."""
-        if entry.flow not in self._backlogs:
-            self._backlogs[entry.flow] = Backlog(entry.flow)
-        backlog = self._backlogs[entry.flow]
+        backlog = self.backlogs.setdefault(entry.flow, Backlog())
         insort(backlog.entries, entry, key=by_deadline)
         backlog.extra_s += entry.extra_s
         self._length += 1
@@ -258,11 +250,11 @@ class RequestQueue(Generic[Item, Result]):
 
     def _take(self, entry: Entry[Item, Result]) -> None:
         """Remove a decoding or waiting entry from the lists of its flow."""
-        backlog = self._backlogs[entry.flow]
+        backlog = self.backlogs[entry.flow]
         backlog.entries.remove(entry)
         backlog.extra_s -= entry.extra_s
         if not backlog.entries:
-            del self._backlogs[entry.flow]
+            del self.backlogs[entry.flow]
         if entry.state == "waiting":
             self.waiting.remove(entry)
         self._length -= 1

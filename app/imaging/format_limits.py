@@ -14,9 +14,7 @@ from app.core.errors import InvalidImage, UnsupportedImageFormat
 MAX_SEGMENTS = 1_000  # of a JPEG before its first scan; cameras write some dozens
 MAX_CHUNKS = 65_536  # of a PNG; encoders write pixels in chunks of 8 KiB or more
 MAX_BLOCKS = 4_096  # of a GIF before its first frame; a comment has one for each 255 bytes
-MAX_TAGS = (
-    4_096  # of a TIFF's directory, and of all directories of EXIF data; cameras write some dozens
-)
+MAX_TAGS = 1_024  # of a TIFF's directory, and of all directories of EXIF data; cameras write dozens
 MAX_SCANS = 100  # of a JPEG; encoders write ten if it is progressive
 SCANS_OF_LARGEST = 20  # of a JPEG of the largest size: a scan costs 0.8 ns for each pixel
 MAX_STRIPS = 131_072  # or tiles of a TIFF; encoders write at most one strip for a row

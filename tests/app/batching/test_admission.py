@@ -22,7 +22,7 @@ def deadline_in(seconds: float = 60.0) -> float:
 
 def run(queue: RequestQueue[str, str]) -> None:
     """Move every entry into a batch."""
-    for backlog in queue.backlogs:
+    for backlog in queue.backlogs.values():
         for entry in backlog.entries:
             queue.set_ready(entry, "item", "key")
     queue.fill(lambda entry: True, "key", len(queue))
