@@ -66,9 +66,8 @@ async def measure_explanations(
     pixels = np.zeros((height, width, 3), np.uint8)
     for method in get_args(Method):
         work = partial(engine.run, [ExplainInput(pixels, 1, method)])
-        for _ in range(2):  # the first run allocates memory
-            runs = [lane.run(work, watched=False) for lane in scheduler.narrow]
-            results = await asyncio.gather(*runs, return_exceptions=True)
+        runs = [lane.run(work, watched=False) for lane in scheduler.narrow]
+        results = await asyncio.gather(*runs, return_exceptions=True)
         taken = [sum(each.stages.values()) for each in results if isinstance(each, BatchResult)]
         if taken:  # a network without attention cannot be explained
             seconds[method] = max(0.0, max(taken) - costs.narrow[1])

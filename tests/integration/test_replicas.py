@@ -240,6 +240,7 @@ CAN_MOUNT = subprocess.run(
 )
 
 
+@pytest.mark.slow  # tests/app/replicas/test_reserved_files.py has each step of it
 @pytest.mark.skipif(CAN_MOUNT.returncode != 0, reason="no file system can be mounted")
 def test_a_replica_restarts_while_the_file_system_of_temporary_files_is_full(
     launch, small, tmp_path

@@ -75,6 +75,7 @@ def test_an_unread_log_stops_neither_requests_nor_probes_nor_the_end(unread):
     assert unread.process.wait(60) == 0
 
 
+@pytest.mark.slow  # tests/app/observability/test_log_writer.py has the writer alone
 def test_when_the_log_is_read_again_all_lines_come(unread):
     unread.wait_until_ready()
     for _ in range(REQUESTS):
