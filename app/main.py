@@ -5,6 +5,7 @@ its own server, and calls `create_app`.
 """
 
 import logging
+import sys
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
@@ -55,6 +56,9 @@ SERVER_SETTINGS = frozenset(
     )
 )
 
+# how long the event loop may keep a lane from Python's lock: an image needs it some hundred times
+SWITCH_INTERVAL_S = 1e-5
+
 logger = logging.getLogger(__name__)
 
 
@@ -92,7 +96,8 @@ def application() -> FastAPI:
 
 
 def prepare_process(settings: Settings) -> None:
-    """Set what holds for the whole process: Pillow's limit, libtiff's output, glibc's malloc."""
+    """Set what holds for the whole process: for Pillow, libtiff, glibc's malloc, and the GIL."""
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
     limit_pillow_pixels(settings.max_image_pixels)
     silence_libtiff()
     keep_freed_memory()
