@@ -19,6 +19,8 @@ Result = TypeVar("Result")
 
 State = Literal["decoding", "waiting", "running", "done"]
 
+COMPETITION_S = 1.0  # after a request of another client, the clients count as competing this long
+
 
 class Entry(Generic[Item, Result]):
     """One admitted image. Leaving its `with` block removes it from the queue.
@@ -116,9 +118,18 @@ class RequestQueue(Generic[Item, Result]):
         self._length = 0
         self._places: Counter[Hashable] = Counter()  # by client
         self.backlogs: dict[Hashable, Backlog[Item, Result]] = {}
+        self._last_client: Hashable = None
+        self._contested_until = 0.0
 
     def __len__(self) -> int:
         return self._length
+
+    @property
+    def contested(self) -> bool:
+        """Whether one client has most of the places, and others have sent requests just now."""
+        if asyncio.get_running_loop().time() >= self._contested_until:
+            return False
+        return 2 * max(self._places.values(), default=0) > self._length
 
     @property
     def urgency(self) -> float:
@@ -145,6 +156,9 @@ class RequestQueue(Generic[Item, Result]):
         backlog.extra_s += entry.extra_s
         self._length += 1
         self._places[entry.client] += 1
+        if entry.client != self._last_client:
+            self._contested_until = asyncio.get_running_loop().time() + COMPETITION_S
+            self._last_client = entry.client
 
     def set_ready(self, entry: Entry[Item, Result], item: Item, key: Hashable) -> None:
         """Let batches take an entry: its item is decoded."""

@@ -169,3 +169,23 @@ async def test_a_batch_gets_no_more_extra_work_than_its_limit():
     assert batch.close() == ["x1", "x3"]
     assert queue.running_extra_s == pytest.approx(0.2)
     assert queue.peek(now()).item == "x2"  # its flow has used less
+
+
+async def test_the_queue_is_contested_while_one_client_has_most_places_and_another_comes():
+    queue: RequestQueue[str, str] = RequestQueue()
+    first = [push(queue, seconds=60, client="first") for _ in range(2)]
+    first += [push(queue, seconds=60, client="first") for _ in range(2)]
+    queue.remove(push(queue, seconds=60, client="second"))
+    assert queue.contested
+    others = [push(queue, seconds=60, client=f"guest {number}") for number in range(4)]
+    assert not queue.contested  # no client has most places
+    for entry in [*others, *first]:
+        queue.remove(entry)
+    assert not queue.contested
+
+
+async def test_the_requests_of_a_single_client_are_not_contested():
+    queue: RequestQueue[str, str] = RequestQueue()
+    for _ in range(3):
+        push(queue, seconds=60)
+    assert not queue.contested
