@@ -1,14 +1,14 @@
 """Measures the service while it is offered far more requests than it can process.
 
-    python -m bench.overload [--networks NAME...] [--timeout-s SECONDS...] [--seconds S]
-                             [--factor F] [--workers N] [--concurrency N]
+    python -m bench.overload [--networks NAME... --timeout-s SECONDS... --concurrency N...]
+                             [--seconds S] [--factor F] [--workers N]
                              [--runtime auto|torch|openvino] [--out FOLDER]
 
 One run measures the capacity in a closed loop, the latency of single requests, a burst of three
 times the capacity at random times for a minute, single requests again until latency is normal, and
 the capacity once more. The load generator is a process of its own and does not wait for responses.
-A run takes about three minutes for each network and timeout; a measurement that other processes
-disturb is repeated.
+A run takes about three minutes for each network, with its own timeout and its own number of clients
+in the closed loop; a measurement that other processes disturb is repeated.
 """
 
 import argparse
@@ -50,29 +50,22 @@ class Options(NamedTuple):
 
 
 def parsed(arguments: Sequence[str]) -> Options:
-    """Parse the command line; there is a case for each network with each timeout."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(prog="bench.overload")
-    parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=["ViT-B/16"])
-    parser.add_argument("--timeout-s", nargs="+", type=float, default=[5.0, 30.0])
+    parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=["T", "ViT-B/16"])
+    parser.add_argument("--timeout-s", nargs="+", type=float, default=[1.0, 1.5])
+    parser.add_argument("--concurrency", nargs="+", type=int, default=[32, 6])
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--factor", type=float, default=3.0)
     parser.add_argument("--workers", type=int, default=1)
-    parser.add_argument("--concurrency", type=int, default=32)
     parser.add_argument("--runtime", choices=("auto", "torch", "openvino"), default="auto")
     parser.add_argument("--out", type=Path, default=RESULTS.parent)
     given = parser.parse_args(arguments)
+    if not len(given.networks) == len(given.timeout_s) == len(given.concurrency):
+        parser.error("give as many values of --timeout-s and --concurrency as networks")
     cases = [
-        Case(
-            network,
-            timeout_s,
-            given.seconds,
-            given.factor,
-            given.workers,
-            given.concurrency,
-            given.runtime,
-        )
-        for network in given.networks
-        for timeout_s in given.timeout_s
+        Case(*each, given.seconds, given.factor, given.workers, given.runtime)
+        for each in zip(given.networks, given.timeout_s, given.concurrency, strict=True)
     ]
     return Options(cases, given.out)
 

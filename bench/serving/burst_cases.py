@@ -18,19 +18,19 @@ class Case(NamedTuple):
     Attributes:
         network: the network that is served.
         timeout_s: the service's `--request-timeout-s`.
+        concurrency: clients of the closed loop that measures the capacity.
         seconds: length of the burst.
         factor: offered rate as a multiple of the capacity.
         workers: replicas.
-        concurrency: clients of the closed loop that measures the capacity.
         runtime: the service's `--runtime`.
     """
 
     network: str
     timeout_s: float
+    concurrency: int
     seconds: float
     factor: float
     workers: int
-    concurrency: int = 32
     runtime: str = "auto"
 
     def __str__(self) -> str:

@@ -36,7 +36,7 @@ def heading(results: Sequence[CaseResult]) -> str:
     case = results[0].case
     return (
         f"{machine.cpu()}; the load generator is a process on the same machine. First the "
-        f"capacity is measured in a closed loop of {case.concurrency} clients. Then some requests "
+        "capacity is measured in a closed loop. Then some requests "
         f"are sent, evenly spaced; then, for {case.seconds:g} s, {case.factor:g} times the "
         "capacity at random times, whether earlier requests were answered or not; then some again; "
         "at last the capacity once more. A measurement is repeated if other processes used more "
@@ -147,6 +147,7 @@ def recovered(result: CaseResult) -> str:
 
 
 ROWS: tuple[tuple[str, Callable[[CaseResult], str], str], ...] = (
+    ("clients of the closed loop", lambda result: str(result.case.concurrency), ""),
     (
         "capacity, images/s: before, after",
         lambda result: f"{result.capacity:.2f}, {result.capacity_after:.2f}",

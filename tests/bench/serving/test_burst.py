@@ -103,7 +103,7 @@ def result():
     records = [*calm(0, 10), *accepted, *refused, *calm(20, 40)]
     samples = [ResourceSample(second / 2, 500.0, 20, 30) for second in range(80)]
     share = UsageDelta(10.0, {"service": 18.0, "generator": 1.0}, 0.01)
-    case = Case("T", 5.0, 10.0, 3.0, 1)
+    case = Case("T", 5.0, 32, 10.0, 3.0, 1)
     return CaseResult(case, 10.0, records, TIMES, share, samples, 2, 0, 10.1)
 
 
