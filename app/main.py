@@ -56,7 +56,8 @@ SERVER_SETTINGS = frozenset(
     )
 )
 
-# how long the event loop may keep a lane from Python's lock: an image needs it some hundred times
+# how long a thread may keep Python's lock while another one waits for it; for each image, a lane
+# takes the lock some hundred times
 SWITCH_INTERVAL_S = 1e-5
 
 logger = logging.getLogger(__name__)
@@ -96,7 +97,7 @@ def application() -> FastAPI:
 
 
 def prepare_process(settings: Settings) -> None:
-    """Set what holds for the whole process: for Pillow, libtiff, glibc's malloc, and the GIL."""
+    """Set what applies to the whole process: thread switching, Pillow, libtiff and malloc."""
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     limit_pillow_pixels(settings.max_image_pixels)
     silence_libtiff()

@@ -25,7 +25,7 @@ class AdmissionController(Generic[Item, Result]):
 
     An image is admitted if, by the prediction, it meets its deadline and so do all images of its
     flow that were admitted before: the test of earliest-deadline-first scheduling (Liu and Layland,
-    1973) on arrival. Every other flow gets at most as much of the device as this one meanwhile.
+    1973) on arrival. In the same time, each other flow gets at most as much of the device.
 
     Args:
         queue: the queue that admitted images enter.
@@ -35,8 +35,8 @@ class AdmissionController(Generic[Item, Result]):
         seconds_per_item: predicted time between two results of the network under load.
         batch_s: predicted duration of the batch that runs an image.
         threads: number of threads that do the extra work of the images.
-        slowness: of these threads: their time for a second of `Entry.extra_s`.
-        beside: whether they do it while the lane runs the network.
+        slowness: real seconds of these threads for each expected second.
+        beside: whether these threads work while the lane runs the network.
     """
 
     def __init__(self, queue: RequestQueue[Item, Result], max_queue_size: int) -> None:
@@ -72,7 +72,7 @@ class AdmissionController(Generic[Item, Result]):
             self._deviation.add(abs(ratio - self._ratio.value))
 
     def predicted_wait(self) -> float:
-        """Seconds until an image would be done that is admitted now, behind all others."""
+        """Seconds until an image that is admitted now would be done, behind all others."""
         queue = self._queue
         extra_s = queue.running_extra_s + sum(each.extra_s for each in queue.backlogs.values())
         return self._seconds(queue.running + len(queue), extra_s) + self.batch_s
@@ -97,27 +97,39 @@ class AdmissionController(Generic[Item, Result]):
         displaced = self._queue.last_of_most(client) if self.full else None
         if self.full and displaced is None:
             raise _overloaded("queue_full", "the queue is full", self.predicted_wait())
-        after = self._queue.after(entry.flow, deadline)
-        wait = self._wait(entry, after)
-        now, factor = asyncio.get_running_loop().time(), self.safety_factor
-        done = now + factor * wait
-        # an idle service refuses no image because of a measurement: the deadline itself decides
-        idle = not (self._queue.running or len(self._queue) - len(after))
-        if not idle and done > deadline:
-            raise _overloaded("predicted_wait", "the predicted wait passes the deadline", wait)
-        if after and self._delays(after, done, extra_s, factor):
-            detail = "a request that was admitted earlier would miss its deadline"
-            raise _overloaded("predicted_wait", detail, self.predicted_wait())
+        self._predict(entry)
         if displaced is not None:
-            detail = "the queue is full, and this client has most of its places"
-            displaced.fail(_overloaded("displaced", detail, self.predicted_wait()))
-            self._queue.remove(displaced)
-        entry.admitted, entry.predicted_s = now, wait
+            self._displace(displaced)
         self._queue.push(entry)
         return entry
 
+    def _predict(self, entry: Entry[Item, Result]) -> None:
+        """Set the predicted wait of a new entry.
+
+        Raises:
+            Overloaded: a deadline would be missed.
+        """
+        queue, factor = self._queue, self.safety_factor
+        after = queue.after(entry.flow, entry.deadline)
+        entry.admitted = asyncio.get_running_loop().time()
+        entry.predicted_s = wait = self._wait(entry, after)
+        done = entry.admitted + factor * wait
+        # an idle service refuses no image because of a measurement: the deadline itself decides
+        idle = not (queue.running or len(queue) - len(after))
+        if not idle and done > entry.deadline:
+            raise _overloaded("predicted_wait", "the predicted wait passes the deadline", wait)
+        if after and self._delays(after, done, entry.extra_s, factor):
+            detail = "a request that was admitted earlier would miss its deadline"
+            raise _overloaded("predicted_wait", detail, self.predicted_wait())
+
+    def _displace(self, entry: Entry[Item, Result]) -> None:
+        entry.predicted_s = 0.0  # its wait says nothing about the prediction
+        detail = "the queue is full, and this client has most of its places"
+        entry.fail(_overloaded("displaced", detail, self.predicted_wait()))
+        self._queue.remove(entry)
+
     def _wait(self, entry: Entry[Item, Result], after: Sequence[Entry[Item, Result]]) -> float:
-        """Seconds until a new entry would be done; `after` are those of its flow behind it."""
+        """Seconds until a new entry is done; `after` are the entries of its flow that follow it."""
         queue = self._queue
         own_s = 0.0
         if entry.flow in queue.backlogs:
@@ -141,9 +153,15 @@ class AdmissionController(Generic[Item, Result]):
     def _delays(
         self, entries: Sequence[Entry[Item, Result]], done: float, extra_s: float, factor: float
     ) -> bool:
-        """Whether one more image before these entries makes an entry late that is in time now.
+        """Whether a new image before these entries makes one of them late.
 
-        Without the new image, which has `extra_s`, the first entry would be done at `done`.
+        Only their own flow counts: with other flows, the new image may delay them by more.
+
+        Args:
+            entries: of one flow, by deadline.
+            done: when the new image would be done.
+            extra_s: of the new image.
+            factor: the safety factor.
         """
         added = factor * self._seconds(1, extra_s)
         for entry in entries:

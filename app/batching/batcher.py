@@ -20,7 +20,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 AnyLane = TypeVar("AnyLane", bound=Hashable)
 
-CONTESTED_BATCH_S = 0.01  # longest batch while several clients send requests
+CONTESTED_BATCH_S = 0.01  # longest batch of a narrow lane while one client floods the queue
 TIMER_RESOLUTION_S = 0.001  # a timer of the event loop may fire this much early
 
 
@@ -171,7 +171,7 @@ class Batcher(Generic[Item, Result, AnyLane]):
         first = self.queue.peek(now)
         if first is None:
             return False
-        size = self._size(narrow=narrow, within_s=self._within(first.deadline - now))
+        size = self._size(narrow=narrow, within_s=first.deadline - now)
         batch: OpenBatch[Item, Result] = OpenBatch(first.key, narrow=narrow)
         self.queue.fill(batch.add, first.key, size, max(self._extra_limit(), first.extra_s))
         future = self._start(lane, batch)
@@ -185,15 +185,11 @@ class Batcher(Generic[Item, Result, AnyLane]):
         for batch in self._batches.values():
             if batch.started is not None:
                 continue
-            size = self._size(narrow=batch.narrow, within_s=self._within(batch.deadline - now))
+            size = self._size(narrow=batch.narrow, within_s=batch.deadline - now)
             free = size - len(batch)
             if free > 0 and self.queue.peek(now) is not None:
                 extra_s = self._extra_limit() - sum(entry.extra_s for entry in batch.entries)
                 self.queue.fill(batch.add, batch.key, free, extra_s)
-
-    def _within(self, seconds: float) -> float:
-        """How long a batch may take: not long while several clients share the device."""
-        return min(seconds, CONTESTED_BATCH_S) if self.queue.contested else seconds
 
     def _extra_limit(self) -> float:
         """Most seconds of extra work in a batch: a few expensive images fill it."""
@@ -210,6 +206,8 @@ class Batcher(Generic[Item, Result, AnyLane]):
         return len(self.queue.waiting) + in_batches
 
     def _size(self, *, narrow: bool, within_s: float = inf) -> int:
+        if narrow and self.queue.contested:  # wide lanes: their batches are as small as is useful
+            within_s = min(within_s, CONTESTED_BATCH_S)
         return self.sizer.batch_size(self._load(), narrow=narrow, within_s=within_s)
 
     def _waited_enough(self) -> bool:

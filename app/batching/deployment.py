@@ -7,12 +7,13 @@ from functools import partial
 from typing import Literal
 
 from app.batching.batcher import Batcher
+from app.batching.bisecting import Cause
 from app.batching.fair_queue import flow_of
 from app.batching.image_costs import ImageCosts
 from app.batching.image_threads import ImageTask, ImageThreads
 from app.batching.job import Job, Operation, RequestContext
 from app.batching.request_queue import Entry
-from app.batching.runner import Cause, Runner, lost
+from app.batching.runner import Runner, lost
 from app.batching.scheduler import DeviceScheduler
 from app.batching.warmup import measure, measure_explanations
 from app.core.errors import RETRY_AFTER_S, NotReady, Overloaded
@@ -248,7 +249,8 @@ class Deployment:
         In the context, their stages include the wait for a thread.
         """
         threads, context, stages = self._image_threads, job.context, job.context.stages
-        task = ImageTask(flow_of(context.client, extra_s), context.deadline, extra_s, job.pixels)
+        flow, keep = flow_of(context.client, extra_s), job.operation.keep_rgb
+        task = ImageTask(flow, context.deadline, extra_s, job.pixels, keep=keep)
         try:
             with self._reserve(context, extra_s) as entry:
                 start = time.monotonic()
@@ -264,7 +266,7 @@ class Deployment:
 
     def _observe(self, job: Job, work: float, operation: Operation) -> None:
         """Learn from a finished job what its operation costs."""
-        metrics, stages, size = self._metrics, job.context.stages, job.context.batch_size
+        metrics, stages, size = self._metrics, job.context.stages, job.run_size
         metrics.buffer.record(job.photo.width * job.photo.height, metrics.image_pixels, self.name)
         if not self.lane_does_everything:
             self._costs.observe(operation.name, work, job.threads_s)

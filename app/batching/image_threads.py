@@ -19,21 +19,25 @@ class ImageTask:
         deadline: on the clock of the event loop, in seconds.
         seconds: expected duration.
         pixels: number of pixels that are decoded.
+        keep: whether the encode needs them.
 
     Attributes:
-        decode: the decode.
-        current: the decode, and after it the encode.
+        decode: the function that decodes.
+        current: the future of the decode, later of the encode.
         holds: whether its pixels are held.
         closed: whether its request has ended.
     """
 
     decode: Work
 
-    def __init__(self, flow: Hashable, deadline: float, seconds: float, pixels: int) -> None:
+    def __init__(
+        self, flow: Hashable, deadline: float, seconds: float, pixels: int, *, keep: bool
+    ) -> None:
         self.flow = flow
         self.deadline = deadline
         self.seconds = seconds
         self.pixels = pixels
+        self.keep = keep
         self.current: Future[None] = Future()
         self.holds = False
         self.closed = False
@@ -43,7 +47,7 @@ class ImageThreads:
     """Runs decodes and encodes on a pool of threads.
 
     A decode waits for its turn, for a thread and for its pixels. An encode goes to the threads at
-    once, because its image holds pixels. A thread that has ended a decode starts the next one
+    once, because its image may hold pixels. A thread that has ended a decode starts the next one
     itself: under overload the event loop would let it wait as long as a decode takes.
 
     Args:
@@ -80,8 +84,8 @@ class ImageThreads:
             task.closed = True
             if task in self._waiting:
                 self._waiting.remove(task)
-            holds = task.holds
-        if holds:
+            held, task.holds = task.holds, False
+        if held:
             task.current.add_done_callback(lambda _: self._budget.release(task.pixels))
 
     def _advance(self) -> None:
@@ -100,9 +104,9 @@ class ImageThreads:
         with self._lock:
             task, self._next = self._next, None
             assert task is not None  # noqa: S101  # pixels are acquired for one task at a time
-            task.holds = not task.closed
-            self._decoding += task.holds
-        if task.holds:
+            task.holds = wanted = not task.closed
+            self._decoding += wanted
+        if wanted:
             self._pool.submit(self._decode, task)
         else:
             self._budget.release(task.pixels)
@@ -118,4 +122,8 @@ class ImageThreads:
                 task.current.set_result(None)
         with self._lock:
             self._decoding -= 1
+            done = task.holds and not task.keep
+            task.holds = task.holds and task.keep
+        if done:
+            self._budget.release(task.pixels)
         self._advance()

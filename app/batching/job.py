@@ -20,7 +20,7 @@ class RequestContext:
         stages: seconds of each finished stage.
         stage: current stage: `decode`, `queue`, `compute` or `encode`.
         batch_size: number of images in its batch; 0 before the batch.
-        client: shares the device equally with other clients; None if it is unknown.
+        client: whose share of the device the request uses; None if it is unknown.
     """
 
     deadline: float
@@ -31,12 +31,14 @@ class RequestContext:
 
     def server_timing(self) -> str:
         """The stages as a Server-Timing header, in milliseconds."""
-        stages = "".join([f"{name};dur={1e3 * took:.2f}, " for name, took in self.stages.items()])
-        return f'{stages}batch;desc="{self.batch_size}"'
+        stages = dict(self.stages)  # a lane may still add stages
+        timing = "".join([f"{name};dur={1e3 * took:.2f}, " for name, took in stages.items()])
+        return f'{timing}batch;desc="{self.batch_size}"'
 
     def log_fields(self) -> dict[str, Any]:
         """The stages as fields of a log line, in milliseconds."""
-        stages = {name: round(seconds * 1000, 2) for name, seconds in self.stages.items()}
+        taken = dict(self.stages)  # a lane may still add stages
+        stages = {name: round(seconds * 1000, 2) for name, seconds in taken.items()}
         return {"batch_size": self.batch_size, "stages_ms": stages}
 
 
@@ -75,6 +77,13 @@ class Job:
         context: gets the stages and their seconds.
         decode: decodes the image file.
         pixels: number of pixels that are decoded.
+
+    Attributes:
+        photo: the decoded image.
+        output: of the engine.
+        run_size: number of images in the engine's run, which may be a part of the batch.
+        body: of the response.
+        threads_s: seconds of the image threads.
     """
 
     photo: Photo
@@ -91,6 +100,7 @@ class Job:
         self.context = context
         self.pixels = pixels
         self.threads_s = 0.0
+        self.run_size = 0
         self.operation = operation
         self._decode = decode
         self._cancelled = False
@@ -121,9 +131,9 @@ class Job:
         self.context.stage = "compute"
         return self.operation.make_input(self.photo)
 
-    def set_output(self, output: EngineOutput, stages: dict[str, float]) -> None:
-        """Set `output`, and add the seconds of each stage of its batch."""
-        self.output = output
+    def set_output(self, output: EngineOutput, stages: dict[str, float], run_size: int) -> None:
+        """Set `output` and `run_size`, and add the seconds of each stage of the engine's run."""
+        self.output, self.run_size = output, run_size
         self.context.stages.update(stages)
 
     def encode(self) -> None:

@@ -19,7 +19,7 @@ Result = TypeVar("Result")
 
 State = Literal["decoding", "waiting", "running", "done"]
 
-COMPETITION_S = 1.0  # after a request of another client, the clients count as competing this long
+COMPETITION_S = 1.0  # clients whose requests are further apart do not compete
 
 
 class Entry(Generic[Item, Result]):
@@ -119,17 +119,17 @@ class RequestQueue(Generic[Item, Result]):
         self._places: Counter[Hashable] = Counter()  # by client
         self.backlogs: dict[Hashable, Backlog[Item, Result]] = {}
         self._last_client: Hashable = None
-        self._contested_until = 0.0
+        self._last_push = self._contested_until = -inf
 
     def __len__(self) -> int:
         return self._length
 
     @property
     def contested(self) -> bool:
-        """Whether one client has most of the places, and others have sent requests just now."""
+        """Whether one client has over three quarters of the places, and another one just came."""
         if asyncio.get_running_loop().time() >= self._contested_until:
             return False
-        return 2 * max(self._places.values(), default=0) > self._length
+        return 4 * max(self._places.values(), default=0) > 3 * self._length
 
     @property
     def urgency(self) -> float:
@@ -156,9 +156,10 @@ class RequestQueue(Generic[Item, Result]):
         backlog.extra_s += entry.extra_s
         self._length += 1
         self._places[entry.client] += 1
-        if entry.client != self._last_client:
-            self._contested_until = asyncio.get_running_loop().time() + COMPETITION_S
-            self._last_client = entry.client
+        now = asyncio.get_running_loop().time()
+        if entry.client != self._last_client and now - self._last_push < COMPETITION_S:
+            self._contested_until = now + COMPETITION_S
+        self._last_client, self._last_push = entry.client, now
 
     def set_ready(self, entry: Entry[Item, Result], item: Item, key: Hashable) -> None:
         """Let batches take an entry: its item is decoded."""

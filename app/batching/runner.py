@@ -1,4 +1,4 @@
-"""Runs the batches of one model on lanes, and isolates the image that makes a batch fail.
+"""Runs the batches of one model on lanes.
 
 If a model uses narrow lanes, a lane does all the work on an image. Otherwise the lane only
 computes, and on a GPU it stages a batch while another batch computes.
@@ -9,119 +9,22 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Collection, Sequence
 from functools import partial
-from typing import Literal, ParamSpec, TypeVar
+from typing import ParamSpec, TypeVar
 
 from app.batching.batch_size import SHORT_BATCH_S
+from app.batching.bisecting import OnSplit, Outcome, Run, parts_of, run_computed
 from app.batching.job import Job
 from app.batching.scheduler import DeviceScheduler
-from app.core.errors import RETRY_AFTER_FAILURE_S, NotReady, Overloaded
-from app.engine.interface import (
-    BatchResult,
-    DeviceLost,
-    EngineInput,
-    EngineOutput,
-    InferenceEngine,
-    OutOfMemory,
-)
+from app.core.errors import RETRY_AFTER_FAILURE_S, NotReady
+from app.engine.interface import BatchResult, DeviceLost, EngineInput, InferenceEngine
 from app.engine.lanes import Lane
 from app.imaging.pixel_budget import WeightedSemaphore
 
-MAX_BATCH_BYTES = 256 << 20  # of the inputs of one run: more would need as much pinned memory
 Value = TypeVar("Value")
 Arguments = ParamSpec("Arguments")
 TakeJobs = Callable[[], Sequence[Job]]
 CallSoon = Callable[..., object]  # calls a function in the event loop, from any thread
-Outcome = Job | BaseException  # the finished job, or why it failed
-Cause = Literal["error", "out_of_memory"]
-Run = Callable[[Sequence[EngineInput]], BatchResult]
-OnSplit = Callable[[Cause, int], object]
 Settle = Callable[[Job, Outcome], object]
-Computed = tuple[EngineOutput, dict[str, float]]  # and the seconds of each stage of its batch
-
-
-def run_bisecting(
-    inputs: Sequence[EngineInput],
-    run: Run,
-    on_split: OnSplit,
-    collect: Callable[[], BatchResult] | None = None,
-) -> list[Computed | BaseException]:
-    """Run a batch; if it fails, run its halves separately, down to single inputs.
-
-    One faulty input among n costs 2 log2(n) more runs. After an out-of-memory error the halves fit
-    or are split again.
-
-    Args:
-        inputs: of one kind and shape.
-        run: runs a batch.
-        on_split: called with the cause and the size of each batch that is split.
-        collect: waits for the batch of all inputs, if it was already launched.
-
-    Returns:
-        For each input, in order, its output or the error that it raises on its own.
-
-    Raises:
-        DeviceLost: every further run would fail.
-    """
-    try:
-        batch = collect() if collect is not None else run(inputs)
-        return [(output, batch.stages) for _, output in zip(inputs, batch.outputs, strict=True)]
-    except DeviceLost:
-        raise
-    except BaseException as error:  # noqa: BLE001  # an engine must not end the lane's thread
-        if len(inputs) == 1:
-            return [error]
-        on_split("out_of_memory" if isinstance(error, OutOfMemory) else "error", len(inputs))
-    half = len(inputs) // 2
-    return [
-        *run_bisecting(inputs[:half], run, on_split),
-        *run_bisecting(inputs[half:], run, on_split),
-    ]
-
-
-def run_computed(
-    jobs: Sequence[Job],
-    run: Run,
-    on_split: OnSplit,
-    collect: Callable[[], BatchResult] | None = None,
-) -> list[Outcome]:
-    """Compute decoded jobs of one kind and shape; only faulty jobs fail.
-
-    Each of the `parts_of` the batch is a run of its own; `collect` waits for the first part. See
-    `run_bisecting` for the other arguments and the errors.
-    """
-    results: list[Computed | BaseException] = []
-    for part in parts_of(jobs):
-        results += run_bisecting([job.start_compute() for job in part], run, on_split, collect)
-        collect = None
-    outcomes: list[Outcome] = []
-    for job, result in zip(jobs, results, strict=True):
-        if isinstance(result, OutOfMemory):
-            outcomes.append(no_memory())
-        elif isinstance(result, BaseException):
-            outcomes.append(result)
-        else:
-            job.set_output(*result)
-            outcomes.append(job)
-    return outcomes
-
-
-def parts_of(jobs: Sequence[Job]) -> list[Sequence[Job]]:
-    """Divide decoded jobs of one shape into parts of at most 256 MiB of inputs, or one image.
-
-    Networks that take any input size get images of up to 150 MB, and both the memory on the host,
-    which is pinned for a GPU, and the memory on the device grow to the largest part.
-    """
-    if not jobs:
-        return []
-    count = max(1, MAX_BATCH_BYTES // max(1, jobs[0].photo.pixels.nbytes))
-    return [jobs[start : start + count] for start in range(0, len(jobs), count)]
-
-
-def no_memory() -> Overloaded:
-    """The error for an image that does not fit into the device's memory on its own."""
-    return Overloaded(
-        "the device has no memory for this image now", retry_after_s=RETRY_AFTER_FAILURE_S
-    )
 
 
 def run_whole(
@@ -142,55 +45,89 @@ def run_whole(
         run: runs a batch.
         on_split: called with the cause and the size of each batch that is split.
         beat: called before each decode, run and encode.
-        settle: called with each outcome as soon as it is known, in a batch that takes long.
+        settle: called with each outcome that is known before the end of a batch that takes long.
 
     Returns:
         The outcomes, in the order of the jobs.
     """
-    start = time.monotonic()
-    outcomes: dict[Job, Outcome] = {}
-
-    def finish(job: Job, outcome: Outcome) -> None:
-        outcomes[job] = outcome
-        # not in a short batch: a call into the event loop for each image costs more than it brings
-        if len(jobs) > 1 and time.monotonic() - start > SHORT_BATCH_S:
-            settle(job, outcome)
+    outcomes = Outcomes(len(jobs), settle)
 
     def run_step(inputs: Sequence[EngineInput]) -> BatchResult:
         beat()
         return run(inputs)
 
-    for equal in _decoded(jobs, beat, finish):
-        wanted = [job for job in equal if _attempt(job, job.check_wanted, finish)]
+    for equal in _decoded(jobs, beat, outcomes):
+        wanted = [job for job in equal if _attempt(job, job.check_wanted, outcomes)]
         if not wanted:
             continue
         for job, outcome in zip(wanted, run_computed(wanted, run_step, on_split), strict=True):
             beat()
-            if outcome is not job or _attempt(job, job.encode, finish):
-                finish(job, outcome)
-    return [outcomes[job] for job in jobs]
+            if outcome is not job or _attempt(job, job.encode, outcomes):
+                outcomes.add(job, outcome)
+    return [outcomes.by_job[job] for job in jobs]
+
+
+class Outcomes:
+    """The outcomes of the jobs of a batch.
+
+    A batch that takes long settles each one at once. In a short batch, a call into the event loop
+    for each image costs more than it brings.
+
+    Args:
+        count: number of the jobs.
+        settle: gets a job and its outcome.
+
+    Attributes:
+        by_job: the outcomes so far.
+    """
+
+    def __init__(self, count: int, settle: Settle) -> None:
+        self.by_job: dict[Job, Outcome] = {}
+        self._alone = count == 1
+        self._settle = settle
+        self._start = time.monotonic()
+        self._held: list[Job] = []
+
+    def add(self, job: Job, outcome: Outcome) -> None:
+        """Add the outcome of a job."""
+        self.by_job[job] = outcome
+        self._held.append(job)
+        if not self._alone and time.monotonic() - self._start > SHORT_BATCH_S:
+            for each in self._held:
+                self._settle(each, self.by_job[each])
+            self._held.clear()
 
 
 def _decoded(
-    jobs: Sequence[Job], beat: Callable[[], None], finish: Callable[[Job, Outcome], None]
+    jobs: Sequence[Job], beat: Callable[[], None], outcomes: Outcomes
 ) -> Collection[Sequence[Job]]:
     """Decode jobs, and return the decoded ones in groups of equal shape."""
     shapes: defaultdict[tuple[int, ...], list[Job]] = defaultdict(list)
     for job in jobs:
         beat()
-        if _attempt(job, job.decode, finish):
+        if _attempt(job, job.decode, outcomes):
             shapes[job.photo.pixels.shape].append(job)
     return shapes.values()
 
 
-def _attempt(job: Job, stage: Callable[[], None], finish: Callable[[Job, Outcome], None]) -> bool:
+def _attempt(job: Job, stage: Callable[[], None], outcomes: Outcomes) -> bool:
     """Run a stage of a job; if it fails, the error is the job's outcome."""
     try:
         stage()
     except Exception as error:  # noqa: BLE001  # the request gets it
-        finish(job, error)
+        outcomes.add(job, error)
         return False
     return True
+
+
+def pixels_held(jobs: Sequence[Job]) -> int:
+    """Most decoded pixels that a lane has at the same time in a batch.
+
+    Only images that are encoded with their pixels stay after their resize. All are held at once: if
+    two lanes held some pixels and waited for more, both could wait forever.
+    """
+    kept = sum(job.pixels for job in jobs if job.operation.keep_rgb)
+    return kept + max((job.pixels for job in jobs if not job.operation.keep_rgb), default=0)
 
 
 class Runner:
@@ -243,8 +180,7 @@ class Runner:
     ) -> list[Outcome]:
         on_split = partial(call_soon, self._on_split)
         jobs = take_jobs()
-        # of all images at once: two lanes that hold some and wait for more could block each other
-        with self._budget.hold(sum(job.pixels for job in jobs)):
+        with self._budget.hold(pixels_held(jobs)):
             beat()
             return run_whole(jobs, self._engine.run, on_split, beat, partial(call_soon, settle))
 

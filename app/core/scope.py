@@ -9,7 +9,7 @@ REFUSED = "patchserve.refused"  # key in a scope: the error to respond with
 CLIENT = "patchserve.client"  # key in a scope: the `Client`; other servers do not set it
 
 API_KEY = "patchserve.api_key"  # key in a scope: the number of the request's API key
-NETWORK_BITS = 64  # of an IPv6 address; a client has the other 64 bits to itself
+NETWORK_BITS = 64  # of an IPv6 address name the network; a client may use all addresses in it
 
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 
@@ -84,6 +84,7 @@ def identity_of(scope: MutableMapping[str, Any]) -> Hashable:
     if address is None or ":" not in address:
         return address
     try:
-        return int(IPv6Address(address)) >> NETWORK_BITS
+        ipv6 = IPv6Address(address)
     except ValueError:  # not an address: a proxy may send any text
         return address
+    return str(ipv6.ipv4_mapped) if ipv6.ipv4_mapped else int(ipv6) >> NETWORK_BITS

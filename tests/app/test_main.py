@@ -1,5 +1,7 @@
 """The composition root: models and their names, `create_app`, and the OpenAPI document."""
 
+import sys
+
 import pytest
 
 from app import main
@@ -44,6 +46,17 @@ def test_the_app_of_a_plain_server_reads_the_environment(monkeypatch, caplog):
     assert main.application().title == "patchserve"
     assert [settings.segmenter for settings in prepared] == ["none"]
     assert "only patchserve serve uses these settings: workers" in caplog.text
+
+
+def test_a_thread_that_waits_for_the_interpreter_gets_it_within_some_microseconds(monkeypatch):
+    before = sys.getswitchinterval()
+    for name in ("limit_pillow_pixels", "silence_libtiff", "keep_freed_memory"):
+        monkeypatch.setattr(main, name, lambda *arguments: None)
+    try:
+        main.prepare_process(Settings())
+        assert sys.getswitchinterval() == pytest.approx(1e-5)
+    finally:
+        sys.setswitchinterval(before)
 
 
 def test_the_engines_of_a_replica_get_its_part_of_the_gpu():

@@ -158,18 +158,42 @@ async def test_a_slow_image_is_not_refused_by_an_idle_service(queue):
     admission.reserve(deadline_in(1.0), extra_s=5.0)
 
 
-async def test_waits_that_are_longer_than_predicted_raise_the_safety_factor(queue, monkeypatch):
+@pytest.mark.parametrize(
+    ("ratios", "factor"), [((1.5, 1.5), 1.5), ((1.0, 2.0), 2.5), ((9.0, 9.0), 3.0)]
+)
+async def test_waits_that_are_longer_than_predicted_raise_the_safety_factor(
+    queue, monkeypatch, ratios, factor
+):
     admission = AdmissionController(queue, max_queue_size=8)
     admission.seconds_per_item = admission.batch_s = 1.0
     assert admission.safety_factor == 1.1
-    entry = admission.reserve(deadline_in(600.0))
+    entry = admission.reserve(deadline_in(1.0))
     queue.set_ready(entry, "item", "key")
     entry.future.set_result("done")
-    later = entry.admitted + 1.5 * entry.predicted_s
-    monkeypatch.setattr(asyncio.get_running_loop(), "time", lambda: later)
+    loop, clock = asyncio.get_running_loop(), asyncio.get_running_loop().time()
+    monkeypatch.setattr(loop, "time", lambda: clock)
+    for _ in range(200):
+        for ratio in ratios:
+            clock = entry.admitted + ratio * entry.predicted_s
+            admission.observe(entry)
+    assert admission.safety_factor == pytest.approx(factor, abs=0.06)
+    clock, wait = entry.admitted, admission.predicted_wait()
+    with pytest.raises(Overloaded):
+        admission.reserve(deadline_in((factor - 0.2) * wait))
+    admission.reserve(deadline_in((factor + 0.2) * wait))
+
+
+async def test_the_wait_of_a_displaced_image_says_nothing(queue):
+    admission = AdmissionController(queue, max_queue_size=2)
+    admission.seconds_per_item = admission.batch_s = 1.0
+    entries = [admission.reserve(deadline_in(60.0 + number), "many") for number in range(2)]
+    for entry in entries:
+        queue.set_ready(entry, "item", "key")
+    admission.reserve(deadline_in(), "few")
     for _ in range(300):
-        admission.observe(entry)
-    assert admission.safety_factor == pytest.approx(1.5, abs=0.05)
+        admission.observe(entries[1])
+    assert entries[1].future.exception() is not None
+    assert admission.safety_factor == 1.1
 
 
 async def test_the_wait_of_a_client_that_disconnected_says_nothing(queue):

@@ -187,15 +187,16 @@ async def test_a_faulty_item_fails_alone():
 
 
 async def test_a_missing_result_fails_the_batch_instead_of_shifting_results():
-    def short(lane: str, take_items: TakeItems) -> asyncio.Future[list[str]]:
+    def short(lane: str, take_items: TakeItems, settle: object) -> asyncio.Future[list[str]]:
         future = asyncio.get_running_loop().create_future()
         future.set_result([item.upper() for item in take_items()][:-1])
         return future
 
     scheduler = DeviceScheduler("wide")
     async with Batcher(short, scheduler=scheduler, max_batch_size=4, max_queue_size=8) as batcher:
-        with pytest.raises(Internal):
+        with pytest.raises(Internal) as failed:
             await send(batcher, "a")
+        assert isinstance(failed.value.__cause__, ValueError)
 
 
 async def test_batchers_of_one_device_take_turns():
@@ -230,6 +231,36 @@ async def test_under_load_each_narrow_lane_gets_an_equal_share_in_two_batches():
         await asyncio.gather(held, *rest)
     assert runner.lanes[:3] == ["wide", "first", "second"]
     assert runner.batches[:3] == [["held"], ["a", "b"], ["c", "d"]]
+
+
+@pytest.mark.parametrize(("flood", "most"), [("second", 2), ("first", 8)])
+async def test_while_one_client_floods_the_queue_batches_of_narrow_lanes_are_short(flood, most):
+    runner = Runner(is_open=False)
+    scheduler = DeviceScheduler("wide", ["narrow"])
+    async with make_batcher(runner, scheduler=scheduler, max_queue_size=64) as batcher:
+        table = {1: 0.005, 2: 0.009, 4: 0.017, 8: 0.03}
+        batcher.measured(CostTable(wide={1: 1.0}, narrow=table))
+        batcher.sizer.limit = 8
+
+        async def request(client: str) -> str:
+            with batcher.admission.reserve(deadline_in(), client) as entry:
+                return await batcher.run(entry, client, "k")
+
+        requests = [asyncio.create_task(request(each)) for each in ["first", *[flood] * 40]]
+        await run_tasks()
+        runner.gate.set()
+        await asyncio.gather(*requests)
+    assert max(map(len, runner.batches)) == most
+
+
+@pytest.mark.parametrize(("extra_s", "lane"), [(0.3, "narrow"), (0.2, "wide")])
+async def test_an_expensive_image_never_uses_the_wide_lane(extra_s, lane):
+    runner = Runner()
+    async with make_batcher(runner, scheduler=DeviceScheduler("wide", ["narrow"])) as batcher:
+        batcher.measured(CostTable(wide={1: 0.1}, narrow={1: 0.2}))
+        with batcher.admission.reserve(deadline_in(), extra_s=extra_s) as entry:
+            await batcher.run(entry, "a", "k")
+    assert runner.lanes == [lane]
 
 
 async def test_the_duration_of_a_batch_excludes_the_wait_for_its_lane(monkeypatch):

@@ -33,9 +33,10 @@ class Setup:
         self.threads = ImageThreads(self.pool, 2, self.budget)
         self.decoded: list[str] = []
         self.works: list[Work] = []
+        self.decodes: list[asyncio.Task[None]] = []
 
     async def decode(self, flow: str, pixels: int = 1, seconds: float = 1.0) -> None:
-        task = ImageTask(flow, deadline=9.0, seconds=seconds, pixels=pixels)
+        task = ImageTask(flow, deadline=9.0, seconds=seconds, pixels=pixels, keep=True)
         try:
             await self.threads.decode(lambda: self.decoded.append(flow), task)
         finally:
@@ -43,7 +44,7 @@ class Setup:
 
     def hold(self, pixels: int) -> tuple[asyncio.Task[None], Work]:
         """Decode until the test says so."""
-        task, work = ImageTask("held", deadline=9.0, seconds=1.0, pixels=pixels), Work()
+        task, work = ImageTask("held", deadline=9.0, seconds=1.0, pixels=pixels, keep=True), Work()
         self.works.append(work)
 
         async def decode() -> None:
@@ -87,8 +88,8 @@ async def test_a_decode_waits_until_its_pixels_fit(setup):
     await started(work)
     large = asyncio.create_task(setup.decode("large", pixels=5))
     small = asyncio.create_task(setup.decode("small", pixels=1))
-    await asyncio.sleep(0)
-    assert setup.decoded == []
+    await asyncio.sleep(0.05)
+    assert (setup.decoded, setup.budget.held) == ([], 8)
     work.end.set()
     await asyncio.gather(held, large, small)
     assert sorted(setup.decoded) == ["large", "small"]
@@ -96,7 +97,7 @@ async def test_a_decode_waits_until_its_pixels_fit(setup):
 
 
 async def test_pixels_are_held_until_the_request_ends(setup):
-    task = ImageTask("a", deadline=9.0, seconds=1.0, pixels=4)
+    task = ImageTask("a", deadline=9.0, seconds=1.0, pixels=4, keep=True)
     await setup.threads.decode(lambda: None, task)
     assert setup.budget.held == 4
     await setup.threads.encode(lambda: None, task)
@@ -152,8 +153,43 @@ async def test_a_request_that_ends_at_its_turn_gives_it_back(setup):
 
 
 async def test_a_failed_decode_gives_everything_back(setup):
-    task = ImageTask("a", deadline=9.0, seconds=1.0, pixels=4)
+    task = ImageTask("a", deadline=9.0, seconds=1.0, pixels=4, keep=True)
     with pytest.raises(ZeroDivisionError):
         await setup.threads.decode(lambda: 1 // 0, task)
     setup.threads.close(task)
     assert setup.budget.held == 0
+
+
+async def test_pixels_that_the_encode_does_not_need_are_released_after_the_decode(setup):
+    task = ImageTask("a", deadline=9.0, seconds=1.0, pixels=4, keep=False)
+    await setup.threads.decode(lambda: None, task)
+    await asyncio.to_thread(setup.pool.shutdown)
+    assert setup.budget.held == 0
+    setup.threads.close(task)
+    assert setup.budget.held == 0
+
+
+async def test_pixels_are_released_once_if_the_request_ends_during_the_decode(setup):
+    task, work = ImageTask("a", deadline=9.0, seconds=1.0, pixels=4, keep=False), Work()
+    decode = asyncio.create_task(setup.threads.decode(work, task))
+    await started(work)
+    setup.threads.close(task)
+    assert setup.budget.held == 4
+    work.end.set()
+    await decode
+    await asyncio.to_thread(setup.pool.shutdown)
+    assert setup.budget.held == 0
+
+
+async def test_a_thread_starts_the_next_decode_while_the_event_loop_is_busy(setup):
+    works = [Work() for _ in range(3)]
+    setup.works += works
+    for work in works:
+        task = ImageTask("a", deadline=9.0, seconds=1.0, pixels=1, keep=True)
+        setup.decodes.append(asyncio.create_task(setup.threads.decode(work, task)))
+    await started(*works[:2])
+    works[0].end.set()
+    assert works[2].started.wait(10)  # blocks the event loop
+    works[1].end.set()
+    works[2].end.set()
+    await asyncio.gather(*setup.decodes)

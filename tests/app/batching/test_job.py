@@ -195,6 +195,27 @@ def test_in_a_long_batch_each_outcome_is_known_as_soon_as_it_is_there(monkeypatc
     assert events[events.index(jobs[0]) + 1 :] == ["step", jobs[2]]
 
 
+def test_a_batch_that_becomes_long_settles_the_outcomes_before_that(monkeypatch):
+    clock = 0.0
+    monkeypatch.setattr("app.batching.runner.time.monotonic", lambda: clock)
+    jobs, settled = [make_job(1, error=ValueError("1")), make_job(2), make_job(3)], []
+
+    def run(inputs: Sequence[EngineInput]) -> BatchResult:
+        nonlocal clock
+        assert settled == []
+        clock = 1.0
+        return Runs()(inputs)
+
+    run_whole(jobs, run, no_split, settle=lambda job, outcome: settled.append(job))
+    assert settled == jobs
+
+
+def test_a_job_knows_the_size_of_the_run_that_computed_it():
+    jobs = [make_job(1), make_job(2), make_job(3, side=5), make_job(4, error=ValueError("4"))]
+    run_whole(jobs, Runs(), no_split)
+    assert [job.run_size for job in jobs] == [2, 2, 1, 0]
+
+
 def test_in_a_short_batch_all_outcomes_are_known_together(monkeypatch):
     monkeypatch.setattr("app.batching.runner.time.monotonic", lambda: 1.0)
     settled = []

@@ -178,7 +178,7 @@ async def test_the_queue_is_contested_while_one_client_has_most_places_and_anoth
     queue.remove(push(queue, seconds=60, client="second"))
     assert queue.contested
     others = [push(queue, seconds=60, client=f"guest {number}") for number in range(4)]
-    assert not queue.contested  # no client has most places
+    assert not queue.contested  # the first client has half of the places
     for entry in [*others, *first]:
         queue.remove(entry)
     assert not queue.contested
@@ -187,5 +187,21 @@ async def test_the_queue_is_contested_while_one_client_has_most_places_and_anoth
 async def test_the_requests_of_a_single_client_are_not_contested():
     queue: RequestQueue[str, str] = RequestQueue()
     for _ in range(3):
-        push(queue, seconds=60)
+        push(queue, seconds=60, client="first")
+    assert not queue.contested
+
+
+async def test_clients_whose_requests_are_more_than_a_second_apart_do_not_compete(monkeypatch):
+    queue: RequestQueue[str, str] = RequestQueue()
+    loop, clock = asyncio.get_running_loop(), now()
+    monkeypatch.setattr(loop, "time", lambda: clock)
+    for client in ("first", "second", "first"):
+        queue.remove(push(queue, seconds=60, client=client))
+        push(queue, seconds=60, client="first")
+        clock += 1.5
+    assert not queue.contested
+    push(queue, seconds=60, client="first")
+    queue.remove(push(queue, seconds=60, client="second"))
+    assert queue.contested
+    clock += 1.5
     assert not queue.contested

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from app.batching.job import Job, Operation, RequestContext
-from app.batching.runner import Runner
+from app.batching.runner import Runner, pixels_held
 from app.batching.scheduler import DeviceScheduler
 from app.core.errors import NotReady
 from app.engine.interface import (
@@ -110,7 +110,9 @@ async def test_only_the_faulty_one_of_sixteen_images_fails(setup, whole):
 async def test_the_bytes_of_a_run_are_limited_but_one_image_always_runs(
     setup, monkeypatch, whole, max_bytes, sizes
 ):
-    monkeypatch.setattr("app.batching.runner.MAX_BATCH_BYTES", max_bytes)  # an image has 12 bytes
+    monkeypatch.setattr(
+        "app.batching.bisecting.MAX_BATCH_BYTES", max_bytes
+    )  # an image has 12 bytes
     jobs = [make_job(value) for value in range(5)]
     assert await setup.send(jobs, whole=whole) == jobs
     assert [job.output for job in jobs] == [Ranking([value], [1.0]) for value in range(5)]
@@ -119,7 +121,7 @@ async def test_the_bytes_of_a_run_are_limited_but_one_image_always_runs(
 
 @pytest.mark.parametrize("whole", [True, False])
 async def test_a_fault_in_a_later_part_of_a_batch_fails_one_image(setup, monkeypatch, whole):
-    monkeypatch.setattr("app.batching.runner.MAX_BATCH_BYTES", 24)
+    monkeypatch.setattr("app.batching.bisecting.MAX_BATCH_BYTES", 24)
     jobs = [make_job(value) for value in (1, 2, 13, 3)]
     outcomes = await setup.send(jobs, whole=whole)
     assert [outcome is job for outcome, job in zip(outcomes, jobs, strict=True)] == [
@@ -150,3 +152,13 @@ async def test_a_batch_without_jobs_is_not_run(setup):
     assert await setup.send([], whole=False) == []
     assert await setup.send([], whole=True) == []
     assert setup.engine.sizes == []
+
+
+@pytest.mark.parametrize(("keep", "pixels"), [((), 5), ((0,), 8), ((0, 1, 2), 12)])
+def test_a_lane_holds_the_pixels_that_it_has_at_the_same_time(keep, pixels):
+    jobs = [make_job(value) for value in range(3)]
+    for number, (job, size) in enumerate(zip(jobs, (3, 4, 5), strict=True)):
+        job.pixels = size
+        job.operation = job.operation._replace(keep_rgb=number in keep)
+    assert pixels_held(jobs) == pixels
+    assert pixels_held([]) == 0

@@ -99,3 +99,8 @@ def test_addresses_of_one_ipv6_network_count_as_one_client():
     assert identity_of({"client": (first, 1)}) == identity_of({"client": (second, 1)})
     assert identity_of({"client": (first, 1)}) != identity_of({"client": (other, 1)})
     assert identity_of({"client": ("unix:/socket", 1)}) == "unix:/socket"
+
+
+def test_an_ipv4_address_counts_alike_in_both_forms():
+    assert identity_of({"client": ("::ffff:192.0.2.1", 1)}) == "192.0.2.1"
+    assert identity_of({"client": ("::ffff:192.0.2.2", 1)}) == "192.0.2.2"

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from app.batching.runner import run_bisecting
+from app.batching.bisecting import run_bisecting
 from app.engine.interface import (
     BatchResult,
     ClassifyInput,
