@@ -6,7 +6,8 @@ from collections.abc import Hashable, Sequence
 from typing import Generic, TypeVar
 
 from app.batching.costs import MovingAverage
-from app.batching.request_queue import Entry, RequestQueue
+from app.batching.entry import Entry
+from app.batching.request_queue import RequestQueue
 from app.core.errors import Overloaded
 
 MIN_SAFETY, MAX_SAFETY = 1.1, 3.0  # factor of a predicted wait in the test of a deadline
@@ -93,7 +94,7 @@ class AdmissionController(Generic[Item, Result]):
         Raises:
             Overloaded: the queue is full, or a deadline would be missed.
         """
-        entry = Entry(self._queue, deadline, client, extra_s)
+        entry: Entry[Item, Result] = Entry(self._queue, deadline, client, extra_s)
         displaced = self._queue.last_of_most(client) if self.full else None
         if self.full and displaced is None:
             raise _overloaded("queue_full", "the queue is full", self.predicted_wait())

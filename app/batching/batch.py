@@ -7,7 +7,7 @@ from math import inf
 from threading import Lock
 from typing import Any, Generic, TypeVar
 
-from app.batching.request_queue import Entry
+from app.batching.entry import Entry
 from app.core.errors import DeadlineExceeded, Internal, ServiceError
 
 Item = TypeVar("Item")

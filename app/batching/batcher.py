@@ -12,7 +12,8 @@ from app.batching.admission import AdmissionController
 from app.batching.batch import OpenBatch
 from app.batching.batch_size import BatchSizer
 from app.batching.costs import LONG_BATCH_S, CostTable, Slowdown
-from app.batching.request_queue import Entry, RequestQueue
+from app.batching.entry import Entry
+from app.batching.request_queue import RequestQueue
 from app.batching.scheduler import DeviceScheduler
 from app.core.errors import RETRY_AFTER_S, NotReady
 

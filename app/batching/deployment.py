@@ -8,11 +8,11 @@ from typing import Literal
 
 from app.batching.batcher import Batcher
 from app.batching.bisecting import Cause
+from app.batching.entry import Entry
 from app.batching.fair_queue import flow_of
 from app.batching.image_costs import ImageCosts
 from app.batching.image_threads import ImageTask, ImageThreads
 from app.batching.job import Job, Operation, RequestContext
-from app.batching.request_queue import Entry
 from app.batching.runner import Runner, lost
 from app.batching.scheduler import DeviceScheduler
 from app.batching.warmup import measure, measure_explanations
@@ -146,18 +146,10 @@ class Deployment:
             info = await self.scheduler.wide.run(self._engine.load, watched=False)
             loaded = time.monotonic()
             self.status = "warming_up"
-            costs = await measure(
-                self._engine, self.scheduler, info, self._max_batch_size, self._warm_up_s
-            )
-            explanations = await measure_explanations(self._engine, self.scheduler, info, costs)
+            await self._warm_up(info)
         except BaseException:
             self.status = "failed"
             raise
-        for lane in self.scheduler.lanes:
-            lane.allow_batch_s(costs.slowest)
-        self.batcher.measured(costs)
-        for method, seconds in explanations.items():
-            self._costs.observe_engine(method, seconds)
         self._info = info
         self.status = "warm"
         self._metrics.model_load.labels(self.name).set(loaded - start)
@@ -166,6 +158,16 @@ class Deployment:
         logger.info(
             "%s is warm on %s after %.1f s", self.name, info.device, time.monotonic() - start
         )
+
+    async def _warm_up(self, info: ModelInfo) -> None:
+        engine, scheduler = self._engine, self.scheduler
+        costs = await measure(engine, scheduler, info, self._max_batch_size, self._warm_up_s)
+        explanations = await measure_explanations(engine, scheduler, info, costs)
+        for lane in scheduler.lanes:
+            lane.allow_batch_s(costs.slowest)
+        self.batcher.measured(costs)
+        for method, seconds in explanations.items():
+            self._costs.observe_engine(method, seconds)
 
     def open(self) -> None:
         """Serve requests from now on."""

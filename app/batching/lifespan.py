@@ -75,9 +75,8 @@ async def serve_models(
         logger.info("device: %s, cores: %d", plan.device, plan.cores)
         for lane in scheduler.lanes:
             stack.callback(lane.close)
-        deployments: dict[Task, Deployment] = {}
-        for task, (name, make_engine) in plan.engines.items():
-            deployments[task] = Deployment(
+        deployments = {
+            task: Deployment(
                 name=name,
                 task=task,
                 engine=make_engine(),
@@ -89,7 +88,10 @@ async def serve_models(
                 on_lost=on_fatal,
                 **plan.deployment_options,
             )
-            await stack.enter_async_context(deployments[task].batcher)
+            for task, (name, make_engine) in plan.engines.items()
+        }
+        for deployment in deployments.values():
+            await stack.enter_async_context(deployment.batcher)
         for work in (
             start(deployments.values(), shutdown, on_fatal),
             publish_metrics(metrics),

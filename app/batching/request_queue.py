@@ -8,79 +8,16 @@ from bisect import bisect_right, insort
 from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
 from math import inf
-from types import TracebackType
-from typing import Generic, Literal, Self, TypeVar
+from typing import Generic, TypeVar
 
-from app.batching.fair_queue import FairQueue, Flow, by_deadline, flow_of
+from app.batching.entry import Entry
+from app.batching.fair_queue import FairQueue, Flow, by_deadline
 from app.core.errors import DeadlineExceeded
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-State = Literal["decoding", "waiting", "running", "done"]
-
 COMPETITION_S = 1.0  # clients whose requests are further apart do not compete
-
-
-class Entry(Generic[Item, Result]):
-    """One admitted image. Leaving its `with` block removes it from the queue.
-
-    Args:
-        queue: the queue that it is pushed to.
-        deadline: on the clock of the event loop, in seconds.
-        client: entries of one client share its part of the device; None if it is unknown.
-        extra_s: expected seconds of the work on this image besides the network's batch.
-
-    Attributes:
-        flow: the entry's flow.
-        state: `decoding` until the item is there, `waiting` until a batch takes it, `running` in a
-            batch, `done` when it has finished or expired or its client has disconnected.
-        item: input of the batch; like `key`, `since` and `future`, not set while decoding.
-        key: entries of one batch have equal keys.
-        since: start of the wait for a batch, on the clock of the event loop, in seconds.
-        future: the result.
-        admitted: time of its admission, on the clock of the event loop, in seconds.
-        predicted_s: predicted time from then to the result, in seconds.
-        started: when a lane started the batch, on the monotonic clock, in seconds; 0 before that.
-        batch_size: number of entries in the batch; 0 before it has run.
-    """
-
-    item: Item
-    key: Hashable
-    since: float
-    future: asyncio.Future[Result]
-
-    def __init__(
-        self,
-        queue: "RequestQueue[Item, Result]",
-        deadline: float,
-        client: Hashable = None,
-        extra_s: float = 0.0,
-    ) -> None:
-        self.deadline = deadline
-        self.client = client
-        self.extra_s = extra_s
-        self.flow = flow_of(client, extra_s)
-        self.state: State = "decoding"
-        self.admitted = self.predicted_s = self.started = 0.0
-        self.batch_size = 0
-        self._queue = queue
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._queue.remove(self)
-
-    def fail(self, error: Exception) -> None:
-        """Set an error as the result, unless the future is already done."""
-        if not self.future.done():
-            self.future.set_exception(error)
 
 
 class Backlog(Generic[Item, Result]):

@@ -107,6 +107,23 @@ class TorchEngine:
             logger.warning("%s: %s", loaded.name, warning)
         self._plain = loaded.network  # on the CPU until the first explanation
         self._preprocessing = resolve_preprocessing(loaded, self._input_size)
+        runtime = self._build()
+        self._scores = scores_of(loaded.problem_type, len(loaded.labels))
+        self._require_finite_output(loaded.name)
+        return ModelInfo(
+            task=loaded.task,
+            labels=loaded.labels,
+            preprocessing=self._preprocessing,
+            device=str(self._device),
+            dtype=str(self._dtype).removeprefix("torch."),
+            runtime=runtime,
+            parameters=sum(parameter.numel() for parameter in self._plain.parameters()),
+            problem_type=loaded.problem_type,
+            preprocessing_assumed=loaded.preprocessing_assumed,
+        )
+
+    def _build(self) -> str:
+        """Build the inference form and what runs it on the device; returns the runtime's name."""
         form, runtime = inference_form(
             self._plain,
             runtime=self._runtime,
@@ -122,19 +139,7 @@ class TorchEngine:
                 label_map_on(self._device.type)  # compiles it
         self._pipeline = Pipeline(self._streams)
         self._graphs = Graphs(classify or (lambda batch: (form(batch),)), self._streams.recorder)
-        self._scores = scores_of(loaded.problem_type, len(loaded.labels))
-        self._require_finite_output(loaded.name)
-        return ModelInfo(
-            task=loaded.task,
-            labels=loaded.labels,
-            preprocessing=self._preprocessing,
-            device=str(self._device),
-            dtype=str(self._dtype).removeprefix("torch."),
-            runtime=runtime,
-            parameters=sum(parameter.numel() for parameter in self._plain.parameters()),
-            problem_type=loaded.problem_type,
-            preprocessing_assumed=loaded.preprocessing_assumed,
-        )
+        return runtime
 
     def _require_finite_output(self, name: str) -> None:
         """Run an image of noise, and raise CheckpointError if a value of the output is not finite.

@@ -5,7 +5,8 @@ import asyncio
 import pytest
 
 from app.batching.batch import OpenBatch
-from app.batching.request_queue import Entry, RequestQueue
+from app.batching.entry import Entry
+from app.batching.request_queue import RequestQueue
 from app.core.errors import DeadlineExceeded
 
 pytestmark = pytest.mark.anyio

@@ -6,7 +6,8 @@ from typing import get_args
 import pytest
 
 from app.batching.batch import OpenBatch
-from app.batching.request_queue import Entry, RequestQueue, State
+from app.batching.entry import Entry, State
+from app.batching.request_queue import RequestQueue
 from app.core.errors import DeadlineExceeded
 
 pytestmark = pytest.mark.anyio
