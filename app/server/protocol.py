@@ -1,18 +1,14 @@
-"""One HTTP/1.1 connection: parsing within limits, pipelining, error responses, lingering close."""
+"""One HTTP/1.1 connection: its requests, pipelining, error responses, lingering close."""
 
 from asyncio import AbstractEventLoop, Event, Transport
 from collections import deque
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote
 
-import httptools
 from uvicorn.config import Config
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from app.core.errors import (
     RETRY_AFTER_S,
-    HeadersTooLarge,
     MalformedRequest,
     MethodNotAllowed,
     Overloaded,
@@ -21,6 +17,7 @@ from app.core.errors import (
 from app.core.scope import CLIENT, REFUSED, Client
 from app.server.counted import CountedConnections
 from app.server.limits import ConnectionLimits, Phase
+from app.server.parsing import ParsingProtocol
 from app.server.request_cycle import Cycle
 from app.server.timeouts import ConnectionTimeouts, TimeoutTimer, Unsent
 
@@ -28,19 +25,15 @@ if TYPE_CHECKING:
     from uvicorn._types import HTTPScope
 
 MAX_UNREAD_BYTES = 2**20  # of a body that the app has not read; above this, receiving pauses
-MIN_CHUNK_BYTES = 256  # of the chunks of a body, on average
-FREE_CHUNKS = 64  # may be smaller
 UNKNOWN = b"-"  # stands for a method or path that could not be parsed
 VERSIONS = frozenset({"1.0", "1.1"})
 
 
-class HttpProtocol(HttpToolsProtocol):
+class HttpProtocol(ParsingProtocol):
     """uvicorn's HTTP/1.1 protocol, with limits, and with problem+json for every invalid request.
 
     uvicorn copies each piece of a body into a buffer and the buffer into a message. It also pauses
-    reading at 64 KiB, which costs two more system calls for a photograph. It limits neither headers
-    nor trailers. If a request has an `Upgrade` header, as requests of Java's client have, uvicorn
-    parses the body as the next request.
+    reading at 64 KiB, which costs two more system calls for a photograph.
 
     Args:
         config: as in uvicorn, like `server_state`, `app_state` and `_loop`.
@@ -48,8 +41,6 @@ class HttpProtocol(HttpToolsProtocol):
         timer: the timer that checks the timeouts of all connections.
         counted: the connections of the server that count toward the limit.
     """
-
-    cycle: Cycle  # the latest request, None before the first
 
     def __init__(
         self,
@@ -62,20 +53,12 @@ class HttpProtocol(HttpToolsProtocol):
         timer: TimeoutTimer,
         counted: CountedConnections,
     ) -> None:
-        super().__init__(config, server_state, app_state, _loop)
-        self.parser.set_dangerous_leniencies(lenient_data_after_close=False)
-        self.limits = limits
-        self.phase = Phase.IDLE
+        super().__init__(config, server_state, app_state, _loop, limits=limits)
         self.timeout_generation = 0  # changes whenever a timeout starts again
-        self.url = b""
         self._timer = timer
         self._counted = counted
         self._timeouts = ConnectionTimeouts(limits, self.timeout_keep_alive)
         self._beyond_limit = False  # only probes are served
-        self._header_bytes = 0  # of this request, trailers included
-        self._framing_bytes = 0  # received since the start of the phase or the last body byte
-        self._chunks = 0  # of this body
-        self._parse_error: ServiceError | None = None
         self._running: Cycle | None = None  # the request that the app is responding to
         self._pipelined: deque[Cycle] = deque()  # the requests after the running one
         self._discard_input = False
@@ -96,89 +79,14 @@ class HttpProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Parse received bytes, or refuse them."""
-        if self._discard_input:
-            return
-        if self.phase is Phase.IDLE:
-            self.url = b""
-            self._set_phase(Phase.HEADERS)
-        self._framing_bytes += len(data)
-        try:
-            self._parse(data)
-        except httptools.HttpParserError as error:
-            self.refuse(self._parse_error or MalformedRequest(f"this is not HTTP/1.1: {error}"))
-            return
-        if self._framing_bytes > self.limits.max_header_bytes:
-            self.refuse(self._headers_too_large())
+        if not self._discard_input:
+            super().data_received(data)
 
-    def _set_phase(self, phase: Phase) -> None:
-        self.phase = phase
+    def set_phase(self, phase: Phase) -> None:
+        """Begin a phase, and its timeout."""
+        super().set_phase(phase)
         self.timeout_generation += 1
-        self._framing_bytes = 0
         self._update_idle()
-
-    def _parse(self, data: bytes) -> None:
-        while data:
-            try:
-                self.parser.feed_data(data)
-                return
-            except httptools.HttpParserUpgrade as upgrade:
-                data = self._head_without_upgrade() + data[upgrade.args[0] :]
-
-    def _head_without_upgrade(self) -> bytes:
-        """The request line and headers without `Upgrade`, which a server may ignore.
-
-        After an `Upgrade` header the parser expects another protocol, so a new parser parses the
-        request again.
-        """
-        method, version = self.parser.get_method(), self.parser.get_http_version().encode()
-        lines = [b"%b %b HTTP/%b" % (method, self.url, version)]
-        lines += [b"%b: %b" % header for header in self.headers if header[0] != b"upgrade"]
-        self.parser = httptools.HttpRequestParser(self)
-        return b"\r\n".join([*lines, b"", b""])
-
-    def on_message_begin(self) -> None:
-        """Parser callback: a request begins, possibly in the middle of the received bytes."""
-        if self.phase is not Phase.HEADERS:
-            self._set_phase(Phase.HEADERS)
-        self._header_bytes = 0
-        super().on_message_begin()
-
-    def on_url(self, url: bytes) -> None:
-        """Parser callback: a piece of the request target."""
-        self.url += url
-        self._count_header_bytes(len(url))
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """Parser callback: a header, or a trailer, which is counted and ignored."""
-        self._count_header_bytes(len(name) + len(value) + 4)
-        if self.phase is Phase.BODY:
-            return
-        name = name.lower()
-        self.headers.append((name, value))
-        if name == b"expect":
-            self.expect_100_continue = value.lower() == b"100-continue"
-        elif name == b"transfer-encoding" and value.lower() != b"chunked":
-            raise self._stop_parsing(
-                MalformedRequest("the only supported Transfer-Encoding is chunked")
-            )
-
-    def _count_header_bytes(self, size: int) -> None:
-        self._header_bytes += size
-        limits = self.limits
-        if self._header_bytes > limits.max_header_bytes or len(self.headers) >= limits.max_headers:
-            raise self._stop_parsing(self._headers_too_large())
-
-    def _headers_too_large(self) -> HeadersTooLarge:
-        most = {
-            "max_header_bytes": self.limits.max_header_bytes,
-            "max_headers": self.limits.max_headers,
-        }
-        return HeadersTooLarge("the headers are too large, or too many", limits=most)
-
-    def _stop_parsing(self, error: ServiceError) -> ServiceError:
-        """Keep an error for a parser callback to raise: the parser raises its own error instead."""
-        self._parse_error = error
-        return error
 
     def on_headers_complete(self) -> None:
         """Parser callback: start the request, unless it is parsed again without `Upgrade`."""
@@ -200,7 +108,7 @@ class HttpProtocol(HttpToolsProtocol):
         if self._beyond_limit:
             keep_alive = False
             self._refuse_unless_probe(scope["path"])
-        self._set_phase(Phase.BODY)
+        self.set_phase(Phase.BODY)
         self._chunks = 0
         self.start(scope, keep_alive=keep_alive)
 
@@ -210,18 +118,6 @@ class HttpProtocol(HttpToolsProtocol):
             error = f"all {most} connections are in use"
             limits = {"max_connections": most}
             raise self._stop_parsing(Overloaded(error, retry_after_s=RETRY_AFTER_S, limits=limits))
-
-    def _set_target(self, scope: "HTTPScope") -> None:
-        try:
-            url = httptools.parse_url(self.url)
-        except httptools.HttpParserInvalidURLError:
-            error = MalformedRequest("the request target is not a path")
-            raise self._stop_parsing(error) from None
-        raw_path = url.path or b"/"
-        path = raw_path.decode("ascii")  # the parser accepts no other characters
-        scope["path"] = self.root_path + (unquote(path) if "%" in path else path)
-        scope["raw_path"] = self.root_path.encode("ascii") + raw_path
-        scope["query_string"] = url.query or b""
 
     def start(self, scope: "HTTPScope", keep_alive: bool) -> None:
         """Run the app on a request now, or when the requests before it have responses."""
@@ -266,17 +162,11 @@ class HttpProtocol(HttpToolsProtocol):
             self.flow.pause_reading()
         cycle.message_event.set()
 
-    def on_chunk_header(self) -> None:
-        """Parser callback: a chunk begins. Each costs time, so most must not be small."""
-        self._chunks += 1
-        if self._chunks > FREE_CHUNKS + self.cycle.received // MIN_CHUNK_BYTES:
-            raise self._stop_parsing(MalformedRequest("the chunks of the body are too small"))
-
     def on_message_complete(self) -> None:
         """Parser callback: the request ends, unless it is parsed again without `Upgrade`."""
         if self.phase is not Phase.BODY:
             return
-        self._set_phase(Phase.IDLE)
+        self.set_phase(Phase.IDLE)
         self.cycle.more_body = False
         if not self.cycle.response_complete:
             self.cycle.message_event.set()
@@ -330,7 +220,7 @@ class HttpProtocol(HttpToolsProtocol):
         """
         self._discard_input = True
         self._counted.add_beyond(self, self.limits.max_refused)
-        self._set_phase(Phase.LINGER)
+        self.set_phase(Phase.LINGER)
         self.flow.resume_reading()
         if self.transport.can_write_eof():
             self.transport.write_eof()
