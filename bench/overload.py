@@ -7,8 +7,8 @@
 One run measures the capacity in a closed loop, the latency of single requests, a burst of three
 times the capacity at random times for a minute, single requests again until latency is normal, and
 the capacity once more. The load generator is a process of its own and does not wait for responses.
-A run takes about three minutes for each network, with its own timeout and its own number of clients
-in the closed loop; a measurement that other processes disturb is repeated.
+A run takes about three minutes for each network. `--networks`, `--timeout-s` and `--concurrency`
+have one value for each run. A measurement that other processes disturb is repeated.
 """
 
 import argparse
