@@ -21,6 +21,11 @@ def test_one_network_has_one_value_of_each():
     assert (case.network, case.timeout_s, case.concurrency) == ("SegFormer-B0", 3.0, 4)
 
 
+def test_a_run_can_be_short():
+    options = overload.parsed(["--capacity-s", "2", "--calm-s", "3", "--no-repeat"])
+    assert (options.capacity_s, options.calm_s, options.repeat) == (2.0, 3.0, False)
+
+
 @pytest.mark.parametrize(
     "arguments", [["--networks", "T"], ["--timeout-s", "1"], ["--concurrency", "1", "2", "3"]]
 )
