@@ -60,7 +60,7 @@ class Result(NamedTuple):
         alone, beside = percentiles(self.alone), percentiles(self.beside)
         ratios = [one / other for one, other in zip(beside, alone, strict=True)]
         cells = [
-            f"{self.by}",
+            self.by,
             f"{goodput:.3f}",
             f"{alone[0]:.1f} / {alone[1]:.1f}",
             f"{beside[0]:.1f} / {beside[1]:.1f}",
@@ -113,12 +113,9 @@ def flooded(setup: Setup, seed: int) -> tuple[Figures, float]:
     return figures, len(done["latencies_ms"]) / seconds
 
 
-def measured(by: str, network: str, rounds: int, seconds: float, folder: Path) -> Result:
-    """Measure all rounds with one way to tell the clients apart."""
-    task = checkpoints.task_of(network)
-    checkpoints.write(network, folder, smoothly=True)
+def write_jobs(by: str, task: str, port: int, folder: Path) -> list[dict[str, Any]]:
+    """Write the request files of both clients; return the job of each client."""
     photos = [photo.read_bytes() for photo in photographs.write(folder)]
-    port = free_port()
     jobs = []
     for key, address in zip(KEYS, ADDRESSES, strict=True):
         requests = [raw_request(f"/{task}", photo) for photo in photos]
@@ -128,6 +125,15 @@ def measured(by: str, network: str, rounds: int, seconds: float, folder: Path) -
         for file, request in zip(files, requests, strict=True):
             file.write_bytes(request)
         jobs.append({"port": port, "requests": list(map(str, files)), "source": address})
+    return jobs
+
+
+def measured(by: str, network: str, rounds: int, seconds: float, folder: Path) -> Result:
+    """Measure all rounds with one way to tell the clients apart."""
+    task = checkpoints.task_of(network)
+    checkpoints.write(network, folder, smoothly=True)
+    port = free_port()
+    jobs = write_jobs(by, task, port, folder)
     environment = untuned() | ({"PATCHSERVE_API_KEYS": ",".join(KEYS)} if by == "key" else {})
     command = ours(Site(folder, task, "torch", port))
     with (
@@ -178,6 +184,7 @@ def main(arguments: Sequence[str] = ()) -> None:
             results.append(measured(by, given.network, given.rounds, given.seconds, Path(folder)))
     text = table(given.network, results, given.rounds, given.seconds)
     print(text)
+    given.out.mkdir(parents=True, exist_ok=True)
     (given.out / RESULTS.name).write_text(text)
 
 

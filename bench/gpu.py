@@ -23,7 +23,14 @@ from torch.nn.functional import interpolate
 
 from bench.common import checkpoints, machine
 from bench.runtimes import peak
-from bench.runtimes.execution import EXECUTIONS, OPEN_BATCHES, ROUNDS, seconds, staged
+from bench.runtimes.execution import (
+    EXECUTIONS,
+    OPEN_BATCHES,
+    ROUNDS,
+    seconds,
+    staged,
+    use_attention_of_service,
+)
 from models.label_map import label_map
 from models.runtimes.optimize import FOLDINGS, optimize
 from models.runtimes.optimize.form import Form, form_of
@@ -223,8 +230,7 @@ def main(arguments: Sequence[str] = ()) -> None:
     if options.device == "cuda" and not torch.cuda.is_available():
         print("bench.gpu: this machine has no CUDA device")
         return
-    if options.device == "cuda":
-        torch.backends.cuda.enable_cudnn_sdp(False)  # as in the service
+    use_attention_of_service(options.device)
     lines = report(options)
     print("\n".join(lines))
     options.out.mkdir(parents=True, exist_ok=True)

@@ -185,9 +185,11 @@ def results(device: str, out: Path, *, quick: bool) -> list[Piece]:
 def failures(device: str, out: Path, *, quick: bool) -> list[Piece]:
     """Return the pieces about faults and overload."""
     case = ["--networks", "ViT-B/16", "--timeout-s", "5", "--concurrency", "256"]
+    tiny = ["--networks", "T", "--timeout-s", "1", "--concurrency", "8"]
+    short = ["--seconds", "4", "--capacity-s", "2", "--calm-s", "3", "--no-repeat"]
     overload = ["-m", "bench.overload", *case]
     if quick:
-        overload = ["-m", "bench.gpu_checks.short_overload"]
+        overload = ["-m", "bench.overload", *tiny, *short]
     return [
         Piece(
             "faults",

@@ -3,12 +3,14 @@
     python -m bench.overload [--networks NAME... --timeout-s SECONDS... --concurrency N...]
                              [--seconds S] [--factor F] [--workers N]
                              [--runtime auto|torch|openvino] [--out FOLDER]
+                             [--capacity-s S] [--calm-s S] [--no-repeat]
 
 One run measures the capacity in a closed loop, the latency of single requests, a burst of three
 times the capacity at random times for a minute, single requests again until latency is normal, and
 the capacity once more. The load generator is a process of its own and does not wait for responses.
-A run takes about three minutes for each network, with its own timeout and its own number of clients
-in the closed loop; a measurement that other processes disturb is repeated.
+A run takes about three minutes for each network. `--networks`, `--timeout-s` and `--concurrency`
+have one value for each run. A measurement that other processes disturb is repeated, except with
+`--no-repeat`.
 """
 
 import argparse
@@ -22,7 +24,7 @@ from typing import Any, NamedTuple
 from bench.common import checkpoints
 from bench.common.children import Child, child
 from bench.common.cpu import Usage, UsageDelta, usage, usage_between
-from bench.common.idle import undisturbed
+from bench.common.idle import once, undisturbed
 from bench.common.resources import sampling
 from bench.common.sigterm import exit_on_sigterm
 from bench.serving import burst_report, photographs
@@ -36,17 +38,27 @@ from bench.serving.servers import OURS, Running, Site, free_port, launched, ours
 
 RESULTS = Path(__file__).parent / "results" / "overload.md"
 NETWORKS = ("T", "ViT-Ti/16", "ViT-B/16", "SegFormer-B0")
-CAPACITY_S, WARM_S = 30.0, 6.0  # measurement of the capacity, and its warm-up
-BEFORE_S, AFTER_S = 15.0, 15.0  # single requests before and after the burst
+WARM = 0.2  # warm-up of a measurement of the capacity, as a fraction of its length
 CONNECTIONS = 800  # maximum; select accepts 1024 sockets
 SAMPLE_S = 0.5  # between samples of the memory
 
 
 class Options(NamedTuple):
-    """The options of the command line."""
+    """The options of the command line.
+
+    Attributes:
+        cases: what is measured, one after the other.
+        out: folder of the results.
+        capacity_s: length of a measurement of the capacity, in seconds.
+        calm_s: time of single requests before and after the burst, in seconds.
+        repeat: whether measurements that other processes disturb are repeated.
+    """
 
     cases: Sequence[Case]
     out: Path
+    capacity_s: float
+    calm_s: float
+    repeat: bool
 
 
 def parsed(arguments: Sequence[str]) -> Options:
@@ -60,6 +72,9 @@ def parsed(arguments: Sequence[str]) -> Options:
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--runtime", choices=("auto", "torch", "openvino"), default="auto")
     parser.add_argument("--out", type=Path, default=RESULTS.parent)
+    parser.add_argument("--capacity-s", type=float, default=30.0)
+    parser.add_argument("--calm-s", type=float, default=15.0)
+    parser.add_argument("--no-repeat", dest="repeat", action="store_false")
     given = parser.parse_args(arguments)
     if not len(given.networks) == len(given.timeout_s) == len(given.concurrency):
         parser.error("give as many values of --timeout-s and --concurrency as networks")
@@ -67,7 +82,7 @@ def parsed(arguments: Sequence[str]) -> Options:
         Case(*each, given.seconds, given.factor, given.workers, given.runtime)
         for each in zip(given.networks, given.timeout_s, given.concurrency, strict=True)
     ]
-    return Options(cases, given.out)
+    return Options(cases, given.out, given.capacity_s, given.calm_s, given.repeat)
 
 
 def command(case: Case, folder: Path, port: int) -> list[str]:
@@ -78,8 +93,9 @@ def command(case: Case, folder: Path, port: int) -> list[str]:
 
 
 class Setup(NamedTuple):
-    """The processes that take part, and the port and requests for the generator."""
+    """The options, the processes that take part, and the port and requests for the generator."""
 
+    options: Options
     case: Case
     server: Running
     generator: Child
@@ -90,7 +106,7 @@ class Setup(NamedTuple):
         return usage({"service": self.server.pid, "generator": self.generator.pid})
 
 
-def measured(case: Case, folder: Path) -> CaseResult:
+def measured(case: Case, options: Options, folder: Path) -> CaseResult:
     """Measure one case."""
     checkpoints.write(case.network, folder, smoothly=True)
     photos = photographs.write(folder)
@@ -101,10 +117,11 @@ def measured(case: Case, folder: Path) -> CaseResult:
     ):
         files = write_requests(server, checkpoints.task_of(case.network), photos, folder)
         target = {"port": port, "requests": [str(file) for file in files]}
-        setup = Setup(case, server, generator, target)
-        before = undisturbed("the capacity", partial(capacity, setup))
-        result = undisturbed("the burst", partial(run_burst, setup, before))
-        after = undisturbed("the capacity", partial(capacity, setup))
+        setup = Setup(options, case, server, generator, target)
+        repeated = undisturbed if options.repeat else once
+        before = repeated("the capacity", partial(capacity, setup))
+        result = repeated("the burst", partial(run_burst, setup, before))
+        after = repeated("the capacity", partial(capacity, setup))
         return result._replace(capacity_after=after)
 
 
@@ -115,7 +132,8 @@ def capacity(setup: Setup) -> tuple[float, UsageDelta]:
         RuntimeError: there were refused or lost requests.
     """
     concurrency, generator = setup.case.concurrency, setup.generator
-    times = {"warm_s": WARM_S, "seconds": CAPACITY_S}
+    capacity_s = setup.options.capacity_s
+    times = {"warm_s": WARM * capacity_s, "seconds": capacity_s}
     generator.send(do="closed", concurrency=concurrency, **times, **setup.target)
     generator.receive("begin")
     before = setup.usage()
@@ -129,11 +147,11 @@ def capacity(setup: Setup) -> tuple[float, UsageDelta]:
 
 def run_burst(setup: Setup, rate: float) -> tuple[CaseResult, UsageDelta]:
     """Send few requests, the burst, and few again; also return the CPU use during the burst."""
-    case, generator = setup.case, setup.generator
+    case, generator, calm_s = setup.case, setup.generator, setup.options.calm_s
     phases = [
-        Phase(CALM * rate, BEFORE_S, even=True),
+        Phase(CALM * rate, calm_s, even=True),
         Phase(case.factor * rate, case.seconds),
-        Phase(CALM * rate, case.timeout_s + AFTER_S, even=True),
+        Phase(CALM * rate, case.timeout_s + calm_s, even=True),
     ]
     job = {"phases": [phase._asdict() for phase in phases], "connections": CONNECTIONS, "seed": 0}
     with sampling(setup.server.pid, SAMPLE_S) as samples:
@@ -144,7 +162,7 @@ def run_burst(setup: Setup, rate: float) -> tuple[CaseResult, UsageDelta]:
             usages.append(setup.usage())
         done = generator.receive("done")
     columns = done["records"].values()
-    begins = done["started"] + BEFORE_S
+    begins = done["started"] + calm_s
     delta = usage_between(usages[1], usages[2])
     result = CaseResult(
         case,
@@ -175,7 +193,7 @@ def main(arguments: Sequence[str] = ()) -> None:
     results: list[CaseResult] = []
     for case in options.cases:
         with tempfile.TemporaryDirectory() as folder:
-            results.append(measured(case, Path(folder)))
+            results.append(measured(case, options, Path(folder)))
         publish(results, options.out)
 
 

@@ -55,8 +55,8 @@ class BatchSource(Protocol[TargetLane]):
 class DeviceScheduler(Generic[AnyLane]):
     """The lanes of a device, and the queues that share them.
 
-    The device time that a queue has used is added to its deadlines, and the queue with the nearest
-    of these deadlines is next. So a model with costly batches cannot starve another one.
+    The queue that has used the least device time is next; between equals, the one with the nearest
+    deadline. So a model with costly batches cannot starve another one.
 
     Args:
         wide: the lane with the whole device.

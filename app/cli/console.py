@@ -1,5 +1,6 @@
 """Helpers of all commands: common options, one-line error messages, early exit."""
 
+import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -37,8 +38,8 @@ def one_line(error: Exception) -> str:
 
 def stop(message: str, status: int) -> NoReturn:
     """Print a one-line message, after all log lines, and exit with a status."""
-    flush_output()
-    typer.echo(f"patchserve: {message}", err=True)
+    if not flush_output(f"patchserve: {message}"):
+        os._exit(status)  # a normal exit would wait for the output, which nobody reads
     raise typer.Exit(status)
 
 

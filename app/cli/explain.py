@@ -18,6 +18,7 @@ from app.imaging.decode import Photo
 from models import checkpoint, figures
 from models.registry import Network
 
+Result = tuple[Path, Photo, ModelInfo, EngineOutput]
 Figure = Literal["attention-distance", "filters", "positions", "sinusoids"]
 NETWORK_FIGURES: Mapping[str | None, Callable[[Network, str], bytes]] = {
     "filters": figures.filters_figure,
@@ -59,10 +60,7 @@ def explain(
     with readable_errors():
         out.mkdir(parents=True, exist_ok=True)
     if figure in NETWORK_FIGURES:
-        with readable_errors():
-            loaded = checkpoint.load(resolve_source(classifier, "classify"))
-            drawn = NETWORK_FIGURES[figure](loaded.network, loaded.name)
-        write_and_print(out / f"{figure}.png", drawn)
+        draw_network(NETWORK_FIGURES[figure], classifier, out / f"{figure}.png")
         return
     results = run_on(
         images or [], classifier, "classify", device, partial(make_input, method=method)
@@ -71,15 +69,8 @@ def explain(
     if figure is not None:
         draw_distances(results, name, out / f"{figure}.png")
         return
-    for path, photo, info, output in results:
-        relevance = cast(Relevance, output)
-        write_and_print(
-            out / f"{path.stem}.relevance.png",
-            responses.explanation_png(info, photo, relevance, method),
-        )
-        if numbers:
-            body = responses.explanation_json(name, info, photo, relevance, method)
-            write_and_print(out / f"{path.stem}.relevance.json", body.model_dump_json().encode())
+    for result in results:
+        write_explanation(result, out, name, method, numbers=numbers)
 
 
 def make_input(photo: Photo, info: ModelInfo, method: Method) -> ExplainInput:
@@ -87,9 +78,30 @@ def make_input(photo: Photo, info: ModelInfo, method: Method) -> ExplainInput:
     return ExplainInput(photo.pixels, min(TOP_K, len(info.labels)), method)
 
 
-def draw_distances(
-    results: Iterable[tuple[Path, Photo, ModelInfo, EngineOutput]], name: str, target: Path
+def write_explanation(
+    result: Result, out: Path, name: str, method: Method, *, numbers: bool
 ) -> None:
+    """Write the relevance of one image as a PNG; with `numbers`, also as JSON."""
+    path, photo, info, output = result
+    relevance = cast(Relevance, output)
+    write_and_print(
+        out / f"{path.stem}.relevance.png",
+        responses.explanation_png(info, photo, relevance, method),
+    )
+    if numbers:
+        body = responses.explanation_json(name, info, photo, relevance, method)
+        write_and_print(out / f"{path.stem}.relevance.json", body.model_dump_json().encode())
+
+
+def draw_network(draw: Callable[[Network, str], bytes], classifier: str, target: Path) -> None:
+    """Draw a figure of a checkpoint, which needs no image."""
+    with readable_errors():
+        loaded = checkpoint.load(resolve_source(classifier, "classify"))
+        drawn = draw(loaded.network, loaded.name)
+    write_and_print(target, drawn)
+
+
+def draw_distances(results: Iterable[Result], name: str, target: Path) -> None:
     """Draw the attention distance over all images."""
     explained = [(photo.pixels.shape, cast(Relevance, output)) for _, photo, _, output in results]
     distances = [relevance.attention_distance for _, relevance in explained]

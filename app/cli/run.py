@@ -95,15 +95,21 @@ def run(
         shutdown=shutdown,
         serve_ops=None if ops is None else partial(serving, configure, ops),
     )
-    config = configure(app, lifespan="on")
     if replica is None:
         log_address(settings, listening)
-        server = GracefulServer(config, listening, shutdown)
-    else:
-        server = ReplicaServer(config, listening, shutdown, replica.table, replica.index)
+    server = make_server(configure(app, lifespan="on"), listening, shutdown, replica)
     with suppress(SystemExit):  # uvicorn raises it if it cannot start
         server.run()
     return exit_reason(failures, shutdown, server)
+
+
+def make_server(
+    config: uvicorn.Config, listening: socket.socket, shutdown: Shutdown, replica: Replica | None
+) -> GracefulServer:
+    """Make the server of one process; that of a replica shares the socket with the others."""
+    if replica is None:
+        return GracefulServer(config, listening, shutdown)
+    return ReplicaServer(config, listening, shutdown, replica.table, replica.index)
 
 
 def exit_reason(

@@ -14,48 +14,53 @@ from app.core.types import Task
 from app.engine.placement import resolve_source
 from models import training
 
+Data = Annotated[
+    str | None,
+    typer.Option(help="Folder of images, or `scenes`; without it, train the bundled models"),
+]
+Model = Annotated[str | None, typer.Option(help="Network to train, e.g. vit-ti/16 or segformer-b0")]
+Start = Annotated[
+    str | None, typer.Option("--from", help="Checkpoint to start from: a folder or a Hub id")
+]
+Out = Annotated[
+    Path | None, typer.Option(help="Folder for the checkpoint; default: runs/<name of the data>")
+]
+TrainedTask = Annotated[Task | None, typer.Option(help="Task to train, if the data allows both")]
+Preset = Annotated[str | None, typer.Option(help="Training recipe: scratch, fine-tune or article")]
+Teacher = Annotated[
+    str | None,
+    typer.Option(help="Checkpoint of the teacher, for the distillation head of a DeiT"),
+]
+Options = Annotated[
+    list[str] | None,
+    typer.Option(help="Option of the network, e.g. positions=sinusoidal_2d; repeatable"),
+]
+Epochs = Annotated[int | None, typer.Option(min=1, help="Number of epochs")]
+BatchSize = Annotated[int | None, typer.Option(min=1, help="Images per training step")]
+LearningRate = Annotated[float | None, typer.Option(min=0.0, help="Learning rate")]
+ImageSize = Annotated[int | None, typer.Option(min=8, help="Side of the input, in pixels")]
+RunSeed = Annotated[int | None, typer.Option(min=0, help="Seed of all random numbers; default: 1")]
+Resume = Annotated[bool, typer.Option(help="Continue an interrupted run")]
+Overwrite = Annotated[bool, typer.Option(help="Replace existing files in the folder")]
+
 
 def train(  # noqa: PLR0913 - each is a flag
-    data: Annotated[
-        str | None,
-        typer.Option(help="Folder of images, or `scenes`; without it, train the bundled models"),
-    ] = None,
-    model: Annotated[
-        str | None, typer.Option(help="Network to train, e.g. vit-ti/16 or segformer-b0")
-    ] = None,
-    from_: Annotated[
-        str | None, typer.Option("--from", help="Checkpoint to start from: a folder or a Hub id")
-    ] = None,
-    out: Annotated[
-        Path | None,
-        typer.Option(help="Folder for the checkpoint; default: runs/<name of the data>"),
-    ] = None,
-    task: Annotated[
-        Task | None, typer.Option(help="Task to train, if the data allows both")
-    ] = None,
-    preset: Annotated[
-        str | None, typer.Option(help="Training recipe: scratch, fine-tune or article")
-    ] = None,
-    teacher: Annotated[
-        str | None,
-        typer.Option(help="Checkpoint of the teacher, for the distillation head of a DeiT"),
-    ] = None,
-    option: Annotated[
-        list[str] | None,
-        typer.Option(help="Option of the network, e.g. positions=sinusoidal_2d; repeatable"),
-    ] = None,
-    epochs: Annotated[int | None, typer.Option(min=1, help="Number of epochs")] = None,
-    batch_size: Annotated[int | None, typer.Option(min=1, help="Images per training step")] = None,
-    learning_rate: Annotated[float | None, typer.Option(min=0.0, help="Learning rate")] = None,
-    image_size: Annotated[
-        int | None, typer.Option(min=8, help="Side of the input, in pixels")
-    ] = None,
-    seed: Annotated[
-        int | None, typer.Option(min=0, help="Seed of all random numbers; default: 1")
-    ] = None,
+    data: Data = None,
+    model: Model = None,
+    from_: Start = None,
+    out: Out = None,
+    task: TrainedTask = None,
+    preset: Preset = None,
+    teacher: Teacher = None,
+    option: Options = None,
+    epochs: Epochs = None,
+    batch_size: BatchSize = None,
+    learning_rate: LearningRate = None,
+    image_size: ImageSize = None,
+    seed: RunSeed = None,
     device: Device = "auto",
-    resume: Annotated[bool, typer.Option(help="Continue an interrupted run")] = False,
-    overwrite: Annotated[bool, typer.Option(help="Replace existing files in the folder")] = False,
+    resume: Resume = False,
+    overwrite: Overwrite = False,
 ) -> None:
     """Train a network on your images.
 

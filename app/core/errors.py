@@ -136,7 +136,7 @@ class ImageTooLarge(ServiceError):
 
 
 class UnsupportedImageFormat(ServiceError):
-    """The first bytes do not belong to an accepted image format."""
+    """The image has a format or coding that is not accepted, or the body is encoded."""
 
     code, status, title = "unsupported_image_format", 415, "Unsupported image format"
 

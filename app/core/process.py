@@ -71,14 +71,18 @@ def exit_now(status: int, last_line: str = "") -> NoReturn:
     os._exit(status)
 
 
-def flush_output(last_line: str = "") -> None:
+def flush_output(last_line: str = "") -> bool:
     """Write all log lines and printed text, then a last line, within OUTPUT_S.
 
     A pipe that nobody reads would block for ever.
+
+    Returns:
+        Whether everything is written. If not, the next use of the streams may block.
     """
     thread = Thread(target=_write_output, args=(last_line,), name="output", daemon=True)
     thread.start()
     thread.join(OUTPUT_S)
+    return not thread.is_alive()
 
 
 def _write_output(last_line: str) -> None:

@@ -70,7 +70,8 @@ class Settings(BaseSettings):
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto",
         description="Number format of the models: `auto`, `float32`, `bfloat16` or `float16`; "
-        "`auto` is bfloat16 on CUDA and float32 on a CPU",
+        "`auto` is float32 on a CPU; on CUDA it is bfloat16, or float16 if the GPU has no native "
+        "bfloat16",
     )
     runtime: Literal["auto", "torch", "openvino"] = Field(
         "auto",

@@ -94,17 +94,11 @@ class TorchEngine:
             OutOfMemory: not even one image fits.
             ValueError: the runtime is not installed.
         """
-        loaded = checkpoint.load(resolve_source(self._source, self._task))
-        if loaded.task != self._task:
-            raise checkpoint.CheckpointError(
-                f"{loaded.name} is a model to {loaded.task}, not to {self._task}"
-            )
+        loaded = self._checkpoint()
         self._dtype = resolve_dtype(self._dtype_name, self._device)
         if self._device.type == "cuda":
             configure_cuda(self._dtype)
             limit_gpu_memory(self._device, self._gpu_share)
-        for warning in loaded.warnings:
-            logger.warning("%s: %s", loaded.name, warning)
         self._plain = loaded.network  # on the CPU until the first explanation
         self._preprocessing = resolve_preprocessing(loaded, self._input_size)
         runtime = self._build()
@@ -140,6 +134,17 @@ class TorchEngine:
         self._pipeline = Pipeline(self._streams)
         self._graphs = Graphs(classify or (lambda batch: (form(batch),)), self._streams.recorder)
         return runtime
+
+    def _checkpoint(self) -> checkpoint.Checkpoint:
+        """Read the checkpoint and log its warnings; CheckpointError if it is for another task."""
+        loaded = checkpoint.load(resolve_source(self._source, self._task))
+        if loaded.task != self._task:
+            raise checkpoint.CheckpointError(
+                f"{loaded.name} is a model to {loaded.task}, not to {self._task}"
+            )
+        for warning in loaded.warnings:
+            logger.warning("%s: %s", loaded.name, warning)
+        return loaded
 
     def _require_finite_output(self, name: str) -> None:
         """Run an image of noise, and raise CheckpointError if a value of the output is not finite.

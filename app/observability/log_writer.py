@@ -13,9 +13,9 @@ FLUSH_S = 1.0  # time limit of `flush`: at an exit, nobody may read the lines
 class LogWriter(logging.Handler):
     """A handler that formats a record in the caller's thread and writes its line in its own.
 
-    If more than MAX_WAITING characters wait, lines are dropped; a later line has their number. Each
-    line is one write, because replicas share the destination. Each count has one writer: callers,
-    which hold the lock of the handler, or the thread.
+    If more than MAX_WAITING characters wait, lines are dropped; a later line says how many.
+    Each line is one write, because replicas share the destination. Each count has one writer:
+    callers, which hold the lock of the handler, or the thread.
 
     Args:
         stream: the destination.

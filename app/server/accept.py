@@ -12,7 +12,7 @@ from contextlib import suppress
 logger = logging.getLogger(__name__)
 
 BACKLOG = 2048  # established connections that may wait in the socket
-YIELD_S = 0.006  # for another process to accept: its thread may wait 5 ms for the interpreter lock
+YIELD_S = 0.006  # for another process to accept: its event loop may be busy or wait for a core
 MAX_YIELDS = 3  # for one connection; if it still waits then, the other processes may be stuck
 PAUSE_S = 1.0  # after the process has run out of file descriptors
 HANDSHAKE_S = 0.1  # for handshakes that have begun when new connections are dropped

@@ -33,6 +33,11 @@ def undisturbed(name: str, measure: Callable[[], tuple[Measured, UsageDelta]]) -
     raise RuntimeError(f"{name}: other processes use the machine")
 
 
+def once(name: str, measure: Callable[[], tuple[Measured, UsageDelta]]) -> Measured:
+    """Measure once, also while other processes use the machine."""
+    return measure()[0]
+
+
 def machine_use() -> UsageDelta:
     """Return the CPU use of the machine while this process sleeps."""
     before = usage({})

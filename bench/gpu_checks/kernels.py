@@ -10,7 +10,7 @@ from torch.profiler import ProfilerActivity, profile
 from bench.common import checkpoints
 from bench.gpu import network
 from bench.gpu_checks.options import parsed
-from bench.runtimes.execution import synchronize
+from bench.runtimes.execution import synchronize, use_attention_of_service
 
 NETWORKS = ("ViT-B/16", "SegFormer-B0", "SegFormer-B5")
 BATCH, RUNS, TOP = 32, 5, 10
@@ -45,8 +45,7 @@ def main(arguments: Sequence[str] = ()) -> None:
     """Print the kernels of all networks."""
     options = parsed("kernels", arguments)
     names, batch = (("ViT-Ti/16",), 1) if options.quick else (NETWORKS, BATCH)
-    if options.device == "cuda":
-        torch.backends.cuda.enable_cudnn_sdp(False)  # as in the service
+    use_attention_of_service(options.device)
     print(json.dumps({name: shares(name, batch, options.device) for name in names}))
 
 

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from bench.common import checkpoints
 from bench.gpu_checks.options import Options, parsed
+from bench.runtimes.execution import use_attention_of_service
 from bench.serving import photographs
 from models import checkpoint
 from models.checkpoint import Checkpoint
@@ -76,7 +77,9 @@ def results(options: Options) -> Iterator[tuple[str, dict[str, float]]]:
 
 def main(arguments: Sequence[str] = ()) -> None:
     """Print the agreement of all networks."""
-    print(json.dumps(dict(results(parsed("precision", arguments)))))
+    options = parsed("precision", arguments)
+    use_attention_of_service(options.device)
+    print(json.dumps(dict(results(options))))
 
 
 if __name__ == "__main__":

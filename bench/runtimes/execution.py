@@ -90,6 +90,12 @@ def staged(form: Form, images: Sequence[NDArray[np.uint8]], device: str, batches
     return step
 
 
+def use_attention_of_service(device: str) -> None:
+    """Switch cuDNN's attention off on CUDA, as in the service."""
+    if device == "cuda":
+        torch.backends.cuda.enable_cudnn_sdp(False)
+
+
 @torch.inference_mode()
 def seconds(call: Call, device: str, round_s: float) -> float:
     """Return the median over rounds of the seconds per call, after a warm-up.

@@ -19,7 +19,7 @@ from models.checkpoint.hub import fetch, is_hub_id
 from models.checkpoint.json_files import read_document, write_document
 from models.checkpoint.limits import check_input, check_parameters
 from models.checkpoint.parameter_names import join_names, match_stored_names, translate
-from models.checkpoint.weights import read_weights, stored_bytes, write_weights
+from models.checkpoint.weights import read_files, stored_bytes, weight_files, write_weights
 from models.errors import CheckpointError
 from models.preprocessing import Preprocessing
 from models.registry import Network, ProblemType, Task, architecture_of
@@ -104,9 +104,10 @@ def load(source: str | Path) -> Checkpoint:
     check_input(config.sizes, preprocessing.input_size or ANY_SIZE)
     with torch.device("meta"):  # no memory for parameters that the stored tensors replace
         network = build(config)
-    stored = read_weights(folder)  # mapped files, mostly
+    files = weight_files(folder)
+    stored = read_files(files)  # mapped files, mostly
     names = stored_names(network, stored, config.architecture.name)
-    check_parameters(network, stored_bytes(folder))
+    check_parameters(network, stored_bytes(files))
     fill(network, stored, names)
     labels = config.labels
     if isinstance(network, Segformer) and len(labels) == 1:

@@ -1,7 +1,7 @@
 """Limits on the memory and the work that a checkpoint asks for, in relation to its weights.
 
 A small config.json can describe a network of any size, and a small preprocessor_config.json an
-input of any size. Both are refused before anything is allocated.
+input of any size. Both are refused before the network's own memory is allocated.
 """
 
 from collections.abc import Iterator

@@ -5,7 +5,7 @@ name files of its own folder. Memory and time are in proportion to the size of t
 """
 
 import pickle
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 import torch
@@ -46,13 +46,25 @@ def weight_files(folder: Path) -> dict[Path, list[str]]:
 def read_weights(folder: Path) -> dict[str, Tensor]:
     """Read the tensors by their stored names, from all of `weight_files`.
 
-    The tensors may be memory-mapped files: copy the tensors before the folder changes.
-
     Raises:
         CheckpointError: there is no weight file, or it is damaged or unsafe.
     """
+    return read_files(weight_files(folder))
+
+
+def read_files(files: Mapping[Path, Sequence[str]]) -> dict[str, Tensor]:
+    """Read the tensors by their stored names.
+
+    The tensors may be memory-mapped files: copy the tensors before the folder changes.
+
+    Args:
+        files: from `weight_files`.
+
+    Raises:
+        CheckpointError: a file is damaged or unsafe, or lacks a key.
+    """
     tensors: dict[str, Tensor] = {}
-    for path, keys in weight_files(folder).items():
+    for path, keys in files.items():
         tensors |= (content := read_file(path))
         if missing := [key for key in keys if key not in content]:
             raise CheckpointError(
@@ -61,9 +73,9 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
     return tensors
 
 
-def stored_bytes(folder: Path) -> int:
-    """Return the bytes of all of `weight_files`."""
-    return sum(path.stat().st_size for path in weight_files(folder))
+def stored_bytes(files: Iterable[Path]) -> int:
+    """Return the bytes of all weight files."""
+    return sum(path.stat().st_size for path in files)
 
 
 def write_weights(folder: Path, tensors: Mapping[str, Tensor]) -> None:

@@ -54,12 +54,13 @@ class Graphs:
         """
         if self._recorder is None:
             return
-        self._recorded, recorded = {}, {}
-        self._pixels = image.new_zeros(max(sizes), *image.shape)
+        self._recorded, self._pixels, recorded = {}, None, {}
         for size in sorted(sizes, reverse=True):
             if time.monotonic() >= end:
                 break
             try:
+                if self._pixels is None:
+                    self._pixels = image.new_zeros(size, *image.shape)
                 recorded[size] = self._recorder.record(partial(self._work, self._pixels[:size]))
             except RuntimeError as error:  # also if there is no memory
                 logger.warning("batches of %d are not recorded: %s", size, error)

@@ -4,6 +4,7 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -86,8 +87,8 @@ class Pipeline:
         buffer = self._buffer()
         try:
             with self._streams.as_current_device():
-                batch, (copy_start, copy_end) = buffer.stage(images)
-                staged = time.monotonic()
+                batch, copy = buffer.stage(images)
+                stage_s = time.monotonic() - launched
                 events = [self._streams.record_event()]
                 raw = compute(batch)
                 events.append(self._streams.record_event())
@@ -97,19 +98,35 @@ class Pipeline:
         except BaseException:
             self._idle.append(buffer)  # its batch is not read any more
             raise
+        return partial(self._collect, buffer, results, stage_s, copy, events)
 
-        def collect() -> Collected:
-            start, computed, done = events
-            done.wait()
-            self._idle.append(buffer)
-            stages = {
-                "stage_in": staged - launched + copy_end.since(copy_start),
-                "compute": computed.since(start),
-                "postprocess": done.since(computed),
-            }
-            return Collected(results, stages, done.since(start))
+    def _collect(
+        self,
+        buffer: StagingBuffer,
+        results: list[Tensor],
+        stage_s: float,
+        copy: tuple[Event, Event],
+        events: Sequence[Event],
+    ) -> Collected:
+        """Wait for a batch; return its results and the seconds of its stages.
 
-        return collect
+        Args:
+            buffer: the batch's own.
+            results: on the host; the copy to them may not be done.
+            stage_s: seconds until the copy to the device was enqueued.
+            copy: before and after this copy.
+            events: before the computation, after it, and after the copy of the results.
+        """
+        copy_start, copy_end = copy
+        start, computed, done = events
+        done.wait()
+        self._idle.append(buffer)
+        stages = {
+            "stage_in": stage_s + copy_end.since(copy_start),
+            "compute": computed.since(start),
+            "postprocess": done.since(computed),
+        }
+        return Collected(results, stages, done.since(start))
 
     def _buffer(self) -> StagingBuffer:
         try:

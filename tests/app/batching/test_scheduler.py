@@ -143,7 +143,7 @@ def test_a_device_without_cores_stages_the_next_batch_while_one_runs():
     assert len(queue.lanes) == 3
 
 
-def test_the_queue_with_the_nearest_deadline_is_next():
+def test_between_queues_with_equal_device_time_the_nearest_deadline_is_next():
     scheduler, late, soon = (
         DeviceScheduler("wide"),
         Queue(2, deadline=20.0),
@@ -171,6 +171,17 @@ def test_a_model_with_costly_batches_cannot_starve_another():
     scheduler.dispatch()
     run(scheduler, log, {costly: 1.0, cheap: 0.1}, 220)
     assert log.count(costly) * 1.0 == pytest.approx(log.count(cheap) * 0.1, abs=1.2)
+
+
+def test_a_near_deadline_does_not_outweigh_device_time():
+    scheduler, log = DeviceScheduler("wide"), []
+    soon, late = Queue(100, deadline=1.0, log=log), Queue(100, deadline=1000.0, log=log)
+    for queue in (soon, late):
+        scheduler.register(queue)
+    scheduler.dispatch()
+    run(scheduler, log, {soon: 1.0, late: 1.0}, 7)
+    assert len(log) == 8
+    assert log.count(late) == pytest.approx(4, abs=1)
 
 
 def test_idle_time_gives_a_queue_no_advantage():

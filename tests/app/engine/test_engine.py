@@ -10,11 +10,13 @@ from transformers.pipelines.image_classification import ImageClassificationPipel
 
 from app.engine.engine import TorchEngine
 from app.engine.interface import ClassifyInput, EmbedInput, ExplainInput, SegmentInput
+from app.engine.pipeline.streams import HostStreams
 from models import checkpoint
 from models.checkpoint import Checkpoint, CheckpointError
 from models.explain import METHODS, explain
 from models.preprocessing import Preprocessing, normalize
 from models.registry import ProblemType
+from models.runtimes.select import inference_form
 from models.segformer import Segformer, SegformerConfig
 from models.vit import ViT, ViTConfig
 
@@ -214,6 +216,39 @@ def test_half_precision_scores_like_full_precision(save):
 
 def test_a_cpu_reports_no_device_memory(save):
     assert TorchEngine(save("classify"), task="classify", device="cpu").memory() == {}
+
+
+@pytest.fixture
+def fake_cuda(monkeypatch):
+    """Let an engine on "cuda" use the CPU; collect what it sets and compiles for CUDA."""
+    calls = []
+
+    def form_on_cpu(network, *, device, **options):
+        return inference_form(network, device=torch.device("cpu"), **options)
+
+    def collect(name):
+        return lambda *arguments: calls.append((name, *arguments))
+
+    for name in ("configure_cuda", "limit_gpu_memory", "label_map_on"):
+        monkeypatch.setattr(f"app.engine.engine.{name}", collect(name))
+    monkeypatch.setattr("app.engine.engine.resolve_device", lambda name: name)
+    monkeypatch.setattr("app.engine.engine.inference_form", form_on_cpu)
+    monkeypatch.setattr("app.engine.engine.streams_of", lambda device: HostStreams())
+    return calls
+
+
+@pytest.mark.parametrize("task", ["classify", "segment"])
+def test_loading_on_cuda_configures_it_and_compiles_the_label_map_of_a_segmenter(
+    save, fake_cuda, task
+):
+    engine = TorchEngine(save(task), task=task, device="cuda", dtype="float32", gpu_share=0.5)
+    engine.load()
+    configured = [
+        ("configure_cuda", torch.float32),
+        ("limit_gpu_memory", torch.device("cuda"), 0.5),
+    ]
+    compiled = [("label_map_on", "cuda")] if task == "segment" else []
+    assert fake_cuda == [*configured, *compiled]
 
 
 def test_reading_the_memory_does_not_initialise_cuda(monkeypatch):

@@ -1,5 +1,7 @@
 """GET /models and GET /models/{name}, over ASGI, with a fake engine."""
 
+from dataclasses import replace
+
 import pytest
 
 pytestmark = pytest.mark.anyio
@@ -17,3 +19,15 @@ async def test_models_are_described(serve):
     assert one["parameters"] == 1234
     assert one["batch_costs"][0] == {"lane": "wide", "batch_size": 1, "seconds": 0.1}
     assert (missing.status_code, missing.json()["code"]) == (404, "not_found")
+
+
+@pytest.mark.parametrize(("assumed", "source"), [(False, "checkpoint"), (True, "assumed")])
+async def test_a_model_says_where_its_preprocessing_comes_from(serve, assumed, source):
+    def prepare(engine):
+        info = replace(engine.load(), preprocessing_assumed=assumed)
+        engine.load = lambda: info
+
+    async with serve(prepare) as running:
+        one = (await running.client.get("/models/shapes-vit")).json()
+    assert one["preprocessing_source"] == source
+    assert one["problem_type"] == "single_label_classification"

@@ -89,6 +89,27 @@ def test_a_size_that_cannot_be_recorded_runs_without_a_recording(repeating, capl
 
 
 @torch.inference_mode()
+def test_sizes_whose_images_do_not_fit_into_memory_run_without_a_recording(
+    repeating, monkeypatch, caplog
+):
+    new_zeros = torch.Tensor.new_zeros
+
+    def scarce(tensor, count, *shape):
+        if count > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return new_zeros(tensor, count, *shape)
+
+    monkeypatch.setattr(torch.Tensor, "new_zeros", scarce)
+    graphs = Graphs(work, repeating())
+    graphs.record(image(), [1, 2, 4])
+    assert graphs.sizes == (1, 2)
+    assert "batches of 4 are not recorded: CUDA out of memory" in caplog.text
+    for count in (2, 3):
+        batch = random_batch(count)
+        assert torch.equal(graphs(batch)[0], work(batch)[0])
+
+
+@torch.inference_mode()
 def test_no_recording_starts_after_the_end(repeating):
     graphs = Graphs(work, repeating())
     graphs.record(image(), [1, 2], end=time.monotonic())
