@@ -17,7 +17,8 @@ from PIL.TiffImagePlugin import IMAGELENGTH, IMAGEWIDTH, TILELENGTH, TILEWIDTH
 from app.core.errors import ImageTooLarge, InvalidImage, UnsupportedImageFormat
 from app.core.malloc import release_after
 from app.core.types import IMAGE_FORMATS
-from app.imaging.format_limits import check_exif, check_structure
+from app.imaging.format_limits import check_structure
+from app.imaging.tiff_structure import check_exif
 from models.preprocessing import NO_RANGE, Preprocessing, Reduction, fit, reduce, to_rgb
 
 SIGNATURES = {
