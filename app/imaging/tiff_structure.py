@@ -3,16 +3,16 @@
 Pillow parses tags in Python, and a small file can list very many strips or tiles.
 """
 
-import re
 import struct
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from app.core.errors import InvalidImage
-from app.imaging.jpeg_structure import SOI, jpeg_frame
+from app.core.errors import InvalidImage, UnsupportedImageFormat
+from app.imaging.jpeg_structure import EXIF_MARK, SOI, jpeg_frame
 
 MAX_TAGS = 1_024  # of a TIFF's directory, and of all directories of EXIF data; cameras write dozens
 MAX_STRIPS = 131_072  # or tiles; encoders write at most one strip for a row
+BIG_ENDIAN_BIGTIFF = b"MM\0+"
 MAX_OVERLAP = 2  # bytes of all strips or tiles, for each byte of the file
 WIDTH, LENGTH, BITS, COMPRESSION, SAMPLES = 256, 257, 258, 259, 277  # tags
 TILE_WIDTH, TILE_LENGTH = 322, 323
@@ -23,21 +23,25 @@ PIXEL_TAGS = frozenset({
 })  # fmt: skip
 UNCOMPRESSED, JPEG_COMPRESSIONS = 1, (6, 7)  # values of COMPRESSION
 DIRECTORIES = frozenset({0x8769, 0x8825, 0xA005})  # EXIF, GPS, Interoperability: tags of offsets
-TIFF_NUMBERS = {  # types of TIFF values: struct's character and bytes
-    1: ("B", 1), 3: ("H", 2), 4: ("I", 4), 16: ("Q", 8),
+NUMBERS = {  # types of whole numbers: struct's character; libtiff reads all, Pillow all but 17, 18
+    1: "B", 3: "H", 4: "I", 6: "b", 8: "h", 9: "i", 13: "I", 16: "Q", 17: "q", 18: "Q",
 }  # fmt: skip
+PIXEL_TYPES = frozenset({1, 3, 4, 16})  # of tags that describe pixels: BYTE, SHORT, LONG, LONG8
 
 
 class TiffTag(NamedTuple):
     """A tag of a TIFF.
 
     Attributes:
-        number: byte order and type of a value, as in the formats of `struct`.
+        kind: type of a value.
+        number: byte order and type of a value, as in the formats of `struct`; a byte if the values
+            are no whole numbers.
         length: number of values.
         at: offset of the first value in bytes.
         value: the first value; 0 if it is beyond the end of the file.
     """
 
+    kind: int
     number: str
     length: int
     at: int
@@ -47,48 +51,56 @@ class TiffTag(NamedTuple):
 def tiff_tags(data: bytes) -> dict[int, TiffTag]:
     """The tags of a TIFF's first directory that describe its pixels; empty if it is truncated.
 
+    A tag is refused if its type is unusual. Decoders accept more types than the specification, for
+    example a compression that is a fraction or a text, but not the same ones.
+
     Raises:
-        InvalidImage: too many tags, or a tag twice.
+        InvalidImage: too many tags, a tag twice, or a tag of an unusual type.
     """
     tags = dict[int, TiffTag]()
     for tag, found in _directory(data, PIXEL_TAGS, "TIFF")[1]:
         if tag in tags:  # decoders differ in which one they use
             raise InvalidImage(f"the TIFF has tag {tag} twice")
+        if found.kind not in PIXEL_TYPES:
+            raise InvalidImage(f"the TIFF has tag {tag} of an unusual type")
         tags[tag] = found
     return tags
 
 
 def check_exif(block: bytes) -> None:
-    """Refuse an EXIF block with too many tags in its directories: Pillow parses them in Python.
+    """Refuse EXIF data with too many tags in its directories: Pillow parses them in Python.
+
+    Args:
+        block: the EXIF data, or a TIFF, which may have directories of EXIF data.
 
     Raises:
         InvalidImage: too many tags.
     """
-    block = re.sub(rb"^(Exif\0\0){1,2}", b"", block)
-    count, starts = 0, [-1]
+    block = block.removeprefix(EXIF_MARK).removeprefix(EXIF_MARK)  # as Pillow does
+    count, starts = 0, list[int | None]([None])
     while starts:
         length, pointers = _directory(block, DIRECTORIES, "EXIF data", starts.pop())
         count += length
-        starts += [tag.value for _, tag in pointers]
+        starts += [tag.value for _, tag in pointers if tag.kind in NUMBERS and tag.value >= 0]
         if count > MAX_TAGS:
             raise InvalidImage(f"the EXIF data has more than {MAX_TAGS} tags")
 
 
 def _directory(
-    data: bytes, wanted: frozenset[int], what: str, at: int = -1
+    data: bytes, wanted: frozenset[int], what: str, at: int | None = None
 ) -> tuple[int, list[tuple[int, TiffTag]]]:
-    """The number of tags in a TIFF's directory, and the wanted ones that are whole numbers.
+    """The number of tags in a TIFF's directory, and the wanted ones.
 
     Args:
         data: the file.
         wanted: tags.
         what: a name of the file for the error.
-        at: offset of the directory in bytes; the first directory if it is negative.
+        at: offset of the directory in bytes; the first directory if it is None.
     """
-    order, big = ("<" if data[:2] == b"II" else ">"), 43 in data[2:4]
+    order, big = ("<" if data[:2] == b"II" else ">"), data[2:3] == b"+"  # as Pillow reads it
     size, width = (20, 8) if big else (12, 4)  # of an entry, and of its value
     try:
-        if at < 0:
+        if at is None:
             (at,) = struct.unpack_from(order + ("Q" if big else "I"), data, width)
         (count,) = struct.unpack_from(order + ("Q" if big else "H"), data, at)
     except (struct.error, OverflowError):
@@ -99,11 +111,12 @@ def _directory(
     whole = data[start : start + min(count, max(0, len(data) - start) // size) * size]
     entries = struct.iter_unpack(order + ("HHQQ" if big else "HHII"), whole)
     for index, (tag, kind, length, place) in enumerate(entries):
-        if tag in wanted and kind in TIFF_NUMBERS:
-            number, bytes_ = order + TIFF_NUMBERS[kind][0], TIFF_NUMBERS[kind][1]
-            inline = length * bytes_ <= width
+        if tag in wanted:
+            number = order + NUMBERS.get(kind, "B")
+            inline = length * struct.calcsize(number) <= width
             first = start + (index + 1) * size - width if inline else place
-            found.append((tag, TiffTag(number, length, first, _number(number, data, first))))
+            value = _number(number, data, first)
+            found.append((tag, TiffTag(kind, number, length, first, value)))
     return count, found
 
 
@@ -120,10 +133,14 @@ def check_tiff(data: bytes) -> None:
     """Refuse a TIFF whose structure would take longer to decode than its pixels.
 
     Raises:
-        InvalidImage: too many tags, strips or tiles; strips or tiles that share their bytes, or
-            that are JPEGs of several scans.
+        InvalidImage: too many tags, strips or tiles; a tag twice or of an unusual type; strips or
+            tiles that share their bytes, or that are JPEGs of several scans.
+        UnsupportedImageFormat: a big-endian BigTIFF.
     """
+    if data.startswith(BIG_ENDIAN_BIGTIFF):  # Pillow reads the header as that of a small TIFF
+        raise UnsupportedImageFormat("big-endian BigTIFFs are not accepted")
     tags = tiff_tags(data)
+    check_exif(data)
     listed = [tags[tag] for tag in OFFSETS if tag in tags]
     if any(tag.length > MAX_STRIPS for tag in listed):
         raise InvalidImage(f"the TIFF has more than {MAX_STRIPS} strips or tiles")

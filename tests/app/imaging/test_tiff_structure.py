@@ -4,9 +4,16 @@ import struct
 
 import pytest
 
-from app.core.errors import InvalidImage
+from app.core.errors import InvalidImage, UnsupportedImageFormat
 from app.imaging.decode import decode
-from app.imaging.tiff_structure import MAX_STRIPS, MAX_TAGS, check_exif, check_tiff
+from app.imaging.tiff_structure import (
+    MAX_STRIPS,
+    MAX_TAGS,
+    PIXEL_TAGS,
+    check_exif,
+    check_tiff,
+    tiff_tags,
+)
 from models.preprocessing import Preprocessing
 from tests.hostile import jpeg, others, png, tiff
 from tests.hostile.case import drawn, entries, shared_directories
@@ -50,15 +57,56 @@ def test_the_strips_and_tiles_of_a_tiff_are_limited(tag, order):
 
 
 def test_the_tags_of_a_tiff_are_limited():
-    check_tiff(entries(20_000, big=True))
-    with pytest.raises(InvalidImage, match="tags"):
+    check_tiff(drawn("TIFF", tiffinfo={50_000 + tag: 1 for tag in range(900)}))
+    with pytest.raises(InvalidImage, match="the TIFF has more than 1024 tags"):
         check_tiff(entries(2_000_000, big=True))
 
 
-def test_a_tiff_with_a_tag_twice_is_refused():
-    tag = struct.pack("<HHII", 256, 4, 1, 9)
-    with pytest.raises(InvalidImage, match="256 twice"):
-        check_tiff(b"II*\0" + struct.pack("<IH", 8, 2) + 2 * tag)
+@pytest.mark.parametrize("tag", sorted(PIXEL_TAGS))
+@pytest.mark.parametrize("kind", tiff.UNUSUAL.values(), ids=tiff.UNUSUAL)
+def test_a_pixel_tag_of_an_unusual_type_is_refused(tag, kind):
+    data = tiff.tiff({tag: 1}, types={tag: kind})
+    with pytest.raises(InvalidImage, match=f"the TIFF has tag {tag} of an unusual type"):
+        check_tiff(data)
+    with pytest.raises(InvalidImage, match=f"tag {tag} of an unusual type"):
+        decode(data, Preprocessing(size=(8, 8)), max_pixels=10**6)
+
+
+@pytest.mark.parametrize("kind", [0, 19, 65535])
+def test_a_pixel_tag_of_an_unknown_type_is_refused(kind):
+    directory = struct.pack("<IHHHII", 8, 1, 256, kind, 1, 9)
+    with pytest.raises(InvalidImage, match="unusual type"):
+        check_tiff(b"II*\0" + directory + bytes(4))
+
+
+@pytest.mark.parametrize("kind", [tiff.BYTE, tiff.SHORT, tiff.LONG, tiff.LONG8])
+def test_a_pixel_tag_may_have_any_usual_type(kind):
+    data = tiff.tiff({256: 9, 257: 8}, types={256: kind})
+    assert {tag: found.value for tag, found in tiff_tags(data).items()} == {256: 9, 257: 8}
+
+
+def test_other_tags_may_have_any_type():
+    check_tiff(drawn("TIFF", tiffinfo={50_000: 2.5, 50_001: "text", 50_002: b"bytes"}))
+    check_tiff(drawn("TIFF", dpi=(72, 72)))  # fractions
+
+
+def test_the_exif_data_of_a_tiff_are_limited():
+    check_tiff(tiff.with_exif(900))
+    with pytest.raises(InvalidImage, match="EXIF data"):
+        check_tiff(tiff.with_exif(1020))
+
+
+def test_a_big_endian_big_tiff_is_refused():
+    """Pillow takes it for a small TIFF: it reads another directory than libtiff."""
+    with pytest.raises(UnsupportedImageFormat, match="big-endian BigTIFF"):
+        decode(tiff.big_endian(), Preprocessing(size=(8, 8)), max_pixels=10**6)
+
+
+@pytest.mark.parametrize(("kind", "error"), [(4, "256 twice"), (9, "256 of an unusual type")])
+def test_a_tiff_with_a_tag_twice_is_refused(kind, error):
+    tags = struct.pack("<HHII", 256, kind, 1, 9) + struct.pack("<HHII", 256, 4, 1, 9)
+    with pytest.raises(InvalidImage, match=error):
+        check_tiff(b"II*\0" + struct.pack("<IH", 8, 2) + tags)
 
 
 def with_exif(kind: str, block: bytes) -> bytes:
@@ -83,6 +131,25 @@ def test_the_tags_of_exif_data_are_limited_in_all_directories(kind):
     for block in (many, entries(9 * 10**5, big=False, orientation=6)):
         with pytest.raises(InvalidImage, match="EXIF data"):
             decode(with_exif(kind, block), Preprocessing(size=(8, 8)), max_pixels=10**6)
+
+
+@pytest.mark.parametrize("kind", [3, 4, 8, 9, 13])
+def test_exif_directories_are_found_if_their_offset_is_a_whole_number_of_any_type(kind):
+    check_exif(shared_directories(MAX_TAGS // 2 - 4, kind))
+    with pytest.raises(InvalidImage, match="EXIF data"):
+        check_exif(shared_directories(MAX_TAGS // 2, kind))
+
+
+def test_exif_directories_at_negative_offsets_are_not_read():
+    check_exif(b"II*\0\x08\0\0\0\x01\0" + struct.pack("<HHIi", 0x8769, 9, 1, -1))
+
+
+def test_exif_data_with_the_header_of_a_big_endian_big_tiff_have_limits():
+    """Pillow reads them as those of a small TIFF."""
+    few = b"MM\0+" + struct.pack(">IH", 8, 2)
+    check_exif(few + bytes(24))
+    with pytest.raises(InvalidImage, match="EXIF data"):
+        check_exif(b"MM\0+" + struct.pack(">IH", 8, MAX_TAGS + 1) + bytes(9999))
 
 
 def test_a_loop_of_exif_directories_ends():
