@@ -16,7 +16,7 @@ SCANS_OF_LARGEST = 20  # of a JPEG of the largest size: a scan costs 0.8 ns for 
 SOI = b"\xff\xd8"  # the start of a JPEG
 SCAN = b"\xff\xda"  # the start of a scan
 START_OF_SCAN, END_OF_IMAGE, EXIF, RESOURCES = 0xDA, 0xD9, 0xE1, 0xED  # markers
-NO_LENGTH = frozenset({0x01, *range(0xD0, 0xD9)})  # markers without a length
+NO_LENGTH = frozenset({0x01, 0xC8, *range(0xD0, 0xDA), *range(0xF0, 0xFE)})  # markers: as in Pillow
 FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # markers of frame headers
 FRAME_HEADER = struct.Struct(">HHB")  # height, width, components
 SEQUENTIAL, ARITHMETIC = (0xC0, 0xC1, 0xC3), range(0xC9, 0xD0)
@@ -51,6 +51,8 @@ class JpegFrame(NamedTuple):
 def jpeg_segments(data: bytes, start: int = 0) -> Iterator[tuple[int, int]]:
     """The marker and the offset in bytes of each segment of a JPEG up to its first scan.
 
+    An end of the image before the first scan is skipped, because decoders skip it.
+
     Args:
         data: the file.
         start: offset of the JPEG in bytes.
@@ -69,7 +71,7 @@ def jpeg_segments(data: bytes, start: int = 0) -> Iterator[tuple[int, int]]:
             at += 2
         else:
             yield marker, at
-            if marker in (START_OF_SCAN, END_OF_IMAGE):
+            if marker == START_OF_SCAN:
                 return
             at += 2 + max(2, (data[at + 2] << 8) + data[at + 3])
     raise InvalidImage(f"the JPEG has more than {MAX_SEGMENTS} segments")
@@ -87,7 +89,7 @@ def jpeg_frame(data: bytes, start: int = 0) -> JpegFrame | None:
             header = marker, at
         elif marker == RESOURCES:
             resources += (data[at + 2] << 8) + data[at + 3]
-        elif header and marker in (START_OF_SCAN, END_OF_IMAGE):
+        elif header and marker == START_OF_SCAN:
             return _frame(data, *header, at, data[at + 4], resources)
     return header and _frame(data, *header, len(data), 0, resources)
 

@@ -1,10 +1,13 @@
 """JPEGs whose segments or scans cost more than their pixels, and similar files."""
 
 import struct
+from io import BytesIO
 
 import pytest
+from PIL import Image
 
 from app.core.errors import InvalidImage, UnsupportedImageFormat
+from app.imaging.cost import decode_cost
 from app.imaging.decode import decode
 from app.imaging.jpeg_structure import MAX_SCANS, MAX_SEGMENTS, check_jpeg, max_scans
 from models.preprocessing import Preprocessing
@@ -61,6 +64,26 @@ def test_scans_after_the_end_of_a_progressive_jpeg_do_not_count():
     check_jpeg(jpeg.scans(64, 10) + tail, MAX_PIXELS)
     with pytest.raises(InvalidImage, match="scans"):
         check_jpeg(jpeg.scans(64, 2 * MAX_SCANS), MAX_PIXELS)
+
+
+@pytest.mark.parametrize(
+    "before",
+    [jpeg.EOI, jpeg.segment(0xDB, b"\0" + bytes([16] * 64)) + jpeg.EOI],
+    ids=["end", "tables and end"],
+)
+def test_an_end_of_the_image_before_the_first_scan_hides_nothing(before):
+    """Pillow and libjpeg skip it."""
+    data = jpeg.SOI + before + drawn("JPEG", progressive=True)
+    assert is_accepted(data)
+    assert decode_cost(data, MAX_PIXELS).pixels == 64 * 48
+    assert not is_accepted(with_scans(data, MAX_SCANS + 1))
+
+
+@pytest.mark.parametrize("marker", [0xC8, *range(0xF0, 0xFE)])
+def test_a_reserved_marker_has_no_length_as_in_pillow(marker):
+    data = jpeg.SOI + bytes([0xFF, marker]) + drawn("JPEG")[2:]
+    assert Image.open(BytesIO(data)).size == (64, 48)
+    assert decode_cost(data, MAX_PIXELS).pixels == 64 * 48
 
 
 def test_scans_of_a_sequential_jpeg_count_if_it_has_several():
