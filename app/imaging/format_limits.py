@@ -23,7 +23,7 @@ def check_structure(kind: str, data: bytes, max_pixels: int) -> None:
 
     Raises:
         InvalidImage: too many segments, scans, chunks, color profiles, blocks, tags or strips.
-        UnsupportedImageFormat: a JPEG in arithmetic coding.
+        UnsupportedImageFormat: a JPEG in arithmetic coding, or a big-endian BigTIFF.
     """
     if kind == "JPEG":
         check_exif(jpeg_exif(data))

@@ -1,8 +1,10 @@
 """TIFFs and EXIF data whose tags, strips or tiles cost more than their pixels."""
 
 import struct
+from io import BytesIO
 
 import pytest
+from PIL import Image
 
 from app.core.errors import InvalidImage, UnsupportedImageFormat
 from app.imaging.decode import decode
@@ -70,6 +72,17 @@ def test_a_pixel_tag_of_an_unusual_type_is_refused(tag, kind):
         check_tiff(data)
     with pytest.raises(InvalidImage, match=f"tag {tag} of an unusual type"):
         decode(data, Preprocessing(size=(8, 8)), max_pixels=10**6)
+
+
+def test_a_compression_in_words_is_refused():
+    """Pillow reads it."""
+    data = tiff.gray(9, 9, tiff.RAW, bytes(81)).replace(
+        struct.pack("<HHII", tiff.COMPRESSION, 4, 1, tiff.RAW),
+        struct.pack("<HHI4s", tiff.COMPRESSION, tiff.UNUSUAL["ASCII"], 4, b"LZW"),
+    )
+    assert Image.open(BytesIO(data)).info["compression"] == "tiff_lzw"
+    with pytest.raises(InvalidImage, match="tag 259 of an unusual type"):
+        check_tiff(data)
 
 
 @pytest.mark.parametrize("kind", [0, 19, 65535])
