@@ -8,22 +8,33 @@ import struct
 from collections.abc import Callable
 from typing import NamedTuple
 
-from app.core.errors import InvalidImage, UnsupportedImageFormat
-from app.imaging.format_limits import (
+from app.core.errors import InvalidImage
+from app.imaging.format_limits import gif_frame
+from app.imaging.jpeg_structure import MAX_SCANS, SCAN, jpeg_frame
+from app.imaging.tiff_structure import (
+    BITS,
     COMPRESSION,
-    MAX_SCANS,
+    LENGTH,
     MAX_STRIPS,
     OFFSETS,
-    gif_frame,
-    jpeg_frame,
+    SAMPLES,
+    TILE_LENGTH,
+    TILE_WIDTH,
+    UNCOMPRESSED,
+    WIDTH,
     tiff_tags,
 )
 
+# The rates here and in the estimates are measured: the slow test
+# test_the_costliest_files_are_not_underestimated in tests/app/imaging/test_cost.py compares them
+# with the CPU time of decoding.
+FIXED = 80_000.0  # work of any file, besides its pixels and bytes
+REFUSAL = 10_000.0  # work of a file that the decoder refuses
 SAMPLE_BYTES = 2**14  # at both ends of a JPEG; counting its scans takes 1 to 3 ns for each byte
 USUAL_SCANS = 10  # of a progressive JPEG
-
-
-START = b"\xff\xda"  # of a scan of a JPEG
+PNG_HEADER_AT, PNG_HEADER = 16, struct.Struct(">IIBBBBB")  # width, height, bits, color, ...
+PNG_SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # by color type
+MAX_PIXEL_BYTES = 32  # of a TIFF that Pillow reads; a header may say anything
 
 
 class DecodeCost(NamedTuple):
@@ -39,10 +50,40 @@ class DecodeCost(NamedTuple):
     work: float
 
 
-FIXED = 80_000.0  # work of any file, besides its pixels and bytes
-UNKNOWN = DecodeCost(0, 10_000.0)  # a refusal
-PNG_HEADER_AT, PNG_HEADER = 16, struct.Struct(">IIBBBBB")  # width, height, bits, color, ...
-PNG_SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # by color type
+class Rates(NamedTuple):
+    """Pixels of an image, the work of each pixel and of each byte of the file, and more work."""
+
+    pixels: int
+    per_pixel: float
+    per_byte: float
+    more: float = 0.0
+
+
+class TiffRates(NamedTuple):
+    """Work of a byte of pixels, of a byte of the file, and of a strip or tile."""
+
+    raw: float
+    file: float
+    piece: float
+
+
+UNKNOWN = DecodeCost(0, REFUSAL)
+NOTHING = Rates(0, 0, 0)
+TIFF_OTHER = TiffRates(0.5, 1, 400)
+TIFF_RATES = {  # by compression
+    1: TiffRates(0.1, 0, 1100),  # none: Pillow starts a decoder for each strip
+    2: TiffRates(0.1, 2, 100),  # CCITT: runs, Group 3, Group 4
+    3: TiffRates(0.1, 2, 100),
+    4: TiffRates(0.1, 4.5, 100),
+    5: TiffRates(0.1, 0.5, 100),  # LZW
+    6: TiffRates(0.12, 1, 400),  # JPEG
+    7: TiffRates(0.12, 1, 400),
+    8: TiffRates(0.3, 0.4, 100),  # Deflate
+    32946: TiffRates(0.3, 0.4, 100),
+    32773: TiffRates(0.05, 0.05, 100),  # PackBits
+    34925: TiffRates(0.2, 6, 300),  # LZMA
+    50000: TiffRates(0.1, 0.2, 100),  # Zstandard
+}
 
 
 def decode_cost(data: bytes, max_pixels: int) -> DecodeCost:
@@ -60,51 +101,11 @@ def decode_cost(data: bytes, max_pixels: int) -> DecodeCost:
         return UNKNOWN
     try:
         pixels, per_pixel, per_byte, more = estimate(data)
-    except (InvalidImage, UnsupportedImageFormat, struct.error, IndexError, OverflowError):
+    except (InvalidImage, struct.error, IndexError, OverflowError):
         return UNKNOWN
     if not 0 < pixels <= 2 * max_pixels:
         return UNKNOWN
     return DecodeCost(pixels, FIXED + pixels * per_pixel + len(data) * per_byte + more)
-
-
-class Rates(NamedTuple):
-    """Pixels of an image, the work of each pixel and of each byte of the file, and more work."""
-
-    pixels: int
-    per_pixel: float
-    per_byte: float
-    more: float = 0.0
-
-
-NOTHING = Rates(0, 0, 0)
-
-
-class TiffRates(NamedTuple):
-    """Work of a byte of pixels, of a byte of the file, and of a strip or tile."""
-
-    raw: float
-    file: float
-    piece: float
-
-
-TIFF_OTHER = TiffRates(0.5, 1, 400)
-TIFF_RATES = {  # by compression
-    1: TiffRates(0.1, 0, 1100),  # none: Pillow starts a decoder for each strip
-    2: TiffRates(0.1, 2, 100),  # CCITT: runs, Group 3, Group 4
-    3: TiffRates(0.1, 2, 100),
-    4: TiffRates(0.1, 4.5, 100),
-    5: TiffRates(0.1, 0.5, 100),  # LZW
-    6: TiffRates(0.12, 1, 400),  # JPEG
-    7: TiffRates(0.12, 1, 400),
-    8: TiffRates(0.3, 0.4, 100),  # Deflate
-    32946: TiffRates(0.3, 0.4, 100),
-    32773: TiffRates(0.05, 0.05, 100),  # PackBits
-    34925: TiffRates(0.2, 6, 300),  # LZMA
-    50000: TiffRates(0.1, 0.2, 100),  # Zstandard
-}
-WIDTH, LENGTH, BITS, SAMPLES = 256, 257, 258, 277  # TIFF tags
-TILE_WIDTH, TILE_LENGTH = 322, 323
-MAX_PIXEL_BYTES = 32  # of a TIFF that Pillow reads; a header may say anything
 
 
 def _jpeg(data: bytes) -> Rates:
@@ -123,8 +124,8 @@ def _scans(data: bytes, at: int) -> float:
     """Number of scans of a JPEG whose first scan begins at `at`; an estimate if it is long."""
     size = len(data) - at
     if size <= 2 * SAMPLE_BYTES:
-        return min(data.count(START, at), MAX_SCANS)
-    sampled = data.count(START, at, at + SAMPLE_BYTES) + data.count(START, len(data) - SAMPLE_BYTES)
+        return min(data.count(SCAN, at), MAX_SCANS)
+    sampled = data.count(SCAN, at, at + SAMPLE_BYTES) + data.count(SCAN, len(data) - SAMPLE_BYTES)
     return min(max(sampled * size / (2 * SAMPLE_BYTES), USUAL_SCANS), MAX_SCANS)
 
 
@@ -171,7 +172,7 @@ def _tiff(data: bytes) -> Rates:
         whole, step = values.get(side, 0), values.get(tile) or 1
         pixels *= -(-whole // step) * step
     raw = min(values.get(SAMPLES, 1) * values.get(BITS, 1) / 8, MAX_PIXEL_BYTES)
-    rates = TIFF_RATES.get(values.get(COMPRESSION, 1), TIFF_OTHER)
+    rates = TIFF_RATES.get(values.get(COMPRESSION, UNCOMPRESSED), TIFF_OTHER)
     pieces = sum(min(tags[tag].length, MAX_STRIPS) for tag in OFFSETS if tag in tags) * rates.piece
     return Rates(pixels, 0.6 + raw * rates.raw, rates.file, pieces)
 

@@ -17,7 +17,8 @@ from PIL.TiffImagePlugin import IMAGELENGTH, IMAGEWIDTH, TILELENGTH, TILEWIDTH
 from app.core.errors import ImageTooLarge, InvalidImage, UnsupportedImageFormat
 from app.core.malloc import release_after
 from app.core.types import IMAGE_FORMATS
-from app.imaging.format_limits import check_exif, check_structure
+from app.imaging.format_limits import check_structure
+from app.imaging.tiff_structure import check_exif
 from models.preprocessing import NO_RANGE, Preprocessing, Reduction, fit, reduce, to_rgb
 
 SIGNATURES = {
@@ -59,6 +60,7 @@ def decode(
     formats: Collection[str] = FORMATS,
     keep_rgb: bool = False,
     scaled: bool = False,
+    reserved: int | None = None,
 ) -> Photo:
     """Decode an image file completely, then resize and crop it to the model's input size.
 
@@ -73,11 +75,12 @@ def decode(
         keep_rgb: keep the whole image too, to draw a mask over it.
         scaled: decode a JPEG at 1/2, 1/4 or 1/8 if that is at least twice the size that it is
             resized to; ignored with `keep_rgb`.
+        reserved: pixels that are reserved for the image, from `decode_cost`; None does not limit.
 
     Raises:
         UnsupportedImageFormat: the format is not accepted.
         ImageTooLarge: more than `max_pixels`, in the file or after the resize.
-        InvalidImage: truncated or corrupt.
+        InvalidImage: truncated or corrupt, or the image has more pixels than are reserved.
     """
     image = _open(data, formats, max_pixels)
     pixels = _pixels(image)
@@ -87,6 +90,8 @@ def decode(
             f"{image.format} images with 32-bit gray values, float or integer, are not accepted, "
             "because their range is unknown: convert the image to 8 bits"
         )
+    if reserved is not None and pixels > reserved:  # the estimate has read the file differently
+        raise InvalidImage("the image is larger than its header says")
     reduction = reduce(image, preprocessing) if scaled and not keep_rgb else None
     if not image.info.get("progressive"):  # a progressive JPEG keeps all coefficients at any scale
         pixels = _pixels(image)

@@ -5,6 +5,8 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+WAIT_S = 1.0  # between two calls of `on_wait`
+
 
 class WeightedSemaphore:
     """A semaphore with amounts: the sum of the amounts that threads hold is at most `size`.
@@ -28,18 +30,24 @@ class WeightedSemaphore:
 
     @property
     def waiting(self) -> int:
-        """The number of threads that wait."""
+        """The number of amounts that wait."""
         return len(self._queue)
 
     @contextmanager
-    def hold(self, amount: int) -> Iterator[None]:
+    def hold(self, amount: int, on_wait: Callable[[], object] = lambda: None) -> Iterator[None]:
         """Wait until the amount fits, and hold it in the `with` block.
 
         A thread that holds an amount must not ask for another: it could wait for itself.
+
+        Args:
+            amount: to hold.
+            on_wait: called every `WAIT_S` seconds while the thread waits, for example to report
+                that it is not stuck; it must not raise.
         """
         granted = threading.Event()
         self.acquire(amount, granted.set)
-        granted.wait()
+        while not granted.wait(WAIT_S):
+            on_wait()
         try:
             yield
         finally:

@@ -54,9 +54,14 @@ def entries(size: int, big: bool, orientation: int | None = None) -> bytes:
     return header + struct.pack("<Q" if big else "<H", count) + listed + bytes(8)
 
 
-def shared_directories(count: int) -> bytes:
-    """An EXIF block that turns the image, and whose three directories are the same long one."""
-    pointers = struct.pack("<HHII", 0x8769, 4, 1, 50) + struct.pack("<HHII", 0x8825, 4, 1, 50)
+def shared_directories(count: int, kind: int = 4) -> bytes:
+    """An EXIF block that turns the image, and whose three directories are the same long one.
+
+    Args:
+        count: number of tags of that directory.
+        kind: type of the offsets of directories.
+    """
+    pointers = b"".join(struct.pack("<HHII", tag, kind, 1, 50) for tag in (0x8769, 0x8825))
     first = struct.pack("<H", 3) + struct.pack("<HHII", 0x0112, 3, 1, 6) + pointers + bytes(4)
     tags = (struct.pack("<HHII", index % 65535 + 1, 4, 1, index) for index in range(count))
     return b"II*\0\x08\0\0\0" + first + struct.pack("<H", count) + b"".join(tags) + bytes(4)

@@ -14,7 +14,6 @@ from PIL import Image
 from tests.hostile import jpeg, others, png, tiff
 from tests.hostile.case import Case
 
-DENSE = 0.42  # bytes of a pixel if 20 MiB hold 50 megapixels
 PAETH = 4  # a PNG filter
 
 

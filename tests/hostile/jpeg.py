@@ -89,6 +89,8 @@ def cases() -> Iterator[Case]:
     empty = scan(b"", 0, 63)
     again = SOI + tables() + frame(0xC0, SIDE, SIDE, 3) + empty * (BODY // len(empty) - 99) + EOI
     yield Case("jpeg, sequential, the same scan again and again", again, "invalid_image")
+    early = SOI + EOI + scans(2000, 5000)
+    yield Case("jpeg, 5000 scans, after an end of the image", early, "invalid_image")
     arithmetic = SOI + tables() + frame(0xC9, SIDE, SIDE, 3)
     noise = bytes((7 * i * i) % 251 for i in range(200_000))
     three = b"".join(scan(noise, 0, 63, component=1 + index) for index in range(3))

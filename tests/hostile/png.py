@@ -95,8 +95,10 @@ def cases() -> Iterator[Case]:
         yield Case(f"png, EXIF of many entries{', 64 bits' * big}", with_chunks(exif), None)
         exif = chunk(b"eXIf", entries(BODY - 20_000, big, orientation=6))
         yield Case(f"png, EXIF of many entries, turned{', 64 bits' * big}", with_chunks(exif), None)
-    exif = chunk(b"eXIf", shared_directories(60_000))
-    yield Case("png, EXIF of shared directories, turned", with_chunks(exif), "invalid_image")
+    for kind in (4, 13):  # LONG, IFD
+        exif = chunk(b"eXIf", shared_directories(60_000, kind))
+        name = f"png, EXIF of shared directories, offsets of type {kind}, turned"
+        yield Case(name, with_chunks(exif), "invalid_image")
     raw = b"\nexif\n 99\n" + entries(BODY // 2 - 9000, True, orientation=6).hex().encode()
     yield Case(
         "png, EXIF as text", with_chunks(chunk(b"tEXt", b"Raw profile type exif\0" + raw)), None

@@ -18,27 +18,52 @@ RAW, G4, LZW, OLD_JPEG, JPEG, DEFLATE, PACKBITS, LZMA, ZSTD = (
 )  # fmt: skip
 
 
-def tiff(tags: Mapping[int, int | Sequence[int]], data: bytes = b"", following: int = 0) -> bytes:
-    """A little-endian TIFF: data at offset 8, then long lists, then one directory."""
+BYTE, SHORT, LONG, LONG8 = 1, 3, 4, 16  # types that tags of pixels have
+UNUSUAL = {"ASCII": 2, "RATIONAL": 5, "SBYTE": 6, "UNDEFINED": 7, "SSHORT": 8, "SLONG": 9,
+           "FLOAT": 11, "DOUBLE": 12, "IFD": 13, "SLONG8": 17, "IFD8": 18}  # fmt: skip
+PACKED = {BYTE: "B", 2: "B", SHORT: "H", LONG: "I", 6: "b", 7: "B", 8: "h", 9: "i", 11: "f",
+          12: "d", 13: "I", LONG8: "Q", 17: "q", 18: "Q"}  # fmt: skip
+EXIF = 0x8769  # a tag: offset of a directory
+
+
+def tiff(
+    tags: Mapping[int, int | Sequence[int]],
+    data: bytes = b"",
+    following: int = 0,
+    types: Mapping[int, int] = {},
+) -> bytes:
+    """A little-endian TIFF: data at offset 8, then long lists, then one directory.
+
+    Args:
+        tags: their values.
+        data: bytes of pixels.
+        following: offset of the next directory.
+        types: of tags that are not LONG.
+    """
     lists = b""
     start = 8 + len(data)
-    packed = []
+    listed = []
     for tag, values in sorted(tags.items()):
-        numbers = [values] if isinstance(values, int) else values
-        if len(numbers) == 1:
-            packed.append(struct.pack("<HHII", tag, 4, 1, numbers[0]))
-        else:
-            packed.append(struct.pack("<HHII", tag, 4, len(numbers), start + len(lists)))
-            lists += struct.pack(f"<{len(numbers)}I", *numbers)
-    directory = struct.pack("<H", len(packed)) + b"".join(packed) + struct.pack("<I", following)
+        numbers, kind = [values] if isinstance(values, int) else values, types.get(tag, LONG)
+        place = packed(numbers, kind)
+        if len(place) > 4:
+            lists, place = lists + place, struct.pack("<I", start + len(lists))
+        listed.append(struct.pack("<HHI4s", tag, kind, len(numbers), place))
+    directory = struct.pack("<H", len(listed)) + b"".join(listed) + struct.pack("<I", following)
     return b"II*\0" + struct.pack("<I", start + len(lists)) + data + lists + directory
+
+
+def packed(numbers: Sequence[int], kind: int) -> bytes:
+    if kind == UNUSUAL["RATIONAL"]:
+        return b"".join(struct.pack("<II", number, 1) for number in numbers)
+    return struct.pack(f"<{len(numbers)}{PACKED[kind]}", *numbers)
 
 
 def gray(width: int, height: int, compression: int, data: bytes, **more: object) -> bytes:
     """A gray image in one strip."""
     tags = {WIDTH: width, HEIGHT: height, BITS: 8, COMPRESSION: compression, PHOTOMETRIC: 1,
             OFFSETS: 8, SAMPLES: 1, ROWS: height, SIZES: len(data)}  # fmt: skip
-    return tiff(tags | more.get("tags", {}), data)
+    return tiff(tags | more.get("tags", {}), data, types=more.get("types", {}))
 
 
 def tiles(
@@ -57,7 +82,47 @@ def tiles(
     return tiff(tags, data * (count if apart else 1))
 
 
+def with_exif(count: int) -> bytes:
+    """A big TIFF with a directory of EXIF data that has so many tags."""
+    tags = {WIDTH: 9, HEIGHT: 9, BITS: 8, COMPRESSION: RAW, PHOTOMETRIC: 1, OFFSETS: 16, ROWS: 9,
+            SIZES: 81, EXIF: 16 + 81}  # fmt: skip
+    exif = struct.pack("<Q", count)
+    exif += b"".join(struct.pack("<HHQQ", tag % 65535 + 1, 4, 1, 9) for tag in range(count))
+    listed = b"".join(struct.pack("<HHQQ", tag, 4, 1, value) for tag, value in sorted(tags.items()))
+    head = b"II+\0\x08\0\0\0" + struct.pack("<Q", 16 + 81 + len(exif) + 8)
+    return head + bytes(81) + exif + bytes(8) + struct.pack("<Q", len(tags)) + listed + bytes(8)
+
+
+def big_endian(start: int = 2**19) -> bytes:
+    """A big-endian BigTIFF; Pillow takes 16 bits of its header for the offset of a directory."""
+    small = tiff({WIDTH: 9, HEIGHT: 9, BITS: 8, PHOTOMETRIC: 1, OFFSETS: 8, ROWS: 9}, bytes(81))
+    fields = struct.iter_unpack("<HHII", small[8 + 81 + 2 : -4])
+    listed = b"".join(struct.pack(">HHII", *field) for field in fields)
+    directory = struct.pack(">H", len(listed) // 12) + listed + bytes(4)
+    return b"MM\0+\0\x08\0\0".ljust(start, b"\0") + directory
+
+
+def unusual_types() -> Iterator[Case]:
+    """Tags of pixels in types that some decoders read, so that a check may not see them."""
+    for name, kind in UNUSUAL.items():
+        for tag in (WIDTH, HEIGHT, COMPRESSION, OFFSETS, SAMPLES):
+            data = gray(9, 9, RAW, bytes(81), types={tag: kind})
+            yield Case(f"tiff, tag {tag} as {name}", data, "invalid_image")
+    million = BODY // 4 // 10**6 * 10**6
+    for name in ("SLONG", "IFD"):
+        types = {OFFSETS: UNUSUAL[name]}
+        strips = gray(1, 100, RAW, bytes(99), tags={OFFSETS: [8] * million, ROWS: 1}, types=types)
+        yield Case(f"tiff, {million} strips as {name}", strips, "invalid_image")
+    scans = gray(2000, 2000, JPEG, jpeg.scans(2000, 99), types={COMPRESSION: UNUSUAL["SLONG"]})
+    yield Case("tiff, JPEG of 100 scans, compression as SLONG", scans, "invalid_image")
+    wide = gray(SIDE, SIDE, DEFLATE, zeros(SIDE * SIDE), types={WIDTH: UNUSUAL["SLONG"]})
+    yield Case("tiff, largest, width as SLONG", wide, "invalid_image")
+    yield Case("tiff, EXIF of many entries", with_exif(900_000), "invalid_image")
+    yield Case("tiff, big, big-endian", big_endian(), "unsupported_image_format")
+
+
 def cases() -> Iterator[Case]:
+    yield from unusual_types()
     yield Case("tiff, zero wide", gray(0, 9, RAW, bytes(9)), "invalid_image")
     yield Case("tiff, zero high", gray(9, 0, RAW, bytes(9)), "invalid_image")
     yield Case("tiff, of 2 ** 31", gray(2**31, 2**31, RAW, bytes(9)), "image_too_large")

@@ -11,8 +11,16 @@ import pytest
 from PIL import Image, ImageFile
 
 from app.core.errors import ImageTooLarge, InvalidImage, UnsupportedImageFormat
-from app.imaging.decode import decode, limit_pillow_pixels, silence_libtiff, sniff
+from app.imaging.decode import (
+    MAX_SIDE,
+    Photo,
+    decode,
+    limit_pillow_pixels,
+    silence_libtiff,
+    sniff,
+)
 from models.preprocessing import Preprocessing
+from tests.hostile import png
 
 UNCHANGED = Preprocessing(size=None)
 KINDS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
@@ -277,3 +285,14 @@ def test_an_image_with_meaningless_metadata_is_not_rotated(kind, block):
 )
 def test_the_readable_part_of_invalid_metadata_is_applied(kind, block):
     assert size_of(picture(kind, 40, 30, exif=block)) == (30, 40)
+
+
+@pytest.mark.parametrize("size", [(1, MAX_SIDE), (MAX_SIDE, 1)])
+def test_the_pixels_of_a_side_are_limited(size):
+    def photo(extra: int) -> Photo:
+        data = png.black(*(side + extra * (side > 1) for side in size), color=0)
+        return decode(data, Preprocessing(size=(8, 8)), max_pixels=50_000_000)
+
+    assert (photo(0).width, photo(0).height) == size
+    with pytest.raises(ImageTooLarge, match="side"):
+        photo(1)

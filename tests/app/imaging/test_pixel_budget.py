@@ -7,6 +7,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
 
+from app.imaging import pixel_budget
 from app.imaging.pixel_budget import WeightedSemaphore
 
 TIMEOUT_S = 60
@@ -112,6 +113,29 @@ def test_an_amount_larger_than_the_size_is_held_alone(holders):
     holders.until(lambda: holders.holding == [0, 1, 2])
     holders.release(2)
     assert holders.budget.held == 0
+
+
+def test_a_thread_reports_while_it_waits(monkeypatch):
+    monkeypatch.setattr(pixel_budget, "WAIT_S", 0.001)
+    budget, reported = WeightedSemaphore(3), threading.Semaphore(0)
+
+    def wait() -> int:
+        with budget.hold(2, reported.release):
+            return budget.held
+
+    with ThreadPoolExecutor(1) as pool:
+        with budget.hold(2):
+            waiting = pool.submit(wait)
+            assert all(reported.acquire(timeout=TIMEOUT_S) for _ in range(3))
+            assert not waiting.done()
+        assert waiting.result(TIMEOUT_S) == 2
+    assert (budget.held, budget.waiting) == (0, 0)
+
+
+def test_an_amount_that_fits_is_held_without_a_report():
+    reports = []
+    with WeightedSemaphore(3).hold(3, lambda: reports.append(1)):
+        assert reports == []
 
 
 def test_an_exception_releases_the_amount():
