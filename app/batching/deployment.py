@@ -204,10 +204,14 @@ class Deployment:
         Raises:
             ServiceError: the image was refused, could not be decoded, was late, or failed.
         """
-        make_photo = partial(
-            self._decode, data, self.info.preprocessing, keep_rgb=operation.keep_rgb
-        )
         pixels, work = self._decode_cost(data)
+        make_photo = partial(
+            self._decode,
+            data,
+            self.info.preprocessing,
+            keep_rgb=operation.keep_rgb,
+            reserved=pixels,
+        )
         work += pixels * operation.work_per_pixel
         extra_s = self._extra_s(operation, work)
         job = Job(operation, context, make_photo, pixels)

@@ -180,7 +180,7 @@ class Runner:
     ) -> list[Outcome]:
         on_split = partial(call_soon, self._on_split)
         jobs = take_jobs()
-        with self._budget.hold(pixels_held(jobs)):
+        with self._budget.hold(pixels_held(jobs), beat):
             beat()
             return run_whole(jobs, self._engine.run, on_split, beat, partial(call_soon, settle))
 

@@ -74,12 +74,13 @@ class Setup:
         self.settled: list[object] = []
         self.lost: asyncio.Future[Exception] = asyncio.get_running_loop().create_future()
         self.device_s: list[float] = []
+        self.budget = WeightedSemaphore(1000)
         self.lane = Lane("test", self.device_s.append, timed=False)
         self.scheduler = DeviceScheduler(self.lane)
         self.runner = Runner(
             self.engine,
             self.scheduler,
-            WeightedSemaphore(1000),
+            self.budget,
             lambda *split: self.splits.append(split),
             self.lost.set_result,
         )
@@ -162,3 +163,16 @@ def test_a_lane_holds_the_pixels_that_it_has_at_the_same_time(keep, pixels):
         job.operation = job.operation._replace(keep_rgb=number in keep)
     assert pixels_held(jobs) == pixels
     assert pixels_held([]) == 0
+
+
+async def test_a_lane_reports_progress_while_it_waits_for_pixels(setup, monkeypatch):
+    monkeypatch.setattr("app.imaging.pixel_budget.WAIT_S", 0.001)
+    loop, reports = asyncio.get_running_loop(), asyncio.Event()
+    monkeypatch.setattr(setup.lane, "beat", lambda: loop.call_soon_threadsafe(reports.set))
+    job = make_job(1)
+    job.pixels = 1
+    with setup.budget.hold(1000):
+        outcomes = setup.send([job], whole=True)
+        await reports.wait()
+        assert not outcomes.done()
+    assert await outcomes == [job]
