@@ -173,9 +173,14 @@ def serving_plan(
     sources = model_sources(settings)
     if not sources:
         raise ValueError("there is no model to serve: classifier and segmenter are both none")
+    usable = core_count()
+    if settings.cores > usable:
+        logger.warning(
+            "--cores is %d, but the process may use %d: more are slower", settings.cores, usable
+        )
     return ServingPlan(
         device=device,
-        cores=settings.cores or core_count(),
+        cores=settings.cores or usable,
         engines={
             task: (
                 names[task],

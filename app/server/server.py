@@ -99,7 +99,7 @@ class GracefulServer(uvicorn.Server):
         self._apply_state()
         logger.info(
             "shutdown requested: requests are accepted for %g s more, "
-            "then requests in flight have %g s to finish",
+            "then requests in flight have %g s to finish; a second signal ends the process at once",
             self._shutdown.lame_duck_s,
             self._shutdown.timeout_s,
         )

@@ -59,6 +59,15 @@ def test_a_thread_that_waits_for_the_interpreter_gets_it_within_some_microsecond
         sys.setswitchinterval(before)
 
 
+@pytest.mark.parametrize(("cores", "warned"), [(0, False), (2, False), (3, True)])
+def test_more_cores_than_the_process_may_use_are_a_warning(monkeypatch, caplog, cores, warned):
+    monkeypatch.setattr(main, "core_count", lambda: 2)
+    names = {"classify": "one", "segment": "other"}
+    plan = main.serving_plan(Settings(cores=cores), names, lambda source, **given: None, 1.0)
+    assert plan.cores == (cores or 2)
+    assert ("--cores is 3, but the process may use 2" in caplog.text) == warned
+
+
 def test_the_engines_of_a_replica_get_its_part_of_the_gpu():
     names, made = {"classify": "one", "segment": "other"}, []
     plan = main.serving_plan(Settings(), names, lambda source, **given: made.append(given), 0.25)
