@@ -2,7 +2,9 @@
 
 import asyncio
 import random
+from collections import defaultdict
 from collections.abc import Hashable, Sequence
+from math import inf
 from typing import Generic, TypeVar
 
 from app.batching.costs import MovingAverage
@@ -22,11 +24,12 @@ Result = TypeVar("Result")
 
 
 class AdmissionController(Generic[Item, Result]):
-    """Admits images to a queue that serves flows equally, and each flow by deadline.
+    """Admits images to a queue that serves clients and their flows equally, each flow by deadline.
 
     An image is admitted if, by the prediction, it meets its deadline and so do all images of its
     flow that were admitted before: the test of earliest-deadline-first scheduling (Liu and Layland,
-    1973) on arrival. In the same time, each other flow gets at most as much of the device.
+    1973) on arrival. In the same time, each other flow of the client and each other client gets at
+    most as much of the device.
 
     Args:
         queue: the queue that admitted images enter.
@@ -78,6 +81,19 @@ class AdmissionController(Generic[Item, Result]):
         extra_s = queue.running_extra_s + sum(each.extra_s for each in queue.backlogs.values())
         return self._seconds(queue.running + len(queue), extra_s) + self.batch_s
 
+    def _overloaded(self, reason: str, detail: str, wait: float) -> Overloaded:
+        """The refusal of a request with this predicted wait.
+
+        When all deadlines of the queue have passed it is empty, so no wait is longer.
+        """
+        now = asyncio.get_running_loop().time()
+        last = (backlog.entries[-1].deadline for backlog in self._queue.backlogs.values())
+        wait = min(wait, max(last, default=inf) - now)
+        jitter = random.uniform(1.0, MAX_JITTER)  # noqa: S311  # it only spreads retries
+        error = Overloaded(detail, retry_after_s=max(wait, MIN_RETRY_S) * jitter)
+        error.reason = reason
+        return error
+
     def reserve(
         self, deadline: float, client: Hashable = None, extra_s: float = 0.0
     ) -> Entry[Item, Result]:
@@ -97,7 +113,7 @@ class AdmissionController(Generic[Item, Result]):
         entry: Entry[Item, Result] = Entry(self._queue, deadline, client, extra_s)
         displaced = self._queue.last_of_most(client) if self.full else None
         if self.full and displaced is None:
-            raise _overloaded("queue_full", "the queue is full", self.predicted_wait())
+            raise self._overloaded("queue_full", "the queue is full", self.predicted_wait())
         self._predict(entry)
         if displaced is not None:
             self._displace(displaced)
@@ -118,15 +134,15 @@ class AdmissionController(Generic[Item, Result]):
         # an idle service refuses no image because of a measurement: the deadline itself decides
         idle = not (queue.running or len(queue) - len(after))
         if not idle and done > entry.deadline:
-            raise _overloaded("predicted_wait", "the predicted wait passes the deadline", wait)
+            raise self._overloaded("predicted_wait", "the predicted wait passes the deadline", wait)
         if after and self._delays(after, done, entry.extra_s, factor):
             detail = "a request that was admitted earlier would miss its deadline"
-            raise _overloaded("predicted_wait", detail, self.predicted_wait())
+            raise self._overloaded("predicted_wait", detail, self.predicted_wait())
 
     def _displace(self, entry: Entry[Item, Result]) -> None:
         entry.predicted_s = 0.0  # its wait says nothing about the prediction
         detail = "the queue is full, and this client has most of its places"
-        entry.fail(_overloaded("displaced", detail, self.predicted_wait()))
+        entry.fail(self._overloaded("displaced", detail, self.predicted_wait()))
         self._queue.remove(entry)
 
     def _wait(self, entry: Entry[Item, Result], after: Sequence[Entry[Item, Result]]) -> float:
@@ -138,13 +154,18 @@ class AdmissionController(Generic[Item, Result]):
             extra_s = own.extra_s - sum(behind.extra_s for behind in after)
             own_s = self._seconds(len(own.entries) - len(after), extra_s)
         turn_s = own_s + self._seconds(1, entry.extra_s)
-        others_s = sum(
-            min(turn_s, self._seconds(len(other.entries), other.extra_s))
-            for flow, other in queue.backlogs.items()
-            if flow != entry.flow
-        )
+        seconds: defaultdict[Hashable, float] = defaultdict(float)  # by other client
+        siblings_s = 0.0  # of other flows of the same client
+        for flow, other in queue.backlogs.items():
+            other_s = self._seconds(len(other.entries), other.extra_s)
+            if flow.client != entry.client:
+                seconds[flow.client] += other_s
+            elif flow != entry.flow:
+                siblings_s += min(turn_s, other_s)
+        others_s = sum(min(turn_s + siblings_s, each) for each in seconds.values())
         running_s = self._seconds(queue.running, queue.running_extra_s)
-        return running_s + own_s + others_s + self.batch_s + self.slowness * entry.extra_s
+        before_s = running_s + own_s + siblings_s + others_s
+        return before_s + self.batch_s + self.slowness * entry.extra_s
 
     def _seconds(self, items: int, extra_s: float) -> float:
         """Seconds between the results before and after some images."""
@@ -170,10 +191,3 @@ class AdmissionController(Generic[Item, Result]):
                 return True
             done += factor * self._seconds(1, entry.extra_s)
         return False
-
-
-def _overloaded(reason: str, detail: str, wait: float) -> Overloaded:
-    jitter = random.uniform(1.0, MAX_JITTER)  # noqa: S311  # it only spreads retries
-    error = Overloaded(detail, retry_after_s=max(wait, MIN_RETRY_S) * jitter)
-    error.reason = reason
-    return error

@@ -148,12 +148,15 @@ class Batcher(Generic[Item, Result, AnyLane]):
 
         Raises:
             DeadlineExceeded: the deadline passed before a batch took the item.
+            Overloaded: another client got its place in the queue.
             ServiceError: the error of this item alone.
             Internal: the batch failed; the cause is chained.
             NotReady: the batcher was closed.
         """
         if not self.alive:
             raise _closed()
+        if entry.future.done():  # it was displaced while it was decoded
+            return await entry.future
         self.queue.set_ready(entry, item, key)
         self._extend_open_batches()
         self._scheduler.on_arrival(self)

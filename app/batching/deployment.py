@@ -1,5 +1,6 @@
 """One served model: its loading state, its batcher, and the path from image file to response."""
 
+import asyncio
 import logging
 import time
 from collections.abc import Callable
@@ -259,6 +260,7 @@ class Deployment:
         task = ImageTask(flow, context.deadline, extra_s, job.pixels, keep=keep)
         try:
             with self._reserve(context, extra_s) as entry:
+                entry.future.add_done_callback(partial(self._drop, task))
                 start = time.monotonic()
                 await threads.decode(job.decode, task)
                 job.threads_s, stages["decode"] = stages["decode"], time.monotonic() - start
@@ -269,6 +271,12 @@ class Deployment:
             stages["encode"] = time.monotonic() - start
         finally:
             threads.close(task)
+
+    def _drop(self, task: ImageTask, future: asyncio.Future[Job]) -> None:
+        """End a task whose entry has lost its place."""
+        error = None if future.cancelled() else future.exception()
+        if isinstance(error, Overloaded):
+            self._image_threads.drop(task, error)
 
     def _observe(self, job: Job, work: float, operation: Operation) -> None:
         """Learn from a finished job what its operation costs."""

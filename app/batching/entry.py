@@ -34,10 +34,10 @@ class Entry(Generic[Item, Result]):
         flow: the entry's flow.
         state: `decoding` until the item is there, `waiting` until a batch takes it, `running` in a
             batch, `done` when it has finished or expired or its client has disconnected.
-        item: input of the batch; like `key`, `since` and `future`, not set while decoding.
+        item: input of the batch; like `key` and `since`, not set while decoding.
         key: entries of one batch have equal keys.
         since: start of the wait for a batch, on the clock of the event loop, in seconds.
-        future: the result.
+        future: the result, or an error, which an entry may get while it is decoded.
         admitted: time of its admission, on the clock of the event loop, in seconds.
         predicted_s: predicted time from then to the result, in seconds.
         started: when a lane started the batch, on the monotonic clock, in seconds; 0 before that.
@@ -47,7 +47,6 @@ class Entry(Generic[Item, Result]):
     item: Item
     key: Hashable
     since: float
-    future: asyncio.Future[Result]
 
     def __init__(
         self,
@@ -63,6 +62,7 @@ class Entry(Generic[Item, Result]):
         self.state: State = "decoding"
         self.admitted = self.predicted_s = self.started = 0.0
         self.batch_size = 0
+        self.future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         self._queue = queue
 
     def __enter__(self) -> Self:

@@ -1,59 +1,88 @@
-"""A queue that serves several flows equally, and each flow by deadline.
+"""A queue that serves clients equally, and the flows of each client equally.
 
-By start-time fair queuing (Goyal, Vin and Cheng, 1996), the flow that has used the least time is
-next. A flow that was empty starts with the time of the flow that was served last, so an idle flow
-saves nothing for later.
+By start-time fair queuing (Goyal, Vin and Cheng, 1996), the client that has used the least time is
+next, and of its flows the one that has used the least. A client or flow that was empty starts with
+the time of the one that was served last, so it saves nothing for later while it is idle.
 """
 
 from bisect import insort
 from collections.abc import Collection, Hashable, Iterator
 from math import frexp
 from operator import attrgetter
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, NamedTuple, Protocol, TypeVar
 
 CHEAP = -5  # binary exponent: up to 31 ms
 
 by_deadline = attrgetter("deadline")
 
 
+class FlowKey(NamedTuple):
+    """The flow of an image: its client, and its cost in seconds as a power of two.
+
+    So expensive images of a client do not delay its cheap ones. All costs below 31 ms are one flow.
+    """
+
+    client: Hashable
+    exponent: int = CHEAP
+
+
+def flow_of(client: Hashable, extra_s: float) -> FlowKey:
+    """The flow of an image with this cost, in seconds."""
+    return FlowKey(client, max(CHEAP, frexp(extra_s)[1]) if extra_s else CHEAP)
+
+
 class Scheduled(Protocol):
     """What the queue needs of an item: its flow, and its deadline in seconds."""
 
-    flow: Hashable
+    flow: FlowKey
     deadline: float
 
 
 Item = TypeVar("Item", bound=Scheduled)
 
 
-def flow_of(client: Hashable, extra_s: float) -> Hashable:
-    """The flow of an image: its client, and its cost in seconds as a power of two.
+class Share:
+    """The time that one client has used, on the clock of the queue.
 
-    So expensive images of a client do not delay its cheap ones. All costs below 31 ms are one flow.
+    Attributes:
+        used: seconds.
+        clock: `used` of the client's flow that was served last.
+        count: its items.
     """
-    return client, max(CHEAP, frexp(extra_s)[1]) if extra_s else CHEAP
+
+    def __init__(self) -> None:
+        self.used = self.clock = 0.0
+        self.count = 0
 
 
 class Flow(Generic[Item]):
     """The waiting items of one flow.
 
     Attributes:
+        share: of its client.
         items: by deadline.
-        used: seconds that the flow has used, on the clock of the queue.
+        used: seconds that the flow has used, on the clock of the client.
     """
 
-    def __init__(self, used: float) -> None:
+    def __init__(self, share: Share) -> None:
+        self.share = share
         self.items: list[Item] = []
-        self.used = used
+        self.used = 0.0
+
+    @property
+    def turn(self) -> tuple[float, float, float]:
+        """The flow with the smallest value is next."""
+        return self.share.used, self.used - self.share.clock, self.items[0].deadline
 
 
 class FairQueue(Generic[Item]):
-    """Waiting items of several flows."""
+    """Waiting items of several clients, in flows."""
 
     def __init__(self) -> None:
-        self._flows: dict[Hashable, Flow[Item]] = {}
+        self._shares: dict[Hashable, Share] = {}  # by client
+        self._flows: dict[FlowKey, Flow[Item]] = {}
         self._length = 0
-        self._clock = 0.0  # `used` of the flow that was served last
+        self._clock = 0.0  # `used` of the client that was served last
 
     def __len__(self) -> int:
         return self._length
@@ -74,19 +103,22 @@ class FairQueue(Generic[Item]):
         """Add an item to its flow."""
         if not self._length:
             self._flows.clear()
+            self._shares.clear()
             self._clock = 0.0
-        if item.flow not in self._flows:
-            self._forget_idle()
-            self._flows[item.flow] = Flow(self._clock)
-        flow = self._flows[item.flow]
+        flow = self._flows.get(item.flow) or self._new_flow(item.flow)
+        if not flow.share.count:
+            flow.share.used = max(flow.share.used, self._clock)
         if not flow.items:
-            flow.used = max(flow.used, self._clock)
+            flow.used = max(flow.used, flow.share.clock)
         insort(flow.items, item, key=by_deadline)
+        flow.share.count += 1
         self._length += 1
 
     def remove(self, item: Item) -> None:
         """Remove an item that was added."""
-        self._flows[item.flow].items.remove(item)
+        flow = self._flows[item.flow]
+        flow.items.remove(item)
+        flow.share.count -= 1
         self._length -= 1
 
     def next(self, skipped: Collection[Flow[Item]] = ()) -> Flow[Item] | None:
@@ -94,17 +126,28 @@ class FairQueue(Generic[Item]):
         flows = [flow for flow in self._flows.values() if flow.items and flow not in skipped]
         if len(flows) < 2:
             return flows[0] if flows else None
-        return min(flows, key=lambda flow: (flow.used, flow.items[0].deadline))
+        return min(flows, key=attrgetter("turn"))
 
     def charge(self, item: Item, seconds: float) -> None:
-        """Add the seconds of an item that is served now to the time that its flow has used."""
+        """Add the seconds of an item that is served now to the time used by its flow and client."""
         flow = self._flows[item.flow]
-        self._clock = max(self._clock, flow.used)
+        share = flow.share
+        self._clock, share.clock = max(self._clock, share.used), max(share.clock, flow.used)
+        share.used += seconds
         flow.used += seconds
 
+    def _new_flow(self, key: FlowKey) -> Flow[Item]:
+        self._forget_idle()
+        share = self._shares.setdefault(key.client, Share())
+        flow = self._flows[key] = Flow(share)
+        return flow
+
     def _forget_idle(self) -> None:
-        """Remove empty flows that have no more time used than a new one."""
-        idle = [key for key, flow in self._flows.items() if not flow.items]
-        for key in idle:
-            if self._flows[key].used <= self._clock:
+        """Remove empty flows and clients that have no more time used than new ones."""
+        shares = self._shares.items()
+        gone = {key for key, share in shares if not share.count and share.used <= self._clock}
+        for key, flow in list(self._flows.items()):
+            if key.client in gone or (not flow.items and flow.used <= flow.share.clock):
                 del self._flows[key]
+        for client in gone:
+            del self._shares[client]

@@ -1,18 +1,22 @@
 """The image threads: they decode and encode images, in fair order and within a budget of pixels."""
 
 import asyncio
-from collections.abc import Callable, Hashable
+import time
+from collections.abc import Callable
 from concurrent.futures import Executor, Future
+from contextlib import suppress
+from math import inf
 from threading import Lock
 
-from app.batching.fair_queue import FairQueue
-from app.imaging.pixel_budget import WeightedSemaphore
+from app.batching.fair_queue import FairQueue, Flow, FlowKey
 
 Work = Callable[[], None]
 
+PASS_S = 1.0  # how long decodes that fit into the budget may pass one that does not
+
 
 class ImageTask:
-    """The work of image threads on one image.
+    """The work of image threads on one image: its decode, and later its encode.
 
     Args:
         flow: see `FairQueue`.
@@ -22,108 +26,155 @@ class ImageTask:
         keep: whether the encode needs them.
 
     Attributes:
-        decode: the function that decodes.
-        current: the future of the decode, later of the encode.
-        holds: whether its pixels are held.
-        closed: whether its request has ended.
+        work: the decode or the encode.
+        done: the future of the decode, later of the encode.
+        needs: the pixels that the work needs besides those that are held.
+        held: the pixels that are held.
     """
 
-    decode: Work
+    work: Work
 
     def __init__(
-        self, flow: Hashable, deadline: float, seconds: float, pixels: int, *, keep: bool
+        self, flow: FlowKey, deadline: float, seconds: float, pixels: int, *, keep: bool
     ) -> None:
         self.flow = flow
         self.deadline = deadline
         self.seconds = seconds
-        self.pixels = pixels
         self.keep = keep
-        self.current: Future[None] = Future()
-        self.holds = False
-        self.closed = False
+        self.done: Future[None] = Future()
+        self.needs = pixels
+        self.held = 0
+
+    def prepare_encode(self, work: Work) -> None:
+        """Make the encode the next work, which is the first of its flow: it frees pixels."""
+        self.work, self.done = work, Future()
+        self.deadline, self.seconds, self.needs = -inf, 0.0, 0
+
+    def run(self) -> None:
+        """Run the work, unless its request has ended."""
+        if not self.done.set_running_or_notify_cancel():
+            return
+        try:
+            self.work()
+        except BaseException as error:  # noqa: BLE001  # the request gets it
+            self.done.set_exception(error)
+        else:
+            self.done.set_result(None)
 
 
 class ImageThreads:
     """Runs decodes and encodes on a pool of threads.
 
-    A decode waits for its turn, for a thread and for its pixels. An encode goes to the threads at
-    once, because its image may hold pixels. A thread that has ended a decode starts the next one
-    itself: under overload the event loop would let it wait as long as a decode takes.
+    Each waits for its turn and for a thread, and a decode also for its pixels. A thread that has
+    ended one starts the next one itself: under overload the event loop would let it wait as long as
+    a decode takes. While a decode does not fit into the budget, others may pass it for a second;
+    after that only encodes may, because they free pixels.
 
     Args:
         pool: the threads; it may have other short work, too.
         count: number of its threads.
-        budget: the pixels of all decoded images.
+        max_pixels: of all decoded images together; a larger image is decoded alone.
+
+    Attributes:
+        held: the pixels of all decoded images.
+        running: number of decodes and encodes that run.
     """
 
-    def __init__(self, pool: Executor, count: int, budget: WeightedSemaphore) -> None:
+    def __init__(self, pool: Executor, count: int, max_pixels: int) -> None:
         self.count = count
+        self.held = self.running = 0
         self._pool = pool
-        self._budget = budget
+        self._max_pixels = max_pixels
         self._lock = Lock()  # for all below, and for the attributes of the tasks
-        self._decoding = 0
         self._waiting: FairQueue[ImageTask] = FairQueue()
-        self._next: ImageTask | None = None  # waits for its pixels
+        self._blocked: ImageTask | None = None  # a decode that does not fit
+        self._blocked_since = 0.0
 
     async def decode(self, work: Work, task: ImageTask) -> None:
         """Run a decode in its turn; `close` must follow."""
-        task.decode = work
-        with self._lock:
-            self._waiting.add(task)
-        self._advance()
-        await asyncio.wrap_future(task.current)
+        task.work = work
+        task.needs = min(task.needs, self._max_pixels)
+        await self._run(task)
 
     async def encode(self, work: Work, task: ImageTask) -> None:
-        """Run an encode."""
-        task.current = self._pool.submit(work)
-        await asyncio.wrap_future(task.current)
+        """Run an encode in its turn."""
+        task.prepare_encode(work)
+        await self._run(task)
+
+    def drop(self, task: ImageTask, error: Exception) -> None:
+        """Raise an error for a task that still waits for its turn."""
+        if self._remove(task):
+            task.done.set_exception(error)
 
     def close(self, task: ImageTask) -> None:
         """Release the pixels, as soon as no thread works on the image any more."""
+        self._remove(task)
+        if task.held:
+            task.done.add_done_callback(lambda _: self._release(task))
+
+    async def _run(self, task: ImageTask) -> None:
         with self._lock:
-            task.closed = True
-            if task in self._waiting:
+            self._waiting.add(task)
+        self._advance()
+        await asyncio.wrap_future(task.done)
+
+    def _remove(self, task: ImageTask) -> bool:
+        """Remove a task that waits for its turn; False if it does not."""
+        with self._lock:
+            waits = task in self._waiting
+            if waits:
                 self._waiting.remove(task)
-            held, task.holds = task.holds, False
-        if held:
-            task.current.add_done_callback(lambda _: self._budget.release(task.pixels))
+                self._unblock(task)
+        self._advance()
+        return waits
 
     def _advance(self) -> None:
-        """Let the next decode wait for its pixels, if there is a thread for it."""
-        with self._lock:
-            flow = self._waiting.next()
-            if flow is None or self._next is not None or self._decoding == self.count:
-                return
-            task = self._next = flow.items[0]
-            self._waiting.remove(task)
-            self._waiting.charge(task, task.seconds)
-        self._budget.acquire(task.pixels, self._on_pixels)
+        """Give work to the threads that are free."""
+        while (task := self._next()) is not None:
+            with suppress(RuntimeError):  # the pool is shut down, after the end of all requests
+                self._pool.submit(self._work, task)
 
-    def _on_pixels(self) -> None:
-        """Give the next decode to a thread; called by whatever thread has released the pixels."""
+    def _next(self) -> ImageTask | None:
+        """Take the task that is next, if there is a thread for it; it holds its pixels then."""
         with self._lock:
-            task, self._next = self._next, None
-            assert task is not None  # noqa: S101  # pixels are acquired for one task at a time
-            task.holds = wanted = not task.closed
-            self._decoding += wanted
-        if wanted:
-            self._pool.submit(self._decode, task)
-        else:
-            self._budget.release(task.pixels)
+            skipped: list[Flow[ImageTask]] = []
+            while self.running < self.count and (flow := self._waiting.next(skipped)) is not None:
+                task = flow.items[0]
+                if self._may_start(task):
+                    self._waiting.remove(task)
+                    self._waiting.charge(task, task.seconds)
+                    self._unblock(task)
+                    self.running += 1
+                    task.held += task.needs
+                    self.held += task.needs
+                    return task
+                skipped.append(flow)
+            return None
+
+    def _may_start(self, task: ImageTask) -> bool:
+        if not task.needs:
+            return True
+        if self.held + task.needs <= self._max_pixels:
+            waited = time.monotonic() - self._blocked_since
+            return self._blocked in (None, task) or waited < PASS_S
+        if self._blocked is None:
+            self._blocked, self._blocked_since = task, time.monotonic()
+        return False
+
+    def _unblock(self, task: ImageTask) -> None:
+        if task is self._blocked:
+            self._blocked = None
+
+    def _work(self, task: ImageTask) -> None:
+        task.run()
+        with self._lock:
+            self.running -= 1
+        if not task.keep:
+            self._release(task)
         self._advance()
 
-    def _decode(self, task: ImageTask) -> None:
-        if task.current.set_running_or_notify_cancel():
-            try:
-                task.decode()
-            except BaseException as error:  # noqa: BLE001  # the request gets it
-                task.current.set_exception(error)
-            else:
-                task.current.set_result(None)
+    def _release(self, task: ImageTask) -> None:
         with self._lock:
-            self._decoding -= 1
-            done = task.holds and not task.keep
-            task.holds = task.holds and task.keep
-        if done:
-            self._budget.release(task.pixels)
+            self.held -= task.held
+            task.held = 0
         self._advance()

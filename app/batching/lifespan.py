@@ -69,8 +69,9 @@ async def serve_models(
         pool = ThreadPoolExecutor(threads, "images")
         # without waiting: a thread may be in a decode of several seconds
         stack.callback(pool.shutdown, wait=False, cancel_futures=True)
+        image_threads = ImageThreads(pool, threads, plan.max_decoded_pixels)
+        # of the lanes that decode; with the budget of the threads they could wait for each other
         budget = WeightedSemaphore(plan.max_decoded_pixels)
-        image_threads = ImageThreads(pool, threads, budget)
         scheduler = build_scheduler(plan.device, plan.cores, metrics)
         logger.info("device: %s, cores: %d", plan.device, plan.cores)
         for lane in scheduler.lanes:

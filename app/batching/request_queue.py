@@ -11,7 +11,7 @@ from math import inf
 from typing import Generic, TypeVar
 
 from app.batching.entry import Entry
-from app.batching.fair_queue import FairQueue, Flow, by_deadline
+from app.batching.fair_queue import FairQueue, Flow, FlowKey, by_deadline
 from app.core.errors import DeadlineExceeded
 
 Item = TypeVar("Item")
@@ -54,7 +54,7 @@ class RequestQueue(Generic[Item, Result]):
         self.running_extra_s = 0.0
         self._length = 0
         self._places: Counter[Hashable] = Counter()  # by client
-        self.backlogs: dict[Hashable, Backlog[Item, Result]] = {}
+        self.backlogs: dict[FlowKey, Backlog[Item, Result]] = {}
         self._last_client: Hashable = None
         self._last_push = self._contested_until = -inf
 
@@ -79,7 +79,7 @@ class RequestQueue(Generic[Item, Result]):
         now = asyncio.get_running_loop().time()
         return max((now - entry.since for entry in self.waiting), default=0.0)
 
-    def after(self, flow: Hashable, deadline: float) -> Sequence[Entry[Item, Result]]:
+    def after(self, flow: FlowKey, deadline: float) -> Sequence[Entry[Item, Result]]:
         """The admitted entries of a flow that come after a new one with this deadline."""
         if flow not in self.backlogs:
             return ()
@@ -100,9 +100,7 @@ class RequestQueue(Generic[Item, Result]):
 
     def set_ready(self, entry: Entry[Item, Result], item: Item, key: Hashable) -> None:
         """Let batches take an entry: its item is decoded."""
-        loop = asyncio.get_running_loop()
-        entry.item, entry.key, entry.since = item, key, loop.time()
-        entry.future = loop.create_future()
+        entry.item, entry.key, entry.since = item, key, asyncio.get_running_loop().time()
         entry.state = "waiting"
         self.waiting.add(entry)
 
@@ -182,14 +180,14 @@ class RequestQueue(Generic[Item, Result]):
     def last_of_most(self, client: Hashable) -> Entry[Item, Result] | None:
         """The entry that gives its place to another client, or None if there is no such entry.
 
-        It has the latest deadline of the waiting entries of the client with most places, which must
-        have at least two more places than the other client.
+        It has the latest deadline of the admitted entries of the client with most places, which
+        must have at least two more places than the other client.
         """
         most = max(self._places, key=self._places.__getitem__, default=client)
         if self._places[most] <= self._places[client] + 1:
             return None
-        entries = (entry for entry in self.waiting if entry.client == most)
-        return max(entries, key=by_deadline, default=None)
+        flows = (flow for key, flow in self.backlogs.items() if key.client == most)
+        return max((flow.entries[-1] for flow in flows), key=by_deadline, default=None)
 
     def _first(self, flow: Flow[Entry[Item, Result]], key: Hashable) -> Entry[Item, Result] | None:
         """The first entry of a flow with this key, after removing cancelled ones before it."""

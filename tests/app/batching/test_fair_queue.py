@@ -3,14 +3,19 @@
 from collections import Counter
 from dataclasses import dataclass
 
-from app.batching.fair_queue import FairQueue, flow_of
+from app.batching.fair_queue import FairQueue, FlowKey, flow_of
 
 
 @dataclass(eq=False)
 class Image:
-    flow: str
+    client: str
     deadline: float
     seconds: float = 1.0
+    exponent: int = 0
+
+    @property
+    def flow(self) -> FlowKey:
+        return FlowKey(self.client, self.exponent)
 
 
 def queue_of(*images: Image) -> FairQueue[Image]:
@@ -34,26 +39,59 @@ def test_a_flow_is_served_by_deadline():
     assert queue.next() is None
 
 
-def test_flows_get_equal_time_whatever_their_images_cost():
+def test_clients_get_equal_time_whatever_their_images_cost():
     cheap = [Image("cheap", 9.0, 0.1) for _ in range(200)]
     costly = [Image("costly", 1.0, 2.0) for _ in range(20)]
     queue, used = queue_of(*cheap, *costly), Counter()
     while used["cheap"] < 10.0:
         image = serve(queue)
-        used[image.flow] += image.seconds
+        used[image.client] += image.seconds
         assert abs(used["cheap"] - used["costly"]) <= 2.0
 
 
-def test_a_new_flow_is_next_but_saves_no_time():
+def test_the_flows_of_a_client_share_its_time():
+    many = [Image("many", 1.0, 2.0**number, number) for number in range(5) for _ in range(9)]
+    one = [Image("one", 9.0, 1.0) for _ in range(400)]
+    queue, used = queue_of(*many, *one), Counter()
+    while used["one"] < 100.0:
+        image = serve(queue)
+        used[image.client] += image.seconds
+        used[image.client, image.exponent] += image.seconds
+        assert abs(used["many"] - used["one"]) <= 16.0
+    assert all(abs(used["many", number] - 20.0) <= 16.0 for number in range(5))
+
+
+def test_a_flow_that_was_empty_saves_no_time_of_its_client():
+    queue = queue_of(*(Image("a", 1.0, exponent=0) for _ in range(10)), Image("b", 0.0))
+    for _ in range(6):
+        serve(queue)
+    for _ in range(4):
+        queue.add(Image("a", 2.0, exponent=1))
+    assert [serve(queue).exponent for _ in range(4)] == [1, 0, 1, 0]
+
+
+def test_a_client_with_an_idle_flow_keeps_one_share():
+    queue = queue_of(*(Image("other", 9.0) for _ in range(20)), Image("a", 1.0, 5.0, 3))
+    serve(queue)  # other or a
+    serve(queue)
+    for _ in range(8):
+        serve(queue)
+    for number in range(3):
+        queue.add(Image("a", 1.0, 1.0, number))
+        queue.add(Image(f"guest {number}", 1.0))
+    assert len({id(flow.share) for flow in queue.flows if flow.items}) == 5
+
+
+def test_a_new_client_is_next_but_saves_no_time():
     queue = queue_of(*(Image("old", float(number)) for number in range(10)))
     for _ in range(5):
         serve(queue)
     for _ in range(3):
         queue.add(Image("new", 99.0))
-    assert [serve(queue).flow for _ in range(5)] == ["new", "old", "new", "old", "new"]
+    assert [serve(queue).client for _ in range(5)] == ["new", "old", "new", "old", "new"]
 
 
-def test_flows_that_left_are_forgotten():
+def test_clients_that_left_are_forgotten():
     queue = queue_of(*(Image("steady", 1.0) for _ in range(101)))
     for number in range(100):
         serve(queue)
