@@ -4,7 +4,8 @@ import asyncio
 import base64
 import random
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import suppress
 from functools import partial
@@ -30,6 +31,7 @@ from app.core.scope import Receive
 NUMBER = re.compile(r"[0-9]{1,19}")
 MAX_BYTES_PARSED_ON_LOOP = 2**20  # takes less than 0.5 ms; a thread would add 0.05 ms
 FIRST_BYTES = 2**16  # reserved besides what has arrived
+MOST_OF_FREE = 4  # bytes of one client over the bytes that are free
 MAX_CONTENT_TYPE_LENGTH = 1024  # characters; parsing 16 KiB takes 15 ms
 JSON_SEPARATORS = (b",", b":", b"[", b"{")  # about one per JSON value; base64 contains none
 MAX_JSON_SEPARATORS = 4096  # of each kind; parsed values take 12 times the memory of the body
@@ -207,39 +209,58 @@ class BytesInFlight:
     def __init__(self, size: int) -> None:
         self.size = size
         self.held = 0
+        self.by_client: Counter[Hashable] = Counter()
 
-    def reserve(self) -> "Reservation":
-        """An empty reservation for one request."""
-        return Reservation(self)
+    def reserve(self, client: Hashable = None) -> "Reservation":
+        """An empty reservation for one request of a client; None if clients do not share."""
+        return Reservation(self, client)
+
+    def fits(self, reservation: "Reservation", more: int) -> bool:
+        """Whether a reservation may grow by so many bytes.
+
+        With several requests, a client may hold at most four times as much as is free, so that
+        others always find room: a dynamic threshold (Choudhury and Hahne, 1998).
+        """
+        free = self.size - self.held - more
+        of_client = self.by_client[reservation.client]
+        single = reservation.client is None or of_client == reservation.held
+        return free >= 0 and (single or of_client + more <= MOST_OF_FREE * free)
 
 
 class Reservation:
     """The bytes of one request; the end of the `with` block releases them."""
 
-    def __init__(self, total: BytesInFlight) -> None:
+    def __init__(self, total: BytesInFlight, client: Hashable) -> None:
         self.held = 0
+        self.client = client
         self._total = total
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._total.held -= self.held
-        self.held = 0
+        self._change(-self.held)
 
     def resize(self, size: int) -> None:
         """Reserve this many bytes in total, more or fewer than before.
 
         Raises:
-            Overloaded: all requests together would exceed the limit.
+            Overloaded: all requests together, or all of this client, would exceed the limit.
         """
         more = size - self.held
         total = self._total
-        if more > 0 and total.held + more > total.size:
+        if more > 0 and not total.fits(self, more):
             raise Overloaded(
                 "too many bytes are being uploaded at once",
                 retry_after_s=RETRY_AFTER_S * random.uniform(1, 1.5),  # noqa: S311  # spreads retries
                 limits={"max_body_bytes_in_flight": total.size},
             )
+        self._change(more)
+
+    def _change(self, more: int) -> None:
+        total, client = self._total, self.client
+        self.held += more
         total.held += more
-        self.held = size
+        total.by_client[client] += more
+        if not total.by_client[client]:
+            del total.by_client[client]

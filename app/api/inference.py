@@ -2,7 +2,15 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Collection, Coroutine, Mapping, MutableMapping, Sequence
+from collections.abc import (
+    Callable,
+    Collection,
+    Coroutine,
+    Hashable,
+    Mapping,
+    MutableMapping,
+    Sequence,
+)
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import partial
@@ -50,6 +58,10 @@ class Limits:
     bytes_in_flight: BytesInFlight
     share_by_client: bool
 
+    def client_of(self, request: Request) -> Hashable:
+        """The client whose share a request uses; None if clients do not share."""
+        return identity_of(request.scope) if self.share_by_client else None
+
 
 async def handle(
     request: Request,
@@ -83,7 +95,7 @@ async def handle(
     outcome = "internal"
     parse = partial(_parse, request, names, make_operation, deployment)
     try:
-        with limits.bytes_in_flight.reserve() as reservation:
+        with limits.bytes_in_flight.reserve(limits.client_of(request)) as reservation:
             response = await _infer(request, headers, deployment, parse, reservation)
         outcome = "ok"
     except ServiceError as error:
@@ -130,7 +142,7 @@ async def _infer(
     state["context"] = context = RequestContext(  # the log line needs it, too
         asyncio.get_running_loop().time() + timeout_s,
         {"read": time.monotonic() - began},
-        client=identity_of(request.scope) if limits.share_by_client else None,
+        client=reservation.client,
     )
     try:
         client = client_of(request.scope, request.receive)

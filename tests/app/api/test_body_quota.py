@@ -37,3 +37,27 @@ def test_an_error_releases_the_reservation():
         reservation.resize(101)
     with total.reserve() as reservation:
         reservation.resize(100)
+
+
+def test_a_client_with_many_requests_leaves_room_for_others():
+    total = BytesInFlight(100)
+    first = [total.reserve("first") for _ in range(10)]
+    for reservation in first[:8]:
+        reservation.resize(10)
+    with pytest.raises(Overloaded):
+        first[8].resize(10)  # it would hold 90, and 10 are free
+    second = total.reserve("second")
+    second.resize(20)
+    for reservation in [*first, second]:
+        with reservation:
+            pass
+    assert (total.held, total.by_client) == (0, {})
+
+
+def test_a_single_request_of_a_client_may_use_all_bytes():
+    total = BytesInFlight(100)
+    with total.reserve("only") as reservation:
+        for size in (30, 70, 100):
+            reservation.resize(size)
+        with pytest.raises(Overloaded):
+            total.reserve("other").resize(1)
