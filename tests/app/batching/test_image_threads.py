@@ -146,6 +146,7 @@ async def test_a_task_that_waits_for_its_turn_can_be_dropped(setup):
     await asyncio.gather(*held)
     setup.threads.drop(task, ValueError("too late"))
     setup.threads.close(task)
+    await asyncio.to_thread(setup.pool.shutdown)
     assert (setup.threads.held, setup.threads.running) == (0, 0)
 
 
