@@ -76,7 +76,7 @@ class Witness:
 
     def _probe(self) -> None:
         with new_connections(self._url) as client:
-            while not self._end.wait(0.1):
+            while True:
                 for path in ("/livez", "/readyz"):
                     start = time.monotonic()
                     try:
@@ -85,6 +85,8 @@ class Witness:
                         self.probes[repr(error)] += 1
                     self.probe_s.append(time.monotonic() - start)
                 self.memory = max(self.memory, resident(self._pid))
+                if self._end.wait(0.1):
+                    return
 
     def _send(self) -> None:
         with new_connections(self._url) as client:
