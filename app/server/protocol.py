@@ -79,8 +79,16 @@ class HttpProtocol(ParsingProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Parse received bytes, or refuse them."""
-        if not self._discard_input:
+        if self._discard_input:
+            # one piece in each turn of the event loop: libuv would read up to 32 pieces of 256 kB
+            self.flow.pause_reading()
+            self.loop.call_soon(self._resume_reading)
+        else:
             super().data_received(data)
+
+    def _resume_reading(self) -> None:
+        if not self.transport.is_closing():
+            self.flow.resume_reading()
 
     def set_phase(self, phase: Phase) -> None:
         """Begin a phase, and its timeout."""

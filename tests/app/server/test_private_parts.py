@@ -98,7 +98,7 @@ SIGNATURES = {
 # what the methods of a class of ours use of `self` that is uvicorn's
 USED = {
     HttpProtocol: "access_log access_logger app app_state cycle expect_100_continue"
-    " flow headers logger parser root_path scope server_state timeout_keep_alive transport"
+    " flow headers logger loop parser root_path scope server_state timeout_keep_alive transport"
     " _start_asgi_task",
     Cycle: "disconnected keep_alive message_event more_body response_complete scope"
     " waiting_for_100_continue",

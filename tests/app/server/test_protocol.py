@@ -229,6 +229,20 @@ async def test_headers_in_small_pieces_are_limited():
         assert await read_error(reader) == (431, "headers_too_large")
 
 
+async def test_input_after_a_refusal_is_read_one_piece_in_each_turn_of_the_event_loop():
+    async with connected(Reader()) as (reader, writer, protocols):
+        writer.write(b"nonsense\r\n\r\n")
+        assert await read_error(reader) == (400, "malformed_request")
+        protocol = protocols[0]
+        assert protocol.phase is Phase.LINGER
+        protocol.data_received(bytes(1000))
+        assert protocol.flow.read_paused
+        await until(lambda: not protocol.flow.read_paused)
+        protocol.data_received(bytes(1000))
+        protocol.transport.abort()
+        await asyncio.sleep(0)
+
+
 async def test_headers_after_a_long_body_are_counted_from_their_own_start():
     async with connected(Reader()) as (reader, writer, protocols):
         second = head("content-length: 1")
