@@ -78,8 +78,10 @@ class AdmissionController(Generic[Item, Result]):
     def predicted_wait(self) -> float:
         """Seconds until an image that is admitted now would be done, behind all others."""
         queue = self._queue
-        extra_s = queue.running_extra_s + sum(each.extra_s for each in queue.backlogs.values())
-        return self._seconds(queue.running + len(queue), extra_s) + self.batch_s
+        backlogs = queue.backlogs.values()
+        extra_s = queue.running_extra_s + sum(each.extra_s for each in backlogs)
+        items = queue.running_items + sum(each.items for each in backlogs)
+        return self._seconds(items, extra_s) + self.batch_s
 
     def _overloaded(self, reason: str, detail: str, wait: float) -> Overloaded:
         """The refusal of a request with this predicted wait.
@@ -95,7 +97,11 @@ class AdmissionController(Generic[Item, Result]):
         return error
 
     def reserve(
-        self, deadline: float, client: Hashable = None, extra_s: float = 0.0
+        self,
+        deadline: float,
+        client: Hashable = None,
+        extra_s: float = 0.0,
+        items: float = 1.0,
     ) -> Entry[Item, Result]:
         """Add an entry to the queue.
 
@@ -106,11 +112,12 @@ class AdmissionController(Generic[Item, Result]):
             deadline: on the clock of the event loop, in seconds.
             client: see `Entry`.
             extra_s: see `Entry`.
+            items: see `Entry`.
 
         Raises:
             Overloaded: the queue is full, or a deadline would be missed.
         """
-        entry: Entry[Item, Result] = Entry(self._queue, deadline, client, extra_s)
+        entry: Entry[Item, Result] = Entry(self._queue, deadline, client, extra_s, items)
         displaced = self._queue.last_of_most(client) if self.full else None
         if self.full and displaced is None:
             raise self._overloaded("queue_full", "the queue is full", self.predicted_wait())
@@ -135,7 +142,7 @@ class AdmissionController(Generic[Item, Result]):
         idle = not (queue.running or len(queue) - len(after))
         if not idle and done > entry.deadline:
             raise self._overloaded("predicted_wait", "the predicted wait passes the deadline", wait)
-        if after and self._delays(after, done, entry.extra_s, factor):
+        if after and self._delays(after, done, entry, factor):
             detail = "a request that was admitted earlier would miss its deadline"
             raise self._overloaded("predicted_wait", detail, self.predicted_wait())
 
@@ -152,28 +159,33 @@ class AdmissionController(Generic[Item, Result]):
         if entry.flow in queue.backlogs:
             own = queue.backlogs[entry.flow]
             extra_s = own.extra_s - sum(behind.extra_s for behind in after)
-            own_s = self._seconds(len(own.entries) - len(after), extra_s)
-        turn_s = own_s + self._seconds(1, entry.extra_s)
+            own_s = self._seconds(own.items - sum(behind.items for behind in after), extra_s)
+        turn_s = own_s + self._seconds(entry.items, entry.extra_s)
         seconds: defaultdict[Hashable, float] = defaultdict(float)  # by other client
         siblings_s = 0.0  # of other flows of the same client
         for flow, other in queue.backlogs.items():
-            other_s = self._seconds(len(other.entries), other.extra_s)
+            other_s = self._seconds(other.items, other.extra_s)
             if flow.client != entry.client:
                 seconds[flow.client] += other_s
             elif flow != entry.flow:
                 siblings_s += min(turn_s, other_s)
         others_s = sum(min(turn_s + siblings_s, each) for each in seconds.values())
-        running_s = self._seconds(queue.running, queue.running_extra_s)
+        running_s = self._seconds(queue.running_items, queue.running_extra_s)
         before_s = running_s + own_s + siblings_s + others_s
-        return before_s + self.batch_s + self.slowness * entry.extra_s
+        own_run_s = self.batch_s + (entry.items - 1) * self.seconds_per_item
+        return before_s + own_run_s + self.slowness * entry.extra_s
 
-    def _seconds(self, items: int, extra_s: float) -> float:
+    def _seconds(self, items: float, extra_s: float) -> float:
         """Seconds between the results before and after some images."""
         network_s, extra_s = items * self.seconds_per_item, extra_s * self.slowness / self.threads
         return max(network_s, extra_s) if self.beside else network_s + extra_s
 
     def _delays(
-        self, entries: Sequence[Entry[Item, Result]], done: float, extra_s: float, factor: float
+        self,
+        entries: Sequence[Entry[Item, Result]],
+        done: float,
+        new: Entry[Item, Result],
+        factor: float,
     ) -> bool:
         """Whether a new image before these entries makes one of them late.
 
@@ -182,12 +194,12 @@ class AdmissionController(Generic[Item, Result]):
         Args:
             entries: of one flow, by deadline.
             done: when the new image would be done.
-            extra_s: of the new image.
+            new: the new image.
             factor: the safety factor.
         """
-        added = factor * self._seconds(1, extra_s)
+        added = factor * self._seconds(new.items, new.extra_s)
         for entry in entries:
             if done <= entry.deadline < done + added:
                 return True
-            done += factor * self._seconds(1, entry.extra_s)
+            done += factor * self._seconds(entry.items, entry.extra_s)
         return False

@@ -256,10 +256,12 @@ class Batcher(Generic[Item, Result, AnyLane]):
 
     def _cost_s(self, batch: OpenBatch[Item, Result], completed: int) -> float:
         """Expected seconds of a batch on its lane, if the failed entries took no time."""
+        part = completed / len(batch)
         network_s = self.sizer.costs.seconds(completed, narrow=batch.narrow)
-        if not self.sizer.costs.narrow:
-            return network_s
-        return network_s + sum(entry.extra_s for entry in batch.entries) * completed / len(batch)
+        more_s = sum(entry.items - 1 for entry in batch.entries) * self.queue.item_s
+        if self.sizer.costs.narrow:
+            more_s += sum(entry.extra_s for entry in batch.entries)
+        return network_s + more_s * part
 
     def _update_prediction(self) -> None:
         sizer, slowness, admission = self.sizer, self._slowdown.slowness.value, self.admission

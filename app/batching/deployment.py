@@ -28,6 +28,8 @@ from app.observability.metrics import Metrics
 
 logger = logging.getLogger(__name__)
 
+MIN_NETWORK_S = 1e-5  # of one image: the test engines take no time
+
 Status = Literal["waiting", "loading", "warming_up", "warm", "ready", "failed"]
 
 
@@ -214,14 +216,14 @@ class Deployment:
             reserved=pixels,
         )
         work += pixels * operation.work_per_pixel
-        extra_s = self._extra_s(operation, work)
+        extra_s, items = self._expected(operation, work)
         job = Job(operation, context, make_photo, pixels)
         try:
             if self.lane_does_everything:
                 with self._reserve(context, extra_s) as entry:
                     await self._run(job, entry, ())
             else:
-                await self._run_with_threads(job, extra_s)
+                await self._run_with_threads(job, extra_s, items)
         except Overloaded as error:
             if error.reason is not None:
                 self._metrics.rejections.labels(self.name, error.reason).inc()
@@ -231,16 +233,21 @@ class Deployment:
         self._observe(job, work, operation)
         return job.body
 
-    def _extra_s(self, operation: Operation, work: float) -> float:
-        """Expected seconds of the work on an image besides the network's batch."""
+    def _expected(self, operation: Operation, work: float) -> tuple[float, float]:
+        """`extra_s` and `items` of an image's entry."""
         seconds = self._costs.seconds(operation.name, work)
         if not operation.engine_work:
-            return seconds
+            return seconds, 1.0
         network_s = self.batcher.queue.item_s
-        return seconds + self._costs.engine_seconds(operation.engine_work, network_s)
+        engine_s = self._costs.engine_seconds(operation.engine_work, network_s)
+        if self.lane_does_everything:
+            return seconds + engine_s, 1.0
+        return seconds, 1.0 + engine_s / max(network_s, MIN_NETWORK_S)
 
-    def _reserve(self, context: RequestContext, extra_s: float) -> Entry[Job, Job]:
-        return self.batcher.admission.reserve(context.deadline, context.client, extra_s)
+    def _reserve(
+        self, context: RequestContext, extra_s: float, items: float = 1.0
+    ) -> Entry[Job, Job]:
+        return self.batcher.admission.reserve(context.deadline, context.client, extra_s, items)
 
     async def _run(self, job: Job, entry: Entry[Job, Job], shape: tuple[int, ...]) -> None:
         context = job.context
@@ -250,7 +257,7 @@ class Deployment:
         context.stages["queue"] = entry.started - queued
         context.batch_size = entry.batch_size
 
-    async def _run_with_threads(self, job: Job, extra_s: float) -> None:
+    async def _run_with_threads(self, job: Job, extra_s: float, items: float) -> None:
         """Run a job whose image is decoded and encoded by image threads.
 
         In the context, their stages include the wait for a thread.
@@ -259,7 +266,7 @@ class Deployment:
         flow, keep = flow_of(context.client, extra_s), job.operation.keep_rgb
         task = ImageTask(flow, context.deadline, extra_s, job.pixels, keep=keep)
         try:
-            with self._reserve(context, extra_s) as entry:
+            with self._reserve(context, extra_s, items) as entry:
                 entry.future.add_done_callback(partial(self._drop, task))
                 start = time.monotonic()
                 await threads.decode(job.decode, task)
@@ -282,17 +289,17 @@ class Deployment:
         """Learn from a finished job what its operation costs."""
         metrics, stages, size = self._metrics, job.context.stages, job.run_size
         metrics.buffer.record(job.photo.width * job.photo.height, metrics.image_pixels, self.name)
-        if not self.lane_does_everything:
-            self._costs.observe(operation.name, work, job.threads_s)
-            return
-        seconds = stages["decode"] + stages["encode"]
-        self.batcher.sizer.observe_lane_overhead(seconds)
         if operation.engine_work:
             engine_s = (stages["compute"] + stages["postprocess"]) / size
             self._costs.observe_engine(
                 operation.engine_work, max(0.0, engine_s - self.batcher.queue.item_s)
             )
-        else:
+        if not self.lane_does_everything:
+            self._costs.observe(operation.name, work, job.threads_s)
+            return
+        seconds = stages["decode"] + stages["encode"]
+        self.batcher.sizer.observe_lane_overhead(seconds)
+        if not operation.engine_work:
             seconds += stages["postprocess"] / size
         self._costs.observe(operation.name, work, seconds)
 

@@ -28,7 +28,9 @@ class Entry(Generic[Item, Result]):
         queue: the queue that it is pushed to.
         deadline: on the clock of the event loop, in seconds.
         client: entries of one client share its part of the device; None if it is unknown.
-        extra_s: expected seconds of the work on this image besides the network's batch.
+        extra_s: expected seconds of the work on this image besides the lane's run, or on a narrow
+            lane besides the network.
+        items: expected work of the run, in images that need only the network.
 
     Attributes:
         flow: the entry's flow.
@@ -54,10 +56,12 @@ class Entry(Generic[Item, Result]):
         deadline: float,
         client: Hashable = None,
         extra_s: float = 0.0,
+        items: float = 1.0,
     ) -> None:
         self.deadline = deadline
         self.client = client
         self.extra_s = extra_s
+        self.items = items
         self.flow = flow_of(client, extra_s)
         self.state: State = "decoding"
         self.admitted = self.predicted_s = self.started = 0.0

@@ -26,11 +26,12 @@ class Backlog(Generic[Item, Result]):
     Attributes:
         entries: by deadline.
         extra_s: sum of their `extra_s`.
+        items: sum of their `items`.
     """
 
     def __init__(self) -> None:
         self.entries: list[Entry[Item, Result]] = []
-        self.extra_s = 0.0
+        self.extra_s = self.items = 0.0
 
 
 class RequestQueue(Generic[Item, Result]):
@@ -44,6 +45,7 @@ class RequestQueue(Generic[Item, Result]):
         waiting: the entries in `waiting`; to be read only.
         running: number of entries in `running`.
         running_extra_s: the sum of their `extra_s`.
+        running_items: the sum of their `items`.
         backlogs: the admitted entries by flow; to be read only.
     """
 
@@ -51,7 +53,7 @@ class RequestQueue(Generic[Item, Result]):
         self.item_s = 0.0
         self.waiting: FairQueue[Entry[Item, Result]] = FairQueue()
         self.running = 0
-        self.running_extra_s = 0.0
+        self.running_extra_s = self.running_items = 0.0
         self._length = 0
         self._places: Counter[Hashable] = Counter()  # by client
         self.backlogs: dict[FlowKey, Backlog[Item, Result]] = {}
@@ -91,6 +93,7 @@ class RequestQueue(Generic[Item, Result]):
         backlog = self.backlogs.setdefault(entry.flow, Backlog())
         insort(backlog.entries, entry, key=by_deadline)
         backlog.extra_s += entry.extra_s
+        backlog.items += entry.items
         self._length += 1
         self._places[entry.client] += 1
         now = asyncio.get_running_loop().time()
@@ -109,6 +112,7 @@ class RequestQueue(Generic[Item, Result]):
         if entry.state == "running":
             self.running -= 1
             self.running_extra_s = self.running_extra_s - entry.extra_s if self.running else 0.0
+            self.running_items = self.running_items - entry.items if self.running else 0.0
         elif entry.state != "done":
             self._take(entry)
         entry.state = "done"
@@ -170,11 +174,12 @@ class RequestQueue(Generic[Item, Result]):
                 continue
             if not add(entry):
                 return
-            self.waiting.charge(entry, self.item_s + entry.extra_s)
+            self.waiting.charge(entry, self.item_s * entry.items + entry.extra_s)
             self._take(entry)
             entry.state = "running"
             self.running += 1
             self.running_extra_s += entry.extra_s
+            self.running_items += entry.items
             count, extra_s = count - 1, extra_s - entry.extra_s
 
     def last_of_most(self, client: Hashable) -> Entry[Item, Result] | None:
@@ -203,6 +208,7 @@ class RequestQueue(Generic[Item, Result]):
         backlog = self.backlogs[entry.flow]
         backlog.entries.remove(entry)
         backlog.extra_s -= entry.extra_s
+        backlog.items -= entry.items
         if not backlog.entries:
             del self.backlogs[entry.flow]
         if entry.state == "waiting":

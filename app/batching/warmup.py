@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Mapping, Sequence
 from functools import partial
-from math import inf
 from typing import get_args
 
 import numpy as np
@@ -51,7 +50,7 @@ async def measure(
 async def measure_explanations(
     engine: InferenceEngine, scheduler: DeviceScheduler[Lane], info: ModelInfo, costs: CostTable
 ) -> Mapping[Method, float]:
-    """Measure each explanation of one image, on all narrow lanes at the same time.
+    """Measure each explanation of one image, on all lanes that the model uses at the same time.
 
     Explanations run more Python than the network, so lanes slow each other down. They are not
     measured for a slow network, whose explanations take seconds and much memory.
@@ -60,17 +59,21 @@ async def measure_explanations(
         The seconds besides the network by method, on the slowest lane.
     """
     seconds: dict[Method, float] = {}
-    if info.task != "classify" or costs.narrow.get(1, inf) > SLOW_NETWORK_S:
+    lanes, network_s = (
+        (scheduler.narrow, costs.narrow[1]) if costs.narrow else ((scheduler.wide,), costs.wide[1])
+    )
+    if info.task != "classify" or network_s > SLOW_NETWORK_S:
         return seconds
     height, width = info.preprocessing.input_size or DEFAULT_INPUT_SIZE
     pixels = np.zeros((height, width, 3), np.uint8)
     for method in get_args(Method):
         work = partial(engine.run, [ExplainInput(pixels, 1, method)])
-        runs = [lane.run(work, watched=False) for lane in scheduler.narrow]
-        results = await asyncio.gather(*runs, return_exceptions=True)
+        for _ in range(2):  # the first run of a method also allocates and initializes
+            runs = [lane.run(work, watched=False) for lane in lanes]
+            results = await asyncio.gather(*runs, return_exceptions=True)
         taken = [sum(each.stages.values()) for each in results if isinstance(each, BatchResult)]
         if taken:  # a network without attention cannot be explained
-            seconds[method] = max(0.0, max(taken) - costs.narrow[1])
+            seconds[method] = max(0.0, max(taken) - network_s)
     return seconds
 
 

@@ -165,6 +165,19 @@ async def test_cost_classes_give_a_client_no_more_of_the_device(queue):
     admission.reserve(deadline_in(6.0), "few", extra_s=1.0)
 
 
+async def test_an_image_counts_as_many_items_of_the_run_as_it_costs(queue):
+    admission = AdmissionController(queue, max_queue_size=64)
+    admission.seconds_per_item, admission.batch_s, admission.beside = 0.1, 0.2, True
+    entries = [admission.reserve(deadline_in(600.0), extra_s=0.05, items=20.0) for _ in range(2)]
+    assert entries[0].predicted_s == pytest.approx(0.2 + 1.9 + 0.05)
+    assert entries[1].predicted_s == pytest.approx(2.0 + 0.2 + 1.9 + 0.05)
+    run(queue)
+    assert admission.predicted_wait() == pytest.approx(4.0 + 0.2)
+    for entry in entries:
+        queue.remove(entry)
+    assert admission.predicted_wait() == pytest.approx(0.2)
+
+
 async def test_no_retry_is_later_than_the_last_deadline_of_the_queue(queue):
     admission = AdmissionController(queue, max_queue_size=64)
     for client in ("a", "b"):
