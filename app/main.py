@@ -58,7 +58,7 @@ SERVER_SETTINGS = frozenset(
 
 # how long a thread may keep Python's lock while another one waits for it; for each image, a lane
 # takes the lock some hundred times
-SWITCH_INTERVAL_S = 1e-5
+SWITCH_INTERVAL_S = 2e-4
 
 logger = logging.getLogger(__name__)
 

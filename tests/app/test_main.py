@@ -48,13 +48,13 @@ def test_the_app_of_a_plain_server_reads_the_environment(monkeypatch, caplog):
     assert "only patchserve serve uses these settings: workers" in caplog.text
 
 
-def test_a_thread_that_waits_for_the_interpreter_gets_it_within_some_microseconds(monkeypatch):
+def test_a_thread_that_waits_for_the_interpreter_gets_it_within_a_fraction_of_a_millisecond(monkeypatch):
     before = sys.getswitchinterval()
     for name in ("limit_pillow_pixels", "silence_libtiff", "keep_freed_memory"):
         monkeypatch.setattr(main, name, lambda *arguments: None)
     try:
         main.prepare_process(Settings())
-        assert sys.getswitchinterval() == pytest.approx(1e-5)
+        assert sys.getswitchinterval() == pytest.approx(2e-4)
     finally:
         sys.setswitchinterval(before)
 
