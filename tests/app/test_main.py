@@ -48,7 +48,7 @@ def test_the_app_of_a_plain_server_reads_the_environment(monkeypatch, caplog):
     assert "only patchserve serve uses these settings: workers" in caplog.text
 
 
-def test_a_thread_that_waits_for_the_interpreter_gets_it_within_a_fraction_of_a_millisecond(monkeypatch):
+def test_a_thread_that_waits_for_the_interpreter_gets_it_soon(monkeypatch):
     before = sys.getswitchinterval()
     for name in ("limit_pillow_pixels", "silence_libtiff", "keep_freed_memory"):
         monkeypatch.setattr(main, name, lambda *arguments: None)
