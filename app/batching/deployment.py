@@ -28,7 +28,7 @@ from app.observability.metrics import Metrics
 
 logger = logging.getLogger(__name__)
 
-MIN_NETWORK_S = 1e-5  # of one image: the test engines take no time
+MIN_NETWORK_S = 1e-5  # of one image; a divisor, and a network without a measured cost has 0
 
 Status = Literal["waiting", "loading", "warming_up", "warm", "ready", "failed"]
 

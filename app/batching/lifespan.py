@@ -70,27 +70,11 @@ async def serve_models(
         # without waiting: a thread may be in a decode of several seconds
         stack.callback(pool.shutdown, wait=False, cancel_futures=True)
         image_threads = ImageThreads(pool, threads, plan.max_decoded_pixels)
-        # of the lanes that decode; with the budget of the threads they could wait for each other
-        budget = WeightedSemaphore(plan.max_decoded_pixels)
         scheduler = build_scheduler(plan.device, plan.cores, metrics)
         logger.info("device: %s, cores: %d", plan.device, plan.cores)
         for lane in scheduler.lanes:
             stack.callback(lane.close)
-        deployments = {
-            task: Deployment(
-                name=name,
-                task=task,
-                engine=make_engine(),
-                scheduler=scheduler,
-                image_threads=image_threads,
-                budget=budget,
-                metrics=metrics,
-                warm_up_s=WARM_UP_S / len(plan.engines),
-                on_lost=on_fatal,
-                **plan.deployment_options,
-            )
-            for task, (name, make_engine) in plan.engines.items()
-        }
+        deployments = make_deployments(plan, scheduler, image_threads, metrics, on_fatal)
         for deployment in deployments.values():
             await stack.enter_async_context(deployment.batcher)
         for work in (
@@ -105,6 +89,33 @@ async def serve_models(
             "pool": pool,
             "shutdown": shutdown,
         }
+
+
+def make_deployments(
+    plan: ServingPlan,
+    scheduler: DeviceScheduler[Lane],
+    image_threads: ImageThreads,
+    metrics: Metrics,
+    on_fatal: OnFatal,
+) -> dict[Task, Deployment]:
+    """Make the deployment of each model; all share the lanes and the image threads."""
+    # of the lanes that decode; with the budget of the threads they could wait for each other
+    budget = WeightedSemaphore(plan.max_decoded_pixels)
+    return {
+        task: Deployment(
+            name=name,
+            task=task,
+            engine=make_engine(),
+            scheduler=scheduler,
+            image_threads=image_threads,
+            budget=budget,
+            metrics=metrics,
+            warm_up_s=WARM_UP_S / len(plan.engines),
+            on_lost=on_fatal,
+            **plan.deployment_options,
+        )
+        for task, (name, make_engine) in plan.engines.items()
+    }
 
 
 def build_scheduler(name: str, cores: int, metrics: Metrics) -> DeviceScheduler[Lane]:

@@ -194,7 +194,8 @@ class Settings(BaseSettings):
         ge=1,
         le=10**12,
         validate_default=True,
-        description="Maximum number of pixels of all images that are decoded at the same time",
+        description="Maximum number of pixels of all decoded images in memory; "
+        "lanes and image threads have this limit each",
     )
     share_by: Literal["client", "none"] = Field(
         "client",

@@ -85,11 +85,7 @@ def decode(
     image = _open(data, formats, max_pixels)
     pixels = _pixels(image)
     _refuse_large(image, pixels, preprocessing, max_pixels)
-    if image.mode in NO_RANGE:
-        raise UnsupportedImageFormat(
-            f"{image.format} images with 32-bit gray values, float or integer, are not accepted, "
-            "because their range is unknown: convert the image to 8 bits"
-        )
+    _refuse_unknown_range(image)
     if reserved is not None and pixels > reserved:  # the estimate has read the file differently
         raise InvalidImage("the image is larger than its header says")
     reduction = reduce(image, preprocessing) if scaled and not keep_rgb else None
@@ -99,6 +95,14 @@ def decode(
         return _photo(image, preprocessing, reduction, keep_rgb)
     finally:
         release_after(pixels)
+
+
+def _refuse_unknown_range(image: Image.Image) -> None:
+    if image.mode in NO_RANGE:
+        raise UnsupportedImageFormat(
+            f"{image.format} images with 32-bit gray values, float or integer, are not accepted, "
+            "because their range is unknown: convert the image to 8 bits"
+        )
 
 
 def _photo(

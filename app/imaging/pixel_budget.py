@@ -1,4 +1,4 @@
-"""A weighted semaphore, which bounds the pixels that all threads decode at the same time."""
+"""A weighted semaphore, which bounds the decoded pixels that all lanes hold at the same time."""
 
 import threading
 from collections import deque
@@ -21,7 +21,7 @@ class WeightedSemaphore:
         self.size = size
         self._held = 0
         self._lock = threading.Lock()
-        self._queue: deque[tuple[int, Callable[[], object]]] = deque()
+        self._queue: deque[tuple[int, threading.Event]] = deque()
 
     @property
     def held(self) -> int:
@@ -37,7 +37,8 @@ class WeightedSemaphore:
     def hold(self, amount: int, on_wait: Callable[[], object] = lambda: None) -> Iterator[None]:
         """Wait until the amount fits, and hold it in the `with` block.
 
-        A thread that holds an amount must not ask for another: it could wait for itself.
+        An amount larger than `size` counts as `size`. A thread that holds an amount must not ask
+        for another: it could wait for itself.
 
         Args:
             amount: to hold.
@@ -45,37 +46,21 @@ class WeightedSemaphore:
                 that it is not stuck; it must not raise.
         """
         granted = threading.Event()
-        self.acquire(amount, granted.set)
+        amount = min(amount, self.size)
+        with self._lock:
+            self._queue.append((amount, granted))
+            self._grant()
         while not granted.wait(WAIT_S):
             on_wait()
         try:
             yield
         finally:
-            self.release(amount)
+            with self._lock:
+                self._held -= amount
+                self._grant()
 
-    def acquire(self, amount: int, granted: Callable[[], object]) -> None:
-        """Call `granted` once the amount fits, at once or in another thread; then it is held.
-
-        An amount larger than `size` counts as `size`.
-        """
-        with self._lock:
-            self._queue.append((min(amount, self.size), granted))
-            ready = self._grant()
-        for call in ready:
-            call()
-
-    def release(self, amount: int) -> None:
-        """Give back an amount that was acquired."""
-        with self._lock:
-            self._held -= min(amount, self.size)
-            ready = self._grant()
-        for call in ready:
-            call()
-
-    def _grant(self) -> list[Callable[[], object]]:
-        granted = []
+    def _grant(self) -> None:
         while self._queue and self._held + self._queue[0][0] <= self.size:
-            amount, call = self._queue.popleft()
+            amount, granted = self._queue.popleft()
             self._held += amount
-            granted.append(call)
-        return granted
+            granted.set()

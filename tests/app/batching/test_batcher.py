@@ -8,7 +8,7 @@ import pytest
 from app.batching.batcher import Batcher
 from app.batching.costs import CostTable
 from app.batching.scheduler import DeviceScheduler
-from app.core.errors import DeadlineExceeded, Internal, InvalidImage, NotReady
+from app.core.errors import DeadlineExceeded, Internal, InvalidImage, NotReady, Overloaded
 
 pytestmark = pytest.mark.anyio
 TakeItems = Callable[[], Sequence[str]]
@@ -197,6 +197,21 @@ async def test_a_missing_result_fails_the_batch_instead_of_shifting_results():
         with pytest.raises(Internal) as failed:
             await send(batcher, "a")
         assert isinstance(failed.value.__cause__, ValueError)
+
+
+async def test_an_item_that_lost_its_place_while_it_was_decoded_never_reaches_the_device():
+    runner = Runner()
+    async with make_batcher(runner, max_queue_size=2) as batcher:
+        with (
+            batcher.admission.reserve(deadline_in(60), "many"),
+            batcher.admission.reserve(deadline_in(61), "many") as last,
+            batcher.admission.reserve(deadline_in(60), "few"),
+        ):
+            with pytest.raises(Overloaded, match="most of its places"):
+                await batcher.run(last, "last", "k")
+            assert len(batcher.queue) == 2
+    assert runner.batches == []
+    assert len(batcher.queue) == 0
 
 
 async def test_batchers_of_one_device_take_turns():
