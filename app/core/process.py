@@ -80,7 +80,11 @@ def flush_output(last_line: str = "") -> bool:
         Whether everything is written. If not, the next use of the streams may block.
     """
     thread = Thread(target=_write_output, args=(last_line,), name="output", daemon=True)
-    thread.start()
+    try:
+        thread.start()
+    except RuntimeError:  # no memory for a thread
+        _write_output(last_line)
+        return True
     thread.join(OUTPUT_S)
     return not thread.is_alive()
 

@@ -101,3 +101,19 @@ exit_now(7)
 def test_a_log_that_cannot_be_written_does_not_change_the_exit_status():
     ended = subprocess.run([sys.executable, "-c", BROKEN_HANDLER], capture_output=True, text=True)
     assert (ended.returncode, ended.stderr) == (7, "")
+
+
+NO_THREAD = """
+import threading
+from app.core.process import exit_now
+def start(self):
+    raise RuntimeError("can't start new thread")
+threading.Thread.start = start
+exit_now(3, "patchserve: cannot load: there is not enough memory")
+"""
+
+
+def test_without_memory_for_a_thread_the_last_line_and_the_status_are_the_same():
+    ended = subprocess.run([sys.executable, "-c", NO_THREAD], capture_output=True, text=True)
+    expected = (3, "patchserve: cannot load: there is not enough memory\n")
+    assert (ended.returncode, ended.stderr) == expected
