@@ -21,6 +21,7 @@ from app.core.errors import (
     MalformedRequest,
     MethodNotAllowed,
     NotFound,
+    Overloaded,
     ServiceError,
 )
 from app.core.scope import REFUSED
@@ -151,8 +152,11 @@ class Exchange:
     async def fail(self, error: Exception) -> None:
         """Respond with an error, unless a response has started."""
         problem = self._problem(error)
+        error.__traceback__ = None  # its frames hold the body, and the response may wait
         self._code = problem.code
         self._state.setdefault("cause", problem.detail)
+        if isinstance(problem, Overloaded) and problem.delay_s:
+            await asyncio.sleep(problem.delay_s)
         if not self._started:
             response = problem_response(problem, self.request_id)
             await response(self._scope, _no_body, self.send)

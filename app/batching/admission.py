@@ -17,10 +17,36 @@ DEVIATIONS = 2.0  # of the real waits, which the factor allows for
 ERROR_WEIGHT = 0.02  # of one image: the last hundred images have most of the influence
 MIN_PREDICTED_S = 0.02  # a shorter wait says nothing about the prediction
 MIN_RETRY_S = 0.05
+REFUSALS_PER_RESULT = 6.0  # sent at once; at three times the capacity there are about 3
+MAX_PROMPT = 500.0  # refusals that are sent at once without a result
+REFUSAL_DELAY_S = 0.25  # of each further refusal
 MAX_JITTER = 1.5  # spreads Retry-After, so that refused clients do not return at the same time
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+
+class RefusalPace:
+    """Delays refusals when there are many more of them than results.
+
+    Clients then retry without a pause, and answering them takes the cores from the admitted images:
+    there are even fewer results, and more refusals. A delay ends this, because each of these
+    clients waits for its refusal.
+    """
+
+    def __init__(self) -> None:
+        self._prompt = MAX_PROMPT  # refusals that may be sent at once
+
+    def on_result(self) -> None:
+        """Count a result, which lets some more refusals be sent at once."""
+        self._prompt = min(self._prompt + REFUSALS_PER_RESULT, MAX_PROMPT)
+
+    def delay_s(self) -> float:
+        """Count a refusal, and return how long it waits, in seconds."""
+        if self._prompt < 1:
+            return REFUSAL_DELAY_S
+        self._prompt -= 1
+        return 0.0
 
 
 class AdmissionController(Generic[Item, Result]):
@@ -48,6 +74,7 @@ class AdmissionController(Generic[Item, Result]):
         self.seconds_per_item = self.batch_s = 0.0
         self.threads, self.slowness, self.beside = 1, 1.0, False
         self._queue = queue
+        self._pace = RefusalPace()
         self._ratio = MovingAverage(1.0, ERROR_WEIGHT)  # real over predicted wait
         self._deviation = MovingAverage(0.0, ERROR_WEIGHT)  # from this average
 
@@ -67,7 +94,8 @@ class AdmissionController(Generic[Item, Result]):
         return min(max(MIN_SAFETY, factor), MAX_SAFETY)
 
     def observe(self, entry: Entry[Item, Result]) -> None:
-        """Compare the wait of an entry that has ended with its prediction."""
+        """Count an entry that has ended, and compare its wait with the prediction."""
+        self._pace.on_result()
         now = asyncio.get_running_loop().time()
         disconnected = entry.future.cancelled() and now < entry.deadline
         if entry.predicted_s >= MIN_PREDICTED_S and not disconnected:
@@ -93,7 +121,7 @@ class AdmissionController(Generic[Item, Result]):
         wait = min(wait, max(last, default=inf) - now)
         jitter = random.uniform(1.0, MAX_JITTER)  # noqa: S311  # it only spreads retries
         error = Overloaded(detail, retry_after_s=max(wait, MIN_RETRY_S) * jitter)
-        error.reason = reason
+        error.reason, error.delay_s = reason, self._pace.delay_s()
         return error
 
     def reserve(

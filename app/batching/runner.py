@@ -11,7 +11,6 @@ from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from typing import ParamSpec, TypeVar
 
-from app.batching.batch_size import SHORT_BATCH_S
 from app.batching.bisecting import OnSplit, Outcome, Run, parts_of, run_computed
 from app.batching.job import Job
 from app.batching.scheduler import DeviceScheduler
@@ -24,6 +23,9 @@ Value = TypeVar("Value")
 Arguments = ParamSpec("Arguments")
 TakeJobs = Callable[[], Sequence[Job]]
 CallSoon = Callable[..., object]  # calls a function in the event loop, from any thread
+
+SETTLE_S = 0.1  # a batch that takes longer delivers each result when it is ready
+
 Settle = Callable[[Job, Outcome], object]
 
 
@@ -92,7 +94,7 @@ class Outcomes:
         """Add the outcome of a job."""
         self.by_job[job] = outcome
         self._held.append(job)
-        if not self._alone and time.monotonic() - self._start > SHORT_BATCH_S:
+        if not self._alone and time.monotonic() - self._start > SETTLE_S:
             for each in self._held:
                 self._settle(each, self.by_job[each])
             self._held.clear()

@@ -174,10 +174,12 @@ class Overloaded(ServiceError):
 
     Attributes:
         reason: of a refusal by the queue: its label in the metrics.
+        delay_s: wait before the response, in seconds.
     """
 
     code, status, title, retryable = "overloaded", 503, "Overloaded", True
     reason: str | None = None
+    delay_s = 0.0
 
 
 class NotReady(ServiceError):

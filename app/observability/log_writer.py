@@ -1,21 +1,26 @@
 """Writes log lines from a thread, so that a destination that nobody reads blocks nothing else."""
 
 import logging
+import time
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from queue import SimpleQueue
 from threading import Event, Thread
 from typing import TextIO
 
 MAX_WAITING = 2**22  # characters that wait for the thread; a line has about 300
+COLLECT_S = 0.05  # lines of this time are written together
+WRITE_BYTES = 4096  # of one write to a pipe: writes of other replicas are not mixed with it
 FLUSH_S = 1.0  # time limit of `flush`: at an exit, nobody may read the lines
 
 
 class LogWriter(logging.Handler):
     """A handler that formats a record in the caller's thread and writes its line in its own.
 
-    If more than MAX_WAITING characters wait, lines are dropped; a later line says how many.
-    Each line is one write, because replicas share the destination. Each count has one writer:
-    callers, which hold the lock of the handler, or the thread.
+    The thread collects lines for COLLECT_S: if it wrote each one at once, it would take Python's
+    lock from the event loop and the lanes for each request. If more than MAX_WAITING characters
+    wait, lines are dropped; a later line says how many. Each count has one writer: callers, which
+    hold the lock of the handler, or the thread.
 
     Args:
         stream: the destination.
@@ -65,18 +70,42 @@ class LogWriter(logging.Handler):
         return self.format(record) + "\n"
 
     def _run(self) -> None:
-        while (item := self._items.get()) is not None:
-            if isinstance(item, str):
-                self._write(item)
-                self._written += len(item)
-            dropped = self._dropped - self._reported
-            if dropped and (isinstance(item, Event) or self._waiting() < MAX_WAITING // 2):
-                self._reported += dropped
-                self._write(self._own_line(f"{dropped} log lines were dropped: the log was full"))
-            if isinstance(item, Event):
-                item.set()
+        items: list[str | Event | None] = []
+        while None not in items:
+            items = [self._items.get()]
+            if isinstance(items[0], str):
+                time.sleep(COLLECT_S)
+            while not self._items.empty():
+                items.append(self._items.get())
+            for text in joined([item for item in items if isinstance(item, str)]):
+                self._write(text)
+                self._written += len(text)
+            self._report_dropped()
+            for item in items:
+                if isinstance(item, Event):
+                    item.set()
 
-    def _write(self, line: str) -> None:
+    def _report_dropped(self) -> None:
+        dropped = self._dropped - self._reported
+        if dropped:
+            self._reported += dropped
+            self._write(self._own_line(f"{dropped} log lines were dropped: the log was full"))
+
+    def _write(self, text: str) -> None:
         with suppress(OSError, ValueError):  # the reader has gone, or the stream is closed
-            self._stream.write(line)
+            self._stream.write(text)
             self._stream.flush()
+
+
+def joined(lines: Sequence[str]) -> Iterator[str]:
+    """Join lines to texts of at most WRITE_BYTES; a longer line is alone."""
+    text, size = "", 0
+    for line in lines:
+        more = len(line.encode(errors="replace"))
+        if text and size + more > WRITE_BYTES:
+            yield text
+            text, size = "", 0
+        text += line
+        size += more
+    if text:
+        yield text

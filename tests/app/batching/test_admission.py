@@ -4,7 +4,12 @@ import asyncio
 
 import pytest
 
-from app.batching.admission import AdmissionController
+from app.batching.admission import (
+    MAX_PROMPT,
+    REFUSAL_DELAY_S,
+    REFUSALS_PER_RESULT,
+    AdmissionController,
+)
 from app.batching.request_queue import RequestQueue
 from app.core.errors import Overloaded
 
@@ -239,3 +244,25 @@ async def test_the_wait_of_a_client_that_disconnected_says_nothing(queue):
     for _ in range(300):
         admission.observe(entry)
     assert admission.safety_factor == 1.1
+
+
+async def test_refusals_wait_if_there_are_many_more_of_them_than_results(queue):
+    admission = AdmissionController(queue, max_queue_size=1)
+
+    def delays(count):
+        errors = []
+        for _ in range(count):
+            with pytest.raises(Overloaded) as refused:
+                admission.reserve(deadline_in())
+            errors.append(refused.value.delay_s)
+        return errors
+
+    with admission.reserve(deadline_in()) as entry:
+        prompt = int(MAX_PROMPT)
+        assert delays(prompt + 2) == [0.0] * prompt + [REFUSAL_DELAY_S] * 2
+        admission.observe(entry)
+        prompt = int(REFUSALS_PER_RESULT)
+        assert delays(prompt + 1) == [0.0] * prompt + [REFUSAL_DELAY_S]
+        for _ in range(100):
+            admission.observe(entry)
+        assert delays(int(MAX_PROMPT) + 1).count(0.0) == int(MAX_PROMPT)

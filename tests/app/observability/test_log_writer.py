@@ -7,7 +7,7 @@ from threading import Event
 import pytest
 
 from app.observability import log_writer
-from app.observability.log_writer import LogWriter
+from app.observability.log_writer import LogWriter, joined
 
 
 class Gate(io.StringIO):
@@ -20,6 +20,18 @@ class Gate(io.StringIO):
     def write(self, line: str) -> int:
         assert self.open.wait(60)
         return super().write(line)
+
+
+class Writes(io.StringIO):
+    """A destination that keeps each text that it gets."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.texts = []
+
+    def write(self, text: str) -> int:
+        self.texts.append(text)
+        return len(text)
 
 
 class Broken(io.StringIO):
@@ -60,8 +72,22 @@ def test_lines_without_room_are_dropped_and_counted(logger):
     logger.info("line 6")
     logger.handler.flush()
     notice = "3 log lines were dropped: the log was full"
-    expected = ["line 0", "line 1", notice, "line 2", "line 6"]  # once half of the room is free
+    expected = ["line 0", "line 1", "line 2", notice, "line 6"]
     assert logger.stream.getvalue().splitlines() == expected
+
+
+def test_lines_that_come_soon_after_each_other_are_written_together():
+    stream = Writes()
+    handler = LogWriter(stream)
+    for number in range(3):
+        handler.emit(logging.makeLogRecord({"msg": f"line {number}"}))
+    handler.close()
+    assert stream.texts == ["line 0\nline 1\nline 2\n"]
+
+
+def test_a_write_is_no_larger_than_a_pipe_takes_at_once_unless_a_single_line_is():
+    lines = ["a" * 2000 + "\n", "b" * 2000 + "\n", "ä" * 100 + "\n", "c" * 5000 + "\n", "d\n"]
+    assert list(joined(lines)) == [lines[0] + lines[1], lines[2], lines[3], lines[4]]
 
 
 def test_the_time_for_the_last_lines_is_bounded(logger, monkeypatch):
