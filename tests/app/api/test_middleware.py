@@ -2,11 +2,18 @@
 
 import asyncio
 import logging
+import time
+from io import BytesIO
+from weakref import ref
 
 import httpx
 import pytest
 
+from app.api.middleware import RequestMiddleware
 from app.batching.job import Job
+from app.core.errors import Overloaded
+from app.core.shutdown import Shutdown
+from app.observability.metrics import Metrics
 
 pytestmark = pytest.mark.anyio
 
@@ -123,6 +130,34 @@ async def test_the_log_line_of_a_missed_deadline_has_the_stage_of_the_image(serv
     assert (line.code, line.place) == ("deadline_exceeded", "compute")
     assert "0.3 s" in line.cause
     assert line.stages_ms["decode"] >= 0
+
+
+class Refusing:
+    """An app that refuses each request with a delay and would keep its body alive."""
+
+    def __init__(self, delay_s):
+        self.delay_s = delay_s
+        self.body = None
+
+    async def __call__(self, scope, receive, send):
+        body = BytesIO(b"photo")
+        self.body = ref(body)
+        error = Overloaded("full", retry_after_s=1.0)
+        error.delay_s = self.delay_s
+        raise error
+
+
+async def test_a_refusal_waits_for_its_delay_without_the_memory_of_its_body():
+    app, sent = Refusing(0.1), []
+
+    async def send(message):
+        sent.append((message["type"], app.body()))
+
+    scope = {"type": "http", "method": "POST", "path": "/classify", "headers": []}
+    start = time.monotonic()
+    await RequestMiddleware(app, Metrics(), Shutdown(0, 0))(scope, None, send)
+    assert time.monotonic() - start >= 0.1
+    assert sent == [("http.response.start", None), ("http.response.body", None)]
 
 
 async def test_a_client_that_disconnects_is_counted_and_leaves_the_queue(serve, picture):
