@@ -5,6 +5,7 @@ import logging
 import random
 import re
 import time
+from contextlib import suppress
 from math import ceil
 from typing import Any
 from urllib.parse import quote
@@ -24,7 +25,7 @@ from app.core.errors import (
     Overloaded,
     ServiceError,
 )
-from app.core.scope import REFUSED
+from app.core.scope import CLIENT, REFUSED, Client
 from app.core.shutdown import Shutdown
 from app.observability.metrics import Metrics
 
@@ -101,6 +102,7 @@ class Exchange:
         self._state = scope.setdefault("state", {})
         self._state["request_id"] = self.request_id
         self._code: str | None = None
+        self._delay_s = 0.0  # of a refusal
         self._scope = scope
         self._send = send
         self._started = False
@@ -126,7 +128,8 @@ class Exchange:
         """Fields of the log line besides the status.
 
         `stages_ms` and `batch_size` of an image; after an error its `code`, the `cause` if the
-        client did not cause it, and as `place` the stage that the image was in.
+        client did not cause it, as `place` the stage that the image was in, and as `delay_ms` the
+        delay of a refusal.
         """
         context: RequestContext | None = self._state.get("context")
         fields = {} if context is None else context.log_fields()
@@ -134,6 +137,8 @@ class Exchange:
             fields["place"] = context.stage
         if self._code is not None:
             fields["code"] = self._code
+        if self._delay_s:
+            fields["delay_ms"] = round(1000 * self._delay_s)
         if self.status >= Internal.status and "cause" in self._state:
             fields["cause"] = self._state["cause"]
         return fields
@@ -152,14 +157,23 @@ class Exchange:
     async def fail(self, error: Exception) -> None:
         """Respond with an error, unless a response has started."""
         problem = self._problem(error)
-        error.__traceback__ = None  # its frames hold the body, and the response may wait
+        if isinstance(problem, Overloaded) and problem.delay_s:
+            error.__traceback__ = None  # its frames hold the body
+            if not await self._wait(problem.delay_s):
+                return
         self._code = problem.code
         self._state.setdefault("cause", problem.detail)
-        if isinstance(problem, Overloaded) and problem.delay_s:
-            await asyncio.sleep(problem.delay_s)
         if not self._started:
             response = problem_response(problem, self.request_id)
             await response(self._scope, _no_body, self.send)
+
+    async def _wait(self, delay_s: float) -> bool:
+        """Wait before a refusal; False if the client disconnects."""
+        self._delay_s = delay_s
+        with suppress(asyncio.CancelledError):  # by the server, at the end of a shutdown
+            await asyncio.sleep(delay_s)
+        client: Client | None = self._scope.get(CLIENT)
+        return client is None or not client.gone
 
     def _problem(self, error: Exception) -> ServiceError:
         """The error for the client; a bug is logged with its traceback."""

@@ -17,7 +17,7 @@ DEVIATIONS = 2.0  # of the real waits, which the factor allows for
 ERROR_WEIGHT = 0.02  # of one image: the last hundred images have most of the influence
 MIN_PREDICTED_S = 0.02  # a shorter wait says nothing about the prediction
 MIN_RETRY_S = 0.05
-REFUSALS_PER_RESULT = 6.0  # sent at once; at three times the capacity there are about 3
+REFUSALS_PER_RESULT = 6.0  # sent at once; at three times the capacity there are 2 to 3
 MAX_PROMPT = 500.0  # refusals that are sent at once without a result
 REFUSAL_DELAY_S = 0.25  # of each further refusal
 MAX_JITTER = 1.5  # spreads Retry-After, so that refused clients do not return at the same time
@@ -29,20 +29,19 @@ Result = TypeVar("Result")
 class RefusalPace:
     """Delays refusals when there are many more of them than results.
 
-    Clients then retry without a pause, and answering them takes the cores from the admitted images:
-    there are even fewer results, and more refusals. A delay ends this, because each of these
-    clients waits for its refusal.
+    Clients may then retry without a pause. Their requests take the cores from the admitted images.
+    A client that waits for its refusal sends no other request.
     """
 
     def __init__(self) -> None:
         self._prompt = MAX_PROMPT  # refusals that may be sent at once
 
     def on_result(self) -> None:
-        """Count a result, which lets some more refusals be sent at once."""
+        """Count a result: some more refusals may be sent at once."""
         self._prompt = min(self._prompt + REFUSALS_PER_RESULT, MAX_PROMPT)
 
-    def delay_s(self) -> float:
-        """Count a refusal, and return how long it waits, in seconds."""
+    def on_refusal(self) -> float:
+        """Count a refusal, and return how long it must wait, in seconds."""
         if self._prompt < 1:
             return REFUSAL_DELAY_S
         self._prompt -= 1
@@ -95,7 +94,8 @@ class AdmissionController(Generic[Item, Result]):
 
     def observe(self, entry: Entry[Item, Result]) -> None:
         """Count an entry that has ended, and compare its wait with the prediction."""
-        self._pace.on_result()
+        if _succeeded(entry):
+            self._pace.on_result()
         now = asyncio.get_running_loop().time()
         disconnected = entry.future.cancelled() and now < entry.deadline
         if entry.predicted_s >= MIN_PREDICTED_S and not disconnected:
@@ -121,7 +121,7 @@ class AdmissionController(Generic[Item, Result]):
         wait = min(wait, max(last, default=inf) - now)
         jitter = random.uniform(1.0, MAX_JITTER)  # noqa: S311  # it only spreads retries
         error = Overloaded(detail, retry_after_s=max(wait, MIN_RETRY_S) * jitter)
-        error.reason, error.delay_s = reason, self._pace.delay_s()
+        error.reason, error.delay_s = reason, self._pace.on_refusal()
         return error
 
     def reserve(
@@ -231,3 +231,8 @@ class AdmissionController(Generic[Item, Result]):
                 return True
             done += factor * self._seconds(entry.items, entry.extra_s)
         return False
+
+
+def _succeeded(entry: Entry[Item, Result]) -> bool:
+    future = entry.future
+    return future.done() and not future.cancelled() and future.exception() is None

@@ -101,8 +101,7 @@ class FairQueue(Generic[Item]):
 
     def add(self, item: Item) -> None:
         """Add an item to its flow."""
-        alone = len(self._flows) == 1 and item.flow in self._flows
-        if not self._length and not alone:
+        if not self._length:
             self._flows.clear()
             self._shares.clear()
             self._clock = 0.0

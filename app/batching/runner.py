@@ -24,7 +24,7 @@ Arguments = ParamSpec("Arguments")
 TakeJobs = Callable[[], Sequence[Job]]
 CallSoon = Callable[..., object]  # calls a function in the event loop, from any thread
 
-SETTLE_S = 0.1  # a batch that takes longer delivers each result when it is ready
+HOLD_RESULTS_S = 0.1  # a batch that takes longer delivers each result when it is ready
 
 Settle = Callable[[Job, Outcome], object]
 
@@ -94,7 +94,7 @@ class Outcomes:
         """Add the outcome of a job."""
         self.by_job[job] = outcome
         self._held.append(job)
-        if not self._alone and time.monotonic() - self._start > SETTLE_S:
+        if not self._alone and time.monotonic() - self._start > HOLD_RESULTS_S:
             for each in self._held:
                 self._settle(each, self.by_job[each])
             self._held.clear()

@@ -74,7 +74,8 @@ def exit_now(status: int, last_line: str = "") -> NoReturn:
 def flush_output(last_line: str = "") -> bool:
     """Write all log lines and printed text, then a last line, within OUTPUT_S.
 
-    A pipe that nobody reads would block for ever.
+    A pipe that nobody reads would block for ever. Without memory for another thread, there is no
+    time limit.
 
     Returns:
         Whether everything is written. If not, the next use of the streams may block.
@@ -82,7 +83,7 @@ def flush_output(last_line: str = "") -> bool:
     thread = Thread(target=_write_output, args=(last_line,), name="output", daemon=True)
     try:
         thread.start()
-    except RuntimeError:  # no memory for a thread
+    except RuntimeError:  # no memory for it
         _write_output(last_line)
         return True
     thread.join(OUTPUT_S)

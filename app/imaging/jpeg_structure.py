@@ -73,8 +73,7 @@ def jpeg_segments(data: bytes, start: int = 0) -> Iterator[tuple[int, int]]:
             yield marker, at
             if marker == START_OF_SCAN:
                 return
-            length = (data[at + 2] << 8) + data[at + 3]
-            at += 2 + length if length > 2 else 4  # faster than `max`, ten times for each image
+            at += 2 + max(2, (data[at + 2] << 8) + data[at + 3])
     raise InvalidImage(f"the JPEG has more than {MAX_SEGMENTS} segments")
 
 

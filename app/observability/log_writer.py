@@ -1,7 +1,6 @@
 """Writes log lines from a thread, so that a destination that nobody reads blocks nothing else."""
 
 import logging
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from queue import SimpleQueue
@@ -18,9 +17,9 @@ class LogWriter(logging.Handler):
     """A handler that formats a record in the caller's thread and writes its line in its own.
 
     The thread collects lines for COLLECT_S: if it wrote each one at once, it would take Python's
-    lock from the event loop and the lanes for each request. If more than MAX_WAITING characters
-    wait, lines are dropped; a later line says how many. Each count has one writer: callers, which
-    hold the lock of the handler, or the thread.
+    lock from the event loop and the lanes for each request. A warning or an error is written at
+    once. If more than MAX_WAITING characters wait, lines are dropped; a later line says how many.
+    Each count has one writer: callers, which hold the lock of the handler, or the thread.
 
     Args:
         stream: the destination.
@@ -32,6 +31,7 @@ class LogWriter(logging.Handler):
         self._items: SimpleQueue[str | Event | None] = SimpleQueue()
         self._put = 0  # characters, counted by callers
         self._dropped = 0  # lines, counted by callers
+        self._urgent = Event()  # ends the collecting
         self._written = 0  # characters, counted by the thread
         self._reported = 0  # dropped lines, counted by the thread
         self._thread = Thread(target=self._run, name="log", daemon=True)
@@ -48,11 +48,14 @@ class LogWriter(logging.Handler):
             return
         self._put += len(line)
         self._items.put(line)
+        if record.levelno >= logging.WARNING:
+            self._urgent.set()
 
     def flush(self) -> None:
         """Wait until all lines are written, for FLUSH_S at most."""
         done = Event()
         self._items.put(done)
+        self._urgent.set()
         done.wait(FLUSH_S if self._thread.is_alive() else 0)
 
     def close(self) -> None:
@@ -74,7 +77,8 @@ class LogWriter(logging.Handler):
         while None not in items:
             items = [self._items.get()]
             if isinstance(items[0], str):
-                time.sleep(COLLECT_S)
+                self._urgent.wait(COLLECT_S)
+            self._urgent.clear()
             while not self._items.empty():
                 items.append(self._items.get())
             for text in joined([item for item in items if isinstance(item, str)]):

@@ -81,20 +81,10 @@ def configure(level: str, replica: int | None = None) -> None:
         handler.addFilter(partial(_add_replica, replica))
     handler.setFormatter(text if sys.stderr.isatty() else JsonFormatter())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
-    _leave_out_unused_fields()
     for name, min_level in MIN_LEVELS.items():
         logging.getLogger(name).setLevel(min_level)
     logging.captureWarnings(True)
     warnings.filterwarnings("ignore", module=r"PIL\.")  # about metadata, with text from files
-
-
-def _leave_out_unused_fields() -> None:
-    """Let records have no caller, thread or process: finding them takes a fifth of a log call.
-
-    These are the switches of the logging HOWTO's section "Optimization".
-    """
-    logging._srcfile = None
-    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
 
 
 def _add_replica(replica: int, record: logging.LogRecord) -> bool:

@@ -55,6 +55,7 @@ def test_a_checkpoint_that_cannot_be_loaded_ends_the_process_with_3_and_one_line
 @pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="memory cannot be limited")
 def test_too_little_memory_ends_the_process_with_3_and_one_line(serve_command):
     def limit():
+        # enough to import torch, too little for the models; torch itself crashes above 800 MB
         resource.setrlimit(resource.RLIMIT_AS, (760_000_000, 760_000_000))
 
     command, environment = serve_command("--port", 0)

@@ -12,6 +12,7 @@ import pytest
 from app.api.middleware import RequestMiddleware
 from app.batching.job import Job
 from app.core.errors import Overloaded
+from app.core.scope import CLIENT, Client
 from app.core.shutdown import Shutdown
 from app.observability.metrics import Metrics
 
@@ -147,17 +148,53 @@ class Refusing:
         raise error
 
 
-async def test_a_refusal_waits_for_its_delay_without_the_memory_of_its_body():
-    app, sent = Refusing(0.1), []
+@pytest.fixture
+def refused():
+    """A function that sends a request to a refusing app, and the messages of its response."""
+    app, sent, metrics = Refusing(0.1), [], Metrics()
 
     async def send(message):
         sent.append((message["type"], app.body()))
 
-    scope = {"type": "http", "method": "POST", "path": "/classify", "headers": []}
+    async def request(client=None):
+        scope = {"type": "http", "method": "POST", "path": "/classify", "headers": []}
+        if client is not None:
+            scope[CLIENT] = client
+        await RequestMiddleware(app, metrics, Shutdown(0, 0))(scope, None, send)
+
+    request.app, request.sent = app, sent
+    return request
+
+
+RESPONSE = [("http.response.start", None), ("http.response.body", None)]  # and the body is freed
+
+
+async def test_a_refusal_waits_for_its_delay_without_the_memory_of_its_body(refused, caplog):
+    caplog.set_level(logging.INFO, "app.access")
     start = time.monotonic()
-    await RequestMiddleware(app, Metrics(), Shutdown(0, 0))(scope, None, send)
+    await refused()
     assert time.monotonic() - start >= 0.1
-    assert sent == [("http.response.start", None), ("http.response.body", None)]
+    assert refused.sent == RESPONSE
+    (line,) = caplog.records
+    assert (line.status, line.code, line.delay_ms) == (503, "overloaded", 100)
+
+
+async def test_a_refusal_that_waits_is_sent_when_the_server_ends_the_request(refused):
+    refused.app.delay_s = 1000.0
+    task = asyncio.ensure_future(refused())
+    await asyncio.sleep(0)
+    task.cancel()
+    await task
+    assert refused.sent == RESPONSE
+
+
+async def test_a_client_that_disconnects_while_its_refusal_waits_is_a_disconnect(refused, caplog):
+    caplog.set_level(logging.INFO, "app.access")
+    client = Client()
+    client.on_disconnect()
+    await refused(client)
+    assert refused.sent == []
+    assert [line.status for line in caplog.records] == [499]
 
 
 async def test_a_client_that_disconnects_is_counted_and_leaves_the_queue(serve, picture):

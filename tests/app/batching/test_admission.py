@@ -1,6 +1,7 @@
 """Admission: queue places, predicted waits, refusals with `Retry-After`."""
 
 import asyncio
+from contextlib import suppress
 
 import pytest
 
@@ -246,23 +247,39 @@ async def test_the_wait_of_a_client_that_disconnected_says_nothing(queue):
     assert admission.safety_factor == 1.1
 
 
+def delays(admission, count):
+    """The delays of so many refusals, in seconds."""
+    errors = []
+    for _ in range(count):
+        with pytest.raises(Overloaded) as refused:
+            admission.reserve(deadline_in())
+        errors.append(refused.value.delay_s)
+    return errors
+
+
 async def test_refusals_wait_if_there_are_many_more_of_them_than_results(queue):
     admission = AdmissionController(queue, max_queue_size=1)
-
-    def delays(count):
-        errors = []
-        for _ in range(count):
-            with pytest.raises(Overloaded) as refused:
-                admission.reserve(deadline_in())
-            errors.append(refused.value.delay_s)
-        return errors
-
+    at_first, per_result = int(MAX_PROMPT), int(REFUSALS_PER_RESULT)
     with admission.reserve(deadline_in()) as entry:
-        prompt = int(MAX_PROMPT)
-        assert delays(prompt + 2) == [0.0] * prompt + [REFUSAL_DELAY_S] * 2
+        assert delays(admission, at_first + 2) == [0.0] * at_first + [REFUSAL_DELAY_S] * 2
+        entry.future.set_result("result")
         admission.observe(entry)
-        prompt = int(REFUSALS_PER_RESULT)
-        assert delays(prompt + 1) == [0.0] * prompt + [REFUSAL_DELAY_S]
-        for _ in range(100):
+        assert delays(admission, per_result + 1) == [0.0] * per_result + [REFUSAL_DELAY_S]
+        for _ in range(at_first):
             admission.observe(entry)
-        assert delays(int(MAX_PROMPT) + 1).count(0.0) == int(MAX_PROMPT)
+        assert delays(admission, at_first + 1).count(0.0) == at_first
+
+
+async def test_an_error_or_a_disconnect_is_no_result_that_lets_refusals_be_sent_at_once(queue):
+    admission = AdmissionController(queue, max_queue_size=1)
+    with admission.reserve(deadline_in()) as failed:
+        delays(admission, int(MAX_PROMPT))
+        failed.fail(Overloaded("displaced"))
+        admission.observe(failed)
+        assert delays(admission, 1) == [REFUSAL_DELAY_S]
+    with admission.reserve(deadline_in()) as gone:
+        gone.future.cancel()
+        admission.observe(gone)
+        assert delays(admission, 1) == [REFUSAL_DELAY_S]
+    with suppress(Overloaded):
+        failed.future.result()  # retrieved

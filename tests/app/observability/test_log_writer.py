@@ -28,9 +28,11 @@ class Writes(io.StringIO):
     def __init__(self) -> None:
         super().__init__()
         self.texts = []
+        self.written = Event()
 
     def write(self, text: str) -> int:
         self.texts.append(text)
+        self.written.set()
         return len(text)
 
 
@@ -80,9 +82,23 @@ def test_lines_that_come_soon_after_each_other_are_written_together():
     stream = Writes()
     handler = LogWriter(stream)
     for number in range(3):
-        handler.emit(logging.makeLogRecord({"msg": f"line {number}"}))
+        handler.emit(logging.makeLogRecord({"msg": f"line {number}", "levelno": logging.INFO}))
     handler.close()
     assert stream.texts == ["line 0\nline 1\nline 2\n"]
+
+
+def test_a_warning_and_a_flush_end_the_collecting(monkeypatch):
+    monkeypatch.setattr(log_writer, "COLLECT_S", 1000.0)
+    monkeypatch.setattr(log_writer, "FLUSH_S", 60.0)
+    stream = Writes()
+    handler = LogWriter(stream)
+    handler.emit(logging.makeLogRecord({"msg": "line", "levelno": logging.INFO}))
+    handler.emit(logging.makeLogRecord({"msg": "warning", "levelno": logging.WARNING}))
+    assert stream.written.wait(60)
+    handler.emit(logging.makeLogRecord({"msg": "last", "levelno": logging.INFO}))
+    handler.flush()
+    assert "".join(stream.texts) == "line\nwarning\nlast\n"
+    handler.close()
 
 
 def test_a_write_is_no_larger_than_a_pipe_takes_at_once_unless_a_single_line_is():
@@ -100,7 +116,7 @@ def test_the_time_for_the_last_lines_is_bounded(logger, monkeypatch):
 def test_a_destination_that_has_gone_does_not_end_the_thread():
     handler = LogWriter(Broken())
     for _ in range(2):
-        handler.emit(logging.makeLogRecord({"msg": "line"}))
+        handler.emit(logging.makeLogRecord({"msg": "line", "levelno": logging.INFO}))
     handler.flush()
     assert handler._thread.is_alive()
     handler.close()
