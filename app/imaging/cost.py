@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from app.core.errors import InvalidImage
 from app.imaging.format_limits import gif_frame
-from app.imaging.jpeg_structure import MAX_SCANS, SCAN, jpeg_frame
+from app.imaging.jpeg_structure import MAX_SCANS, SCAN, jpeg_frame, jpeg_segments
 from app.imaging.tiff_structure import (
     BITS,
     COMPRESSION,
@@ -109,7 +109,7 @@ def decode_cost(data: bytes, max_pixels: int) -> DecodeCost:
 
 
 def _jpeg(data: bytes) -> Rates:
-    frame = jpeg_frame(data)
+    frame = jpeg_frame(data, jpeg_segments(data))
     if frame is None:
         return NOTHING
     per_pixel = 0.65 + 0.12 * frame.samples + 0.4 * (frame.components > 3)  # CMYK

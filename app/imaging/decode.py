@@ -89,7 +89,8 @@ def decode(
     if reserved is not None and pixels > reserved:  # the estimate has read the file differently
         raise InvalidImage("the image is larger than its header says")
     reduction = reduce(image, preprocessing) if scaled and not keep_rgb else None
-    if not image.info.get("progressive"):  # a progressive JPEG keeps all coefficients at any scale
+    # a progressive JPEG keeps all coefficients at any scale
+    if reduction and not image.info.get("progressive"):
         pixels = _pixels(image)
     try:
         return _photo(image, preprocessing, reduction, keep_rgb)
@@ -180,7 +181,9 @@ def _names(formats: Sequence[str]) -> str:
 
 def _pixels(image: Image.Image) -> int:
     """Number of pixels that the decoder writes; tiles of a TIFF may extend beyond the image."""
-    tags = getattr(image, "tag_v2", {})
+    tags = getattr(image, "tag_v2", None)
+    if tags is None:
+        return image.width * image.height
     size = (tags.get(IMAGEWIDTH, image.width), tags.get(IMAGELENGTH, image.height))
     tile = (_side(tags.get(TILEWIDTH)), _side(tags.get(TILELENGTH)))
     return prod(ceil(whole / side) * side for whole, side in zip(size, tile, strict=True))

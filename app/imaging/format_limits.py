@@ -4,7 +4,7 @@ A decoder spends time on each piece, so a small file with many pieces can take v
 """
 
 from app.core.errors import InvalidImage
-from app.imaging.jpeg_structure import check_jpeg, jpeg_exif
+from app.imaging.jpeg_structure import check_scans, jpeg_exif, jpeg_segments
 from app.imaging.tiff_structure import check_exif, check_tiff
 
 MAX_CHUNKS = 65_536  # of a PNG; encoders write pixels in chunks of 8 KiB or more
@@ -26,8 +26,9 @@ def check_structure(kind: str, data: bytes, max_pixels: int) -> None:
         UnsupportedImageFormat: a JPEG in arithmetic coding, or a big-endian BigTIFF.
     """
     if kind == "JPEG":
-        check_exif(jpeg_exif(data))
-        check_jpeg(data, max_pixels)
+        segments = list(jpeg_segments(data))
+        check_exif(jpeg_exif(data, segments))
+        check_scans(data, segments, max_pixels)
     elif kind == "PNG":
         _check_png(data)
     elif kind == "GIF":

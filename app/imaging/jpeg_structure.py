@@ -5,7 +5,7 @@ Each scan costs as much as decoding the whole image, so a small file can take ve
 
 import re
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from app.core.errors import InvalidImage, UnsupportedImageFormat
@@ -22,6 +22,8 @@ FRAME_HEADER = struct.Struct(">HHB")  # height, width, components
 SEQUENTIAL, ARITHMETIC = (0xC0, 0xC1, 0xC3), range(0xC9, 0xD0)
 MARKER = re.compile(rb"\xff([\x01-\xcf\xd8-\xfe])")  # no restarts or escaped bytes: scans have them
 EXIF_MARK = b"Exif\0\0"
+
+Segment = tuple[int, int]  # its marker, and its offset in bytes
 
 
 class JpegFrame(NamedTuple):
@@ -48,8 +50,8 @@ class JpegFrame(NamedTuple):
     resources: int
 
 
-def jpeg_segments(data: bytes, start: int = 0) -> Iterator[tuple[int, int]]:
-    """The marker and the offset in bytes of each segment of a JPEG up to its first scan.
+def jpeg_segments(data: bytes, start: int = 0) -> Iterator[Segment]:
+    """The segments of a JPEG up to its first scan.
 
     An end of the image before the first scan is skipped, because decoders skip it.
 
@@ -77,14 +79,10 @@ def jpeg_segments(data: bytes, start: int = 0) -> Iterator[tuple[int, int]]:
     raise InvalidImage(f"the JPEG has more than {MAX_SEGMENTS} segments")
 
 
-def jpeg_frame(data: bytes, start: int = 0) -> JpegFrame | None:
-    """What a JPEG at an offset in bytes says before its first scan; None if it has no frame.
-
-    Raises:
-        InvalidImage: too many segments.
-    """
+def jpeg_frame(data: bytes, segments: Iterable[Segment]) -> JpegFrame | None:
+    """What a JPEG says before its first scan; None if it has no frame."""
     header, resources = None, 0
-    for marker, at in jpeg_segments(data, start):
+    for marker, at in segments:
         if marker in FRAMES:
             header = marker, at
         elif marker == RESOURCES:
@@ -108,31 +106,28 @@ def _frame(
     return JpegFrame(marker, width, height, components, samples, several, scan, resources)
 
 
-def jpeg_exif(data: bytes) -> bytes:
-    """The EXIF data of a JPEG; Pillow joins the segments and parses them when it opens the file.
-
-    Raises:
-        InvalidImage: too many segments.
-    """
+def jpeg_exif(data: bytes, segments: Iterable[Segment]) -> bytes:
+    """The EXIF data of a JPEG; Pillow joins the segments and parses them when it opens the file."""
     return b"".join(
         data[at + 10 : at + 2 + (data[at + 2] << 8) + data[at + 3]]
-        for marker, at in jpeg_segments(data)
+        for marker, at in segments
         if marker == EXIF and data[at + 4 : at + 10] == EXIF_MARK
     )
 
 
-def check_jpeg(data: bytes, max_pixels: int) -> None:
-    """Refuse a JPEG whose structure would take longer to decode than its pixels.
+def check_scans(data: bytes, segments: Iterable[Segment], max_pixels: int) -> None:
+    """Refuse a JPEG whose scans would take longer to decode than its pixels.
 
     Args:
         data: the file.
+        segments: of the file.
         max_pixels: a JPEG of this size may have the fewest scans.
 
     Raises:
-        InvalidImage: too many segments or scans.
+        InvalidImage: too many scans.
         UnsupportedImageFormat: it is in arithmetic coding.
     """
-    frame = jpeg_frame(data)
+    frame = jpeg_frame(data, segments)
     if frame is None:
         return
     if frame.marker in ARITHMETIC:  # its decoder computes for a long time even on an empty scan

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from app.core.errors import InvalidImage, UnsupportedImageFormat
-from app.imaging.jpeg_structure import EXIF_MARK, SOI, jpeg_frame
+from app.imaging.jpeg_structure import EXIF_MARK, SOI, jpeg_frame, jpeg_segments
 
 MAX_TAGS = 1_024  # of a TIFF's directory, and of all directories of EXIF data; cameras write dozens
 MAX_STRIPS = 131_072  # or tiles; encoders write at most one strip for a row
@@ -76,6 +76,8 @@ def check_exif(block: bytes) -> None:
     Raises:
         InvalidImage: too many tags.
     """
+    if not block:
+        return
     block = block.removeprefix(EXIF_MARK).removeprefix(EXIF_MARK)  # as Pillow does
     count, starts = 0, list[int | None]([None])
     while starts:
@@ -154,7 +156,7 @@ def check_tiff(data: bytes) -> None:
 def _refuse_scans_in_strips(data: bytes, offsets: list[TiffTag]) -> None:
     for start in {start for tag in offsets for start in _values(tag, data)}:
         is_jpeg = data[start : start + len(SOI)] == SOI  # not so in an old one: only its scan
-        frame = jpeg_frame(data, start) if is_jpeg else None
+        frame = jpeg_frame(data, jpeg_segments(data, start)) if is_jpeg else None
         if frame and frame.several_scans:
             raise InvalidImage("the TIFF has a strip or tile that is a JPEG of several scans")
 

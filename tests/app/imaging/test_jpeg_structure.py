@@ -9,13 +9,23 @@ from PIL import Image
 from app.core.errors import InvalidImage, UnsupportedImageFormat
 from app.imaging.cost import decode_cost
 from app.imaging.decode import decode
-from app.imaging.jpeg_structure import MAX_SCANS, MAX_SEGMENTS, check_jpeg, max_scans
+from app.imaging.jpeg_structure import (
+    MAX_SCANS,
+    MAX_SEGMENTS,
+    check_scans,
+    jpeg_segments,
+    max_scans,
+)
 from models.preprocessing import Preprocessing
 from tests.hostile import jpeg
 from tests.hostile.case import drawn
 
 EXIF, COMMENT = b"\xff\xe1", b"\xff\xfe"
 MAX_PIXELS = 50_000_000
+
+
+def check_jpeg(data: bytes, max_pixels: int) -> None:
+    check_scans(data, jpeg_segments(data), max_pixels)
 
 
 def with_scans(data: bytes, count: int) -> bytes:
