@@ -23,10 +23,9 @@ Value = TypeVar("Value")
 Arguments = ParamSpec("Arguments")
 TakeJobs = Callable[[], Sequence[Job]]
 CallSoon = Callable[..., object]  # calls a function in the event loop, from any thread
+Settle = Callable[[Job, Outcome], object]
 
 HOLD_RESULTS_S = 0.1  # a batch that takes longer delivers each result when it is ready
-
-Settle = Callable[[Job, Outcome], object]
 
 
 def run_whole(
