@@ -39,7 +39,7 @@ from bench.serving.servers import OURS, Running, Site, free_port, launched, ours
 RESULTS = Path(__file__).parent / "results" / "overload.md"
 NETWORKS = ("T", "ViT-Ti/16", "ViT-B/16", "SegFormer-B0")
 WARM = 0.2  # warm-up of a measurement of the capacity, as a fraction of its length
-CONNECTIONS = 800  # maximum; select accepts 1024 sockets
+CONNECTIONS = 800  # maximum; a process may open 1024 files by default
 SAMPLE_S = 0.5  # between samples of the memory
 
 

@@ -104,8 +104,10 @@ class HttpClient:
         self._source = source
         self._requests = [memoryview(request) for request in requests]
         self._next = 0
-        self._waiting: dict[socket.socket, Connection] = {}
+        self._waiting: dict[int, Connection] = {}  # by file descriptor
+        self._epoll = select.epoll()
         self._sockets = ExitStack()
+        self._sockets.enter_context(self._epoll)
 
     @property
     def in_flight(self) -> int:
@@ -128,23 +130,26 @@ class HttpClient:
         connection.request, connection.due = self._next, due
         connection.sent = time.monotonic()  # replaced if the rest is sent later
         connection.unsent = self._requests[self._next]
-        self._waiting[connection.socket] = connection
         connection.push()
+        self._waiting[connection.socket.fileno()] = connection
+        self._epoll.register(connection.socket, _events(connection))
 
     def poll(self, seconds: float) -> list[Response]:
         """Return the complete responses; wait at most this long for the first.
 
-        Uses select, because its timeout has a resolution of microseconds; epoll has milliseconds.
+        Select waits for epoll: its time limit has a resolution of microseconds, epoll's has
+        milliseconds. With select on each socket, 1,900 requests/s took 0.25 cores instead of 0.15.
         """
-        unsent = [s for s, connection in self._waiting.items() if connection.unsent]
-        readable, writable, _ = select.select(list(self._waiting), unsent, [], max(seconds, 0.0))
-        for ready in writable:
-            self._waiting[ready].push()
+        select.select([self._epoll], [], [], max(seconds, 0.0))
         responses = []
-        for ready in readable:
-            connection = self._waiting[ready]
-            if (complete := connection.pull()) is not None:
-                del self._waiting[ready]
+        for descriptor, event in self._epoll.poll(0):
+            connection = self._waiting[descriptor]
+            if event & select.EPOLLOUT:
+                connection.push()
+                self._epoll.modify(descriptor, _events(connection))
+            if event & ~select.EPOLLOUT and (complete := connection.pull()) is not None:
+                self._epoll.unregister(descriptor)
+                del self._waiting[descriptor]
                 responses.append(self._response(connection, *complete))
         return responses
 
@@ -161,3 +166,8 @@ class HttpClient:
             connection.socket.close()
             connection = self.connect()
         return Response(connection, request, due, sent, ended, head, body, error)
+
+
+def _events(connection: Connection) -> int:
+    """What to wait for on a connection."""
+    return select.EPOLLIN | (select.EPOLLOUT if connection.unsent else 0)
