@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 Table = Mapping[int, float]  # seconds of a batch by batch size, smallest size first
 
 TOLERANCE = 1.03  # a cost per image up to this multiple of the lowest counts as equally good
+BATCH_OVERHEAD_S = 0.001  # of the event loop and of the threads that a batch on the wide lane wakes
 LONG_BATCH_S = 0.25  # longest batch under load, so that other requests are not delayed noticeably
 SLOWDOWN_WEIGHT = 0.1  # of one batch: the last twenty batches have most influence
 
@@ -50,7 +51,11 @@ class CostTable:
         """
         table = self.narrow if narrow else self.wide
         total = {size: seconds + size * overhead_s for size, seconds in table.items()}
-        largest = throughput_batch_size(total) if narrow else latency_batch_size(total)
+        if narrow:
+            largest = throughput_batch_size(total)
+        else:
+            more = {size: seconds + BATCH_OVERHEAD_S for size, seconds in total.items()}
+            largest = latency_batch_size(more)
         return sorted(((n, seconds) for n, seconds in total.items() if n <= largest), reverse=True)
 
 

@@ -169,9 +169,9 @@ class TorchEngine:
         """Run batches of 1, 2, 4, ... images, and return the seconds by batch size.
 
         Size 1 is always run. A larger size is not started if it would exceed the budget, judging by
-        the size before it, or if the last two sizes did not lower the cost of an image. On a GPU,
-        all sizes are captured first, on the thread that will run them, and each captured size is
-        run. A size that does not fit into the memory ends the measurement.
+        the size before it, or if it takes long and the last two sizes did not lower the cost of an
+        image. On a GPU, all sizes are captured first, on the thread that will run them, and each
+        captured size is run. A size that does not fit into the memory ends the measurement.
 
         Args:
             max_batch_size: the largest size to run.
@@ -188,7 +188,8 @@ class TorchEngine:
             expected = 2 * seconds[size // 2]
             runs = 1 if expected > SLOW_S else 1 + MIN_REPEATS
             in_time = time.monotonic() + expected * runs <= end
-            if size not in self._graphs.sizes and not (in_time and size <= 4 * best):
+            useful = size <= 4 * best or expected < MIN_MEASURED_S
+            if size not in self._graphs.sizes and not (in_time and useful):
                 break
             try:
                 seconds[size] = self._measure(size)

@@ -36,6 +36,12 @@ def test_the_throughput_size_is_the_largest_near_optimal_one(costs, best):
     assert sizes == sorted(((n, costs[n]) for n in costs if n <= best), reverse=True)
 
 
+@pytest.mark.parametrize(("image_s", "best"), [(0.0001, 32), (0.01, 4), (0.1, 1)])
+def test_the_shorter_the_batches_the_more_their_overhead_counts(image_s, best):
+    costs = CostTable({size: size * image_s for size in (1, 2, 4, 8, 16, 32)})
+    assert costs.sizes(narrow=False)[0] == (best, pytest.approx(best * image_s))
+
+
 def test_the_higher_the_overhead_of_an_image_the_smaller_the_batches():
     costs = CostTable({1: 0.0016, 2: 0.0018, 4: 0.0023, 8: 0.0035, 16: 0.0064, 32: 0.0098})
     best = {

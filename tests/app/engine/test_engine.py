@@ -176,6 +176,22 @@ def test_warm_up_measures_growing_batches_within_its_bounds(save):
     assert set(engine.warm_up(max_batch_size=6, budget_s=1e-9)) == {1}
 
 
+@pytest.mark.parametrize(
+    ("seconds", "measured"),
+    [
+        ({1: 0.001, 2: 0.003, 4: 0.006, 8: 0.004}, {1, 2, 4, 8}),  # disturbed, but short
+        ({1: 0.01, 2: 0.03, 4: 0.06, 8: 0.04}, {1, 2, 4}),
+    ],
+)
+def test_warm_up_ends_with_long_batches_that_do_not_lower_the_cost_of_an_image(
+    save, monkeypatch, seconds, measured
+):
+    engine = TorchEngine(save("classify"), task="classify")
+    engine.load()
+    monkeypatch.setattr(engine, "_measure", seconds.__getitem__)
+    assert set(engine.warm_up(max_batch_size=8, budget_s=60.0)) == measured
+
+
 def test_warm_up_runs_without_an_input_size_in_the_checkpoint(save, tmp_path):
     folder = save("segment")
     loaded = checkpoint.load(folder)
