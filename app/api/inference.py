@@ -136,7 +136,6 @@ async def _infer(
     _refuse_draining(state, deployment)
     deployment.refuse_unready()  # before the upload, so that the client need not send the body
     operation = parse()
-    deployment.refuse_if_full(reservation.client)
     began = time.monotonic()
     data, more = await _read(request, headers, deployment, reservation)
     operation = parse(more) if more else operation

@@ -124,22 +124,6 @@ class AdmissionController(Generic[Item, Result]):
         error.reason, error.delay_s = reason, self._pace.on_refusal()
         return error
 
-    def require_place(self, client: Hashable) -> Entry[Item, Result] | None:
-        """Check whether the queue has a place for another image of a client.
-
-        Returns:
-            The entry that must give its place to the client; None if there is a free place.
-
-        Raises:
-            Overloaded: the queue is full, and no other client has many more places.
-        """
-        if not self.full:
-            return None
-        displaced = self._queue.last_of_most(client)
-        if displaced is None:
-            raise self._overloaded("queue_full", "the queue is full", self.predicted_wait())
-        return displaced
-
     def reserve(
         self,
         deadline: float,
@@ -162,7 +146,9 @@ class AdmissionController(Generic[Item, Result]):
             Overloaded: the queue is full, or a deadline would be missed.
         """
         entry: Entry[Item, Result] = Entry(self._queue, deadline, client, extra_s, items)
-        displaced = self.require_place(client)
+        displaced = self._queue.last_of_most(client) if self.full else None
+        if self.full and displaced is None:
+            raise self._overloaded("queue_full", "the queue is full", self.predicted_wait())
         self._predict(entry)
         if displaced is not None:
             self._displace(displaced)

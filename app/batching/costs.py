@@ -7,6 +7,7 @@ Table = Mapping[int, float]  # seconds of a batch by batch size, smallest size f
 
 TOLERANCE = 1.03  # a cost per image up to this multiple of the lowest counts as equally good
 BATCH_OVERHEAD_S = 0.001  # of the event loop and of the threads that a batch on the wide lane wakes
+OVERHEAD_BATCH_S = 0.01  # longest batch that may be larger because of this overhead
 LONG_BATCH_S = 0.25  # longest batch under load, so that other requests are not delayed noticeably
 SLOWDOWN_WEIGHT = 0.1  # of one batch: the last twenty batches have most influence
 
@@ -51,17 +52,23 @@ class CostTable:
         """
         table = self.narrow if narrow else self.wide
         total = {size: seconds + size * overhead_s for size, seconds in table.items()}
-        if narrow:
-            largest = throughput_batch_size(total)
-        else:
-            more = {size: seconds + BATCH_OVERHEAD_S for size, seconds in total.items()}
-            largest = latency_batch_size(more)
+        largest = throughput_batch_size(total) if narrow else wide_batch_size(total)
         return sorted(((n, seconds) for n, seconds in total.items() if n <= largest), reverse=True)
 
 
 def latency_batch_size(table: Table) -> int:
     """Smallest batch size with a near-optimal cost per image."""
     return min(_near_optimal(table))
+
+
+def wide_batch_size(table: Table) -> int:
+    """Smallest near-optimal batch size, or a larger one if batches are so short that they cost more
+    than they take.
+    """
+    smallest = latency_batch_size(table)
+    short = {size: s for size, s in table.items() if size <= smallest or s <= OVERHEAD_BATCH_S}
+    with_overhead = {size: seconds + BATCH_OVERHEAD_S for size, seconds in short.items()}
+    return max(smallest, latency_batch_size(with_overhead))
 
 
 def throughput_batch_size(table: Table) -> int:

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from functools import partial
 from typing import Literal
 
@@ -185,18 +185,6 @@ class Deployment:
             self._metrics.rejections.labels(self.name, "not_ready").inc()
             raise lost()
 
-    def refuse_if_full(self, client: Hashable) -> None:
-        """Raise Overloaded, counted, if the queue has no place for another image of a client."""
-        try:
-            self.batcher.admission.require_place(client)
-        except Overloaded as error:
-            self._count_rejection(error)
-            raise
-
-    def _count_rejection(self, error: Overloaded) -> None:
-        if error.reason is not None:
-            self._metrics.rejections.labels(self.name, error.reason).inc()
-
     def _not_ready(self) -> NotReady:
         other = f", but {self.waits_for} still loads" if self.status == "warm" else ""
         detail = f"the model {self.name} is {self.status}{other}"
@@ -237,7 +225,8 @@ class Deployment:
             else:
                 await self._run_with_threads(job, extra_s, items)
         except Overloaded as error:
-            self._count_rejection(error)
+            if error.reason is not None:
+                self._metrics.rejections.labels(self.name, error.reason).inc()
             raise
         finally:
             job.cancel()  # after an error, a lane or an image thread may still have it

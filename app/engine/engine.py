@@ -47,6 +47,7 @@ Classifier = ViT | SegformerClassifier
 
 MIN_REPEATS = 3  # measured runs of each batch size at warm-up
 SLOW_S = 0.3  # a batch that takes longer is run once: its first allocations hardly matter
+SHORT_S = 0.05  # a shorter batch is measured even if it promises no lower cost
 MIN_MEASURED_S = 0.05  # total duration of the runs of one size: single short runs vary too much
 
 
@@ -169,8 +170,8 @@ class TorchEngine:
         """Run batches of 1, 2, 4, ... images, and return the seconds by batch size.
 
         Size 1 is always run. A larger size is not started if it would exceed the budget, judging by
-        the size before it, or if it takes long and the last two sizes did not lower the cost of an
-        image. On a GPU, all sizes are captured first, on the thread that will run them, and each
+        the size before it, or if the last two sizes did not lower the cost of an image and it takes
+        50 ms or more. On a GPU, all sizes are captured first, on the thread that will run them, and each
         captured size is run. A size that does not fit into the memory ends the measurement.
 
         Args:
@@ -188,7 +189,7 @@ class TorchEngine:
             expected = 2 * seconds[size // 2]
             runs = 1 if expected > SLOW_S else 1 + MIN_REPEATS
             in_time = time.monotonic() + expected * runs <= end
-            useful = size <= 4 * best or expected < MIN_MEASURED_S
+            useful = size <= 4 * best or expected < SHORT_S
             if size not in self._graphs.sizes and not (in_time and useful):
                 break
             try:

@@ -183,6 +183,8 @@ class HttpProtocol(ParsingProtocol):
         """Continue with the next request, wait for one, or close the connection."""
         self.server_state.total_requests += 1
         cycle, self._running = self._running, None
+        if cycle is not None:
+            cycle.body = bytearray()  # what the app has not read; the connection may stay idle
         if self.transport.is_closing():
             return
         self.timeout_generation += 1

@@ -405,6 +405,13 @@ async def test_an_error_response_replaces_100_continue():
         assert await read_error(reader) == (404, "not_found")
 
 
+async def test_an_idle_connection_does_not_hold_the_body_of_an_early_response():
+    async with connected(refuse) as (reader, writer, protocols):
+        writer.write(head("content-length: 1000") + bytes(1000))
+        assert (await read_response(reader))[0] == 404
+        assert len(protocols[0].cycle.body) == 0
+
+
 async def test_an_early_response_keeps_the_connection_if_the_rest_of_the_body_is_small():
     async with connected(refuse) as (reader, writer, _):
         for _ in range(2):
