@@ -62,9 +62,7 @@ def latency_batch_size(table: Table) -> int:
 
 
 def wide_batch_size(table: Table) -> int:
-    """Smallest near-optimal batch size, or a larger one if batches are so short that they cost more
-    than they take.
-    """
+    """Smallest near-optimal batch size, counting also what a short batch costs besides its run."""
     smallest = latency_batch_size(table)
     short = {size: s for size, s in table.items() if size <= smallest or s <= OVERHEAD_BATCH_S}
     with_overhead = {size: seconds + BATCH_OVERHEAD_S for size, seconds in short.items()}

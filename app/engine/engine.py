@@ -170,9 +170,10 @@ class TorchEngine:
         """Run batches of 1, 2, 4, ... images, and return the seconds by batch size.
 
         Size 1 is always run. A larger size is not started if it would exceed the budget, judging by
-        the size before it, or if the last two sizes did not lower the cost of an image and it takes
-        50 ms or more. On a GPU, all sizes are captured first, on the thread that will run them, and each
-        captured size is run. A size that does not fit into the memory ends the measurement.
+        the size before it, or if it takes 50 ms or more and the last two sizes did not lower the
+        cost of an image. On a GPU, all sizes are captured first, on the thread that will run them,
+        and each captured size is run. A size that does not fit into the memory ends the
+        measurement.
 
         Args:
             max_batch_size: the largest size to run.
