@@ -9,6 +9,7 @@ import sys
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
+from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from fastapi import FastAPI
@@ -16,7 +17,8 @@ from fastapi import FastAPI
 from app.api import application as web
 from app.api.body import BytesInFlight
 from app.api.inference import Limits
-from app.batching.lifespan import ServingPlan, serve_models
+from app.api.routes.status import Service
+from app.batching.lifespan import OnReady, ServingPlan, serve_models
 from app.core.cores import core_count
 from app.core.malloc import keep_freed_memory
 from app.core.settings import Settings, split_commas
@@ -111,6 +113,7 @@ def create_app(
     replica: Replica | None = None,
     shutdown: Shutdown | None = None,
     serve_ops: ServeOps | None = None,
+    on_ready: OnReady = lambda deployments: None,
 ) -> FastAPI:
     """Make an app that serves the models of the settings.
 
@@ -125,6 +128,7 @@ def create_app(
         replica: the replica that this process is, if there are several.
         shutdown: the shutdown state, if the server advances it.
         serve_ops: serves the probes and /metrics on another port; then the app does not have them.
+        on_ready: called with the models when all of them can serve requests.
 
     Raises:
         ValueError: the settings name a device that does not exist, or no model.
@@ -140,8 +144,8 @@ def create_app(
         on_fatal(error)
 
     def lifespan(app: FastAPI) -> AbstractAsyncContextManager[State]:
-        models = serve_models(plan, metrics, state_of_shutdown, fail)
-        whole = with_limits(models, request_limits(settings))
+        models = serve_models(plan, metrics, state_of_shutdown, fail, on_ready)
+        whole = with_state(models, limits=request_limits(settings), service=service_of(settings))
         if replica is not None:
             whole = reporting(whole, replica, metrics)
         if serve_ops is None:
@@ -155,6 +159,8 @@ def create_app(
         keys=settings.keys,
         cors_origins=split_commas(settings.cors_origins),
         with_ops=serve_ops is None,
+        page=playground_of(settings),
+        root_path=settings.root_path,
     )
 
 
@@ -224,13 +230,29 @@ def make_decoder(settings: Settings) -> Callable[..., Photo]:
     )
 
 
+def service_of(settings: Settings) -> Service:
+    """What /status tells of the settings."""
+    return Service(
+        key_required=bool(settings.keys),
+        max_image_pixels=settings.max_image_pixels,
+        image_formats=split_commas(settings.image_formats),
+    )
+
+
+def playground_of(settings: Settings) -> web.Playground | None:
+    """The page of the settings; None if there is none."""
+    if not settings.playground:
+        return None
+    return web.Playground(Path(settings.samples) if settings.samples else None)
+
+
 @asynccontextmanager
-async def with_limits(
-    lifespan: AbstractAsyncContextManager[State], limits: Limits
+async def with_state(
+    lifespan: AbstractAsyncContextManager[State], **more: object
 ) -> AsyncIterator[State]:
-    """Add the limits of image requests to the state of a lifespan."""
+    """Add values to the state of a lifespan."""
     async with lifespan as state:
-        yield {**state, "limits": limits}
+        yield {**state, **more}
 
 
 @asynccontextmanager

@@ -2,7 +2,9 @@
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 from fastapi import APIRouter, FastAPI
@@ -12,7 +14,7 @@ from starlette.types import ASGIApp, Scope
 from app.api.cors import Cors
 from app.api.middleware import RequestMiddleware
 from app.api.openapi import add_security, component_schemas
-from app.api.routes import health, images, models
+from app.api.routes import docs, health, images, models, playground, status
 from app.api.routing import App, Dispatcher
 from app.core.api_keys import Keyring
 from app.core.scope import API_KEY
@@ -21,12 +23,24 @@ from app.observability.metrics import Metrics
 
 DESCRIPTION = "Labels and masks of images, from a ViT classifier and a SegFormer segmenter."
 # paths that need no API key: orchestrators, Prometheus and browsers have none
-PATHS_WITHOUT_KEY = health.PROBES | {"/docs", "/docs/oauth2-redirect", "/openapi.json"}
+PATHS_WITHOUT_KEY = health.PROBES | {"/", "/docs", "/openapi.json", "/status"}
+FOLDERS_WITHOUT_KEY = ("/docs/", "/playground/")
 
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[Mapping[str, Any]]]
 
 
-def build_app(
+@dataclass(frozen=True)
+class Playground:
+    """The page to try the models, and /status, from which it shows the state of the service.
+
+    Attributes:
+        samples: folder of the sample images; None: the bundled scenes.
+    """
+
+    samples: Path | None = None
+
+
+def build_app(  # noqa: PLR0913  # the composition root calls it, by name
     lifespan: Lifespan,
     metrics: Metrics,
     shutdown: Shutdown,
@@ -34,6 +48,8 @@ def build_app(
     keys: Sequence[str] = (),
     cors_origins: Sequence[str] = (),
     with_ops: bool = True,
+    page: Playground | None = None,
+    root_path: str = "",
 ) -> FastAPI:
     """Build the app of the service.
 
@@ -45,8 +61,12 @@ def build_app(
         keys: the API keys; without any, requests need no key.
         cors_origins: origins of web pages that may send requests, or `*` alone.
         with_ops: whether the app has the routes of the probes and /metrics.
+        page: the page; None: there is none.
+        root_path: the path prefix under which a proxy publishes the service.
     """
     app = App(
+        root_path=root_path,
+        docs_url=None,
         title="patchserve",
         version=version("patchserve"),
         description=DESCRIPTION,
@@ -54,7 +74,9 @@ def build_app(
         redoc_url=None,
         redirect_slashes=False,
     )
-    _add(app, images.router, models.router, *([health.router] if with_ops else []))
+    _add(app, images.router, models.router, docs.make_router(), *_page_routers(page))
+    if with_ops:
+        _add(app, health.router)
     described = document(app, guarded=bool(keys))
     metrics.start_routes(described["paths"])
     app.openapi = lambda: described  # type: ignore[method-assign]  # FastAPI's way to extend it
@@ -85,7 +107,8 @@ def api_key_check(keys: Sequence[str]) -> Callable[[Scope], None] | None:
     keyring = Keyring(keys)
 
     def check(scope: Scope) -> None:
-        if scope["path"] not in PATHS_WITHOUT_KEY:
+        path = scope["path"]
+        if path not in PATHS_WITHOUT_KEY and not path.startswith(FOLDERS_WITHOUT_KEY):
             scope[API_KEY] = keyring.authenticate(scope["headers"])
 
     return check
@@ -109,6 +132,12 @@ def _with_app_state(lifespan: Lifespan) -> Lifespan:
             yield state
 
     return run
+
+
+def _page_routers(page: Playground | None) -> list[APIRouter]:
+    if page is None:
+        return [playground.make_router(with_page=False)]
+    return [playground.make_router(page.samples), status.router]
 
 
 def _add(app: FastAPI, *routers: APIRouter) -> None:

@@ -88,6 +88,12 @@ def accept(header: str | None, *offers: str) -> str:
     return offers[weights.index(best)]
 
 
+def names(media_type: str, header: str | None) -> bool:
+    """Whether an `Accept` header names a media type itself, and not only a range like `*/*`."""
+    ranges = dict(_media_range(part) for part in (header or "").split(","))
+    return ranges.get(media_type, 0.0) > 0
+
+
 def _media_range(part: str) -> tuple[str, float]:
     media_range, *options = (piece.strip().lower() for piece in part.split(";"))
     weight = next((option[2:] for option in options if option.startswith("q=")), "1")

@@ -37,6 +37,9 @@ class App(FastAPI):
             self.middleware_stack = self.build_middleware_stack()
         assert self._entry is not None  # noqa: S101  # the assignment has set it
         scope["app"] = self
+        if root_path := scope.get("root_path") or self.root_path:
+            scope["root_path"] = root_path
+            scope["path"] = _below(root_path, scope["path"])
         if "state" not in scope:  # the server does not pass the lifespan's state to requests
             scope["state"] = {name: self.state[name] for name in self.state}
         await self._entry(scope, receive, send)
@@ -63,6 +66,13 @@ class App(FastAPI):
         self._entry = stack
         if isinstance(stack, ServerErrorMiddleware) and stack.app is self.handler:
             self._entry = self.handler  # nothing was added, and the handler catches its own errors
+
+
+def _below(prefix: str, path: str) -> str:
+    """A path without the prefix: proxies and servers may remove it or not."""
+    if path == prefix or path.startswith(f"{prefix}/"):
+        return path[len(prefix) :] or "/"
+    return path
 
 
 class Endpoint(APIRoute):

@@ -155,6 +155,63 @@ class HealthResponse(Schema):
     )
 
 
+class ModelStatus(Schema):
+    """A model in short; until it is warm, only its name, task and status are known."""
+
+    name: str
+    task: Task
+    status: str
+    device: str | None = None
+    dtype: str | None = None
+    runtime: str | None = None
+    parameters: int | None = None
+    max_batch_size: int | None = None
+    labels: Annotated[int | None, Field(description="number of labels")] = None
+    input_size: Annotated[list[int] | None, Field(description="height, width; null: any")] = None
+
+
+class ServiceLimits(Schema):
+    """What a client should know before it sends an image."""
+
+    max_body_bytes: int
+    max_image_pixels: int
+    request_timeout_s: float
+    image_formats: list[str]
+
+
+class LatencyBuckets(Schema):
+    """How many responses took at most so many seconds; the last bound, null, is infinite."""
+
+    le: list[float | None]
+    counts: list[int]
+
+
+class TrafficTotals(Schema):
+    """Totals of the image requests since the start, of all replicas."""
+
+    requests: int
+    errors: int = Field(description="responses with status 400 or above")
+    latency: LatencyBuckets
+    batches: int
+    batched_images: int
+    queue_depth: int = Field(description="images that wait now")
+    in_flight: int = Field(description="requests without a complete response now, of all routes")
+
+
+class StatusResponse(Schema):
+    """Readiness with progress, models, limits and traffic."""
+
+    version: str
+    ready: bool
+    reasons: list[str] = Field(description="why the service is not ready")
+    progress: float = Field(description="part of the start that is done, from 0 to 1")
+    key_required: bool = Field(description="whether image requests need an API key")
+    time: float = Field(description="clock of the service, in seconds, to compute rates")
+    models: list[ModelStatus]
+    limits: ServiceLimits
+    traffic: TrafficTotals
+
+
 class Problem(BaseModel):
     """An RFC 9457 problem: the body of every response with status 400 or above."""
 

@@ -26,6 +26,7 @@ LANE_CHECK_INTERVAL_S = 0.25  # between two checks that the lanes' threads are a
 GPU_DEPTH = 3  # batches on the lane of a GPU: one runs, one is staged, one waits to be staged
 WARM_UP_S = 10.0  # time limit of the warm-up of all models together
 OnFatal = Callable[[Exception], None]
+OnReady = Callable[[Collection[Deployment]], None]
 
 logger = logging.getLogger(__name__)
 
@@ -51,7 +52,11 @@ class ServingPlan:
 
 @asynccontextmanager
 async def serve_models(
-    plan: ServingPlan, metrics: Metrics, shutdown: Shutdown, on_fatal: OnFatal
+    plan: ServingPlan,
+    metrics: Metrics,
+    shutdown: Shutdown,
+    on_fatal: OnFatal,
+    on_ready: OnReady,
 ) -> AsyncIterator[dict[str, Any]]:
     """Run the models of a plan; they load in the background.
 
@@ -60,6 +65,7 @@ async def serve_models(
         metrics: get the measurements.
         shutdown: gets `opened` when all models are loaded.
         on_fatal: called in the event loop with the reason why the service cannot continue.
+        on_ready: called in the event loop with the models when all of them serve requests.
 
     Yields:
         The state of the requests.
@@ -78,7 +84,7 @@ async def serve_models(
         for deployment in deployments.values():
             await stack.enter_async_context(deployment.batcher)
         for work in (
-            start(deployments.values(), shutdown, on_fatal),
+            start(deployments.values(), shutdown, on_fatal, on_ready),
             publish_metrics(metrics),
             watch(scheduler, on_fatal),
         ):
@@ -134,7 +140,9 @@ def build_scheduler(name: str, cores: int, metrics: Metrics) -> DeviceScheduler[
     return DeviceScheduler(wide, narrow, depth=1 if wide_threads else GPU_DEPTH)
 
 
-async def start(deployments: Collection[Deployment], shutdown: Shutdown, on_fatal: OnFatal) -> None:
+async def start(
+    deployments: Collection[Deployment], shutdown: Shutdown, on_fatal: OnFatal, on_ready: OnReady
+) -> None:
     """Load the models one after the other, then open all of them.
 
     A model that served while another one loads would wait for its lanes.
@@ -149,6 +157,7 @@ async def start(deployments: Collection[Deployment], shutdown: Shutdown, on_fata
         gc.freeze()  # a collection that visits all that was loaded takes 0.1 s
         for deployment in deployments:
             deployment.open()
+        on_ready(deployments)
     except Exception as error:  # noqa: BLE001  # every failure to load is fatal
         on_fatal(error)
 

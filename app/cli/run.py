@@ -15,6 +15,7 @@ from starlette.types import ASGIApp
 
 from app.api.routes.health import PROBES
 from app.cli.console import one_line
+from app.cli.startup import announce_ready
 from app.core.process import (
     LOAD_FAILED,
     RUN_FAILED,
@@ -38,6 +39,7 @@ from app.replicas.server import ReplicaServer
 from app.replicas.spawn import Sockets, follow_parent, spawn
 from app.replicas.supervisor import Supervisor
 from app.server.counted import CountedConnections
+from app.server.forwarded import ForwardedHeaders
 from app.server.limits import ConnectionLimits
 from app.server.ops import serving
 from app.server.protocol import HttpProtocol
@@ -53,9 +55,10 @@ KEEP_ALIVE_S = 75  # longer than common load balancers' idle timeouts, so they c
 MARGIN_S = 2.0  # for the end of a process on a busy machine
 
 
-def log_address(settings: Settings, listening: socket.socket) -> None:
-    """Log the address of the service."""
-    logger.info("listening on http://%s:%d", settings.host, listening.getsockname()[1])
+def address(settings: Settings, listening: socket.socket) -> str:
+    """The address of the service as a URL without a path."""
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    return f"http://{host}:{listening.getsockname()[1]}"
 
 
 def run(
@@ -94,9 +97,10 @@ def run(
         replica=replica,
         shutdown=shutdown,
         serve_ops=None if ops is None else partial(serving, configure, ops),
+        on_ready=partial(announce_ready, settings, address(settings, listening)),
     )
     if replica is None:
-        log_address(settings, listening)
+        logger.info("listening on %s", address(settings, listening))
     server = make_server(configure(app, lifespan="on"), listening, shutdown, replica)
     with suppress(SystemExit):  # uvicorn raises it if it cannot start
         server.run()
@@ -134,14 +138,13 @@ def server_config(settings: Settings, files: int, app: ASGIApp, **options: Any) 
         options: of the configuration.
     """
     return uvicorn.Config(
-        app,
+        ForwardedHeaders(app, settings.trusted_proxies) if settings.trusted_proxies else app,
         log_config=None,
         access_log=False,
         server_header=False,
         http=protocol(settings, files),
         ws="none",
-        proxy_headers=bool(settings.trusted_proxies),
-        forwarded_allow_ips=settings.trusted_proxies,
+        proxy_headers=False,
         timeout_keep_alive=KEEP_ALIVE_S,
         **{"lifespan": "off"} | options,
     )
@@ -192,7 +195,7 @@ def run_replicas(
     Returns:
         Why the service could not start or continue; None after a stop signal.
     """
-    log_address(settings, listening)
+    logger.info("listening on %s", address(settings, listening))
     with (
         catch_stop_signals() as stop_requested,
         TemporaryDirectory(prefix="patchserve-") as directory,

@@ -48,11 +48,15 @@ def settings_flags(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command a flag for each setting, so that no setting is declared twice."""
     flags = []
     for name, field in Settings.flags().items():
-        default = f" [default: {field.default}]" if field.default != "" else ""
+        is_switch = field.annotation is bool
+        default = f" [default: {field.default}]" if field.default != "" and not is_switch else ""
+        flag = name.replace("_", "-")
         option = typer.Option(
-            f"--{name.replace('_', '-')}", help=f"{field.description}{default}", show_default=False
+            f"--{flag}/--no-{flag}" if is_switch else f"--{flag}",
+            help=f"{field.description}{default}",
+            show_default=False,
         )
-        annotation = Annotated[str | None, option]
+        annotation = Annotated[bool | None, option] if is_switch else Annotated[str | None, option]
         flags.append(
             inspect.Parameter(
                 name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation
@@ -64,7 +68,7 @@ def settings_flags(command: Callable[..., None]) -> Callable[..., None]:
 
 
 @settings_flags
-def serve(**flags: str | None) -> None:
+def serve(**flags: str | bool | None) -> None:
     """Serve the models over HTTP. Each flag is also an environment variable PATCHSERVE_<NAME>."""
     with readable_errors():
         settings = Settings.read(**{k: v for k, v in flags.items() if v is not None})

@@ -8,9 +8,11 @@ import os
 import resource
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from threading import Event, Thread
 from types import FrameType
 from typing import NoReturn
@@ -34,6 +36,16 @@ class ExitReason:
 
     reason: str
     status: int
+
+
+def age_s() -> float | None:
+    """Seconds since this process started; None if the system does not say (Linux does)."""
+    try:
+        fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return None
+    started_at = int(fields[19]) / os.sysconf("SC_CLK_TCK")  # after the boot: proc(5), starttime
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - started_at
 
 
 def open_standard_streams() -> None:

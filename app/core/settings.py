@@ -205,7 +205,24 @@ class Settings(BaseSettings):
     trusted_proxies: str = Field(
         "",
         description="Addresses or networks (CIDR) of proxies, comma-separated; if a request comes "
-        "from one, its `X-Forwarded-For` has the client's address",
+        "from one, its `X-Forwarded-For` has the client's address, and its `X-Forwarded-Prefix` "
+        "the path prefix",
+    )
+    root_path: str = Field(
+        "",
+        pattern=r"^(/[A-Za-z0-9_.~-]+)*$",
+        description="Path prefix under which a proxy publishes the service, such as `/vision`; "
+        "the proxy may remove it from the path or not",
+    )
+    playground: bool = Field(
+        True,
+        description="Send the page to try the models at `/`, and its data at `/status`; no page "
+        "with `--no-playground`",
+    )
+    samples: str = Field(
+        "",
+        description="Folder of sample images on the page; every client may read them; "
+        "empty: the bundled scenes",
     )
     image_formats: str = Field(
         ",".join(IMAGE_FORMATS), description="Accepted image formats, comma-separated"
@@ -272,6 +289,14 @@ class Settings(BaseSettings):
         for proxy in proxies:
             ip_network(proxy)
         return ",".join(proxies)
+
+    @field_validator("samples")
+    @classmethod
+    def check_samples(cls, folder: str) -> str:
+        """Refuse a folder that does not exist."""
+        if folder and not Path(folder).is_dir():
+            raise ValueError(f"there is no folder {folder}")
+        return folder
 
     @field_validator("cors_origins")
     @classmethod

@@ -10,6 +10,7 @@ from prometheus_client import (
     Counter,
     Gauge,
     Histogram,
+    Metric,
     ProcessCollector,
     generate_latest,
 )
@@ -73,7 +74,17 @@ class Metrics:
     def exposition(self) -> bytes:
         """All metrics in Prometheus' text format."""
         self.publish()
-        return generate_latest(self.registry)
+        return generate_latest(self.collected)
+
+    def families(self) -> list[Metric]:
+        """All metrics as they are now."""
+        self.publish()
+        return list(self.collected.collect())
+
+    @property
+    def collected(self) -> CollectorRegistry:
+        """The registry with what is exposed."""
+        return self.registry
 
     def observe_stages(self, model: str, stages: Mapping[str, float]) -> None:
         """Record the seconds that an image spent in each stage."""

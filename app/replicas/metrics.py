@@ -8,7 +8,7 @@ import os
 import time
 from collections.abc import Iterable, Iterator
 
-from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest, values
+from prometheus_client import CollectorRegistry, ProcessCollector, values
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
@@ -33,10 +33,10 @@ class SharedMetrics(Metrics):
         MultiProcessCollector(self._all, directory)
         self._all.register(ReplicaCollector(table))
 
-    def exposition(self) -> bytes:
-        """The metrics of all replicas in Prometheus' text format."""
-        self.publish()
-        return generate_latest(self._all)
+    @property
+    def collected(self) -> CollectorRegistry:
+        """The registry with the metrics of all replicas."""
+        return self._all
 
 
 class ReplicaCollector(Collector):

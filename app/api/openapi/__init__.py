@@ -2,7 +2,7 @@
 
 from app.api.openapi.components import COMPONENTS, add_security, component_schemas
 from app.api.openapi.images import CLASSIFY, EXPLAIN, SEGMENT
-from app.api.openapi.service import HEALTH, METRICS, MODEL, MODELS
+from app.api.openapi.service import HEALTH, METRICS, MODEL, MODELS, ROOT, STATUS
 
 __all__ = [
     "CLASSIFY",
@@ -12,7 +12,9 @@ __all__ = [
     "METRICS",
     "MODEL",
     "MODELS",
+    "ROOT",
     "SEGMENT",
+    "STATUS",
     "add_security",
     "component_schemas",
 ]

@@ -23,6 +23,7 @@ COMPONENTS = (
     schemas.ExplainResponse,
     schemas.ModelsResponse,
     schemas.HealthResponse,
+    schemas.StatusResponse,
     schemas.Problem,
 )
 

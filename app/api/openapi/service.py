@@ -59,3 +59,68 @@ METRICS = {
     }
     | problems()
 }
+ROOT = {
+    "responses": {
+        "200": ok(
+            {
+                "application/json": {
+                    "schema": {
+                        "type": "object",
+                        "required": ["status"],
+                        "properties": {"status": {"type": "string", "const": "alive"}},
+                    },
+                    "example": {"status": "alive"},
+                },
+                "text/html": {"schema": {"type": "string"}},
+            }
+        )
+    }
+    | problems()
+}
+STATUS = {
+    "responses": {
+        "200": ok(
+            json_content(
+                schemas.StatusResponse,
+                {
+                    "version": "0.1.0",
+                    "ready": True,
+                    "reasons": [],
+                    "progress": 1.0,
+                    "key_required": False,
+                    "time": 8123.25,
+                    "models": [
+                        {
+                            "name": "shapes-vit",
+                            "task": "classify",
+                            "status": "ready",
+                            "device": "cpu",
+                            "dtype": "float32",
+                            "runtime": "torch",
+                            "parameters": 812006,
+                            "max_batch_size": 16,
+                            "labels": 6,
+                            "input_size": [64, 64],
+                        }
+                    ],
+                    "limits": {
+                        "max_body_bytes": 20971520,
+                        "max_image_pixels": 50000000,
+                        "request_timeout_s": 30.0,
+                        "image_formats": ["jpeg", "png"],
+                    },
+                    "traffic": {
+                        "requests": 12,
+                        "errors": 1,
+                        "latency": {"le": [0.005, 0.01, None], "counts": [8, 12, 12]},
+                        "batches": 9,
+                        "batched_images": 11,
+                        "queue_depth": 0,
+                        "in_flight": 1,
+                    },
+                },
+            )
+        )
+    }
+    | problems()
+}

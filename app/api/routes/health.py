@@ -67,16 +67,14 @@ async def livez(request: Request) -> Response:
     """
     shutdown: Shutdown = request.state.shutdown
     dead = [shutdown.reason_dead, *(d.reason_dead for d in request.state.deployments.values())]
-    return _response(request, dead, lambda replicas, now: replicas.reasons_dead(now))
+    return _response(request, _of_all(request, dead, lambda table, now: table.reasons_dead(now)))
 
 
 @router.head("/readyz", include_in_schema=False)
 @router.get("/readyz", openapi_extra=HEALTH["readyz"], response_class=Response)
 async def readyz(request: Request) -> Response:
     """200 while all models are ready and no shutdown has begun, in at least one replica."""
-    return _response(
-        request, _unready(request), lambda replicas, now: replicas.reasons_unready(now)
-    )
+    return _response(request, reasons_unready(request))
 
 
 @router.head("/startupz", include_in_schema=False)
@@ -87,7 +85,8 @@ async def startupz(request: Request) -> Response:
     starting = [
         f"{d.name} is {d.status}" if d.status != "ready" else None for d in deployments.values()
     ]
-    return _response(request, starting, lambda replicas, now: replicas.reasons_unstarted(now))
+    reasons = _of_all(request, starting, lambda table, now: table.reasons_unstarted(now))
+    return _response(request, reasons)
 
 
 @router.head("/metrics", include_in_schema=False)
@@ -105,25 +104,38 @@ async def metrics(request: Request) -> Response:
     return Response(text, media_type=EXPOSITION)
 
 
+def reasons_unready(request: Request) -> list[str]:
+    """Why the service is not ready: why no replica is, if there are several."""
+    return _of_all(request, _unready(request), lambda table, now: table.reasons_unready(now))
+
+
 def _unready(request: Request) -> list[str | None]:
     shutdown: Shutdown = request.state.shutdown
     deployments: Mapping[str, Deployment] = request.state.deployments
     return [shutdown.reason_unready, *(d.reason_unready for d in deployments.values())]
 
 
-def _response(
+def _table(request: Request) -> Replicas | None:
+    return getattr(request.state, "replicas", None)
+
+
+def _of_all(
     request: Request,
     own_reasons: list[str | None],
     reasons_of_all: Callable[[Replicas, float], list[str]],
-) -> Response:
-    deployments: Mapping[str, Deployment] = request.state.deployments
-    table: Replicas | None = getattr(request.state, "replicas", None)
-    reasons = [reason for reason in own_reasons if reason is not None]
-    replicas = None
+) -> list[str]:
+    table = _table(request)
     if table is not None:
-        now = time.monotonic()
-        reasons = reasons_of_all(table, now)
-        replicas = {str(each.index): each.state for each in table.statuses(now)}
+        return reasons_of_all(table, time.monotonic())
+    return [reason for reason in own_reasons if reason is not None]
+
+
+def _response(request: Request, reasons: list[str]) -> Response:
+    deployments: Mapping[str, Deployment] = request.state.deployments
+    table, replicas = _table(request), None
+    if table is not None:
+        statuses = table.statuses(time.monotonic())
+        replicas = {str(each.index): each.state for each in statuses}
     if reasons:
         request.scope["state"]["cause"] = "; ".join(reasons)
     body = HealthResponse(

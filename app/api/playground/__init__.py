@@ -1,0 +1,1 @@
+"""The files of the page: HTML, style sheet, script, and sample images."""

@@ -1,0 +1,58 @@
+"""Says when the service is ready, what it serves, and where."""
+
+import logging
+import sys
+from collections.abc import Collection
+from importlib.metadata import version
+
+from app.batching.deployment import Deployment
+from app.core.process import age_s
+from app.core.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+
+def announce_ready(settings: Settings, address: str, deployments: Collection[Deployment]) -> None:
+    """Log that the service is ready: a block of text on a terminal, fields elsewhere.
+
+    Args:
+        settings: of the service.
+        address: of the service, as a URL without a path.
+        deployments: the models.
+    """
+    addresses = {"docs": f"{address}{settings.root_path}/docs"}
+    if settings.playground:
+        addresses = {"page": f"{address}{settings.root_path}/"} | addresses
+    models = [describe(each) for each in deployments]
+    age = age_s()
+    ready = "ready" if age is None else f"ready in {age:.1f} s"
+    if not sys.stderr.isatty():
+        fields = {"version": version("patchserve"), "models": models, **addresses}
+        logger.info("%s", ready, extra=fields)
+        return
+    rows = [(str(model["task"]), in_words(model)) for model in models]
+    rows += [(name, url) for name, url in addresses.items()]
+    lines = "".join(f"\n    {name:<10}{text}" for name, text in rows)
+    logger.info("patchserve %s is %s%s", version("patchserve"), ready, lines)
+
+
+def describe(deployment: Deployment) -> dict[str, str | int]:
+    """What a model runs on, and its batch limit."""
+    info = deployment.info
+    return {
+        "name": deployment.name,
+        "task": deployment.task,
+        "device": info.device,
+        "dtype": info.dtype,
+        "runtime": info.runtime,
+        "labels": len(info.labels),
+        "max_batch_size": deployment.batcher.sizer.largest,
+    }
+
+
+def in_words(model: dict[str, str | int]) -> str:
+    """The same on one line."""
+    return (
+        "{name}: {labels} labels, {dtype} on {device} by {runtime}, "
+        "batches of up to {max_batch_size}".format_map(model)
+    )
