@@ -373,6 +373,7 @@ async function showSamples() {
       const thumbnail = element("img", { src: url, alt: "", width: 52, height: 52, loading: "lazy" });
       const properties = { type: "button", title: name, "aria-label": `Sample ${name}`, "aria-pressed": "false" };
       const button = element("button", properties, thumbnail);
+      thumbnail.addEventListener("error", () => thumbnail.replaceWith(name)); // not a format of the browser
       button.dataset.url = url;
       button.addEventListener("click", () => chooseSample(name, url));
       return element("li", {}, button);
