@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
+from PIL import Image
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request
@@ -132,9 +133,16 @@ def keyed(launch: Callable[..., AbstractContextManager[Service]]) -> Iterator[Se
 
 
 @pytest.fixture(scope="session")
-def classifier_only(launch: Callable[..., AbstractContextManager[Service]]) -> Iterator[Service]:
-    """A service without a segmenter, and with its probes and metrics on another port."""
-    with launch("--segmenter", "none", "--ops-port", free_port()) as service:
+def classifier_only(
+    launch: Callable[..., AbstractContextManager[Service]],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Service]:
+    """A service without a segmenter, with samples of one's own, and its probes on another port."""
+    samples = tmp_path_factory.mktemp("samples")
+    scene = Image.open(sorted(SAMPLES.iterdir())[1])
+    for name in ("my scene.png", "scan.tiff"):
+        scene.save(samples / name)
+    with launch("--segmenter", "none", "--ops-port", free_port(), "--samples", samples) as service:
         yield service
 
 
@@ -214,7 +222,7 @@ def visit(browser: "Browser", request: pytest.FixtureRequest) -> Iterator[Visit]
 
     context.on("console", note)
     context.on("weberror", lambda error: visit.console.append(str(error.error)))
-    context.on("request", visit.requests.append)
+    context.on("request", lambda request: visit.requests.append(request))
     yield visit
     context.close()
     elsewhere = ("http://127.0.0.1:", "data:", "blob:http://127.0.0.1:")

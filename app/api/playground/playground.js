@@ -473,14 +473,6 @@ function regionMap({ width, height, segments }) {
   return map;
 }
 
-/** The regions with their colours; where the service gives none, those of the PNG's palette. */
-function colored(segments, png) {
-  const at = new TextDecoder("latin1").decode(png).indexOf("PLTE") + 4;
-  const hex = (index) =>
-    [...png.subarray(at + 3 * index, at + 3 * index + 3)].map((v) => v.toString(16).padStart(2, "0"));
-  return segments.map((segment) => ({ color: `#${hex(segment.index).join("")}`, ...segment }));
-}
-
 function showMask(body) {
   state.mask = null;
   state.lit = null;
@@ -489,8 +481,7 @@ function showMask(body) {
   byId("legend").replaceChildren();
   if (body) {
     const png = Uint8Array.from(atob(body.mask), (character) => character.charCodeAt(0));
-    const { width, height } = body;
-    const segments = colored(body.segments, png);
+    const { width, height, segments } = body;
     state.mask = { width, height, segments, map: regionMap(body) };
     byId("legend").append(...segments.map(legendEntry));
     byId("download").href = URL.createObjectURL(new Blob([png], { type: "image/png" }));
@@ -523,12 +514,16 @@ function light(position) {
   drawOverlay();
 }
 
-const isBackground = ({ index, label }) => index === 0 && /^(background|unlabell?ed|void|other)$/i.test(label);
+// the rule of the service's own overlay, in app/imaging/palettes.py
+const BACKGROUNDS = ["background", "bg", "ignore", "none", "null", "unlabeled", "unlabelled", "void"];
+const isBackground = ({ index, label }) => {
+  const name = label.split(/[,;/]/)[0].replace(/[^\p{L}\p{N}]/gu, "");
+  return index === 0 && BACKGROUNDS.includes(name.toLowerCase());
+};
 
 /** Draw the regions; a highlighted one is outlined, and the others step back. */
-function drawMask(canvas) {
+function drawMask(canvas, context) {
   const { width, height, segments, map } = state.mask;
-  const context = canvas.getContext("2d");
   const picture = context.createImageData(canvas.width, canvas.height);
   const pixels = new Uint32Array(picture.data.buffer);
   const paints = segments.map((segment, position) => {
@@ -575,7 +570,7 @@ function showRelevance(body) {
 }
 
 /** Draw the grid, smoothed, in the colours of a heat map; black where the network saw nothing. */
-function drawRelevance(canvas) {
+function drawRelevance(canvas, context) {
   const { relevance, box } = state.answer.body;
   const cells = relevance.flat();
   const lowest = Math.min(...cells);
@@ -587,7 +582,6 @@ function drawRelevance(canvas) {
     picture.data[4 * at + 3] = 255;
   });
   grid.getContext("2d").putImageData(picture, 0, 0);
-  const context = canvas.getContext("2d", { willReadFrequently: true });
   const scale = canvas.width / state.image.width;
   context.imageSmoothingQuality = "high";
   context.drawImage(grid, ...box.map((value) => scale * value));
@@ -611,10 +605,11 @@ byId("method").addEventListener("change", ask);
 
 function drawOverlay() {
   const canvas = byId("overlay");
-  canvas.getContext("2d").clearRect(0, 0, canvas.width, canvas.height);
+  const context = canvas.getContext("2d", { willReadFrequently: true });
+  context.clearRect(0, 0, canvas.width, canvas.height);
   if (!state.image?.width || !state.answer) return;
-  if (state.tab === "mask") drawMask(canvas);
-  if (state.tab === "relevance") drawRelevance(canvas);
+  if (state.tab === "mask") drawMask(canvas, context);
+  if (state.tab === "relevance") drawRelevance(canvas, context);
   setOpacity();
 }
 
