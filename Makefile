@@ -4,7 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 EXTRAS ?=
 EXTRAS_KNOWN := figures openvino
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --constraint constraints.txt
+# progress on a terminal, nothing in a log
+QUIET := $(shell [ -t 2 ] || echo --quiet)
+PIP := $(BIN)/python -m pip install $(QUIET) --disable-pip-version-check --no-compile --constraint constraints.txt
 
 .DEFAULT_GOAL := help
 .PHONY: help install serve lint audit test test-slow bench clean
@@ -19,6 +21,7 @@ $(BIN)/python:
 
 # torch goes first, so that a build of it found on this machine is taken before anything asks for it
 $(VENV)/installed: $(BIN)/python pyproject.toml constraints.txt
+	@echo "Installing torch and the service into $(VENV), once: about 1.5 minutes and 1.1 GB with a CPU build of torch"
 	$(PIP) torch
 	$(PIP) --editable .
 	touch $@

@@ -53,6 +53,7 @@ SERVER_SETTINGS = frozenset(
         "min_download_bytes_per_s",
         "max_unsent_bytes",
         "trusted_proxies",
+        "root_path",
         "lame_duck_s",
         "drain_timeout_s",
     )
@@ -160,7 +161,6 @@ def create_app(
         cors_origins=split_commas(settings.cors_origins),
         with_ops=serve_ops is None,
         page=playground_of(settings),
-        root_path=settings.root_path,
     )
 
 

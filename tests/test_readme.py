@@ -71,7 +71,8 @@ def anchors(text: str) -> set[str]:
 @pytest.mark.parametrize("name", Settings.flags())
 def test_every_flag_is_in_the_table_with_its_default(name):
     field = Settings.model_fields[name]
-    default = f"`{field.default}`" if field.default != "" else ""
+    is_switch = field.annotation is bool
+    default = "on" if is_switch else f"`{field.default}`" if field.default != "" else ""
     row = f"| `--{name.replace('_', '-')}` | {default} | {field.description} |"
     assert row in PAGES["docs/settings.md"].splitlines()
 

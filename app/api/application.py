@@ -40,7 +40,7 @@ class Playground:
     samples: Path | None = None
 
 
-def build_app(  # noqa: PLR0913  # the composition root calls it, by name
+def build_app(
     lifespan: Lifespan,
     metrics: Metrics,
     shutdown: Shutdown,
@@ -49,7 +49,6 @@ def build_app(  # noqa: PLR0913  # the composition root calls it, by name
     cors_origins: Sequence[str] = (),
     with_ops: bool = True,
     page: Playground | None = None,
-    root_path: str = "",
 ) -> FastAPI:
     """Build the app of the service.
 
@@ -62,10 +61,8 @@ def build_app(  # noqa: PLR0913  # the composition root calls it, by name
         cors_origins: origins of web pages that may send requests, or `*` alone.
         with_ops: whether the app has the routes of the probes and /metrics.
         page: the page; None: there is none.
-        root_path: the path prefix under which a proxy publishes the service.
     """
     app = App(
-        root_path=root_path,
         docs_url=None,
         title="patchserve",
         version=version("patchserve"),

@@ -6,6 +6,7 @@ import random
 import re
 import time
 from contextlib import suppress
+from http import HTTPStatus
 from math import ceil
 from typing import Any
 from urllib.parse import quote
@@ -34,6 +35,7 @@ logger = logging.getLogger("app.access")
 REQUEST_ID = re.compile(rb"[\w.:-]{1,128}")
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"})
 MAX_PATH_LENGTH = 200  # characters of a path in logs and error responses
+POLLED = frozenset(("/status",))  # by open pages: a line every two seconds would hide the others
 UNMATCHED = "unmatched"  # route label of unknown paths, so that label values stay bounded
 UNEXPECTED = "an unexpected error; the log has it under the request id"
 
@@ -77,7 +79,10 @@ class RequestMiddleware:
         seconds = time.monotonic() - exchange.began
         route, method, status = exchange.route, exchange.method, exchange.status
         self._metrics.count_request(route, method, status, seconds)
-        if not logger.isEnabledFor(logging.INFO):
+        level = (
+            logging.DEBUG if route in POLLED and status < HTTPStatus.BAD_REQUEST else logging.INFO
+        )
+        if not logger.isEnabledFor(level):
             return
         milliseconds = round(seconds * 1000, 1)
         fields = {
@@ -89,7 +94,7 @@ class RequestMiddleware:
             **exchange.log_fields(),
         }
         message = (method, exchange.path, status, milliseconds)
-        logger.info("%s %s %d %s ms", *message, extra=fields)
+        logger.log(level, "%s %s %d %s ms", *message, extra=fields)
 
 
 class Exchange:

@@ -37,8 +37,7 @@ class App(FastAPI):
             self.middleware_stack = self.build_middleware_stack()
         assert self._entry is not None  # noqa: S101  # the assignment has set it
         scope["app"] = self
-        if root_path := scope.get("root_path") or self.root_path:
-            scope["root_path"] = root_path
+        if root_path := scope.get("root_path"):
             scope["path"] = _below(root_path, scope["path"])
         if "state" not in scope:  # the server does not pass the lifespan's state to requests
             scope["state"] = {name: self.state[name] for name in self.state}

@@ -174,6 +174,9 @@ class ModelStatus(Schema):
     max_batch_size: int | None = None
     labels: Annotated[int | None, Field(description="number of labels")] = None
     input_size: Annotated[list[int] | None, Field(description="height, width; null: any")] = None
+    problem_type: Annotated[
+        ProblemType | None, Field(description="of a classifier; it decides what `score` means")
+    ] = None
 
 
 class ServiceLimits(Schema):

@@ -27,7 +27,7 @@ from app.core.process import (
     exit_now,
     raise_open_file_limit,
 )
-from app.core.settings import Settings
+from app.core.settings import Settings, split_commas
 from app.core.shutdown import Shutdown
 from app.main import create_app, prepare_process
 from app.observability import logs
@@ -39,7 +39,7 @@ from app.replicas.server import ReplicaServer
 from app.replicas.spawn import Sockets, follow_parent, spawn
 from app.replicas.supervisor import Supervisor
 from app.server.counted import CountedConnections
-from app.server.forwarded import ForwardedHeaders
+from app.server.forwarded import Forwarded
 from app.server.limits import ConnectionLimits
 from app.server.ops import serving
 from app.server.protocol import HttpProtocol
@@ -138,7 +138,7 @@ def server_config(settings: Settings, files: int, app: ASGIApp, **options: Any) 
         options: of the configuration.
     """
     return uvicorn.Config(
-        ForwardedHeaders(app, settings.trusted_proxies) if settings.trusted_proxies else app,
+        forwarded(settings, app),
         log_config=None,
         access_log=False,
         server_header=False,
@@ -148,6 +148,14 @@ def server_config(settings: Settings, files: int, app: ASGIApp, **options: Any) 
         timeout_keep_alive=KEEP_ALIVE_S,
         **{"lifespan": "off"} | options,
     )
+
+
+def forwarded(settings: Settings, app: ASGIApp) -> ASGIApp:
+    """The app behind the proxies of the settings; the same app if there are none."""
+    proxies = split_commas(settings.trusted_proxies)
+    if proxies or settings.root_path:
+        return Forwarded(app, proxies, settings.root_path)
+    return app
 
 
 def connection_counts(most: int, files: int) -> tuple[int, int]:

@@ -153,6 +153,7 @@ def serve(request) -> Callable[..., AbstractAsyncContextManager[Running]]:
         replica: Replica | None = None,
         serve_ops: ServeOps | None = None,
         customize: Callable[[FastAPI], object] = lambda app: None,
+        root_path: str = "",
         **settings: object,
     ) -> AsyncIterator[Running]:
         engines: dict[str, FakeEngine] = {}
@@ -173,7 +174,8 @@ def serve(request) -> Callable[..., AbstractAsyncContextManager[Running]]:
         async with app.router.lifespan_context(app) as state:
 
             async def with_state(scope, receive, send) -> None:
-                await app({**scope, "state": dict(state)}, receive, send)
+                scope = {**scope, "state": dict(state), "root_path": root_path}
+                await app(scope, receive, send)
 
             transport = httpx.ASGITransport(with_state, raise_app_exceptions=False)
             async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:

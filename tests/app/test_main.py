@@ -90,7 +90,7 @@ async def test_every_route_is_documented_with_its_errors_and_examples(serve):
     assert page.status_code == 200
     assert set(document["paths"]) == {
         "/classify", "/segment", "/explain", "/models", "/models/{name}",
-        "/livez", "/readyz", "/startupz", "/metrics",
+        "/livez", "/readyz", "/startupz", "/metrics", "/status", "/",
     }  # fmt: skip
     for path in ("/classify", "/segment", "/explain"):
         operation = document["paths"][path]["post"]

@@ -101,6 +101,7 @@ STATUS = {
                             "max_batch_size": 16,
                             "labels": 6,
                             "input_size": [64, 64],
+                            "problem_type": "single_label_classification",
                         }
                     ],
                     "limits": {

@@ -87,6 +87,7 @@ def describe(deployment: Deployment) -> ModelStatus:
         "max_batch_size": deployment.batcher.sizer.largest,
         "labels": len(info.labels),
         "input_size": None if size is None else list(size),
+        "problem_type": info.problem_type if info.task == "classify" else None,
     }
     return known.model_copy(update=more)
 

@@ -29,7 +29,10 @@ async def test_an_image_without_a_key_is_refused_before_the_body_is_read(serve, 
     assert f'http_requests_total{{code="401",method="POST",route="{path}"}} 1.0' in series
 
 
-@pytest.mark.parametrize("path", ["/models", "/models/shapes-vit", "/nothing", "/livez/", "/"])
+@pytest.mark.parametrize(
+    "path",
+    ["/models", "/models/shapes-vit", "/nothing", "/livez/", "/playgrounds", "/docs-internal"],
+)
 async def test_other_and_unknown_paths_without_a_key_are_refused(serve, path):
     async with serve(**ENV) as running:
         assert (await running.client.get(path)).status_code == 401
@@ -47,6 +50,14 @@ async def test_an_image_with_any_of_the_keys_is_classified(serve, picture, heade
     async with serve(**ENV) as running:
         response = await running.client.post("/classify", content=picture(), headers=headers)
     assert response.status_code == 200
+
+
+@pytest.mark.parametrize(
+    "path", ["/docs/docs.js", "/playground/samples", "/playground/samples/scene-0014.png"]
+)
+async def test_the_files_of_the_pages_need_no_key(serve, path):
+    async with serve(**ENV) as running:
+        assert (await running.client.get(path)).status_code == 200
 
 
 async def test_the_document_has_security_only_if_there_are_keys(serve):
@@ -103,5 +114,6 @@ async def test_the_ops_app_has_the_probes_and_the_same_state(serve, picture):
 
 
 def test_every_open_path_is_a_route():
-    app = application.build_app(None, application.Metrics(), application.Shutdown(0, 0))
+    page = application.Playground()
+    app = application.build_app(None, application.Metrics(), application.Shutdown(0, 0), page=page)
     assert {route.path for route in app.routes} >= PATHS_WITHOUT_KEY

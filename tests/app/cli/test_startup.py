@@ -1,0 +1,49 @@
+"""The message that the service is ready."""
+
+import logging
+
+import pytest
+
+from app.cli import startup
+from app.core.settings import Settings
+
+pytestmark = pytest.mark.anyio
+ADDRESS = "http://127.0.0.1:8000"
+
+
+@pytest.fixture
+def announced(serve, caplog, monkeypatch):
+    """Announce an app with fake engines, on a terminal or not, and return the log record."""
+
+    async def announce(*, terminal: bool, **settings) -> logging.LogRecord:
+        monkeypatch.setattr("sys.stderr.isatty", lambda: terminal, raising=False)
+        async with serve() as running:
+            with caplog.at_level(logging.INFO, logger=startup.__name__):
+                deployments = running.state["deployments"].values()
+                startup.announce_ready(Settings(**settings), ADDRESS, deployments)
+        return caplog.records[-1]
+
+    return announce
+
+
+async def test_a_terminal_gets_a_block_with_models_and_addresses(announced):
+    lines = (await announced(terminal=True)).getMessage().splitlines()
+    assert lines[0].startswith("patchserve 0.1.0 is ready in ")
+    assert lines[0].endswith(" s")
+    assert lines[1].startswith("    classify  shapes-vit: 4 labels, float32 on cpu by ")
+    assert lines[2].startswith("    segment   shapes-segformer: 4 labels")
+    assert lines[3:] == [f"    page      {ADDRESS}/", f"    docs      {ADDRESS}/docs"]
+
+
+async def test_elsewhere_the_same_is_in_fields(announced):
+    record = await announced(terminal=False)
+    assert record.getMessage().startswith("ready in ")
+    assert (record.page, record.docs) == (f"{ADDRESS}/", f"{ADDRESS}/docs")
+    assert [model["name"] for model in record.models] == ["shapes-vit", "shapes-segformer"]
+    assert record.models[0]["max_batch_size"] >= 1
+
+
+async def test_the_addresses_have_the_prefix_and_only_pages_that_exist(announced):
+    record = await announced(terminal=False, root_path="/vision", playground=False)
+    assert record.docs == f"{ADDRESS}/vision/docs"
+    assert not hasattr(record, "page")
