@@ -170,7 +170,8 @@ def browser() -> Iterator["Browser"]:
     """Chromium, which resolves no name of another host."""
     from playwright.sync_api import sync_playwright
 
-    program = os.environ.get("CHROMIUM", shutil.which("chromium"))
+    program = shutil.which(os.environ.get("CHROMIUM", "chromium"))
+    assert program, "these tests need Chromium, which `make test-browser` installs"
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=program, args=CHROMIUM_FLAGS)
         yield browser
