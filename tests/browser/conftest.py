@@ -1,5 +1,6 @@
 """Fixtures of the browser tests: running services, and a Chromium that reaches nothing else."""
 
+import base64
 import importlib.util
 import json
 import os
@@ -11,11 +12,14 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import httpx
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 
 if TYPE_CHECKING:
@@ -230,6 +234,12 @@ def visit(browser: "Browser", request: pytest.FixtureRequest) -> Iterator[Visit]
     assert [one.url for one in visit.requests if not one.url.startswith(elsewhere)] == []
     unexpected = [m for m in visit.console if not any(part in m for part in visit.expected)]
     assert unexpected == []
+
+
+def overlay(page: "Page") -> NDArray[np.uint8]:
+    """The pixels that the page draws over the photograph, uint8 (H, W, 4)."""
+    url = page.locator("#overlay").evaluate("(canvas) => canvas.toDataURL()")
+    return np.asarray(Image.open(BytesIO(base64.b64decode(url.partition(",")[2]))))
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import expect
 
-PIXELS = "(c) => [c.width, ...c.getContext('2d').getImageData(0, 0, c.width, c.height).data]"
+from tests.browser.conftest import overlay
 
 
 @pytest.fixture
@@ -23,12 +23,6 @@ def page(bundled, visit, choose_sample):
     page.get_by_role("tab", name="Mask").click()
     page.wait_for_selector("#legend li")
     return page
-
-
-def overlay(page):
-    """The pixels over the photograph, uint8 (H, W, 4)."""
-    width, *values = page.locator("#overlay").evaluate(PIXELS)
-    return np.array(values, np.uint8).reshape(-1, width, 4)
 
 
 def classes(answer):
@@ -69,7 +63,7 @@ def test_every_pixel_has_the_color_of_its_class(page, answer):
 
 
 def test_the_opacity_is_that_of_the_slider(page):
-    page.get_by_label("Opacity").fill("25")
+    page.get_by_role("slider", name="Opacity").fill("25")
     assert page.locator("#overlay").evaluate("(c) => c.style.opacity") == "0.25"
 
 
@@ -80,7 +74,7 @@ def test_a_legend_entry_highlights_its_region(way, page, answer):
     if way == "pointer":
         entry.hover()
     else:
-        page.get_by_label("Opacity").focus()
+        page.get_by_role("slider", name="Opacity").focus()
         for _ in range(4):  # the download, the panel's first entry, and the next
             if entry.evaluate("(button) => button === document.activeElement"):
                 break

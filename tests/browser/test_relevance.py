@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import expect
 
-PIXELS = "(c) => [c.width, ...c.getContext('2d').getImageData(0, 0, c.width, c.height).data]"
+from tests.browser.conftest import overlay
 
 
 @pytest.fixture
@@ -18,12 +18,6 @@ def page(bundled, visit, choose_sample):
     page.get_by_role("tab", name="Relevance").click()
     page.wait_for_selector("#explained strong")
     return page
-
-
-def heat(page):
-    """The pixels over the photograph, uint8 (H, W, 4)."""
-    width, *values = page.locator("#overlay").evaluate(PIXELS)
-    return np.array(values, np.uint8).reshape(-1, width, 4)
 
 
 def test_it_is_requested_once_when_its_tab_is_opened(page, visit):
@@ -46,7 +40,7 @@ def test_it_names_what_is_explained(page, bundled, scene):
 def test_the_heat_is_that_of_the_grid(page, bundled, scene):
     """Brightness at the middle of each cell agrees with the cell's relevance."""
     grid = np.array(bundled.post("/explain", scene.read_bytes())["relevance"])
-    gray = np.asarray(Image.fromarray(heat(page)).convert("L"), float)
+    gray = np.asarray(Image.fromarray(overlay(page)).convert("L"), float)
     side = gray.shape[0] // len(grid)
     middles = gray[side // 2 :: side, side // 2 :: side]
     assert np.corrcoef(grid.ravel(), middles.ravel())[0, 1] > 0.95
@@ -56,13 +50,13 @@ def test_the_heat_is_that_of_the_grid(page, bundled, scene):
 
 
 def test_the_method_can_be_chosen(page, visit, bundled, scene):
-    before = heat(page)
+    before = overlay(page)
     page.get_by_label("Method").select_option("rollout")
     expect(page.locator("#strongest")).not_to_contain_text("…")
     page.wait_for_function("() => document.querySelector('#code').textContent.includes('rollout')")
     expect(page.locator("#result")).to_have_attribute("aria-busy", "false")
     assert [one.url.partition("?")[2] for one in visit.sent("/explain")][1] == "method=rollout"
-    assert (heat(page) != before).any()
+    assert (overlay(page) != before).any()
     response = httpx.post(
         f"{bundled.url}/explain?method=rollout",
         content=scene.read_bytes(),

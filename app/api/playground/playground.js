@@ -305,6 +305,8 @@ function countDown(seconds, signal) {
   setTimeout(() => countDown(seconds - step, signal), 1000 * step);
 }
 
+byId("retry").addEventListener("click", ask);
+
 // Image
 
 /**
@@ -646,7 +648,9 @@ for (const event of ["pointermove", "pointerdown"]) {
   });
 }
 
-byId("frame").addEventListener("pointerleave", () => point(null));
+byId("frame").addEventListener("pointerleave", ({ pointerType }) => {
+  if (pointerType !== "touch") point(null); // a finger leaves after each tap
+});
 
 // Time
 
