@@ -13,6 +13,7 @@ from PIL import Image
 from playwright.sync_api import Browser, Page, sync_playwright
 
 DESKTOP = {"viewport": {"width": 1280, "height": 900}}
+README = {"x": 0, "y": 0, "width": 1280, "height": 760}  # down to the samples
 PHONE = {"viewport": {"width": 375, "height": 812}, "device_scale_factor": 2, "is_mobile": True}
 ANSWERS = {"labels": "#labels li", "mask": "#legend li", "relevance": "#explained strong"}
 
@@ -21,7 +22,7 @@ def open_page(browser: Browser, url: str, **options: object) -> Page:
     """The page with the first answer for a sample, and with some traffic."""
     page = browser.new_context(**options).new_page()
     page.goto(url)
-    for position in (0, 2, 4, 1):
+    for position in (0, 1, 4, 2):
         page.locator("#samples button").nth(position).click()
         page.wait_for_selector("#labels li")
         page.wait_for_timeout(1000)  # spread over several polls
@@ -47,7 +48,7 @@ def draw(browser: Browser, url: str, folder: Path) -> None:
         page.screenshot(path=folder / f"{tab}.png", full_page=True)
     show(page, "mask")
     page.locator("#legend button").nth(1).hover()
-    page.screenshot(path=folder / "highlight.png")
+    page.screenshot(path=folder / "highlight.png", clip=README)
     for name, options in (("phone", PHONE), ("dark", DESKTOP | {"color_scheme": "dark"})):
         page = open_page(browser, url, **options)
         show(page, "mask")
@@ -67,7 +68,7 @@ def main() -> None:
         draw(browser, given.url, given.folder)
         browser.close()
     chosen = Image.open(given.folder / "highlight.png").convert("RGB")
-    chosen.quantize(256, dither=Image.Dither.NONE).save(ROOT / "docs/playground.png", optimize=True)
+    chosen.save(ROOT / "docs/playground.png", optimize=True)
 
 
 if __name__ == "__main__":

@@ -372,7 +372,7 @@ async function showSamples() {
   const { samples } = await response.json();
   byId("samples").replaceChildren(
     ...samples.map(({ name, url }) => {
-      const thumbnail = element("img", { src: url, alt: "", width: 52, height: 52, loading: "lazy" });
+      const thumbnail = element("img", { src: url, alt: "", width: 48, height: 48, loading: "lazy" });
       const properties = { type: "button", title: name, "aria-label": `Sample ${name}`, "aria-pressed": "false" };
       const button = element("button", properties, thumbnail);
       thumbnail.addEventListener("error", () => thumbnail.replaceWith(name)); // not a format of the browser
@@ -534,22 +534,19 @@ function drawMask(canvas, context) {
     const alpha = isBackground(segment) ? 0 : back ? 60 : 255;
     return ((alpha << 24) | (blue << 16) | (green << 8) | red) >>> 0;
   });
-  const column = (x) => Math.floor((x * width) / canvas.width) * height;
-  const row = (y) => Math.floor((y * height) / canvas.height);
-  const regionAt = (x, y) => map[column(x) + row(y)];
-  for (let y = 0; y < canvas.height; y++) {
-    for (let x = 0; x < canvas.width; x++) {
+  const columns = Array.from({ length: canvas.width }, (_, x) => Math.floor((x * width) / canvas.width) * height);
+  const rows = Array.from({ length: canvas.height }, (_, y) => Math.floor((y * height) / canvas.height));
+  const [right, bottom] = [canvas.width - 1, canvas.height - 1];
+  const regionAt = (x, y) => map[columns[x] + rows[y]];
+  const isEdge = (x, y) =>
+    regionAt(Math.max(x - 2, 0), y) !== state.lit ||
+    regionAt(Math.min(x + 2, right), y) !== state.lit ||
+    regionAt(x, Math.max(y - 2, 0)) !== state.lit ||
+    regionAt(x, Math.min(y + 2, bottom)) !== state.lit;
+  for (let y = 0; y <= bottom; y++) {
+    for (let x = 0; x <= right; x++) {
       const region = regionAt(x, y);
-      const edge =
-        region === state.lit &&
-        (x === 0 ||
-          y === 0 ||
-          x === canvas.width - 1 ||
-          y === canvas.height - 1 ||
-          [regionAt(x - 2, y), regionAt(x + 2, y), regionAt(x, y - 2), regionAt(x, y + 2)].some(
-            (other) => other !== region,
-          ));
-      pixels[y * canvas.width + x] = edge ? 0xffffffff : paints[region];
+      pixels[y * canvas.width + x] = region === state.lit && isEdge(x, y) ? 0xffffffff : paints[region];
     }
   }
   context.putImageData(picture, 0, 0);
