@@ -128,7 +128,7 @@ def _turns(label_map: LabelMap) -> Iterator[tuple[Integers, Integers, Integers]]
     step, count = max(STRIP_PIXELS // width, 1), 0
     for top in range(0, height + 1, step):
         first, last = max(top - 1, 0), min(top + step, height)
-        padding = ((int(top == 0), int(last == height)), (1, 1))
+        padding = ((int(top == 0), int(top + step > height)), (1, 1))
         strip = label_map[first:last].astype(np.int16 if label_map.itemsize == 1 else np.int32)
         strip = np.pad(strip, padding, constant_values=OUTSIDE)
         vertical, horizontal = strip[:, 1:] != strip[:, :-1], strip[1:] != strip[:-1]
