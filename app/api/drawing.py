@@ -40,7 +40,7 @@ def drawing(given: Mapping[str, str], labels: Sequence[str], *, as_json: bool) -
     style = params.choice("render", given.get("render", "mask"), RENDERS)
     if style != "overlay":
         for name in {"opacity", "background"} & given.keys():
-            raise InvalidParameter(f"{name} needs render=overlay; the {style} has none")
+            raise InvalidParameter(f"{name} needs render=overlay; render is {style}")
     opacity = params.number("opacity", given.get("opacity", str(OPACITY)), 0, 1)
     try:
         background = background_class(given.get("background", AUTO), labels)
