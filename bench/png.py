@@ -16,8 +16,8 @@ from PIL import Image
 from torch.nn.functional import interpolate
 
 from app.core.types import LabelMap
+from app.imaging.distinct_colors import distinct_colors
 from app.imaging.masks import COMPRESSION
-from app.imaging.palettes import distinct_colors
 from bench.common import machine
 from models.label_map import label_map
 

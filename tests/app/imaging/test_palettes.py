@@ -4,13 +4,12 @@ import numpy as np
 import pytest
 
 from app.imaging.dataset_colors import ADE20K, CITYSCAPES, PASCAL_VOC
+from app.imaging.distinct_colors import oklab
 from app.imaging.palettes import (
     FIRST_COLORS,
     dataset_colors,
-    distinct_colors,
     hex_color,
     is_background,
-    oklab,
     palette,
 )
 
@@ -109,12 +108,6 @@ def test_more_classes_keep_the_first_colors():
     np.testing.assert_array_equal(palette(names(40))[:12], palette(names(12)))
 
 
-def test_colors_repeat_when_no_others_are_left():
-    colors = distinct_colors(5000, [(0, 0, 0)])
-    assert colors.shape == (5000, 3)
-    assert 1000 < len(np.unique(colors, axis=0)) < 5000
-
-
 def test_a_palette_is_made_once_and_cannot_change():
     assert palette(names(30)) is palette(names(30))
     with pytest.raises(ValueError, match="read-only"):
@@ -135,9 +128,3 @@ def test_other_labels_are_no_background(label):
 
 def test_a_color_is_written_as_html_does():
     assert hex_color(np.uint8([255, 8, 0])) == "#ff0800"
-
-
-def test_oklab_has_the_values_of_its_definition():
-    white, red = oklab(np.array([[255, 255, 255], [255, 0, 0]]))
-    assert white == pytest.approx([1, 0, 0], abs=1e-4)
-    assert red == pytest.approx([0.62796, 0.22486, 0.12585], abs=1e-4)
