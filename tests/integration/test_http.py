@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.app.imaging.rasterize import rasterized
 from tests.hostile.case import SIDE
 from tests.hostile.png import chunk, header
+from tests.rasterize import rasterized
 
 pytestmark = [pytest.mark.anyio, pytest.mark.xdist_group(name="bundled")]  # they share a service
 SAMPLES = Path(__file__).parents[1] / "samples"

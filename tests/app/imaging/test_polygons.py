@@ -15,7 +15,7 @@ from pycocotools import mask as coco
 from app.core.errors import InvalidParameter
 from app.imaging import polygons as module
 from app.imaging.polygons import polygons
-from tests.app.imaging.rasterize import rasterized
+from tests.rasterize import rasterized
 
 SAMPLES = Path(__file__).parents[2] / "samples"
 label_maps = st.tuples(st.integers(1, 14), st.integers(1, 14)).flatmap(
