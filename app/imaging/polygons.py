@@ -16,7 +16,7 @@ from app.imaging.simplify import simplify
 
 Integers = NDArray[np.int64]
 
-MAX_TURNS = 400_000  # a photograph of 12 megapixels has about 130,000
+MAX_TURNS = 300_000  # a photograph of 12 megapixels has about 130,000
 STRIP_PIXELS = 2**20  # of the label map that are searched at once
 OUTSIDE = -1  # the class beyond the label map
 WORK_PER_PIXEL = 2.0  # time of `polygons`, in decoded pixels of an ordinary JPEG

@@ -60,6 +60,13 @@ def test_segment_draws_an_overlay_as_asked(patchserve, truth, tmp_path):
     assert (images[1][background] == 0).mean() > 0.97  # the color of the background is black
 
 
+def test_segment_refuses_a_background_that_the_model_does_not_have(patchserve, truth, tmp_path):
+    words = ["--out", tmp_path, "--render=overlay", "--background", "dog"]
+    ended = patchserve("segment", SAMPLES / next(iter(truth)), *words)
+    assert ended.exit_code == 2
+    assert "an index from 0 to 6, not 'dog'" in ended.stderr
+
+
 def test_an_image_that_fails_is_reported_and_the_others_continue(patchserve, truth, tmp_path):
     broken = tmp_path / "broken.png"
     broken.write_bytes(b"not an image")
