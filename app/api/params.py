@@ -9,6 +9,7 @@ from app.api.schemas import MAX_TIMEOUT_MS
 from app.core.errors import InvalidParameter, NotAcceptable
 
 TIMEOUT_HEADER = "x-request-timeout-ms"
+NUMBER = re.compile(r"-?(\d{1,20}(\.\d{0,20})?|\.\d{1,20})([eE]-?\d{1,3})?", re.ASCII)
 WEIGHT = re.compile(r"0(\.\d{0,3})?|1(\.0{0,3})?", re.ASCII)
 
 
@@ -43,6 +44,28 @@ def integer(name: str, value: str, low: int, high: int) -> int:
             f"{name} must be an integer from {low} to {high}, not {value[:40]!r}"
         )
     return int(value)
+
+
+def number(name: str, value: str, low: float, high: float) -> float:
+    """Parse a number from `low` to `high`.
+
+    Raises:
+        InvalidParameter: the value is no such number.
+    """
+    if not (NUMBER.fullmatch(value) and low <= float(value) <= high):
+        raise InvalidParameter(
+            f"{name} must be a number from {low:g} to {high:g}, not {value[:40]!r}"
+        )
+    return float(value)
+
+
+def boolean(name: str, value: str) -> bool:
+    """Parse `true` or `false`.
+
+    Raises:
+        InvalidParameter: the value is neither.
+    """
+    return choice(name, value, ["false", "true"]) == "true"
 
 
 def choice(name: str, value: str, values: Collection[str]) -> str:

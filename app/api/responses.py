@@ -3,12 +3,14 @@
 import base64
 from typing import cast
 
+from app.api.drawing import Drawing
 from app.api.schemas import ExplainResponse, Prediction, Segment, SegmentResponse
 from app.batching.deployment import Deployment
 from app.core.types import LabelMap, Method
 from app.engine.interface import EngineOutput, ModelInfo, Ranking, Relevance
 from app.imaging import heatmap, masks
 from app.imaging.decode import Photo
+from app.imaging.polygons import polygons
 
 
 def predictions(info: ModelInfo, ranking: Ranking) -> list[Prediction]:
@@ -49,19 +51,26 @@ def grid_box(info: ModelInfo, photo: Photo, relevance: Relevance) -> heatmap.Box
     return info.preprocessing.source_box(photo.height, photo.width, relevance.extent)
 
 
-def mask_png(deployment: Deployment, render: str, photo: Photo, output: EngineOutput) -> bytes:
+def mask_png(deployment: Deployment, drawing: Drawing, photo: Photo, output: EngineOutput) -> bytes:
     """Render the label map as a PNG file of the image's size."""
-    return masks.render(cast(LabelMap, output), deployment.info.labels, render, photo.rgb)
+    labels, (style, overlay, _) = deployment.info.labels, drawing
+    return masks.render(cast(LabelMap, output), labels, style, photo.rgb, overlay)
 
 
-def mask_json(deployment: Deployment, render: str, photo: Photo, output: EngineOutput) -> bytes:
+def mask_json(
+    deployment: Deployment, drawing: Drawing, photo: Photo, output: EngineOutput
+) -> bytes:
     """The segments of the label map, with its PNG in base64, as JSON."""
-    found = masks.statistics(cast(LabelMap, output), deployment.info.labels)
+    label_map = cast(LabelMap, output)
+    found = masks.statistics(label_map, deployment.info.labels)
+    if drawing.tolerance is not None:
+        rings = polygons(label_map, drawing.tolerance)
+        found = [each | {"polygons": rings[each["index"]]} for each in found]
     body = SegmentResponse(
         model=deployment.name,
         width=photo.width,
         height=photo.height,
         segments=[Segment.model_validate(each) for each in found],
-        mask=base64.b64encode(mask_png(deployment, render, photo, output)).decode(),
+        mask=base64.b64encode(mask_png(deployment, drawing, photo, output)).decode(),
     )
-    return body.model_dump_json().encode()
+    return body.model_dump_json(exclude_unset=True).encode()

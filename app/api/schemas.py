@@ -88,10 +88,16 @@ class Segment(Schema):
 
     label: str
     index: int = Field(description="pixel value of the class in the mask")
+    color: str = Field(description="color of the class, as #rrggbb")
     area: int = Field(description="in pixels")
     fraction: float = Field(description="area as a fraction of the image")
     bbox: tuple[int, int, int, int] = Field(description="x, y, width, height in pixels")
     rle: RunLengths
+    polygons: list[list[int]] = Field(
+        default=[],
+        description="only with polygons=true: rings [x0, y0, x1, y1, ...] in pixels; the class "
+        "covers the points inside an odd number of them",
+    )
 
 
 class SegmentResponse(Schema):

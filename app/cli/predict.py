@@ -33,6 +33,7 @@ from app.engine.interface import (
 )
 from app.imaging import masks
 from app.imaging.decode import Photo, decode, limit_pillow_pixels, silence_libtiff
+from app.imaging.overlay import AUTO, OPACITY, Overlay, background_class
 
 
 def classify(
@@ -58,10 +59,22 @@ def segment(
     segmenter: Source = "bundled",
     device: Device = "auto",
     render: Annotated[str, typer.Option(help="mask, color or overlay")] = "mask",
+    opacity: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Of the overlay's colors; 0.5 by default")
+    ] = None,
+    background: Annotated[
+        str | None,
+        typer.Option(
+            help="Class that the overlay leaves unpainted: auto (by the label), none, a label or "
+            "an index"
+        ),
+    ] = None,
 ) -> None:
     """Write the mask of each image as OUT/<name>.<render>.png."""
     if render not in masks.RENDERS:
         stop(f"--render must be one of {', '.join(masks.RENDERS)}", USAGE_ERROR)
+    if render != "overlay" and (opacity, background) != (None, None):
+        stop("--opacity and --background need --render overlay", USAGE_ERROR)
     refuse_equal_names(images)
     with readable_errors():
         out.mkdir(parents=True, exist_ok=True)
@@ -71,7 +84,10 @@ def segment(
 
     for path, photo, info, output in run_on(images, segmenter, "segment", device, make_input):
         target = out / f"{path.stem}.{render}.png"
-        write(target, masks.render(cast(LabelMap, output), info.labels, render, photo.rgb))
+        with readable_errors():
+            unpainted = background_class(background or AUTO, info.labels)
+        overlay = Overlay(OPACITY if opacity is None else opacity, unpainted)
+        write(target, masks.render(cast(LabelMap, output), info.labels, render, photo.rgb, overlay))
         typer.echo(f"{path}: {target}")
 
 

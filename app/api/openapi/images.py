@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from app.api import schemas
+from app.api.drawing import MAX_TOLERANCE, TOLERANCE
 from app.api.openapi.components import (
     EXAMPLE_ID,
     EXAMPLE_IMAGE,
@@ -16,6 +17,7 @@ from app.api.openapi.components import (
 )
 from app.api.schemas import MAX_TIMEOUT_MS
 from app.core import errors
+from app.imaging.overlay import AUTO, OPACITY
 
 BINARY = {"schema": {"type": "string", "format": "binary", "minLength": 1}}
 BASE64 = {
@@ -132,6 +134,14 @@ CLASSIFY = image_operation(
         TOP_K,
         parameter(
             "query",
+            "threshold",
+            "lowest score of a label that is returned, from 0 to 1; the list may be empty. Not for "
+            "output=embedding and regressions",
+            {"type": "number", "minimum": 0, "maximum": 1, "default": 0},
+            0.5,
+        ),
+        parameter(
+            "query",
             "output",
             "labels: the best labels; embedding: the input vector of the classifier's head",
             {"type": "string", "enum": ["labels", "embedding"], "default": "labels"},
@@ -139,6 +149,39 @@ CLASSIFY = image_operation(
         ),
     ],
 )
+DRAWING = [
+    parameter(
+        "query",
+        "opacity",
+        "of the colors, only with render=overlay",
+        {"type": "number", "minimum": 0, "maximum": 1, "default": OPACITY},
+        OPACITY,
+    ),
+    parameter(
+        "query",
+        "background",
+        "the class where an overlay leaves the image as it is, only with render=overlay. auto: the "
+        "first class if its label says that it is a background; none: no class; otherwise a label "
+        "or an index",
+        {"type": "string", "minLength": 1, "default": AUTO},
+        AUTO,
+    ),
+    parameter(
+        "query",
+        "polygons",
+        "true: each segment has its outline as polygons, only with Accept: application/json",
+        {"type": "boolean", "default": False},
+        True,
+    ),
+    parameter(
+        "query",
+        "tolerance",
+        "largest distance of the pixel edges from the polygons in pixels, only with polygons=true; "
+        "0: every corner of the pixel edges",
+        {"type": "number", "minimum": 0, "maximum": MAX_TOLERANCE, "default": TOLERANCE},
+        TOLERANCE,
+    ),
+]
 SEGMENT = image_operation(
     {"image/png": BINARY}
     | json_content(
@@ -151,10 +194,12 @@ SEGMENT = image_operation(
                 {
                     "label": "background",
                     "index": 0,
+                    "color": "#000000",
                     "area": 8,
                     "fraction": 1.0,
                     "bbox": [0, 0, 4, 2],
                     "rle": {"size": [2, 4], "counts": "08"},
+                    "polygons": [[0, 0, 4, 0, 4, 2, 0, 2]],
                 }
             ],
             "mask": EXAMPLE_IMAGE,
@@ -168,7 +213,8 @@ SEGMENT = image_operation(
             "this color drawn over the image",
             {"type": "string", "enum": ["mask", "color", "overlay"], "default": "mask"},
             "overlay",
-        )
+        ),
+        *DRAWING,
     ],
 )
 EXPLAIN = image_operation(

@@ -6,13 +6,14 @@ from typing import cast, get_args
 from fastapi import APIRouter, Request, Response
 from pydantic_core import to_json
 
-from app.api import openapi, params, responses
+from app.api import drawing, openapi, params, responses
 from app.api.inference import Parameters, handle
 from app.api.params import headers_of
 from app.api.routing import Endpoint
 from app.api.schemas import EmbeddingResponse
 from app.batching.deployment import Deployment
 from app.batching.job import Operation
+from app.core.errors import InvalidParameter
 from app.core.types import Method
 from app.engine.interface import (
     ClassifyInput,
@@ -24,13 +25,14 @@ from app.engine.interface import (
     Relevance,
     SegmentInput,
 )
-from app.imaging import heatmap, masks
+from app.imaging import heatmap, masks, polygons
 from app.imaging.decode import Photo
 
 router = APIRouter(route_class=Endpoint)
 
 JSON, PNG = "application/json", "image/png"
 DEFAULT_TOP_K = 5
+CLASSIFY_PARAMETERS = ("top_k", "threshold", "output")
 
 
 @router.post("/classify", openapi_extra=openapi.CLASSIFY, response_class=Response)
@@ -38,19 +40,25 @@ async def classify(request: Request) -> Response:
     """The labels of an image, best first, or its embedding."""
     headers = headers_of(request.scope)
     params.accept(headers.get("accept"), JSON)
-    return await handle(request, headers, "classify", ["top_k", "output"], _labels_or_embedding)
+    return await handle(request, headers, "classify", CLASSIFY_PARAMETERS, _labels_or_embedding)
 
 
 def _labels_or_embedding(given: Parameters, deployment: Deployment) -> Operation:
     output = params.choice("output", given.get("output", "labels"), ["labels", "embedding"])
-    return _embedding(deployment) if output == "embedding" else _labels(given, deployment)
+    if output == "labels":
+        return _labels(given, deployment)
+    if "threshold" in given:
+        raise InvalidParameter("threshold needs output=labels; an embedding has no scores")
+    return _embedding(deployment)
 
 
 def _labels(given: Parameters, deployment: Deployment) -> Operation:
-    top_k = _top_k(deployment, given)
+    top_k, threshold = _top_k(deployment, given), _threshold(deployment, given)
 
     def encode(photo: Photo, output: EngineOutput) -> bytes:
         predictions = responses.predictions(deployment.info, cast(Ranking, output))
+        if threshold > 0:
+            predictions = [each for each in predictions if each["score"] >= threshold]
         body = {"model": deployment.name, "predictions": predictions}  # a ClassifyResponse
         return to_json(body)  # validation by pydantic would take three times as long
 
@@ -66,6 +74,15 @@ def _embedding(deployment: Deployment) -> Operation:
         return body.model_dump_json().encode()
 
     return Operation("embed", EmbedInput, lambda photo: EmbedInput(photo.pixels), encode, JSON)
+
+
+def _threshold(deployment: Deployment, given: Parameters) -> float:
+    """The lowest score that is returned."""
+    if "threshold" not in given:
+        return 0.0
+    if deployment.info.problem_type == "regression":
+        raise InvalidParameter("threshold: the scores of this model are values of a regression")
+    return params.number("threshold", given["threshold"], 0, 1)
 
 
 def _top_k(deployment: Deployment, given: Parameters) -> int:
@@ -112,18 +129,21 @@ async def segment(request: Request) -> Response:
     """The mask of an image: a PNG of its size, or JSON."""
     headers = headers_of(request.scope)
     media_type = params.accept(headers.get("accept"), PNG, JSON)
-    return await handle(request, headers, "segment", ["render"], partial(_mask, media_type))
+    return await handle(request, headers, "segment", drawing.PARAMETERS, partial(_mask, media_type))
 
 
 def _mask(media_type: str, given: Parameters, deployment: Deployment) -> Operation:
-    render = params.choice("render", given.get("render", "mask"), masks.RENDERS)
-    encode = responses.mask_png if media_type == PNG else responses.mask_json
+    labels, as_json = deployment.info.labels, media_type == JSON
+    asked = drawing.drawing(given, labels, as_json=as_json)
+    with_polygons = asked.tolerance is not None
+    encode = responses.mask_json if as_json else responses.mask_png
+    work = masks.work_per_pixel(asked.style, len(labels))
     return Operation(
-        f"segment to {render} as {media_type}",
+        f"segment to {asked.style} as {media_type}{' with polygons' * with_polygons}",
         SegmentInput,
         lambda photo: SegmentInput(photo.pixels, (photo.height, photo.width)),
-        partial(encode, deployment, render),
+        partial(encode, deployment, asked),
         media_type,
-        keep_rgb=render == "overlay",
-        work_per_pixel=masks.work_per_pixel(render, len(deployment.info.labels)),
+        keep_rgb=asked.style == "overlay",
+        work_per_pixel=work + polygons.WORK_PER_PIXEL * with_polygons,
     )
