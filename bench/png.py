@@ -15,7 +15,9 @@ import torch
 from PIL import Image
 from torch.nn.functional import interpolate
 
-from app.imaging.masks import COMPRESSION, LabelMap, palette
+from app.core.types import LabelMap
+from app.imaging.distinct_colors import distinct_colors
+from app.imaging.masks import COMPRESSION
 from bench.common import machine
 from models.label_map import label_map
 
@@ -71,7 +73,7 @@ def maps(classes: int, size: tuple[int, int]) -> Iterator[tuple[str, LabelMap]]:
 def measure(labels: LabelMap, options: PngOptions) -> Cost:
     """Return the CPU time and the size of a PNG file."""
     image = Image.fromarray(labels)
-    image.putpalette(palette(1 << options.bits).tobytes())
+    image.putpalette(distinct_colors(1 << options.bits, ()).tobytes())
     taken: list[float] = []
     while len(taken) < ROUNDS and sum(taken) < LONG_S:
         file = BytesIO()

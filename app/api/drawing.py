@@ -38,9 +38,9 @@ def drawing(given: Mapping[str, str], labels: Sequence[str], *, as_json: bool) -
         InvalidParameter: a value is wrong, or a parameter would have no effect.
     """
     style = params.choice("render", given.get("render", "mask"), RENDERS)
-    if style != "overlay":
-        for name in {"opacity", "background"} & given.keys():
-            raise InvalidParameter(f"{name} needs render=overlay; the {style} has none")
+    for name in ("opacity", "background"):
+        if name in given and style != "overlay":
+            raise InvalidParameter(f"{name} needs render=overlay; render is {style}")
     opacity = params.number("opacity", given.get("opacity", str(OPACITY)), 0, 1)
     try:
         background = background_class(given.get("background", AUTO), labels)

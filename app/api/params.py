@@ -9,7 +9,7 @@ from app.api.schemas import MAX_TIMEOUT_MS
 from app.core.errors import InvalidParameter, NotAcceptable
 
 TIMEOUT_HEADER = "x-request-timeout-ms"
-NUMBER = re.compile(r"([0-9]{1,20}(\.[0-9]{0,20})?|\.[0-9]{1,20})(e-?[0-9]{1,3})?", re.ASCII | re.I)
+NUMBER = re.compile(r"-?(\d{1,20}(\.\d{0,20})?|\.\d{1,20})([eE]-?\d{1,3})?", re.ASCII)
 WEIGHT = re.compile(r"0(\.\d{0,3})?|1(\.0{0,3})?", re.ASCII)
 
 

@@ -44,7 +44,7 @@ def render(
         style: `mask` has the class index as pixel value (a palette image, or 16-bit gray above 256
             labels), `color` has the class's color, `overlay` blends that color with `rgb`.
         rgb: the photograph, of the same size; required for `overlay`, which is drawn into it.
-        overlay: how it is drawn.
+        overlay: how that is drawn.
 
     Raises:
         ValueError: an overlay without the photograph.
@@ -69,13 +69,13 @@ def _mask(label_map: LabelMap, labels: tuple[str, ...]) -> Image.Image:
 
 def statistics(label_map: LabelMap, labels: tuple[str, ...]) -> list[dict[str, Any]]:
     """The classes in a label map, largest first: label, index, color, area and so on."""
-    runs = column_runs(label_map)
+    runs, colors = column_runs(label_map), palette(labels)
     areas = {index: int(lengths.sum()) for index, (_, lengths) in runs.items()}
     return [
         {
             "label": labels[index],
             "index": index,
-            "color": hex_color(palette(labels)[index]),
+            "color": hex_color(colors[index]),
             "area": areas[index],
             "fraction": areas[index] / label_map.size,
             "bbox": bounding_box(*runs[index], label_map.shape[0]),

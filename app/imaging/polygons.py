@@ -16,7 +16,7 @@ from app.imaging.simplify import simplify
 
 Integers = NDArray[np.int64]
 
-MAX_TURNS = 400_000  # a photograph of 12 megapixels has about 130,000
+MAX_TURNS = 300_000  # a photograph of 12 megapixels has about 130,000
 STRIP_PIXELS = 2**20  # of the label map that are searched at once
 OUTSIDE = -1  # the class beyond the label map
 WORK_PER_PIXEL = 2.0  # time of `polygons`, in decoded pixels of an ordinary JPEG
@@ -128,7 +128,7 @@ def _turns(label_map: LabelMap) -> Iterator[tuple[Integers, Integers, Integers]]
     step, count = max(STRIP_PIXELS // width, 1), 0
     for top in range(0, height + 1, step):
         first, last = max(top - 1, 0), min(top + step, height)
-        padding = ((int(top == 0), int(last == height)), (1, 1))
+        padding = ((int(top == 0), int(top + step > height)), (1, 1))
         strip = label_map[first:last].astype(np.int16 if label_map.itemsize == 1 else np.int32)
         strip = np.pad(strip, padding, constant_values=OUTSIDE)
         vertical, horizontal = strip[:, 1:] != strip[:, :-1], strip[1:] != strip[:-1]

@@ -1,7 +1,5 @@
 """Simplifies rings of points: Douglas and Peucker's algorithm, on many rings at the same time."""
 
-from math import floor
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -17,9 +15,8 @@ def simplify(begins: Integers, points: Integers, tolerance: float) -> tuple[Inte
     """Leave out points of closed rings whose sides are horizontal and vertical.
 
     No point of a ring is farther than `tolerance` from the side that replaces its part of the ring.
-    If a ring was traced along pixel edges, at most floor(tolerance) pixels for each pixel edge
-    change sides. Therefore a fraction of 0.5 or more in the tolerance counts as slightly less than
-    0.5: half a pixel is the distance between an edge and the centers of its pixels.
+    Up to half a pixel, which is the distance of an edge from the centers of its pixels, no center
+    changes sides.
 
     Args:
         begins: (R + 1,), the index of each ring's first point, and the number of points.
@@ -32,7 +29,6 @@ def simplify(begins: Integers, points: Integers, tolerance: float) -> tuple[Inte
     """
     if tolerance == 0:
         return begins, points
-    tolerance = min(tolerance, floor(tolerance) + 0.499)
     kept = np.zeros(len(points), np.bool_)
     batches = np.searchsorted(begins, np.arange(0, begins[-1], BATCH))
     for ring, end in zip(batches, [*batches[1:], len(begins) - 1], strict=True):

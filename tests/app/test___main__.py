@@ -46,6 +46,27 @@ def test_segment_writes_a_mask_for_each_image(patchserve, truth, tmp_path):
     assert (mask == expected).mean() > 0.97
 
 
+def test_segment_draws_an_overlay_as_asked(patchserve, truth, tmp_path):
+    name = next(iter(truth))
+    pixels = np.asarray(Image.open(SAMPLES / name).convert("RGB")).astype(int)
+    background = np.asarray(Image.open(SAMPLES / truth[name]["mask"])) == 0
+    images = []
+    for words in ([], ["--opacity", 1, "--background", "none"]):
+        ended = patchserve("segment", SAMPLES / name, "--out", tmp_path, "--render=overlay", *words)
+        assert ended.exit_code == 0, ended.output
+        images.append(np.asarray(Image.open(tmp_path / f"{Path(name).stem}.overlay.png")))
+    unpainted = (images[0] == pixels).all(axis=2)
+    assert (unpainted == background).mean() > 0.97
+    assert (images[1][background] == 0).mean() > 0.97  # the color of the background is black
+
+
+def test_segment_refuses_a_background_that_the_model_does_not_have(patchserve, truth, tmp_path):
+    words = ["--out", tmp_path, "--render=overlay", "--background", "dog"]
+    ended = patchserve("segment", SAMPLES / next(iter(truth)), *words)
+    assert ended.exit_code == 2
+    assert "an index from 0 to 6, not 'dog'" in ended.stderr
+
+
 def test_an_image_that_fails_is_reported_and_the_others_continue(patchserve, truth, tmp_path):
     broken = tmp_path / "broken.png"
     broken.write_bytes(b"not an image")
@@ -64,6 +85,7 @@ def test_an_image_that_fails_is_reported_and_the_others_continue(patchserve, tru
         (["classify", "x.png", "--classifier", "/no/such/folder"], "/no/such/folder"),
         (["classify", "x.png", "--device", "cuda:63"], "cuda:63"),
         (["segment", "x.png", "--out", "masks", "--render", "sketch"], "mask, color, overlay"),
+        (["segment", "x.png", "--out", "masks", "--opacity", "1"], "need --render overlay"),
         (["serve", "--port", "99999"], "port"),
     ],
 )

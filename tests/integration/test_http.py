@@ -12,6 +12,7 @@ from PIL import Image
 
 from tests.hostile.case import SIDE
 from tests.hostile.png import chunk, header
+from tests.rasterize import rasterized
 
 pytestmark = [pytest.mark.anyio, pytest.mark.xdist_group(name="bundled")]  # they share a service
 SAMPLES = Path(__file__).parents[1] / "samples"
@@ -92,6 +93,22 @@ async def test_the_samples_get_their_true_labels_and_masks(client, truth):
         mask = Image.open(BytesIO((await client.post("/segment", content=data)).content))
         expected = np.asarray(Image.open(SAMPLES / entry["mask"]))
         assert (np.asarray(mask) == expected).mean() > 0.97
+
+
+async def test_polygons_cover_the_mask_of_their_class(client, truth):
+    for name in truth:
+        body = (
+            await client.post(
+                "/segment?polygons=true&tolerance=0.5",
+                content=(SAMPLES / name).read_bytes(),
+                headers={"Accept": "application/json"},
+            )
+        ).json()
+        mask = np.asarray(Image.open(BytesIO(base64.b64decode(body["mask"]))))
+        assert len(body["segments"]) == len(np.unique(mask))
+        for segment in body["segments"]:
+            covered = rasterized(segment["polygons"], mask.shape)
+            np.testing.assert_array_equal(covered, mask == segment["index"])
 
 
 async def test_relevance_is_highest_on_the_labelled_shape(client, truth):

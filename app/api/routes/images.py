@@ -47,8 +47,8 @@ def _labels_or_embedding(given: Parameters, deployment: Deployment) -> Operation
     output = params.choice("output", given.get("output", "labels"), ["labels", "embedding"])
     if output == "labels":
         return _labels(given, deployment)
-    for name in {"threshold"} & given.keys():
-        raise InvalidParameter(f"{name} needs output=labels; an embedding has no scores")
+    if "threshold" in given:
+        raise InvalidParameter("threshold needs output=labels; an embedding has no scores")
     return _embedding(deployment)
 
 

@@ -66,6 +66,32 @@ def test_other_texts_are_refused(value):
     assert len(refused.value.detail) < 100
 
 
+@pytest.mark.parametrize(
+    ("value", "number"),
+    [("0", 0), ("1", 1), ("0.25", 0.25), (".5", 0.5), ("1.", 1), ("5e-05", 5e-5), ("2E-1", 0.2)],
+)
+def test_numbers_in_the_range_are_accepted(value, number):
+    assert params.number("opacity", value, 0, 1) == number
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["-1", "1.01", "+1", "", ".", " 1", "1 ", "nan", "inf", "1e", "1_0", "٣", "0x1", "9" * 5000],
+)
+def test_other_texts_are_no_numbers(value):
+    with pytest.raises(InvalidParameter, match="opacity must be a number from 0 to 1, not") as e:
+        params.number("opacity", value, 0, 1)
+    assert len(e.value.detail) < 100
+
+
+def test_only_true_and_false_are_booleans():
+    assert params.boolean("polygons", "true")
+    assert not params.boolean("polygons", "false")
+    for value in ("1", "True", "yes", ""):
+        with pytest.raises(InvalidParameter, match="polygons must be false or true, not"):
+            params.boolean("polygons", value)
+
+
 def test_an_allowed_word_is_accepted():
     assert params.choice("render", "mask", ("mask", "color")) == "mask"
 

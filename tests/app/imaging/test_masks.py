@@ -10,9 +10,10 @@ from PIL import Image
 from pycocotools import mask as coco
 
 from app.imaging import masks
+from app.imaging.overlay import Overlay
 
 LABELS = ("background", "Katze", "été", "猫")
-COLOURS = [(0, 0, 0), (128, 0, 0), (0, 128, 0), (128, 128, 0)]  # PASCAL VOC's first ones
+COLOURS = [(0, 0, 0), (230, 159, 0), (86, 180, 233), (0, 158, 115)]
 rng = np.random.default_rng(5)
 
 
@@ -105,24 +106,19 @@ def test_above_256_labels_every_class_has_its_own_colour():
     assert len(np.unique(pixels.reshape(-1, 3), axis=0)) == 1000
 
 
-def test_overlay_is_the_mean_of_the_colours_and_the_photograph():
+def test_an_overlay_is_drawn_as_asked():
     label_map = noise(4)
     pixels = rng.integers(0, 256, (23, 31, 3), dtype=np.uint8)
-    image = opened(masks.render(label_map, LABELS, "overlay", Image.fromarray(pixels)))
-    expected = (pixels + np.array(COLOURS)[label_map]) / 2
+    overlay = Overlay(1.0, 0)
+    image = opened(masks.render(label_map, LABELS, "overlay", Image.fromarray(pixels), overlay))
     assert image.mode == "RGB"
-    assert np.abs(np.asarray(image) - expected).max() <= 0.5
+    expected = np.where(label_map[..., None] == 0, pixels, np.array(COLOURS)[label_map])
+    np.testing.assert_array_equal(np.asarray(image), expected)
 
 
 def test_an_overlay_needs_the_photograph():
     with pytest.raises(ValueError, match="photograph"):
         masks.render(noise(4), LABELS, "overlay")
-
-
-def test_the_palette_is_pascal_vocs():
-    assert masks.palette(4).tolist() == [list(colour) for colour in COLOURS]
-    assert masks.palette(256)[255].tolist() == [224, 224, 192]
-    assert len(np.unique(masks.palette(256), axis=0)) == 256
 
 
 @pytest.mark.parametrize("name", MAPS)
@@ -134,6 +130,7 @@ def test_statistics_are_those_of_pycocotools(name):
         mask = np.asfortranarray(label_map == entry["index"], dtype=np.uint8)
         theirs = coco.encode(mask)
         assert entry["label"] == LABELS[entry["index"]]
+        assert entry["color"] == "#" + bytes(COLOURS[entry["index"]]).hex()
         assert entry["area"] == coco.area(theirs)
         assert entry["fraction"] == entry["area"] / label_map.size
         assert list(entry["bbox"]) == coco.toBbox(theirs).tolist()

@@ -81,8 +81,8 @@ async def test_render_selects_the_kind_of_mask(serve, picture):
         color = await running.client.post("/segment?render=color", content=picture("blue"))
         overlay = await running.client.post("/segment?render=overlay", content=picture("blue"))
         wrong = await running.client.post("/segment?render=colour", content=picture("blue"))
-    assert opened(color.content).getpixel((0, 0)) == (128, 128, 0)
-    assert opened(overlay.content).getpixel((0, 0)) == (64, 64, 127)
+    assert opened(color.content).getpixel((0, 0)) == (240, 228, 66)
+    assert opened(overlay.content).getpixel((0, 0)) == (120, 114, 160)
     assert (wrong.status_code, wrong.json()["code"]) == (422, "invalid_parameter")
 
 

@@ -12,6 +12,10 @@ VALID = [
     ("/explain", {"top_k": "1", "method": "rollout"}),
     ("/segment", {"render": "color"}),
     ("/segment", {"render": "overlay"}),
+    ("/segment", {"render": "overlay", "opacity": "0.25", "background": "none"}),
+    ("/segment", {"render": "overlay", "background": "1"}),
+    ("/classify", {"threshold": "0.6"}),
+    ("/classify", {"threshold": "1"}),
 ]
 INVALID = [
     ("/classify", {"top_k": "0"}),
@@ -23,6 +27,17 @@ INVALID = [
     ("/explain", {"output": "labels"}),
     ("/segment", {"render": "sepia"}),
     ("/segment", {"top_k": "1"}),
+    ("/segment", {"render": "overlay", "opacity": "2"}),
+    ("/segment", {"render": "overlay", "background": "dog"}),
+    ("/segment", {"render": "color", "opacity": "1"}),
+    ("/segment", {"background": "red"}),
+    ("/segment", {"polygons": "true"}),
+    ("/segment", {"tolerance": "1"}),
+    ("/segment", {"threshold": "1"}),
+    ("/classify", {"threshold": "2"}),
+    ("/classify", {"threshold": "half"}),
+    ("/classify", {"threshold": "1", "output": "embedding"}),
+    ("/explain", {"threshold": "1"}),
 ]
 
 
