@@ -28,7 +28,7 @@ const state = {
   history: [], // traffic between two polls, oldest first
   tab: null,
   codeTab: "curl",
-  image: null, // {file, name, url, width, height, drawable, answers}
+  image: null, // {file, name, url, pasted, width, height, drawable, answers}
   answer: null, // of the open tab for this image: {body, text, timing, roundTrip, requestId}
   mask: null, // {width, height, segments, map}
   lit: null, // position in mask.segments of the highlighted region
@@ -314,9 +314,10 @@ byId("retry").addEventListener("click", ask);
  * @param {File} file
  * @param {string} name under which the code that is shown finds the file
  * @param {?string} url of a sample; null for an image of one's own
+ * @param {boolean} pasted whether it is no file yet
  */
-async function choose(file, name, url = null) {
-  const image = { file, name, url, drawable: true, answers: new Map() };
+async function choose(file, name, url = null, pasted = false) {
+  const image = { file, name, url, pasted, drawable: true, answers: new Map() };
   state.image = image;
   for (const button of byId("samples").querySelectorAll("button"))
     button.setAttribute("aria-pressed", String(button.dataset.url === url));
@@ -396,7 +397,7 @@ byId("file").addEventListener("change", ({ target }) => {
 
 window.addEventListener("paste", ({ clipboardData }) => {
   const file = [...clipboardData.files].find(({ type }) => type.startsWith("image/"));
-  if (file) choose(file, `pasted-image.${file.type.slice("image/".length)}`);
+  if (file) choose(file, `pasted-image.${file.type.slice("image/".length)}`, null, true);
 });
 
 window.addEventListener("dragover", (event) => {
@@ -777,7 +778,9 @@ function brief(value, indent = "") {
 }
 
 function showCode() {
-  byId("code").textContent = CODE[state.codeTab]();
+  const comment = { curl: "#", python: "#", javascript: "//" }[state.codeTab];
+  const note = comment && state.image?.pasted ? `${comment} save the pasted image as ${state.image.name}\n` : "";
+  byId("code").textContent = note + CODE[state.codeTab]();
 }
 
 /** Copy the code, or the whole answer as it came. */
@@ -910,9 +913,10 @@ function showModels({ models }) {
   );
 }
 
+byId("key").addEventListener("input", ({ target }) => sessionStorage.setItem("key", target.value.trim()));
+
 byId("key-form").addEventListener("submit", (event) => {
   event.preventDefault();
-  sessionStorage.setItem("key", byId("key").value.trim());
   ask();
 });
 
