@@ -712,7 +712,7 @@ const CODE = {
     const { url, headers, sample, file, key } = example();
     const fetched = sample ? [`curl -o ${quoteForShell(file)} ${quoteForShell(sample)}`] : [];
     const options = headers.map(([name, value]) => `-H '${name}: ${value}'`);
-    if (key) options.push('-H "Authorization: Bearer $PATCHSERVE_API_KEY"');
+    if (key) options.push('-H "Authorization: Bearer $API_KEY"');
     const request = [`curl ${quoteForShell(url)}`, ...options, `--data-binary ${quoteForShell(`@${file}`)}`];
     return [...fetched, request.join(" \\\n  ")].join("\n");
   },
@@ -723,7 +723,7 @@ const CODE = {
       ? `requests.get(${JSON.stringify(sample)}).content`
       : `Path(${JSON.stringify(file)}).read_bytes()`;
     const lines = headers.map(([name, value]) => `        "${name}": ${JSON.stringify(value)},\n`);
-    if (key) lines.push(`        "Authorization": f"Bearer {os.environ['PATCHSERVE_API_KEY']}",\n`);
+    if (key) lines.push(`        "Authorization": f"Bearer {os.environ['API_KEY']}",\n`);
     return `${key ? "import os\n" : ""}${sample ? "" : "from pathlib import Path\n"}
 import requests
 
@@ -746,7 +746,7 @@ print(response.json())`.trimStart();
       : `await readFile(${JSON.stringify(file)})`;
     const lines = headers.map(([name, value]) => `    "${name}": ${JSON.stringify(value)},\n`);
     // biome-ignore lint/suspicious/noTemplateCurlyInString: the placeholder is part of the example
-    if (key) lines.push("    Authorization: `Bearer ${process.env.PATCHSERVE_API_KEY}`,\n");
+    if (key) lines.push("    Authorization: `Bearer ${process.env.API_KEY}`,\n");
     return `${sample ? "" : 'import { readFile } from "node:fs/promises";\n\n'}const image = ${source};
 const response = await fetch(${JSON.stringify(url)}, {
   method: "POST",
