@@ -15,7 +15,7 @@ from PIL import Image
 pytestmark = pytest.mark.xdist_group(name="timing")
 SCENE = Path(__file__).parents[1] / "samples/scene-0000.png"
 KEY_IN_VARIABLE, KEY_IN_FILE = "key-in-the-variable-1", "key-in-the-file-2/+=~"
-OPS = ("/livez", "/readyz", "/startupz", "/metrics")
+OPS = ("/health", "/livez", "/readyz", "/startupz", "/metrics")
 WITH_KEY = {"X-API-Key": KEY_IN_FILE}
 
 

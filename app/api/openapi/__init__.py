@@ -1,6 +1,6 @@
 """The OpenAPI document: bodies, parameters, responses and errors, each with an example."""
 
-from app.api.openapi.components import COMPONENTS, add_security, component_schemas
+from app.api.openapi.components import COMPONENTS, TAGS, add_security, component_schemas
 from app.api.openapi.images import CLASSIFY, EXPLAIN, SEGMENT
 from app.api.openapi.service import HEALTH, METRICS, MODEL, MODELS
 
@@ -13,6 +13,7 @@ __all__ = [
     "MODEL",
     "MODELS",
     "SEGMENT",
+    "TAGS",
     "add_security",
     "component_schemas",
 ]

@@ -4,12 +4,14 @@ from collections.abc import Sequence
 
 from app.api import schemas
 from app.api.openapi.components import (
-    EXAMPLE_ID,
     EXAMPLE_IMAGE,
+    EXAMPLE_MASK,
+    IMAGES_TAG,
     SERVER_TIMING,
     Document,
     json_content,
     ok,
+    operation,
     parameter,
     problems,
     schema_ref,
@@ -32,8 +34,12 @@ query."""
 
 
 def image_body(parameters: Sequence[Document]) -> Document:
-    """The request body: an image, with these parameters beside it in a form or JSON."""
-    beside = {each["name"]: each["schema"] for each in parameters}
+    """The request body: an image, with these parameters beside it in a form or JSON.
+
+    The form is first, because /docs shows a button that chooses its file. The parameters have no
+    default here: /docs would send it in the body and in the query, which is refused.
+    """
+    beside = {each["name"]: _without_default(each["schema"]) for each in parameters}
     json = _object({"image": BASE64} | beside) | {"example": {"image": EXAMPLE_IMAGE}}
     return {
         "required": True,
@@ -45,6 +51,10 @@ def image_body(parameters: Sequence[Document]) -> Document:
             "image/*": BINARY,
         },
     }
+
+
+def _without_default(schema: Document) -> Document:
+    return {name: value for name, value in schema.items() if name != "default"}
 
 
 def _object(properties: Document) -> Document:
@@ -64,14 +74,12 @@ COMMON_PARAMETERS = [
         "id of the request in the log and the response: 1 to 128 letters, digits and _.:-; "
         "any other value is replaced by a new id",
         {"type": "string"},
-        EXAMPLE_ID,
     ),
     parameter(
         "header",
         "X-Request-Timeout-Ms",
         "deadline in milliseconds after the last body byte; it can only shorten the server's own",
         {"type": "integer", "minimum": 1, "maximum": MAX_TIMEOUT_MS},
-        2000,
     ),
 ]
 IMAGE_ERRORS = (
@@ -107,13 +115,18 @@ TOP_K = parameter(
     "number of labels to return, at most as many as the model has; 5 by default, or fewer if the "
     "model has fewer",
     {"type": "integer", "minimum": 1},
-    2,
 )
 PREDICTIONS = [
     {"label": "star", "index": 4, "score": 0.983},
     {"label": "cross", "index": 5, "score": 0.011},
 ]
-CLASSIFY = image_operation(
+CLASSIFY = operation(
+    IMAGES_TAG,
+    "classify",
+    "Labels of an image",
+    """The labels of an image, best first, or with output=embedding the vector from which the
+    classifier computes them.""",
+) | image_operation(
     {
         "application/json": {
             "schema": {
@@ -135,11 +148,16 @@ CLASSIFY = image_operation(
             "output",
             "labels: the best labels; embedding: the input vector of the classifier's head",
             {"type": "string", "enum": ["labels", "embedding"], "default": "labels"},
-            "embedding",
         ),
     ],
 )
-SEGMENT = image_operation(
+SEGMENT = operation(
+    IMAGES_TAG,
+    "segment",
+    "Mask of an image",
+    """The class of each pixel: a PNG of the image's size, or with Accept: application/json the
+    classes, their areas and boxes, and the PNG.""",
+) | image_operation(
     {"image/png": BINARY}
     | json_content(
         schemas.SegmentResponse,
@@ -157,7 +175,7 @@ SEGMENT = image_operation(
                     "rle": {"size": [2, 4], "counts": "08"},
                 }
             ],
-            "mask": EXAMPLE_IMAGE,
+            "mask": EXAMPLE_MASK,
         },
     ),
     [
@@ -167,11 +185,16 @@ SEGMENT = image_operation(
             "mask: the pixel value is the class index; color: the color of the class; overlay: "
             "this color drawn over the image",
             {"type": "string", "enum": ["mask", "color", "overlay"], "default": "mask"},
-            "overlay",
         )
     ],
 )
-EXPLAIN = image_operation(
+EXPLAIN = operation(
+    IMAGES_TAG,
+    "explain",
+    "What the classifier looks at",
+    """The relevance of each region for the best label: drawn over the image as a PNG, or with
+    Accept: application/json as numbers.""",
+) | image_operation(
     {"image/png": BINARY}
     | json_content(
         schemas.ExplainResponse,
@@ -189,10 +212,10 @@ EXPLAIN = image_operation(
         parameter(
             "query",
             "method",
-            "gradient: relevance for the best label; rollout: attention that reaches the head, "
-            "regardless of the label",
+            "gradient: the attention that increases the score of the best label; rollout: all "
+            "attention that reaches the head, whatever the label. gradient is the better one: "
+            "without the regions that it finds, the label loses most of its probability",
             {"type": "string", "enum": ["gradient", "rollout"], "default": "gradient"},
-            "rollout",
         ),
     ],
 )
