@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from app.core.errors import InvalidImage
 from app.imaging.format_limits import gif_frame
+from app.imaging.heif_structure import heif_size
 from app.imaging.jpeg_structure import MAX_SCANS, SCAN, jpeg_frame, jpeg_segments
 from app.imaging.tiff_structure import (
     BITS,
@@ -34,6 +35,7 @@ SAMPLE_BYTES = 2**14  # at both ends of a JPEG; counting its scans takes 1 to 3 
 USUAL_SCANS = 10  # of a progressive JPEG
 PNG_HEADER_AT, PNG_HEADER = 16, struct.Struct(">IIBBBBB")  # width, height, bits, color, ...
 PNG_SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # by color type
+BRANDS_END = 48  # bytes of an AVIF or HEIC that contain its brands
 MAX_PIXEL_BYTES = 32  # of a TIFF that Pillow reads; a header may say anything
 
 
@@ -177,6 +179,14 @@ def _tiff(data: bytes) -> Rates:
     return Rates(pixels, 0.6 + raw * rates.raw, rates.file, pieces)
 
 
+def _heif(data: bytes) -> Rates:
+    """Rates of an AVIF or a HEIC by the size that it claims; `check_heif` checks the claim."""
+    width, height = heif_size(data)
+    if b"avi" in data[8:BRANDS_END]:
+        return Rates(width * height, 1.5, 6)
+    return Rates(width * height, 2.5, 8)
+
+
 ESTIMATES: dict[bytes, Callable[[bytes], Rates]] = {
     b"\xff\xd8": _jpeg,
     b"\x89P": _png,
@@ -185,4 +195,5 @@ ESTIMATES: dict[bytes, Callable[[bytes], Rates]] = {
     b"BM": _bmp,
     b"II": _tiff,
     b"MM": _tiff,
+    b"\0\0": _heif,
 }

@@ -27,7 +27,7 @@ BASE64 = {
     "description": "the image file as base64, or as a base64 data: URI",
 }
 BODY = """\
-One image: JPEG, PNG, WebP, GIF (the first frame), BMP or TIFF, unless the service accepts fewer
+One image: JPEG, PNG, WebP, GIF (the first frame), BMP or TIFF, unless the service accepts other
 formats. With any content type except the first two, the body is the image file itself. The format
 is detected from the bytes. A form or JSON may contain the parameters of the query instead of the
 query."""
