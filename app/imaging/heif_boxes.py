@@ -5,16 +5,18 @@ EXIF data. Decoders differ in which box they use if there are two, so a second o
 """
 
 import struct
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple, TypeVar
 
 from app.core.errors import InvalidImage
 
-MAX_BOXES = 5_000  # in one box
+MAX_BOXES = 2_000  # in one box
 MAX_ITEMS = 1_000  # as libheif; a photograph of 48 megapixels has 200 tiles
+MAX_PROPERTIES = 32  # of an item
 MAX_REFERENCES = 4_000
 MAX_EXTENTS = 4_000
 REPEATED = frozenset({b"free", b"skip", b"uuid", b"mdat"})
+Value = TypeVar("Value")
 Span = tuple[int, int]  # start and end in bytes
 
 
@@ -89,15 +91,15 @@ def meta_boxes(data: bytes) -> dict[bytes, Span]:
     """The boxes of the box `meta`, which describes the items.
 
     Raises:
-        InvalidImage: there is none, or an item is missing.
+        InvalidImage: there is none, or more than one, or it names no image.
     """
-    for kind, (start, end) in boxes(data, 0, len(data)):
-        if kind == b"meta":
-            found = only(boxes(data, start + 4, end))
-            if not {b"pitm", b"iprp"} <= found.keys():
-                break
+    spans = [span for kind, span in boxes(data, 0, len(data)) if kind == b"meta"]
+    if len(spans) == 1:
+        start, end = spans[0]
+        found = only(boxes(data, start + 4, end))
+        if {b"pitm", b"iprp"} <= found.keys():
             return found
-    raise InvalidImage("the file has no image item")
+    raise InvalidImage("the file has no image item, or several lists of items")
 
 
 def primary_item(data: bytes, meta: dict[bytes, Span]) -> int:
@@ -110,12 +112,14 @@ def read_properties(data: bytes, meta: dict[bytes, Span]) -> Properties:
     """The properties of all items.
 
     Raises:
-        InvalidImage: too many, or an item is listed twice.
+        InvalidImage: too many, or two lists of properties, or an item that is listed twice.
     """
     listed: list[tuple[bytes, Span]] = []
     used: dict[int, list[int]] = {}
     for kind, (start, end) in boxes(data, *meta[b"iprp"]):
         if kind == b"ipco":
+            if listed:
+                raise InvalidImage("the file has two lists of properties")
             listed += boxes(data, start, end)
         elif kind == b"ipma":
             _associations(data, start, used)
@@ -129,11 +133,11 @@ def _associations(data: bytes, at: int, used: dict[int, list[int]]) -> None:
         raise InvalidImage(f"the file has more than {MAX_ITEMS} items")
     for _ in range(count):
         item, number = _number(data, at, width), data[at + width]
+        if item in used or len(used) >= MAX_ITEMS or number > MAX_PROPERTIES:
+            raise InvalidImage("the file lists the properties of an item twice, or too many")
         at += width + 1
         step = 2 if wide else 1
         values = [_number(data, at + step * index, step) for index in range(number)]
-        if item in used:
-            raise InvalidImage("the file lists the properties of an item twice")
         used[item] = [value & (0x7FFF if wide else 0x7F) for value in values]
         at += step * number
 
@@ -146,15 +150,24 @@ def read_items(data: bytes, meta: dict[bytes, Span]) -> Items:
     """
     if not {b"iinf", b"iloc"} <= meta.keys():
         raise InvalidImage("the file has no items")
-    kinds = dict(_kinds(data, *meta[b"iinf"]))
+    kinds = _unique(_kinds(data, *meta[b"iinf"]))
     inside = meta.get(b"idat", (0, 0))
-    extents = dict(_extents(data, meta[b"iloc"][0], inside))
+    extents = _unique(_extents(data, meta[b"iloc"][0], inside))
     references = list(_references(data, *meta[b"iref"])) if b"iref" in meta else []
     if max(len(kinds), len(extents)) > MAX_ITEMS:
         raise InvalidImage(f"the file has more than {MAX_ITEMS} items")
     if sum(len(to) for _, _, to in references) > MAX_REFERENCES:
         raise InvalidImage(f"the file has more than {MAX_REFERENCES} references")
     return Items(kinds, extents, references)
+
+
+def _unique(pairs: Iterable[tuple[int, Value]]) -> dict[int, Value]:
+    found: dict[int, Value] = {}
+    for item, value in pairs:
+        if item in found:
+            raise InvalidImage("the file lists an item twice")
+        found[item] = value
+    return found
 
 
 def _kinds(data: bytes, start: int, end: int) -> Iterator[tuple[int, bytes]]:

@@ -24,6 +24,7 @@ from app.imaging.tiff_structure import check_exif
 MAX_TILES = 1_000  # of the image and its alpha
 MAX_MOVIE_BYTES = 2**20  # of the table of a sequence, which is read but not used
 MAX_OVERLAP = 2  # bytes of all items, for each byte of the file
+MAX_PROPERTY_BYTES = 2**20  # of all images, and as many as MAX_OVERLAP allows
 MAX_TRANSFORMS = 4  # of an item: each is a pass over its pixels
 # decoded pixels for each pixel of the image: alpha, and tiles that extend beyond the image
 MAX_CODED, CODED_MARGIN = 4, 2**18
@@ -78,7 +79,8 @@ def check_heif(kind: str, data: bytes, max_pixels: int) -> None:
         raise ImageTooLarge(
             f"the image has more than {max_pixels} pixels", limits={"max_image_pixels": max_pixels}
         )
-    _check_items(data, items, properties)
+    _check_items(data, items)
+    _check_properties(data, properties)
     container = Container(kind, data, items, properties)
     if container.pixels_of(primary) > MAX_CODED * width * height + CODED_MARGIN:
         raise InvalidImage(LARGER)
@@ -90,7 +92,7 @@ def _check_sequence(data: bytes) -> None:
             raise InvalidImage("the sequence has too many frames; send one of them")
 
 
-def _check_items(data: bytes, items: Items, properties: Properties) -> None:
+def _check_items(data: bytes, items: Items) -> None:
     """Limit what decoders read of all items, also of those that they do not decode."""
     sizes = {
         item: sum(end - start for start, end in spans) for item, spans in items.extents.items()
@@ -101,13 +103,19 @@ def _check_items(data: bytes, items: Items, properties: Properties) -> None:
             read += sizes.get(item, 0) * max(0, len(images) - 1)
     if read > MAX_OVERLAP * len(data):
         raise InvalidImage(f"the items of the file have more than {MAX_OVERLAP} times its bytes")
-    for item in properties.used:
-        if sum(kind in TRANSFORMS for kind, _ in properties.of(item)) > MAX_TRANSFORMS:
-            raise InvalidImage(f"an image is transformed more than {MAX_TRANSFORMS} times")
     for item, kind in items.kinds.items():
         if kind == b"Exif":
             block = _contents(data, items.extents.get(item, []))
             check_exif(block[4 + int.from_bytes(block[:4]) :])
+
+
+def _check_properties(data: bytes, properties: Properties) -> None:
+    listed = sum(end - start for item in properties.used for _, (start, end) in properties.of(item))
+    if listed > MAX_OVERLAP * len(data) + MAX_PROPERTY_BYTES:  # copied for each image
+        raise InvalidImage("the properties of the file's images have too many bytes")
+    for item in properties.used:
+        if sum(kind in TRANSFORMS for kind, _ in properties.of(item)) > MAX_TRANSFORMS:
+            raise InvalidImage(f"an image is transformed more than {MAX_TRANSFORMS} times")
 
 
 def _contents(data: bytes, spans: list[Span]) -> bytes:
@@ -130,10 +138,14 @@ class Container:
         self._items = items
         self._properties = properties
         self._sizes: dict[int, int] = {}
-        self._tiles = {item: images for kind, item, images in items.references if kind == b"dimg"}
+        self._tiles: dict[int, list[int]] = {}
         self._alphas: dict[int, list[int]] = {}
         for kind_, item, images in items.references:
-            if kind_ == b"auxl":
+            if kind_ == b"dimg":
+                if item in self._tiles:
+                    raise InvalidImage("the file lists the tiles of an image twice")
+                self._tiles[item] = images
+            elif kind_ == b"auxl":
                 for image in images:
                     self._alphas.setdefault(image, []).append(item)
 

@@ -145,7 +145,7 @@ def grid(kind: str, rows: int, columns: int, size: tuple[int, int] | None = None
         kind,
         {1: (b"grid", layout), **dict.fromkeys(tiles, (CODES[kind], contents))},
         [ispe(*whole), ispe(WIDTH, HEIGHT), config],
-        {1: [1], **dict.fromkeys(tiles, [2, 3])},
+        {1: [1], **{tile: [2, 3] for tile in tiles}},
         [(b"dimg", 1, list(tiles))],
     )
 
@@ -220,6 +220,20 @@ def many() -> Iterator[Case]:
         yield Case(f"{kind}, boxes", single(kind) + box(b"free") * 9000, REFUSED)
         again = full(b"pitm", 0, b"\0\1")
         yield Case(f"{kind}, two images", single(kind, more=again), REFUSED)
+        meta = full(b"meta", 0, again)
+        yield Case(f"{kind}, two lists of items", single(kind) + meta, REFUSED)
+        properties = box(b"ipco", box(b"free") * 1999) * 1999
+        many_lists = single(kind, more=box(b"iprp", properties)).replace(b"iprp", b"free", 1)
+        yield Case(f"{kind}, lists of properties", many_lists, REFUSED)
+        profile = [ispe(WIDTH, HEIGHT), config, box(b"colr", b"prof", bytes(50_000))]
+        colors = container(kind, {1: image}, profile, {item: [1, 2, 3] for item in range(1, 200)})
+        yield Case(f"{kind}, color profiles of many images", colors, REFUSED)
+        twice = {1: (b"grid", bytes([0, 1, 0, 0]) + struct.pack(">II", WIDTH, HEIGHT)), 2: image}
+        tiles = [(b"dimg", 1, [2]), (b"dimg", 1, [2])]
+        ambiguous = container(
+            kind, twice, [ispe(WIDTH, HEIGHT), config], {1: [1], 2: [1, 2]}, tiles
+        )
+        yield Case(f"{kind}, two lists of tiles", ambiguous, REFUSED)
         described = {1: image, 2: (b"mime", bytes(20_000)), **dict.fromkeys(range(3, 40), image)}
         shared = [(b"cdsc", 2, [1] * 900)]
         copies = container(kind, described, [ispe(WIDTH, HEIGHT), config], {1: [1, 2]}, shared)
