@@ -36,6 +36,7 @@ USUAL_SCANS = 10  # of a progressive JPEG
 PNG_HEADER_AT, PNG_HEADER = 16, struct.Struct(">IIBBBBB")  # width, height, bits, color, ...
 PNG_SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # by color type
 BRANDS_END = 48  # bytes of an AVIF or HEIC that contain its brands
+HEIF_COPIES = 2  # of an AVIF or HEIC in memory: Pillow copies it from another decoder
 MAX_PIXEL_BYTES = 32  # of a TIFF that Pillow reads; a header may say anything
 
 
@@ -43,7 +44,8 @@ class DecodeCost(NamedTuple):
     """What decoding an image costs.
 
     Attributes:
-        pixels: that the decoder holds in memory; tiles of a TIFF may extend beyond the image.
+        pixels: that the decoder holds in memory; tiles of a TIFF may extend beyond the image, and
+            AVIF and HEIC count twice.
         work: in pixels of an ordinary JPEG (baseline, 4:2:0, quality 85), including the conversion
             to RGB and the resize to the model's input size.
     """
@@ -182,9 +184,9 @@ def _tiff(data: bytes) -> Rates:
 def _heif(data: bytes) -> Rates:
     """Rates of an AVIF or a HEIC by the size that it claims; `check_heif` checks the claim."""
     width, height = heif_size(data)
-    if b"avi" in data[8:BRANDS_END]:
-        return Rates(width * height, 1.5, 6)
-    return Rates(width * height, 2.5, 8)
+    held = width * height * HEIF_COPIES
+    per_pixel, per_byte = (1.5, 6) if b"avi" in data[8:BRANDS_END] else (2.5, 8)
+    return Rates(held, per_pixel / HEIF_COPIES, per_byte)
 
 
 ESTIMATES: dict[bytes, Callable[[bytes], Rates]] = {

@@ -159,7 +159,7 @@ class Container:
         return sum(self._coded(tile) for tile in tiles)
 
     def _parts(self, image: int) -> list[int]:
-        """The tiles of a grid, each as often as it is decoded; any other image itself."""
+        """The tiles of a grid; any other image itself."""
         if self._items.kinds.get(image) != b"grid":
             return [image]
         grid = _contents(self._data, self._items.extents.get(image, []))
@@ -168,7 +168,10 @@ class Container:
             raise InvalidImage("the grid of the image is truncated")
         if size.unpack_from(grid, 4) != _claimed(self._data, image, self._properties):
             raise InvalidImage("the grid has another size than its header says")
-        return self._tiles.get(image, [])
+        tiles = self._tiles.get(image, [])
+        if len(set(tiles)) < len(tiles):  # its bytes would be decoded again and again
+            raise InvalidImage("the grid of the image uses a tile twice")
+        return tiles
 
     def _coded(self, image: int) -> int:
         """The pixels of a coded image, by its own data."""

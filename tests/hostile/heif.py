@@ -200,6 +200,7 @@ def many() -> Iterator[Case]:
         contents, config = coded(kind)
         image = (CODES[kind], contents)
         yield Case(f"{kind}, 65025 tiles", grid(kind, 255, 255), REFUSED)
+        yield Case(f"{kind}, one tile again and again", grid(kind, 5, 5), REFUSED)
         yield Case(f"{kind}, frames", single(kind, data=contents * 9), REFUSED)
         yield Case(f"{kind}, extents of the same bytes", single(kind, extents=50), REFUSED)
         items = dict.fromkeys(range(1, 1500), image)
@@ -222,7 +223,7 @@ def many() -> Iterator[Case]:
         yield Case(f"{kind}, two images", single(kind, more=again), REFUSED)
         meta = full(b"meta", 0, again)
         yield Case(f"{kind}, two lists of items", single(kind) + meta, REFUSED)
-        properties = box(b"ipco", box(b"free") * 1999) * 1999
+        properties = box(b"ipco", box(b"free") * 1999) * 99
         many_lists = single(kind, more=box(b"iprp", properties)).replace(b"iprp", b"free", 1)
         yield Case(f"{kind}, lists of properties", many_lists, REFUSED)
         profile = [ispe(WIDTH, HEIGHT), config, box(b"colr", b"prof", bytes(50_000))]
