@@ -9,7 +9,7 @@ QUIET := $(shell [ -t 2 ] || echo --quiet)
 PIP := $(BIN)/python -m pip install $(QUIET) --disable-pip-version-check --no-compile --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve lint audit test test-slow bench clean
+.PHONY: help install serve lint audit test test-slow test-browser bench clean
 
 help: ## what there is
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:[^#]*##/\t/'
@@ -81,9 +81,32 @@ test: lint ## lint, then every test that is not slow, with branch coverage
 test-slow: $(VENV)/installed-dev ## the tests that take minutes
 	$(BIN)/pytest -m slow --timeout 3600
 
+# Biome checks the page's script and style sheet; the lock file pins it
+BIOME := tests/browser/node_modules/.bin/biome
+$(BIOME): tests/browser/package-lock.json
+	@command -v npm > /dev/null || { echo "make test-browser needs npm, which installs the linter Biome"; exit 1; }
+	npm ci --prefix tests/browser --no-audit --no-fund
+	touch $@
+
+$(VENV)/installed-browser: $(VENV)/installed-dev
+	$(PIP) --group browser
+	touch $@
+
+CHROMIUM ?= chromium
+.PHONY: chromium
+chromium:
+	@command -v $(CHROMIUM) > /dev/null \
+		|| { [ "$$(id -u)" = 0 ] && apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium; } \
+		|| { echo "make test-browser needs Chromium: install it (apt-get install chromium), or name one: CHROMIUM=/path/to/it"; exit 1; }
+
+# one after another: the tests share services, and measure nothing that two cores would make faster
+test-browser: $(BIOME) $(VENV)/installed-browser chromium ## lint the page's script, then use the page in Chromium
+	$(BIOME) check --error-on-warnings --config-path=tests/browser app/api/playground app/api/docs
+	CHROMIUM=$(CHROMIUM) $(BIN)/pytest -m browser tests/browser
+
 bench: $(VENV)/installed-dev ## measure everything in bench/results again
 	$(PIP) --group bench --group bench-peers
 	$(BIN)/python -m bench
 
 clean: ## remove what the other targets made
-	rm -rf $(VENV) .coverage* .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) tests/browser/node_modules .coverage* .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
