@@ -57,7 +57,7 @@ def test_a_similar_path_is_named_with_its_method(routes, path, meant):
     assert hint_for_path(path, routes) == f"did you mean {meant}?"
 
 
-@pytest.mark.parametrize("path", ["/nothing/here", "/", "", "/wp-login.php", "/x" * 5000, "/é"])
+@pytest.mark.parametrize("path", ["/nothing/here", "/", "/wp-login.php", "/x" * 5000, "/é"])
 def test_other_paths_get_no_hint(routes, path):
     assert hint_for_path(path, routes) is None
 

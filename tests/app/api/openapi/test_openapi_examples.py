@@ -76,7 +76,7 @@ def test_each_operation_has_a_tag_a_summary_and_a_stable_id(paths):
     ids = [operation["operationId"] for operation in operations(paths)]
     assert sorted(ids) == [
         "classify", "explain", "health", "livez", "metrics", "model", "models", "readyz",
-        "segment", "startupz",
+        "root", "segment", "startupz", "status",
     ]  # fmt: skip
     for operation in operations(paths):
         assert len(operation["tags"]) == 1
