@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 EXTRAS ?=
-EXTRAS_KNOWN := figures openvino
+EXTRAS_KNOWN := figures heif openvino
 # progress on a terminal, nothing in a log
 QUIET := $(shell [ -t 2 ] || echo --quiet)
 PIP := $(BIN)/python -m pip install $(QUIET) --disable-pip-version-check --no-compile --constraint constraints.txt

@@ -29,6 +29,7 @@ from app.engine.interface import InferenceEngine
 from app.engine.placement import model_name, resolve_device
 from app.imaging.cost import decode_cost
 from app.imaging.decode import Photo, decode, limit_pillow_pixels, silence_libtiff
+from app.imaging.heif_plugins import enable_formats
 from app.observability import logs
 from app.observability.metrics import Metrics
 from app.replicas.metrics import SharedMetrics
@@ -100,8 +101,13 @@ def application() -> FastAPI:
 
 
 def prepare_process(settings: Settings) -> None:
-    """Set what applies to the whole process: thread switching, Pillow, libtiff and malloc."""
+    """Set what applies to the whole process: thread switching, decoders and malloc.
+
+    Raises:
+        ValueError: the decoder of an image format is missing.
+    """
     sys.setswitchinterval(SWITCH_INTERVAL_S)
+    enable_formats(split_commas(settings.image_formats))
     limit_pillow_pixels(settings.max_image_pixels)
     silence_libtiff()
     keep_freed_memory()

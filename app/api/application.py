@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Scope
 
 from app.api.cors import Cors
 from app.api.middleware import RequestMiddleware
-from app.api.openapi import add_security, component_schemas
+from app.api.openapi import TAGS, add_security, component_schemas
 from app.api.routes import docs, health, images, models, playground, status
 from app.api.routing import App, Dispatcher
 from app.core.api_keys import Keyring
@@ -114,7 +114,11 @@ def api_key_check(keys: Sequence[str]) -> Callable[[Scope], None] | None:
 def document(app: FastAPI, *, guarded: bool = False) -> dict[str, Any]:
     """The OpenAPI document with all schemas; `guarded` adds the API keys."""
     described = get_openapi(
-        title=app.title, version=app.version, description=app.description, routes=app.routes
+        title=app.title,
+        version=app.version,
+        description=app.description,
+        routes=app.routes,
+        tags=TAGS,
     )
     described["components"] = {"schemas": component_schemas()}
     return add_security(described, PATHS_WITHOUT_KEY) if guarded else described

@@ -16,6 +16,7 @@ from pydantic_core import to_json
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app.api.route_hints import hint_for_method, hint_for_path
 from app.batching.job import RequestContext
 from app.core.errors import (
     ClientGone,
@@ -194,10 +195,14 @@ class Exchange:
 
     def _router_error(self, error: HTTPException) -> ServiceError:
         if error.status_code == NotFound.status:
-            return NotFound(f"there is no route {self.path}")
+            hint = hint_for_path(self._scope["path"], self._scope["app"].router.routes)
+            detail = f"there is no route {self.path}"
+            return NotFound(f"{detail}; {hint}" if hint else detail)
         if error.status_code == MethodNotAllowed.status:
-            detail = f"{self.path} does not support {self.method}"
-            return MethodNotAllowed(detail, headers=error.headers)
+            headers = dict(error.headers or {})
+            hint = hint_for_method(headers.get("Allow", ""))
+            detail = f"{self.path} does not support {self.method}; {hint}"
+            return MethodNotAllowed(detail, headers=headers)
         return MalformedRequest(str(error.detail))
 
 

@@ -1,5 +1,6 @@
 """Reads a multipart/form-data body: the part named `file`, and the parameters beside it."""
 
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -18,6 +19,7 @@ MAX_PART_HEADER_BYTES = 2048  # file names are shorter
 MAX_FIELD_BYTES = 256  # that are kept of a parameter; values are shorter
 Fields = Sequence[tuple[str, str]]  # name and value
 
+TEXT = re.compile(rb"[ -~]{1,1000}")  # printable; an image file has other bytes
 UNENCODED = frozenset({b"", b"7bit", b"8bit", b"binary"})
 
 
@@ -52,14 +54,25 @@ def read_form(body: bytes, options: Mapping[bytes, bytes]) -> tuple[bytes, Field
     if not collected.ended:
         raise MalformedRequest("multipart body: the closing boundary is missing")
     if len(collected.files) != 1:
-        count, names = len(collected.files), [_text(name) for name, _ in collected.fields]
-        shown = ", ".join(repr(name[:40]) for name in names[:3])
-        others = f", and the parts are named {shown}" if names and not count else ""
-        raise MalformedRequest(
-            f"multipart body: send the image as one part named file; there are {count}{others}"
-        )
+        raise MalformedRequest(f"multipart body: {_wrong_parts(collected)}")
     fields = [(_text(name), _text(b"".join(value))) for name, value in collected.fields]
-    return b"".join(collected.files[0]), fields
+    image = b"".join(collected.files[0])
+    if "file" not in collected.with_filename and TEXT.fullmatch(image):
+        raise MalformedRequest(
+            "multipart body: the part named file is text, not a file; with curl, write file=@FILE"
+        )
+    return image, fields
+
+
+def _wrong_parts(collected: "_Parts") -> str:
+    """What to do about a form without exactly one part named `file`."""
+    count, names = len(collected.files), [_text(name) for name, _ in collected.fields]
+    if not count and len(collected.with_filename) == 1:
+        name = collected.with_filename[0]
+        return f"the image is in the part named {name[:40]!r}; name it file"
+    shown = ", ".join(repr(name[:40]) for name in names[:3])
+    others = f", and the parts are named {shown}" if names and not count else ""
+    return f"send the image as one part named file; there are {count}{others}"
 
 
 def _text(data: bytes) -> str:
@@ -72,6 +85,7 @@ class _Parts:
     def __init__(self) -> None:
         self.files: list[list[bytes]] = []
         self.fields: list[tuple[bytes, list[bytes]]] = []
+        self.with_filename: list[str] = []  # names of the parts that are files
         self.ended = False
         self._headers: dict[bytes, bytes] = {}
         self._name = self._value = b""
@@ -106,6 +120,8 @@ class _Parts:
     def _headers_end(self) -> None:
         _, options = parse_options_header(self._headers.get(b"content-disposition", b""))
         name = options.get(b"name", b"")
+        if b"filename" in options:
+            self.with_filename.append(_text(name))
         self._content, self._room = [], MAX_FIELD_BYTES
         if name == b"file":
             self._refuse_encoded()

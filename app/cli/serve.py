@@ -13,7 +13,8 @@ import typer
 from app.cli.console import readable_errors, stop
 from app.cli.run import run, run_replicas
 from app.core.process import START_FAILED, exit_now
-from app.core.settings import Settings
+from app.core.settings import Settings, split_commas
+from app.imaging.heif_plugins import check_formats
 from app.observability import logs
 from app.server.accept import BACKLOG
 
@@ -72,6 +73,7 @@ def serve(**flags: str | bool | None) -> None:
     """Serve the models over HTTP. Each flag is also an environment variable PATCHSERVE_<NAME>."""
     with readable_errors():
         settings = Settings.read(**{k: v for k, v in flags.items() if v is not None})
+        check_formats(split_commas(settings.image_formats))
     logs.configure(settings.log_level)
     with (
         readable_errors(),

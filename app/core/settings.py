@@ -19,7 +19,7 @@ from pydantic_settings import (
 )
 
 from app.core.api_keys import read_keys, validate_keys
-from app.core.types import IMAGE_FORMATS
+from app.core.types import DEFAULT_IMAGE_FORMATS, IMAGE_FORMATS
 
 PREFIX = "PATCHSERVE_"
 INJECTED_NAMES = ("_SERVICE_", "_PORT_")  # parts of variable names that Kubernetes sets
@@ -225,7 +225,9 @@ class Settings(BaseSettings):
         "empty: the bundled scenes",
     )
     image_formats: str = Field(
-        ",".join(IMAGE_FORMATS), description="Accepted image formats, comma-separated"
+        ",".join(DEFAULT_IMAGE_FORMATS),
+        description="Accepted image formats, comma-separated; also possible: `avif`, and `heic` "
+        "with the extra `heif`",
     )
     jpeg_decode: Literal["exact", "scaled"] = Field(
         "exact",

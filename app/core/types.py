@@ -10,4 +10,5 @@ Method = Literal["gradient", "rollout"]  # of an explanation
 ProblemType = Literal["single_label_classification", "multi_label_classification", "regression"]
 LabelMap = NDArray[np.uint8] | NDArray[np.uint16]  # (H, W), the class index of each pixel
 
-IMAGE_FORMATS = ("jpeg", "png", "webp", "gif", "bmp", "tiff")
+DEFAULT_IMAGE_FORMATS = ("jpeg", "png", "webp", "gif", "bmp", "tiff")
+IMAGE_FORMATS = (*DEFAULT_IMAGE_FORMATS, "avif", "heic")

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from app.core.errors import InvalidImage
 from app.imaging.format_limits import gif_frame
+from app.imaging.heif_structure import heif_size
 from app.imaging.jpeg_structure import MAX_SCANS, SCAN, jpeg_frame, jpeg_segments
 from app.imaging.tiff_structure import (
     BITS,
@@ -34,6 +35,8 @@ SAMPLE_BYTES = 2**14  # at both ends of a JPEG; counting its scans takes 1 to 3 
 USUAL_SCANS = 10  # of a progressive JPEG
 PNG_HEADER_AT, PNG_HEADER = 16, struct.Struct(">IIBBBBB")  # width, height, bits, color, ...
 PNG_SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # by color type
+BRANDS_END = 48  # bytes of an AVIF or HEIC that contain its brands
+HEIF_COPIES = 2  # of an AVIF or HEIC in memory: Pillow copies it from another decoder
 MAX_PIXEL_BYTES = 32  # of a TIFF that Pillow reads; a header may say anything
 
 
@@ -41,7 +44,8 @@ class DecodeCost(NamedTuple):
     """What decoding an image costs.
 
     Attributes:
-        pixels: that the decoder holds in memory; tiles of a TIFF may extend beyond the image.
+        pixels: that the decoder holds in memory; tiles of a TIFF may extend beyond the image, and
+            AVIF and HEIC count twice.
         work: in pixels of an ordinary JPEG (baseline, 4:2:0, quality 85), including the conversion
             to RGB and the resize to the model's input size.
     """
@@ -177,6 +181,14 @@ def _tiff(data: bytes) -> Rates:
     return Rates(pixels, 0.6 + raw * rates.raw, rates.file, pieces)
 
 
+def _heif(data: bytes) -> Rates:
+    """Rates of an AVIF or a HEIC by the size that it claims; `check_heif` checks the claim."""
+    width, height = heif_size(data)
+    held = width * height * HEIF_COPIES
+    per_pixel, per_byte = (1.5, 6) if b"avi" in data[8:BRANDS_END] else (2.5, 8)
+    return Rates(held, per_pixel / HEIF_COPIES, per_byte)
+
+
 ESTIMATES: dict[bytes, Callable[[bytes], Rates]] = {
     b"\xff\xd8": _jpeg,
     b"\x89P": _png,
@@ -185,4 +197,5 @@ ESTIMATES: dict[bytes, Callable[[bytes], Rates]] = {
     b"BM": _bmp,
     b"II": _tiff,
     b"MM": _tiff,
+    b"\0\0": _heif,
 }

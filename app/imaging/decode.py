@@ -16,8 +16,9 @@ from PIL.TiffImagePlugin import IMAGELENGTH, IMAGEWIDTH, TILELENGTH, TILEWIDTH
 
 from app.core.errors import ImageTooLarge, InvalidImage, UnsupportedImageFormat
 from app.core.malloc import release_after
-from app.core.types import IMAGE_FORMATS
+from app.core.types import DEFAULT_IMAGE_FORMATS, IMAGE_FORMATS
 from app.imaging.format_limits import check_structure
+from app.imaging.heif_plugins import as_still
 from app.imaging.tiff_structure import check_exif
 from models.preprocessing import NO_RANGE, Preprocessing, Reduction, fit, reduce, to_rgb
 
@@ -28,12 +29,16 @@ SIGNATURES = {
     "gif": rb"GIF8[79]a",
     "bmp": rb"BM",
     "tiff": rb"II[*+]\x00|MM\x00[*+]",
+    # the main brand of the file, or a compatible one
+    "avif": rb"....ftyp(?:avi[fs]|m[is]f1.{4}(?:.{4}){0,8}?avi[fs])",
+    "heic": rb"....ftyp(?:he[iv][cxms]|m[is]f1.{4}(?:.{4}){0,8}?he[iv][cx])",
 }
-MAGIC = tuple((name.upper(), SIGNATURES[name]) for name in IMAGE_FORMATS)  # by Pillow's names
+PLUGINS = {"HEIC": "HEIF"}  # Pillow's names of formats, where they differ from ours
+MAGIC = tuple((name.upper(), SIGNATURES[name]) for name in IMAGE_FORMATS)
 NAMES = {"WEBP": "WebP"}  # in error texts, where they differ from Pillow's names
 MAX_PROFILE_BYTES = 2**20  # of a color profile; Pillow decompresses no more
 MAX_SIDE = 2**20  # pixels of a side: a row has a cost even if it is one pixel wide
-FORMATS = frozenset(name for name, _ in MAGIC)
+FORMATS = frozenset(name.upper() for name in DEFAULT_IMAGE_FORMATS)
 
 
 class Photo(NamedTuple):
@@ -71,7 +76,8 @@ def decode(
         data: the file; its first bytes decide its format, not the declared media type.
         preprocessing: how the checkpoint resizes and crops.
         max_pixels: largest size of the image, checked in its header before decoding.
-        formats: the accepted subset of `FORMATS`; decoders of other formats never run.
+        formats: the accepted ones; decoders of other formats never run. `enable_formats` prepares
+            those that are not in `FORMATS`.
         keep_rgb: keep the whole image too, to draw a mask over it.
         scaled: decode a JPEG at 1/2, 1/4 or 1/8 if that is at least twice the size that it is
             resized to; ignored with `keep_rgb`.
@@ -150,7 +156,7 @@ def silence_libtiff() -> None:
 
 
 def sniff(data: bytes) -> str | None:
-    """Pillow's name of the format according to the first bytes, or None."""
+    """The format according to the first bytes, or None."""
     for name, magic in MAGIC:
         if re.match(magic, data, re.DOTALL):
             return name
@@ -167,7 +173,7 @@ def _open(data: bytes, formats: Collection[str], max_pixels: int) -> Image.Image
         )
     check_structure(kind, data, max_pixels)
     try:
-        return Image.open(BytesIO(data), formats=(kind,))
+        return Image.open(BytesIO(as_still(kind, data)), formats=(PLUGINS.get(kind, kind),))
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise _too_large("the image", max_pixels) from None
     except Exception as error:

@@ -4,6 +4,7 @@ A decoder spends time on each piece, so a small file with many pieces can take v
 """
 
 from app.core.errors import InvalidImage
+from app.imaging.heif_structure import check_heif
 from app.imaging.jpeg_structure import check_scans, jpeg_exif, jpeg_segments
 from app.imaging.tiff_structure import check_exif, check_tiff
 
@@ -22,8 +23,11 @@ def check_structure(kind: str, data: bytes, max_pixels: int) -> None:
         max_pixels: largest size of an image; a JPEG of this size may have the fewest scans.
 
     Raises:
-        InvalidImage: too many segments, scans, chunks, color profiles, blocks, tags or strips.
-        UnsupportedImageFormat: a JPEG in arithmetic coding, or a big-endian BigTIFF.
+        InvalidImage: too many segments, scans, chunks, color profiles, blocks, tags, strips, items
+            or frames; an AVIF or HEIC that is larger than it claims.
+        UnsupportedImageFormat: a JPEG in arithmetic coding, a big-endian BigTIFF, or an AVIF or
+            HEIC of an unusual kind.
+        ImageTooLarge: an AVIF or HEIC of more than `max_pixels`.
     """
     if kind == "JPEG":
         segments = list(jpeg_segments(data))
@@ -35,6 +39,8 @@ def check_structure(kind: str, data: bytes, max_pixels: int) -> None:
         gif_frame(data)
     elif kind == "TIFF":
         check_tiff(data)
+    elif kind in ("AVIF", "HEIC"):
+        check_heif(kind, data, max_pixels)
 
 
 def _check_png(data: bytes) -> None:

@@ -90,7 +90,8 @@ async def test_every_route_is_documented_with_its_errors_and_examples(serve):
     assert page.status_code == 200
     assert set(document["paths"]) == {
         "/classify", "/segment", "/explain", "/models", "/models/{name}",
-        "/livez", "/readyz", "/startupz", "/metrics", "/status", "/",
+        "/health", "/livez", "/readyz", "/startupz", "/metrics",
+        "/status", "/",
     }  # fmt: skip
     for path in ("/classify", "/segment", "/explain"):
         operation = document["paths"][path]["post"]
@@ -113,7 +114,7 @@ async def test_every_route_is_documented_with_its_errors_and_examples(serve):
 async def test_responses_have_the_documented_media_types_and_headers(serve):
     async with serve() as running:
         document = (await running.client.get("/openapi.json")).json()
-        for path in ("/models", "/livez", "/readyz", "/startupz", "/metrics"):
+        for path in ("/models", "/health", "/livez", "/readyz", "/startupz", "/metrics"):
             documented = document["paths"][path]["get"]["responses"]["200"]
             response = await running.client.get(path)
             assert list(documented["content"]) == [response.headers["content-type"].split(";")[0]]

@@ -9,7 +9,7 @@ import sys
 
 import httpx
 
-from tests.hostile import costly, jpeg, others, png, tiff
+from tests.hostile import costly, heif, jpeg, others, png, tiff
 from tests.hostile.bodies import bodies
 from tests.hostile.client import (
     REQUESTS,
@@ -30,7 +30,7 @@ async def report(url: str, mutants: int, kinds: list[int]) -> int:
         print(f"resident at the start: {await resident_mb(client):.0f} MB")
         for request in (REQUESTS[number] for number in kinds):
             findings = Findings(known)
-            for cases in (jpeg.cases, png.cases, tiff.cases, others.cases):
+            for cases in (jpeg.cases, png.cases, tiff.cases, others.cases, heif.cases):
                 for case in cases():
                     await send(client, findings, case.name, case.data, request=request)
             for case in costly.cases(COSTLY_SIDE):

@@ -12,10 +12,12 @@ import httpx
 import pytest
 from PIL import Image
 
+from tests.hostile import heif
+
 pytestmark = pytest.mark.xdist_group(name="timing")
 SCENE = Path(__file__).parents[1] / "samples/scene-0000.png"
 KEY_IN_VARIABLE, KEY_IN_FILE = "key-in-the-variable-1", "key-in-the-file-2/+=~"
-OPS = ("/livez", "/readyz", "/startupz", "/metrics")
+OPS = ("/health", "/livez", "/readyz", "/startupz", "/metrics")
 WITH_KEY = {"X-API-Key": KEY_IN_FILE}
 
 
@@ -27,10 +29,10 @@ def free_port() -> int:
 
 @pytest.fixture(scope="module")
 def guarded(launch, small, tmp_path_factory):
-    """A service with API keys that accepts PNG and WebP alone, and pages of one origin."""
+    """A service with API keys that accepts some formats alone, and pages of one origin."""
     file = tmp_path_factory.mktemp("keys") / "keys"
     file.write_text(f"# of the shop\n{KEY_IN_FILE}\n")
-    flags = ("--image-formats", "png, webp", "--cors-origins", "https://shop.example")
+    flags = ("--image-formats", "png, webp, avif, heic", "--cors-origins", "https://shop.example")
     keys = ("--api-keys-file", file)
     with launch(*small, *flags, *keys, PATCHSERVE_API_KEYS=KEY_IN_VARIABLE) as service:
         yield service
@@ -131,8 +133,29 @@ def test_a_disabled_format_is_refused_and_the_enabled_ones_are_named(guarded):
     Image.new("RGB", (40, 30)).save(file, "JPEG")
     response = httpx.post(f"{guarded.url}/classify", content=file.getvalue(), headers=WITH_KEY)
     assert (response.status_code, response.json()["code"]) == (415, "unsupported_image_format")
-    assert "PNG or WebP" in response.json()["detail"]
-    assert response.headers["accept"] == "image/png, image/webp"
+    assert "PNG, WebP, AVIF or HEIC" in response.json()["detail"]
+    assert response.headers["accept"] == "image/png, image/webp, image/avif, image/heic"
+
+
+def test_avif_and_heic_are_decoded_if_they_are_enabled(guarded):
+    for data in (heif.plain("AVIF"), heif.plain("HEIC"), heif.grid("HEIC", 2, 2)):
+        response = httpx.post(f"{guarded.url}/classify", content=data, headers=WITH_KEY)
+        assert response.status_code == 200
+    for case in heif.cases():
+        response = httpx.post(f"{guarded.url}/classify", content=case.data, headers=WITH_KEY)
+        code = "ok" if response.status_code == 200 else response.json()["code"]
+        assert code == case.code, case.name
+    assert guarded.complaints() == []
+
+
+def test_without_its_package_heic_is_refused_at_the_start(refuse, tmp_path):
+    (tmp_path / "sitecustomize.py").write_text("import sys; sys.modules['pillow_heif'] = None\n")
+    ended = refuse("--image-formats", "jpeg,heic", PYTHONPATH=str(tmp_path))
+    assert ended.returncode == 2
+    assert ended.stderr.strip() == (
+        "patchserve: image_formats: heic needs pillow-heif; "
+        "run pip install 'patchserve[heif]', or make install EXTRAS=heif"
+    )
 
 
 def test_a_page_of_an_allowed_origin_can_read_a_refusal(guarded):

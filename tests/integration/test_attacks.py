@@ -80,7 +80,7 @@ class Witness:
     def _probe(self) -> None:
         with new_connections(self._url) as client:
             while True:
-                for path in ("/livez", "/readyz"):
+                for path in ("/livez", "/readyz", "/health"):
                     start = time.monotonic()
                     try:
                         self.probes[client.get(path).status_code] += 1

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import httpx
 import pytest
 
 pytestmark = pytest.mark.xdist_group(name="bundled")  # they share a service
@@ -45,7 +46,15 @@ def check(service):
 def test_the_service_fits_its_document(check):
     completed = check("honest", 10)
     assert completed.returncode == 0, completed.stdout + completed.stderr
-    assert "Tested: 9" in completed.stdout
+    assert "Tested: 12" in completed.stdout
+
+
+def test_the_example_image_of_the_document_gets_its_label(service):
+    paths = service.get("/openapi.json").json()["paths"]
+    content = paths["/classify"]["post"]["requestBody"]["content"]
+    example = content["application/json"]["schema"]["example"]
+    response = httpx.post(f"{service.url}/classify", json=example)
+    assert response.json()["predictions"][0]["label"] == "star"
 
 
 @pytest.mark.slow

@@ -13,9 +13,23 @@ Document = dict[str, Any]
 
 REF = "#/components/schemas/{model}"
 EXAMPLE_ID = "4d0b3f6c2a9e8f17"
-EXAMPLE_IMAGE = (
+EXAMPLE_IMAGE = (  # a red star on blue, 24 x 24 pixels: the bundled classifier says "star"
+    "iVBORw0KGgoAAAANSUhEUgAAABgAAAAYAQMAAADaua+7AAAABlBMVEWxPEMoPFpXkg0GAAAAS0lEQVR42mP8z8DAxMDA"
+    "wMTwg4GJ4QOUfQdKMzAwMexjYHjAwM4kwMDBxMEgwMTGkMDwn+E/wz+GeoQaCQamf2kHGP78t2eEmwfBALu9DxV4Yhtw"
+    "AAAAAElFTkSuQmCC"
+)
+EXAMPLE_MASK = (
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJRU5ErkJggg=="
 )
+IMAGES_TAG, MODELS_TAG, OPERATIONS_TAG = "Images", "Models", "Operations"
+TAGS = [
+    {"name": IMAGES_TAG, "description": "Send an image, get its labels, mask or explanation."},
+    {"name": MODELS_TAG, "description": "What the service runs."},
+    {
+        "name": OPERATIONS_TAG,
+        "description": "Probes for orchestrators, and metrics for Prometheus.",
+    },
+]
 COMPONENTS = (
     schemas.ClassifyResponse,
     schemas.EmbeddingResponse,
@@ -98,15 +112,25 @@ def ok(content: Document) -> Document:
     return {"description": "OK", "headers": {"X-Request-Id": REQUEST_ID}, "content": content}
 
 
-def parameter(location: str, name: str, text: str, schema: Document, example: Any) -> Document:
-    """A parameter; the location is `query`, `path` or `header`."""
-    return {
-        "in": location,
-        "name": name,
-        "description": text,
-        "schema": schema,
-        "example": example,
-    }
+def parameter(
+    location: str, name: str, text: str, schema: Document, example: Any = None
+) -> Document:
+    """A parameter; the location is `query`, `path` or `header`.
+
+    "Try it out" of /docs sends the example, or else the schema's default, so an optional parameter
+    has no example: a request with nothing changed is then a request without parameters.
+    """
+    described = {"in": location, "name": name, "description": text, "schema": schema}
+    return described if example is None else described | {"example": example}
+
+
+def operation(tag: str, operation_id: str, summary: str, text: str = "") -> Document:
+    """How an operation is listed; the id is stable, because generated clients name functions so.
+
+    Without a text, the description is the docstring of the endpoint.
+    """
+    listed = {"tags": [tag], "operationId": operation_id, "summary": summary}
+    return listed | ({"description": " ".join(text.split())} if text else {})
 
 
 SCHEMES = {

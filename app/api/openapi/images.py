@@ -5,12 +5,14 @@ from collections.abc import Sequence
 from app.api import schemas
 from app.api.drawing import MAX_TOLERANCE, TOLERANCE
 from app.api.openapi.components import (
-    EXAMPLE_ID,
     EXAMPLE_IMAGE,
+    EXAMPLE_MASK,
+    IMAGES_TAG,
     SERVER_TIMING,
     Document,
     json_content,
     ok,
+    operation,
     parameter,
     problems,
     schema_ref,
@@ -27,15 +29,19 @@ BASE64 = {
     "description": "the image file as base64, or as a base64 data: URI",
 }
 BODY = """\
-One image: JPEG, PNG, WebP, GIF (the first frame), BMP or TIFF, unless the service accepts fewer
+One image: JPEG, PNG, WebP, GIF (the first frame), BMP or TIFF, unless the service accepts other
 formats. With any content type except the first two, the body is the image file itself. The format
 is detected from the bytes. A form or JSON may contain the parameters of the query instead of the
 query."""
 
 
 def image_body(parameters: Sequence[Document]) -> Document:
-    """The request body: an image, with these parameters beside it in a form or JSON."""
-    beside = {each["name"]: each["schema"] for each in parameters}
+    """The request body: an image, with these parameters beside it in a form or JSON.
+
+    The form is first, because /docs shows a button that chooses its file. The parameters have no
+    default here: /docs would send it in the body and in the query, which is refused.
+    """
+    beside = {each["name"]: _without_default(each["schema"]) for each in parameters}
     json = _object({"image": BASE64} | beside) | {"example": {"image": EXAMPLE_IMAGE}}
     return {
         "required": True,
@@ -47,6 +53,10 @@ def image_body(parameters: Sequence[Document]) -> Document:
             "image/*": BINARY,
         },
     }
+
+
+def _without_default(schema: Document) -> Document:
+    return {name: value for name, value in schema.items() if name != "default"}
 
 
 def _object(properties: Document) -> Document:
@@ -66,14 +76,12 @@ COMMON_PARAMETERS = [
         "id of the request in the log and the response: 1 to 128 letters, digits and _.:-; "
         "any other value is replaced by a new id",
         {"type": "string"},
-        EXAMPLE_ID,
     ),
     parameter(
         "header",
         "X-Request-Timeout-Ms",
         "deadline in milliseconds after the last body byte; it can only shorten the server's own",
         {"type": "integer", "minimum": 1, "maximum": MAX_TIMEOUT_MS},
-        2000,
     ),
 ]
 IMAGE_ERRORS = (
@@ -109,13 +117,18 @@ TOP_K = parameter(
     "number of labels to return, at most as many as the model has; 5 by default, or fewer if the "
     "model has fewer",
     {"type": "integer", "minimum": 1},
-    2,
 )
 PREDICTIONS = [
     {"label": "star", "index": 4, "score": 0.983},
     {"label": "cross", "index": 5, "score": 0.011},
 ]
-CLASSIFY = image_operation(
+CLASSIFY = operation(
+    IMAGES_TAG,
+    "classify",
+    "Labels of an image",
+    """The labels of an image, best first, or with output=embedding the vector from which the
+    classifier computes them.""",
+) | image_operation(
     {
         "application/json": {
             "schema": {
@@ -138,51 +151,52 @@ CLASSIFY = image_operation(
             "lowest score of a label that is returned, from 0 to 1; the list may be empty. Not for "
             "output=embedding and regressions",
             {"type": "number", "minimum": 0, "maximum": 1, "default": 0},
-            0.5,
         ),
         parameter(
             "query",
             "output",
             "labels: the best labels; embedding: the input vector of the classifier's head",
             {"type": "string", "enum": ["labels", "embedding"], "default": "labels"},
-            "embedding",
         ),
     ],
 )
+# no defaults: Swagger UI would send them, and they are refused where they mean nothing
 DRAWING = [
     parameter(
         "query",
         "opacity",
-        "of the colors, only with render=overlay",
-        {"type": "number", "minimum": 0, "maximum": 1, "default": OPACITY},
-        OPACITY,
+        f"of the colors, {OPACITY} by default; only with render=overlay",
+        {"type": "number", "minimum": 0, "maximum": 1},
     ),
     parameter(
         "query",
         "background",
-        "the class where an overlay leaves the image as it is, only with render=overlay. auto: the "
-        "first class if its label says that it is a background; none: no class; otherwise a label "
-        "or an index",
-        {"type": "string", "minLength": 1, "default": AUTO},
-        AUTO,
+        f"the class where an overlay leaves the image as it is, {AUTO} by default; only with "
+        "render=overlay. auto: the first class if its label says that it is a background; none: no "
+        "class; otherwise a label or an index",
+        {"type": "string", "minLength": 1},
     ),
     parameter(
         "query",
         "polygons",
         "true: each segment has its outline as polygons, only with Accept: application/json",
         {"type": "boolean", "default": False},
-        True,
     ),
     parameter(
         "query",
         "tolerance",
-        "largest distance of the pixel edges from the polygons in pixels, only with polygons=true; "
-        "0: every corner of the pixel edges",
-        {"type": "number", "minimum": 0, "maximum": MAX_TOLERANCE, "default": TOLERANCE},
-        TOLERANCE,
+        f"largest distance of the pixel edges from the polygons in pixels, {TOLERANCE:g} by "
+        "default; only with polygons=true; 0: every corner of the pixel edges",
+        {"type": "number", "minimum": 0, "maximum": MAX_TOLERANCE},
     ),
 ]
-SEGMENT = image_operation(
+SEGMENT = operation(
+    IMAGES_TAG,
+    "segment",
+    "Mask of an image",
+    """The class of each pixel: a PNG of the image's size, or with Accept: application/json the
+    classes, their areas and boxes, and the PNG.""",
+) | image_operation(
     {"image/png": BINARY}
     | json_content(
         schemas.SegmentResponse,
@@ -202,7 +216,7 @@ SEGMENT = image_operation(
                     "polygons": [[0, 0, 4, 0, 4, 2, 0, 2]],
                 }
             ],
-            "mask": EXAMPLE_IMAGE,
+            "mask": EXAMPLE_MASK,
         },
     ),
     [
@@ -212,12 +226,17 @@ SEGMENT = image_operation(
             "mask: the pixel value is the class index; color: the color of the class; overlay: "
             "this color drawn over the image",
             {"type": "string", "enum": ["mask", "color", "overlay"], "default": "mask"},
-            "overlay",
         ),
         *DRAWING,
     ],
 )
-EXPLAIN = image_operation(
+EXPLAIN = operation(
+    IMAGES_TAG,
+    "explain",
+    "What the classifier looks at",
+    """The relevance of each region for the best label: drawn over the image as a PNG, or with
+    Accept: application/json as numbers.""",
+) | image_operation(
     {"image/png": BINARY}
     | json_content(
         schemas.ExplainResponse,
@@ -235,10 +254,10 @@ EXPLAIN = image_operation(
         parameter(
             "query",
             "method",
-            "gradient: relevance for the best label; rollout: attention that reaches the head, "
-            "regardless of the label",
+            "gradient: the attention that increases the score of the best label; rollout: all "
+            "attention that reaches the head, whatever the label. gradient is the better one: "
+            "without the regions that it finds, the label loses most of its probability",
             {"type": "string", "enum": ["gradient", "rollout"], "default": "gradient"},
-            "rollout",
         ),
     ],
 )

@@ -1,7 +1,16 @@
 """OpenAPI of the models, the probes and /metrics."""
 
 from app.api import schemas
-from app.api.openapi.components import Document, json_content, ok, parameter, problems
+from app.api.openapi.components import (
+    MODELS_TAG,
+    OPERATIONS_TAG,
+    Document,
+    json_content,
+    ok,
+    operation,
+    parameter,
+    problems,
+)
 from app.core import errors
 
 _MODEL = {
@@ -17,11 +26,11 @@ _MODEL = {
     "max_batch_size": 16,
     "batch_costs": [{"lane": "wide", "batch_size": 1, "seconds": 0.002}],
 }
-MODELS = {
+MODELS = operation(MODELS_TAG, "models", "All models") | {
     "responses": {"200": ok(json_content(schemas.ModelsResponse, {"models": [_MODEL]}))}
     | problems()
 }
-MODEL = {
+MODEL = operation(MODELS_TAG, "model", "One model") | {
     "parameters": [
         {
             **parameter("path", "name", "name of the model", {"type": "string"}, "shapes-vit"),
@@ -33,10 +42,10 @@ MODEL = {
 }
 
 
-def _probe(reason: str) -> Document:
+def _probe(name: str, summary: str, reason: str) -> Document:
     success = {"status": "ok", "reasons": [], "models": {"shapes-vit": "ready"}}
     failure = {"status": "unavailable", "reasons": [reason], "models": {"shapes-vit": "loading"}}
-    return {
+    return operation(OPERATIONS_TAG, name, summary) | {
         "responses": {
             "200": ok(json_content(schemas.HealthResponse, success)),
             "503": ok(json_content(schemas.HealthResponse, failure))
@@ -47,11 +56,12 @@ def _probe(reason: str) -> Document:
 
 
 HEALTH = {
-    "livez": _probe("the thread of cpu is stuck"),
-    "readyz": _probe("shapes-vit is loading"),
-    "startupz": _probe("shapes-vit is warming_up"),
+    "livez": _probe("livez", "Is it alive, or must it be restarted?", "the thread of cpu is stuck"),
+    "readyz": _probe("readyz", "Can it answer requests now?", "shapes-vit is loading"),
+    "health": _probe("health", "Another name of /readyz", "shapes-vit is loading"),
+    "startupz": _probe("startupz", "Has it started?", "shapes-vit is warming_up"),
 }
-METRICS = {
+METRICS = operation(OPERATIONS_TAG, "metrics", "Metrics for Prometheus") | {
     "responses": {
         "200": ok(
             {"text/plain": {"schema": {"type": "string"}, "example": "patchserve_ready 1.0\n"}}
@@ -59,7 +69,7 @@ METRICS = {
     }
     | problems()
 }
-ROOT = {
+ROOT = operation(OPERATIONS_TAG, "root", "Page, or a sign of life") | {
     "responses": {
         "200": ok(
             {
@@ -77,7 +87,7 @@ ROOT = {
     }
     | problems()
 }
-STATUS = {
+STATUS = operation(OPERATIONS_TAG, "status", "State of the service for the page") | {
     "responses": {
         "200": ok(
             json_content(

@@ -1,4 +1,4 @@
-"""The probes /livez, /readyz and /startupz, and /metrics.
+"""The probes /livez, /readyz and /startupz, and /metrics; /health is another name of /readyz.
 
 A probe never waits for an image. With several replicas, each replica answers for all of them, from
 the table of heartbeats.
@@ -20,7 +20,7 @@ from app.observability.metrics import Metrics
 
 router = APIRouter(route_class=Endpoint)
 # orchestrators and Prometheus need these most while the service is overloaded
-PROBES = frozenset(("/livez", "/readyz", "/startupz", "/metrics"))
+PROBES = frozenset(("/health", "/livez", "/readyz", "/startupz", "/metrics"))
 EXPOSITION = "text/plain; version=0.0.4; charset=utf-8"
 
 
@@ -70,6 +70,8 @@ async def livez(request: Request) -> Response:
     return _response(request, _of_all(request, dead, lambda table, now: table.reasons_dead(now)))
 
 
+@router.head("/health", include_in_schema=False)
+@router.get("/health", openapi_extra=HEALTH["health"], response_class=Response)
 @router.head("/readyz", include_in_schema=False)
 @router.get("/readyz", openapi_extra=HEALTH["readyz"], response_class=Response)
 async def readyz(request: Request) -> Response:

@@ -101,7 +101,7 @@ async def test_the_ops_app_has_the_probes_and_the_same_state(serve, picture):
             series = (await client.get("/metrics")).text
             missing = await client.post("/classify")
             hidden = await client.get("/docs")
-        for path in ("/livez", "/readyz", "/startupz", "/metrics"):
+        for path in ("/health", "/livez", "/readyz", "/startupz", "/metrics"):
             assert (await running.client.get(path, headers=SENT)).status_code == 404
         document = (await running.client.get("/openapi.json")).json()
         assert "ended" not in served

@@ -18,6 +18,7 @@ from app.core.errors import (
     PayloadTooLarge,
     UnsupportedImageFormat,
 )
+from tests.hostile.case import drawn
 
 pytestmark = pytest.mark.anyio
 
@@ -103,6 +104,23 @@ def json_of(image: bytes) -> bytes:
 )
 async def test_with_any_other_content_type_the_body_is_the_image(pool, content_type):
     assert await read(pool, content_type, IMAGE) == IMAGE
+
+
+@pytest.mark.parametrize("content_type", [None, "text/plain", "image/png", "application/jsonl"])
+async def test_json_without_its_content_type_is_refused_with_a_hint(pool, content_type):
+    with pytest.raises(MalformedRequest, match="send Content-Type: application/json"):
+        await read(pool, content_type, json_of(IMAGE))
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF"])
+async def test_a_file_without_the_bytes_that_curl_removes_is_refused_with_a_hint(pool, kind):
+    image = drawn(kind)
+    stripped = image.translate(None, delete=b"\0\r\n")
+    form = "application/x-www-form-urlencoded"  # curl declares this type for any data
+    assert await read(pool, form, image, limit=len(image)) == image
+    for body in (stripped, b"cat.jpg", b"file=@cat.jpg"):
+        with pytest.raises(MalformedRequest, match="use --data-binary @FILE, or -F file=@FILE"):
+            await read(pool, form, body, limit=len(image))
 
 
 async def test_a_body_may_arrive_in_chunks(pool):

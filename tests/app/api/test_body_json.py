@@ -47,7 +47,15 @@ def json_of(image: str) -> bytes:
 
 
 @pytest.mark.parametrize(
-    "content_type", ["application/json", "Application/JSON", "application/json; charset=utf-8"]
+    "content_type",
+    [
+        "application/json",
+        "Application/JSON",
+        "application/json; charset=utf-8",
+        "text/json",
+        "application/vnd.api+json",
+        "application/ld+json; profile=x",
+    ],
 )
 async def test_json_may_contain_base64(content_type):
     assert await read(content_type, json_of(BASE64)) == IMAGE
@@ -108,8 +116,8 @@ async def test_additional_members_are_parameters():
         (json_of("aGk=aGk="), "not valid base64"),
         (json_of("größe"), "not valid base64"),
         (json_of("data:image/png,abc"), "not base64"),
-        (json_of("data:image/png;base64"), "not base64"),
-        (json_of("https://example.org/a.png"), "not valid base64"),
+        (json_of("data:image/png;base64"), "has no comma"),
+        (json_of("https://example.org/a.png"), "image: the service does not fetch addresses"),
     ],
     ids=lambda value: repr(value[:30]),
 )

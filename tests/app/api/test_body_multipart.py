@@ -41,11 +41,12 @@ async def read(content_type: str, body: bytes) -> bytes:
     return (await read_body(content_type, body)).image
 
 
-def part(data: bytes = IMAGE, *, name: str = "file", quoted: bool = True) -> bytes:
+def part(
+    data: bytes = IMAGE, *, name: str = "file", quoted: bool = True, file: bool = True
+) -> bytes:
     shown = f'"{name}"' if quoted else name
-    head = (
-        f"Content-Disposition: form-data; name={shown}; filename=a.png\r\nContent-Type: image/png"
-    )
+    filename = "; filename=a.png" if file else ""
+    head = f"Content-Disposition: form-data; name={shown}{filename}\r\nContent-Type: image/png"
     return head.encode() + b"\r\n\r\n" + data
 
 
@@ -116,9 +117,25 @@ async def test_truncated_multipart_is_malformed(cut):
         (
             MULTIPART,
             multipart(part(name="image")),
+            "the image is in the part named 'image'; name it file",
+        ),
+        (MULTIPART, multipart(part(name="File")), "part named 'File'; name it file"),
+        (
+            MULTIPART,
+            multipart(part(b"3", name="top_k", file=False), part(name="x" * 99)),
+            f"part named '{'x' * 40}'; name it file",
+        ),
+        (
+            MULTIPART,
+            multipart(part(name="a"), part(name="b")),
+            "there are 0, and the parts are named 'a', 'b'",
+        ),
+        (
+            MULTIPART,
+            multipart(part(name="image", file=False)),
             "there are 0, and the parts are named 'image'",
         ),
-        (MULTIPART, multipart(part(name="File")), "there are 0"),
+        (MULTIPART, multipart(part(b"cat.jpg", file=False)), "write file=@FILE"),
         (MULTIPART, multipart(), "there are 0"),
         (MULTIPART, multipart(part(), part()), "there are 2"),
         (MULTIPART, multipart(part(), boundary="another"), "multipart body"),

@@ -42,6 +42,8 @@ async def test_an_unknown_path_and_a_wrong_method_are_problems(serve):
     assert (missing.status_code, missing.json()["code"]) == (404, "not_found")
     assert (wrong.status_code, wrong.json()["code"]) == (405, "method_not_allowed")
     assert wrong.headers["allow"] == "POST"
+    assert missing.json()["detail"] == "there is no route /nothing/here"
+    assert wrong.json()["detail"] == "/classify does not support GET; send the image with POST"
     for response in (missing, wrong):
         assert response.headers["content-type"] == "application/problem+json"
     assert 'http_requests_total{code="404",method="GET",route="unmatched"} 1.0' in series

@@ -136,6 +136,7 @@ def test_the_upload_limit_must_allow_the_largest_body():
     ("name", "text", "kept"),
     [
         ("image_formats", "PNG, jpeg,png", "png,jpeg"),
+        ("image_formats", "jpeg,AVIF,heic", "jpeg,avif,heic"),
         ("cors_origins", "*", "*"),
         (
             "cors_origins",
@@ -153,7 +154,7 @@ def test_lists_are_separated_by_commas(name, text, kept):
     [
         ("image_formats", ""),
         ("image_formats", ","),
-        ("image_formats", "jpeg,avif"),
+        ("image_formats", "jpeg,jxl"),
         ("cors_origins", "a.example"),
         ("cors_origins", "https://a.example/"),
         ("cors_origins", "https://a.example/path"),

@@ -10,8 +10,21 @@ pytestmark = pytest.mark.anyio
 
 async def test_probes_support_head(serve):
     async with serve() as running:
-        for probe in ("/livez", "/readyz", "/startupz", "/metrics"):
+        for probe in ("/health", "/livez", "/readyz", "/startupz", "/metrics"):
             assert (await running.client.head(probe)).status_code == 200
+
+
+async def test_health_is_another_name_of_readyz(serve):
+    async with serve(lambda engine: engine.load_gate.clear(), ready=False) as running:
+        health, readyz = [await running.client.get(path) for path in ("/health", "/readyz")]
+        assert (health.status_code, health.json()) == (503, readyz.json())
+        for engine in running.engines.values():
+            engine.load_gate.set()
+        await running.until_ready()
+        health, readyz = [await running.client.get(path) for path in ("/health", "/readyz")]
+        assert (health.status_code, health.json()) == (200, readyz.json())
+        counted = 'http_requests_total{code="200",method="GET",route="/health"} 1.0'
+        assert counted in await running.series()
 
 
 async def test_while_models_load_only_livez_is_200(serve, picture):
