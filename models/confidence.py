@@ -55,7 +55,7 @@ def confidence(logits: Tensor, labels: Tensor) -> Confidence:
     pixels = torch.empty_like(labels, dtype=torch.uint8)
     for first, strip in probability_strips(logits, labels):
         rows = slice(first, first + len(strip))
-        at = labels[rows].long().mul_(_BINS).add_(bins)
+        at = labels[rows].long() * _BINS + bins
         sums.scatter_add_(0, at.flatten(), strip.flatten().double())
         pixels[rows] = strip.mul_(255).round_()
     return Confidence(sums.view(num_labels, _BINS).sum(1), pixels)

@@ -5,10 +5,12 @@ from typing import cast
 
 from app.api.schemas import ExplainResponse, Prediction, Segment, SegmentResponse
 from app.batching.deployment import Deployment
-from app.core.types import LabelMap, Method
-from app.engine.interface import EngineOutput, ModelInfo, Ranking, Relevance
-from app.imaging import heatmap, masks
+from app.core.types import Method
+from app.engine.interface import EngineOutput, ModelInfo, Ranking, Relevance, Segmentation
+from app.imaging import confidence, heatmap, masks
 from app.imaging.decode import Photo
+
+SEGMENT_RENDERS = (*masks.RENDERS, "confidence")
 
 
 def predictions(info: ModelInfo, ranking: Ranking) -> list[Prediction]:
@@ -49,19 +51,36 @@ def grid_box(info: ModelInfo, photo: Photo, relevance: Relevance) -> heatmap.Box
     return info.preprocessing.source_box(photo.height, photo.width, relevance.extent)
 
 
+def segment_png(info: ModelInfo, render: str, photo: Photo, found: Segmentation) -> bytes:
+    """Draw a segmentation as a PNG file of the image's size.
+
+    `photo.rgb` must be set for `overlay`, and the confidence for `confidence`.
+    """
+    if render == "confidence":
+        assert found.confidence is not None  # noqa: S101  # the input asks for it
+        return confidence.render(found.confidence.pixels)
+    return masks.render(found.labels, info.labels, render, photo.rgb)
+
+
 def mask_png(deployment: Deployment, render: str, photo: Photo, output: EngineOutput) -> bytes:
-    """Render the label map as a PNG file of the image's size."""
-    return masks.render(cast(LabelMap, output), deployment.info.labels, render, photo.rgb)
+    """Render the segmentation as a PNG file of the image's size."""
+    return segment_png(deployment.info, render, photo, cast(Segmentation, output))
 
 
 def mask_json(deployment: Deployment, render: str, photo: Photo, output: EngineOutput) -> bytes:
     """The segments of the label map, with its PNG in base64, as JSON."""
-    found = masks.statistics(cast(LabelMap, output), deployment.info.labels)
+    segmentation = cast(Segmentation, output)
+    found = masks.statistics(segmentation.labels, deployment.info.labels)
+    assert segmentation.confidence is not None  # noqa: S101  # the input asks for it
+    sums = segmentation.confidence.sums
     body = SegmentResponse(
         model=deployment.name,
         width=photo.width,
         height=photo.height,
-        segments=[Segment.model_validate(each) for each in found],
+        segments=[
+            Segment.model_validate(each | {"confidence": confidence.mean(sums, each)})
+            for each in found
+        ],
         mask=base64.b64encode(mask_png(deployment, render, photo, output)).decode(),
     )
     return body.model_dump_json().encode()

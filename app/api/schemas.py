@@ -92,6 +92,9 @@ class Segment(Schema):
     fraction: float = Field(description="area as a fraction of the image")
     bbox: tuple[int, int, int, int] = Field(description="x, y, width, height in pixels")
     rle: RunLengths
+    confidence: float = Field(
+        description="mean over the class's pixels of the probability of the class, from 0 to 1"
+    )
 
 
 class SegmentResponse(Schema):

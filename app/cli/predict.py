@@ -6,6 +6,7 @@ from typing import Annotated, cast
 
 import typer
 
+from app.api import responses
 from app.cli.console import (
     Device,
     Images,
@@ -20,7 +21,7 @@ from app.core.errors import ServiceError
 from app.core.malloc import keep_freed_memory
 from app.core.process import USAGE_ERROR
 from app.core.settings import Settings
-from app.core.types import LabelMap, Task
+from app.core.types import Task
 from app.engine.engine import TorchEngine
 from app.engine.interface import (
     ClassifyInput,
@@ -29,9 +30,9 @@ from app.engine.interface import (
     ModelInfo,
     OutOfMemory,
     Ranking,
+    Segmentation,
     SegmentInput,
 )
-from app.imaging import masks
 from app.imaging.decode import Photo, decode, limit_pillow_pixels, silence_libtiff
 
 
@@ -57,21 +58,22 @@ def segment(
     out: Annotated[Path, typer.Option(help="Folder for the masks")],
     segmenter: Source = "bundled",
     device: Device = "auto",
-    render: Annotated[str, typer.Option(help="mask, color or overlay")] = "mask",
+    render: Annotated[str, typer.Option(help="mask, color, overlay or confidence")] = "mask",
 ) -> None:
     """Write the mask of each image as OUT/<name>.<render>.png."""
-    if render not in masks.RENDERS:
-        stop(f"--render must be one of {', '.join(masks.RENDERS)}", USAGE_ERROR)
+    if render not in responses.SEGMENT_RENDERS:
+        stop(f"--render must be one of {', '.join(responses.SEGMENT_RENDERS)}", USAGE_ERROR)
     refuse_equal_names(images)
     with readable_errors():
         out.mkdir(parents=True, exist_ok=True)
 
     def make_input(photo: Photo, info: ModelInfo) -> SegmentInput:
-        return SegmentInput(photo.pixels, (photo.height, photo.width))
+        return SegmentInput(photo.pixels, (photo.height, photo.width), render == "confidence")
 
     for path, photo, info, output in run_on(images, segmenter, "segment", device, make_input):
         target = out / f"{path.stem}.{render}.png"
-        write(target, masks.render(cast(LabelMap, output), info.labels, render, photo.rgb))
+        png = responses.segment_png(info, render, photo, cast(Segmentation, output))
+        write(target, png)
         typer.echo(f"{path}: {target}")
 
 

@@ -155,6 +155,7 @@ SEGMENT = image_operation(
                     "fraction": 1.0,
                     "bbox": [0, 0, 4, 2],
                     "rle": {"size": [2, 4], "counts": "08"},
+                    "confidence": 0.97,
                 }
             ],
             "mask": EXAMPLE_IMAGE,
@@ -165,8 +166,13 @@ SEGMENT = image_operation(
             "query",
             "render",
             "mask: the pixel value is the class index; color: the color of the class; overlay: "
-            "this color drawn over the image",
-            {"type": "string", "enum": ["mask", "color", "overlay"], "default": "mask"},
+            "this color drawn over the image; confidence: the probability of the pixel's class as "
+            "gray, 255 is 1",
+            {
+                "type": "string",
+                "enum": ["mask", "color", "overlay", "confidence"],
+                "default": "mask",
+            },
             "overlay",
         )
     ],

@@ -116,14 +116,17 @@ async def segment(request: Request) -> Response:
 
 
 def _mask(media_type: str, given: Parameters, deployment: Deployment) -> Operation:
-    render = params.choice("render", given.get("render", "mask"), masks.RENDERS)
+    render = params.choice("render", given.get("render", "mask"), responses.SEGMENT_RENDERS)
+    confidence = media_type == JSON or render == "confidence"
     encode = responses.mask_png if media_type == PNG else responses.mask_json
     return Operation(
         f"segment to {render} as {media_type}",
         SegmentInput,
-        lambda photo: SegmentInput(photo.pixels, (photo.height, photo.width)),
+        lambda photo: SegmentInput(photo.pixels, (photo.height, photo.width), confidence),
         partial(encode, deployment, render),
         media_type,
         keep_rgb=render == "overlay",
-        work_per_pixel=masks.work_per_pixel(render, len(deployment.info.labels)),
+        work_per_pixel=masks.work_per_pixel(
+            render, len(deployment.info.labels), confidence=confidence
+        ),
     )

@@ -119,6 +119,12 @@ def test_an_overlay_needs_the_photograph():
         masks.render(noise(4), LABELS, "overlay")
 
 
+@pytest.mark.parametrize("style", ["mask", "confidence"])
+def test_the_confidence_is_additional_work(style):
+    plain = masks.work_per_pixel(style, 150)
+    assert plain < masks.work_per_pixel(style, 150, confidence=True) < 2 * plain
+
+
 def test_the_palette_is_pascal_vocs():
     assert masks.palette(4).tolist() == [list(colour) for colour in COLOURS]
     assert masks.palette(256)[255].tolist() == [224, 224, 192]

@@ -12,6 +12,7 @@ VALID = [
     ("/explain", {"top_k": "1", "method": "rollout"}),
     ("/segment", {"render": "color"}),
     ("/segment", {"render": "overlay"}),
+    ("/segment", {"render": "confidence"}),
 ]
 INVALID = [
     ("/classify", {"top_k": "0"}),
