@@ -1,5 +1,7 @@
 """Compares models.label_map with other methods to compute a label map from logits.
 
+It also measures models.confidence, and compares its probabilities with a direct computation.
+
 Each figure comes from a process of its own, because memory is measured. The process keeps freed
 memory like the service.
 """
@@ -21,12 +23,14 @@ from torch.nn.functional import interpolate
 from app.core.malloc import keep_freed_memory
 from bench.common import machine
 from bench.runtimes.resizes import METHODS, resized
+from models.confidence import probability_strips
 from models.label_map import label_map
 
 RESULTS = Path(__file__).parent / "results" / "label_map.md"
 ROUNDS = 3
 MIN_S = 0.3
 SLOW_S = 3.0  # a slower method is measured once
+RATIOS = (("ours", "plain"), ("ours", "row strips"), ("with confidence", "ours"))
 SIZES = ((480, 640), (1500, 2000), (3000, 4000))
 NUM_LABELS, GRID = 150, (128, 128)
 
@@ -83,6 +87,20 @@ def differences(kind: str, size: tuple[int, int]) -> str:
     return f"{kind}: {count} of {plain.numel()} pixels differ, margin at most {margin.max():.0e}"
 
 
+def confidence_difference(kind: str, size: tuple[int, int]) -> str:
+    """Return how far the probabilities are from those of resizing every class.
+
+    The softmax of the direct computation is float64: torch's float32 softmax over the first
+    dimension is less exact than what it is compared with.
+    """
+    torch.manual_seed(0)
+    logits = KINDS[kind]()
+    labels = label_map(logits, size)
+    direct = resized(logits.double().softmax(0).float(), size).gather(0, labels[None].long())[0]
+    ours = torch.cat([strip for _, strip in probability_strips(logits, labels)])
+    return f"{kind}: probabilities differ by at most {(ours - direct).abs().max():.0e}"
+
+
 def row(kind: str, size: tuple[int, int], threads: int, pool: ProcessPoolExecutor) -> str:
     """Return one line of the table, from interleaved rounds of all methods."""
     rounds: list[dict[str, Figures]] = []
@@ -99,8 +117,8 @@ def row(kind: str, size: tuple[int, int], threads: int, pool: ProcessPoolExecuto
         for method in METHODS
     ]
     cells += [
-        f"{statistics.median(one['ours'].seconds / one[method].seconds for one in rounds):.2f}"
-        for method in ("plain", "row strips")
+        f"{statistics.median(one[part].seconds / one[whole].seconds for one in rounds):.2f}"
+        for part, whole in RATIOS
     ]
     return f"| {kind} | {size[0]} x {size[1]} | {threads} | {' | '.join(cells)} |"
 
@@ -112,11 +130,12 @@ def main() -> None:
         "",
         f"{machine.cpu()}, wall-clock time; medians of {ROUNDS} interleaved rounds, or one call if "
         f"it takes more than {SLOW_S:g} s. Memory is what a call needs besides its logits. `plain` "
-        "is the method of transformers, `ours` is models.label_map. The last columns are the time "
-        "of `ours` as a ratio to the time of another method.",
+        "is the method of transformers, `ours` is models.label_map, and `with confidence` is "
+        "models.label_map followed by models.confidence. The last columns are the time of one "
+        "method as a ratio to the time of another.",
         "",
-        f"| logits | output | threads | {' | '.join(METHODS)} | ours / plain | ours / row strips |",
-        "|---|---|---|" + "---|" * (len(METHODS) + 2),
+        f"| logits | output | threads | {' | '.join([*METHODS, *map(' / '.join, RATIOS)])} |",
+        "|---|---|---|" + "---|" * (len(METHODS) + len(RATIOS)),
     ]
     print("\n".join(lines))
     context = multiprocessing.get_context("forkserver")
@@ -125,7 +144,8 @@ def main() -> None:
         for kind, size, threads in product(KINDS, SIZES, (1, os.cpu_count() or 1)):
             lines.append(row(kind, size, threads, pool))
             print(lines[-1], flush=True)
-        lines += ["", *(pool.submit(differences, kind, SIZES[1]).result() for kind in KINDS)]
+        for compare in (differences, confidence_difference):
+            lines += ["", *(pool.submit(compare, kind, SIZES[1]).result() for kind in KINDS)]
     RESULTS.parent.mkdir(exist_ok=True)
     RESULTS.write_text("\n".join(lines) + "\n")
 

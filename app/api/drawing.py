@@ -8,6 +8,7 @@ from app.core.errors import InvalidParameter
 from app.imaging.masks import RENDERS
 from app.imaging.overlay import AUTO, OPACITY, Overlay, background_class
 
+STYLES = (*RENDERS, "confidence")
 PARAMETERS = ("render", "opacity", "background", "polygons", "tolerance")
 TOLERANCE, MAX_TOLERANCE = 1.0, 100.0  # of polygons, in pixels
 
@@ -16,7 +17,7 @@ class Drawing(NamedTuple):
     """How a mask is drawn.
 
     Attributes:
-        style: one of `RENDERS`.
+        style: one of `STYLES`.
         overlay: how the overlay is drawn, if that is the style.
         tolerance: of the polygons in pixels; None: no polygons.
     """
@@ -37,7 +38,7 @@ def drawing(given: Mapping[str, str], labels: Sequence[str], *, as_json: bool) -
     Raises:
         InvalidParameter: a value is wrong, or a parameter would have no effect.
     """
-    style = params.choice("render", given.get("render", "mask"), RENDERS)
+    style = params.choice("render", given.get("render", "mask"), STYLES)
     for name in ("opacity", "background"):
         if name in given and style != "overlay":
             raise InvalidParameter(f"{name} needs render=overlay; render is {style}")

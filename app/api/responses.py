@@ -6,10 +6,11 @@ from typing import cast
 from app.api.drawing import Drawing
 from app.api.schemas import ExplainResponse, Prediction, Segment, SegmentResponse
 from app.batching.deployment import Deployment
-from app.core.types import LabelMap, Method
-from app.engine.interface import EngineOutput, ModelInfo, Ranking, Relevance
-from app.imaging import heatmap, masks
+from app.core.types import Method
+from app.engine.interface import EngineOutput, ModelInfo, Ranking, Relevance, Segmentation
+from app.imaging import confidence, heatmap, masks
 from app.imaging.decode import Photo
+from app.imaging.overlay import Overlay
 from app.imaging.polygons import polygons
 
 
@@ -51,20 +52,40 @@ def grid_box(info: ModelInfo, photo: Photo, relevance: Relevance) -> heatmap.Box
     return info.preprocessing.source_box(photo.height, photo.width, relevance.extent)
 
 
+def segment_png(
+    info: ModelInfo,
+    style: str,
+    photo: Photo,
+    found: Segmentation,
+    overlay: Overlay,
+) -> bytes:
+    """Draw a segmentation as a PNG file of the image's size.
+
+    `photo.rgb` must be set for `overlay`, and the confidence for `confidence`.
+    """
+    if style == "confidence":
+        assert found.confidence is not None  # noqa: S101  # the input asks for it
+        return confidence.render(found.confidence.pixels)
+    return masks.render(found.labels, info.labels, style, photo.rgb, overlay)
+
+
 def mask_png(deployment: Deployment, drawing: Drawing, photo: Photo, output: EngineOutput) -> bytes:
-    """Render the label map as a PNG file of the image's size."""
-    labels, (style, overlay, _) = deployment.info.labels, drawing
-    return masks.render(cast(LabelMap, output), labels, style, photo.rgb, overlay)
+    """Render the segmentation as a PNG file of the image's size."""
+    found = cast(Segmentation, output)
+    return segment_png(deployment.info, drawing.style, photo, found, drawing.overlay)
 
 
 def mask_json(
     deployment: Deployment, drawing: Drawing, photo: Photo, output: EngineOutput
 ) -> bytes:
     """The segments of the label map, with its PNG in base64, as JSON."""
-    label_map = cast(LabelMap, output)
-    found = masks.statistics(label_map, deployment.info.labels)
+    segmentation = cast(Segmentation, output)
+    found = masks.statistics(segmentation.labels, deployment.info.labels)
+    assert segmentation.confidence is not None  # noqa: S101  # the input asks for it
+    sums = segmentation.confidence.sums
+    found = [each | {"confidence": confidence.mean(sums, each)} for each in found]
     if drawing.tolerance is not None:
-        rings = polygons(label_map, drawing.tolerance)
+        rings = polygons(segmentation.labels, drawing.tolerance)
         found = [each | {"polygons": rings[each["index"]]} for each in found]
     body = SegmentResponse(
         model=deployment.name,

@@ -98,6 +98,9 @@ class Segment(Schema):
         description="only with polygons=true: rings [x0, y0, x1, y1, ...] in pixels; the class "
         "covers the points inside an odd number of them",
     )
+    confidence: float = Field(
+        description="mean over the class's pixels of the probability of the class, from 0 to 1"
+    )
 
 
 class SegmentResponse(Schema):

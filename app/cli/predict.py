@@ -6,6 +6,8 @@ from typing import Annotated, cast
 
 import typer
 
+from app.api import responses
+from app.api.drawing import STYLES
 from app.cli.console import (
     Device,
     Images,
@@ -20,7 +22,7 @@ from app.core.errors import ServiceError
 from app.core.malloc import keep_freed_memory
 from app.core.process import USAGE_ERROR
 from app.core.settings import Settings
-from app.core.types import LabelMap, Task
+from app.core.types import Task
 from app.engine.engine import TorchEngine
 from app.engine.interface import (
     ClassifyInput,
@@ -29,9 +31,9 @@ from app.engine.interface import (
     ModelInfo,
     OutOfMemory,
     Ranking,
+    Segmentation,
     SegmentInput,
 )
-from app.imaging import masks
 from app.imaging.decode import Photo, decode, limit_pillow_pixels, silence_libtiff
 from app.imaging.overlay import AUTO, OPACITY, Overlay, background_class
 
@@ -58,7 +60,7 @@ def segment(
     out: Annotated[Path, typer.Option(help="Folder for the masks")],
     segmenter: Source = "bundled",
     device: Device = "auto",
-    render: Annotated[str, typer.Option(help="mask, color or overlay")] = "mask",
+    render: Annotated[str, typer.Option(help="mask, color, overlay or confidence")] = "mask",
     opacity: Annotated[
         float | None, typer.Option(min=0, max=1, help="Of the overlay's colors; 0.5 by default")
     ] = None,
@@ -71,8 +73,8 @@ def segment(
     ] = None,
 ) -> None:
     """Write the mask of each image as OUT/<name>.<render>.png."""
-    if render not in masks.RENDERS:
-        stop(f"--render must be one of {', '.join(masks.RENDERS)}", USAGE_ERROR)
+    if render not in STYLES:
+        stop(f"--render must be one of {', '.join(STYLES)}", USAGE_ERROR)
     if render != "overlay" and (opacity, background) != (None, None):
         stop("--opacity and --background need --render overlay", USAGE_ERROR)
     refuse_equal_names(images)
@@ -80,14 +82,15 @@ def segment(
         out.mkdir(parents=True, exist_ok=True)
 
     def make_input(photo: Photo, info: ModelInfo) -> SegmentInput:
-        return SegmentInput(photo.pixels, (photo.height, photo.width))
+        return SegmentInput(photo.pixels, (photo.height, photo.width), render == "confidence")
 
     for path, photo, info, output in run_on(images, segmenter, "segment", device, make_input):
         target = out / f"{path.stem}.{render}.png"
         with readable_errors():
             unpainted = background_class(background or AUTO, info.labels)
         overlay = Overlay(OPACITY if opacity is None else opacity, unpainted)
-        write(target, masks.render(cast(LabelMap, output), info.labels, render, photo.rgb, overlay))
+        found = cast(Segmentation, output)
+        write(target, responses.segment_png(info, render, photo, found, overlay))
         typer.echo(f"{path}: {target}")
 
 

@@ -35,10 +35,17 @@ class ExplainInput(NamedTuple):
 
 
 class SegmentInput(NamedTuple):
-    """One image to segment: uint8 (H, W, 3), and the (height, width) of its mask."""
+    """One image to segment.
+
+    Attributes:
+        pixels: uint8 (H, W, 3).
+        size: the (height, width) of its mask.
+        confidence: whether the confidence is wanted. A batch may contain inputs of both kinds.
+    """
 
     pixels: NDArray[np.uint8]
     size: tuple[int, int]
+    confidence: bool = False
 
 
 class Ranking(NamedTuple):
@@ -70,9 +77,28 @@ class Relevance(NamedTuple):
         return 0, 0, self.grid.shape[0] * self.cell, self.grid.shape[1] * self.cell
 
 
+class Confidence(NamedTuple):
+    """How sure the network is of a label map: the probability of each pixel's class.
+
+    Attributes:
+        sums: for each class, the sum over its pixels, float64 (num_labels,).
+        pixels: 255 times the probability, rounded to the nearest integer, uint8 (H, W).
+    """
+
+    sums: NDArray[np.float64]
+    pixels: NDArray[np.uint8]
+
+
+class Segmentation(NamedTuple):
+    """The label map (H, W) of one image, and its confidence if it is wanted."""
+
+    labels: LabelMap
+    confidence: Confidence | None = None
+
+
 EngineInput = ClassifyInput | EmbedInput | ExplainInput | SegmentInput
 Embedding = NDArray[np.float32]  # (D,)
-EngineOutput = Ranking | Embedding | Relevance | LabelMap
+EngineOutput = Ranking | Embedding | Relevance | Segmentation
 
 
 class BatchResult(NamedTuple):

@@ -1,4 +1,4 @@
-"""From raw outputs on the device to rankings, embeddings, label maps and explanations on the host.
+"""From raw outputs on the device to the outputs of each image on the host.
 
 Only the small tensors that an output needs are copied to the host; logits stay on the device.
 """
@@ -16,14 +16,17 @@ from torch import Tensor
 
 from app.engine.interface import (
     ClassifyInput,
+    Confidence,
     EmbedInput,
     EngineInput,
     EngineOutput,
     ExplainInput,
     Ranking,
     Relevance,
+    Segmentation,
     SegmentInput,
 )
+from models.confidence import confidence
 from models.explain import Explanation
 from models.label_map import label_map
 
@@ -57,7 +60,7 @@ def reader_for(inputs: Sequence[EngineInput], scores: Scores) -> OutputReader:
         case EmbedInput():
             return Embeddings()
         case SegmentInput():
-            return LabelMaps([image.size for image in inputs if isinstance(image, SegmentInput)])
+            return Segmentations([image for image in inputs if isinstance(image, SegmentInput)])
         case ExplainInput():
             top_ks = [image.top_k for image in inputs if isinstance(image, ExplainInput)]
             return Relevances(Rankings(top_ks, scores))
@@ -101,21 +104,37 @@ class Embeddings:
         return list(results[0].numpy())
 
 
-class LabelMaps:
-    """The class of each pixel, at the size that each input asks for."""
+class Segmentations:
+    """The class of each pixel at the size that each input asks for, with its confidence if wanted.
 
-    def __init__(self, sizes: Sequence[tuple[int, int]]) -> None:
-        self._sizes = sizes
+    Args:
+        inputs: of the batch. Each one decides for itself: the network, which they share, takes most
+            of the time.
+    """
+
+    def __init__(self, inputs: Sequence[SegmentInput]) -> None:
+        self._inputs = inputs
 
     def on_device(self, raw: RawOutput) -> list[Tensor]:
-        """A label map (H, W) for each image, from its logits (num_labels, h, w)."""
+        """For each image a label map (H, W), from its logits (num_labels, h, w).
+
+        If the confidence is wanted, its sums (num_labels,) and pixels (H, W) follow.
+        """
         assert isinstance(raw, Tensor)  # noqa: S101  # only explanations are lists
         to_labels = label_map_on(raw.device.type)
-        return [to_labels(*pair) for pair in zip(raw, self._sizes, strict=True)]
+        tensors: list[Tensor] = []
+        for logits, image in zip(raw, self._inputs, strict=True):
+            labels = to_labels(logits, image.size)
+            tensors += [labels, *confidence(logits, labels)] if image.confidence else [labels]
+        return tensors
 
     def on_host(self, results: Sequence[Tensor]) -> list[EngineOutput]:
-        """The label maps, each (H, W)."""
-        return [result.numpy() for result in results]
+        """The segmentations, from the same tensors on the host."""
+        arrays = (result.numpy() for result in results)
+        return [
+            Segmentation(next(arrays), Confidence(*islice(arrays, 2)) if image.confidence else None)
+            for image in self._inputs
+        ]
 
 
 @cache

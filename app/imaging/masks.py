@@ -15,18 +15,27 @@ from app.imaging.png import encode_png
 
 Positions = NDArray[np.int64]
 RENDERS = ("mask", "color", "overlay")
-# time per pixel, in decoded pixels of an ordinary JPEG: of `render` by style, and of the label map
-RENDER_WORK = {"mask": 1.0, "color": 4.6, "overlay": 20.0}
+# time per pixel, in decoded pixels of an ordinary JPEG: of the PNG by style, of the label map, and
+# of the confidence
+RENDER_WORK = {"mask": 1.0, "color": 4.6, "overlay": 20.0, "confidence": 4.0}
 LABEL_MAP_WORK, LABEL_MAP_WORK_PER_LABEL = 1.4, 0.36
+CONFIDENCE_WORK, CONFIDENCE_WORK_PER_LABEL = 3.0, 0.04
 
 # zlib searches runs of one byte only. For a mask this takes half the time of its default strategy
 # and gives half the size. Overlays get smaller too, because their filtered rows are mostly noise.
 COMPRESSION = {"compress_level": 1, "compress_type": zlib.Z_RLE}
 
 
-def work_per_pixel(style: str, labels: int) -> float:
-    """Expected time of the label map and its PNG file, in decoded pixels of an ordinary JPEG."""
-    return RENDER_WORK[style] + LABEL_MAP_WORK + LABEL_MAP_WORK_PER_LABEL * labels
+def work_per_pixel(style: str, labels: int, *, confidence: bool = False) -> float:
+    """Expected time of the label map and its PNG file, in decoded pixels of an ordinary JPEG.
+
+    Args:
+        style: of `RENDER_WORK`.
+        labels: number of labels.
+        confidence: whether the confidence is computed, too.
+    """
+    work = RENDER_WORK[style] + LABEL_MAP_WORK + LABEL_MAP_WORK_PER_LABEL * labels
+    return work + confidence * (CONFIDENCE_WORK + CONFIDENCE_WORK_PER_LABEL * labels)
 
 
 def render(

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from models.confidence import confidence
 from models.label_map import label_map
 
 CLASSES = 4  # classes resized at once
@@ -70,9 +71,17 @@ def _positions(length: int, size: int) -> tuple[Tensor, Tensor, Tensor]:
     return low, (low + 1).clamp(max=length - 1), source - low
 
 
+def with_confidence(logits: Tensor, size: tuple[int, int]) -> Tensor:
+    """Compute the label map, and the probability of each pixel's class as `/segment` needs it."""
+    labels = label_map(logits, size)
+    confidence(logits, labels)
+    return labels
+
+
 METHODS: dict[str, Callable[[Tensor, tuple[int, int]], Tensor]] = {
     "plain": resized_argmax,
     f"class chunks of {CLASSES}": class_chunks,
     "row strips": row_strips,
     "ours": label_map,
+    "with confidence": with_confidence,
 }

@@ -19,6 +19,7 @@ from app.core.types import Task
 from app.engine.interface import (
     BatchResult,
     ClassifyInput,
+    Confidence,
     EmbedInput,
     EngineInput,
     EngineOutput,
@@ -26,6 +27,7 @@ from app.engine.interface import (
     ModelInfo,
     Ranking,
     Relevance,
+    Segmentation,
 )
 from app.main import EngineFactory, ServeOps, create_app
 from app.replicas.reporter import Replica
@@ -38,7 +40,8 @@ class FakeEngine:
     """An engine whose outputs depend on the first pixel, with gates that a test can close.
 
     The label of an image is the strongest channel of its first pixel. A label map has this label
-    everywhere. An explanation has all relevance in the upper left, or with rollout upper right.
+    everywhere, with probability 0.8. An explanation has all relevance in the upper left, or with
+    rollout upper right.
     """
 
     def __init__(self, task: Task, runtime: str = "torch") -> None:
@@ -89,7 +92,11 @@ class FakeEngine:
                 grid = np.zeros((2, 2), np.float32)
                 grid[0, int(given.method == "rollout")] = 1.0
                 return Relevance(self._rank(best, given.top_k), grid, 4, [[1.5, 2.5], [3.0, 4.0]])
-        return np.full(given.size, best, np.uint8)
+        labels = np.full(given.size, best, np.uint8)
+        if not given.confidence:
+            return Segmentation(labels)
+        sums = 0.8 * np.bincount(labels.ravel(), minlength=len(LABELS))
+        return Segmentation(labels, Confidence(sums, np.full(given.size, 204, np.uint8)))
 
     def _rank(self, best: int, top_k: int) -> Ranking:
         order = [best, *(index for index in range(len(LABELS)) if index != best)]

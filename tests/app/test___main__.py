@@ -67,6 +67,16 @@ def test_segment_refuses_a_background_that_the_model_does_not_have(patchserve, t
     assert "an index from 0 to 6, not 'dog'" in ended.stderr
 
 
+def test_segment_writes_the_confidence_as_a_grey_picture(patchserve, truth, tmp_path):
+    name, entry = next(iter(truth.items()))
+    ended = patchserve("segment", SAMPLES / name, "--out", tmp_path, "--render", "confidence")
+    assert ended.exit_code == 0, ended.output
+    image = Image.open(tmp_path / f"{Path(name).stem}.confidence.png")
+    background = np.asarray(Image.open(SAMPLES / entry["mask"])) == 0
+    assert image.mode == "L"
+    assert np.asarray(image)[background].mean() > 0.9 * 255
+
+
 def test_an_image_that_fails_is_reported_and_the_others_continue(patchserve, truth, tmp_path):
     broken = tmp_path / "broken.png"
     broken.write_bytes(b"not an image")
@@ -84,7 +94,10 @@ def test_an_image_that_fails_is_reported_and_the_others_continue(patchserve, tru
     [
         (["classify", "x.png", "--classifier", "/no/such/folder"], "/no/such/folder"),
         (["classify", "x.png", "--device", "cuda:63"], "cuda:63"),
-        (["segment", "x.png", "--out", "masks", "--render", "sketch"], "mask, color, overlay"),
+        (
+            ["segment", "x.png", "--out", "masks", "--render", "sketch"],
+            "mask, color, overlay, confidence",
+        ),
         (["segment", "x.png", "--out", "masks", "--opacity", "1"], "need --render overlay"),
         (["serve", "--port", "99999"], "port"),
     ],

@@ -149,7 +149,8 @@ def serve(folder, task, images):
     if task == "classify":
         outputs = engine.run([ClassifyInput(image, 1) for image in images]).outputs
         return [output.indices for output in outputs]
-    return engine.run([SegmentInput(image, (SIDE, SIDE)) for image in images]).outputs
+    outputs = engine.run([SegmentInput(image, (SIDE, SIDE)) for image in images]).outputs
+    return [output.labels for output in outputs]
 
 
 def expected_outputs(logits):

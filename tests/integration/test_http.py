@@ -111,6 +111,25 @@ async def test_polygons_cover_the_mask_of_their_class(client, truth):
             np.testing.assert_array_equal(covered, mask == segment["index"])
 
 
+async def test_the_confidence_of_a_class_is_the_mean_of_its_pixels_in_the_picture(client, truth):
+    data = (SAMPLES / next(iter(truth))).read_bytes()
+    plain = await client.post("/segment", content=data)
+    labels = np.asarray(Image.open(BytesIO(plain.content)))
+    picture = await client.post("/segment?render=confidence", content=data)
+    probability = np.asarray(Image.open(BytesIO(picture.content))) / 255
+    as_json = {"headers": {"Accept": "application/json"}}
+    for path in ("/segment", "/segment?render=confidence"):
+        body = (await client.post(path, content=data, **as_json)).json()
+        assert len(body["segments"]) > 1
+        for found in body["segments"]:
+            mean = probability[labels == found["index"]].mean()
+            assert found["confidence"] == pytest.approx(mean, abs=0.5 / 255)
+            assert 1 / 7 < found["confidence"] <= 1  # the best of seven classes
+    assert base64.b64decode(body["mask"]) == picture.content
+    edge = labels != np.roll(labels, 1, axis=1)
+    assert probability[edge].mean() < probability[~edge].mean()
+
+
 async def test_relevance_is_highest_on_the_labelled_shape(client, truth):
     for name, entry in truth.items():
         data = (SAMPLES / name).read_bytes()

@@ -214,6 +214,7 @@ SEGMENT = operation(
                     "bbox": [0, 0, 4, 2],
                     "rle": {"size": [2, 4], "counts": "08"},
                     "polygons": [[0, 0, 4, 0, 4, 2, 0, 2]],
+                    "confidence": 0.97,
                 }
             ],
             "mask": EXAMPLE_MASK,
@@ -224,8 +225,13 @@ SEGMENT = operation(
             "query",
             "render",
             "mask: the pixel value is the class index; color: the color of the class; overlay: "
-            "this color drawn over the image",
-            {"type": "string", "enum": ["mask", "color", "overlay"], "default": "mask"},
+            "this color drawn over the image; confidence: the probability of the pixel's class as "
+            "gray, 255 is 1",
+            {
+                "type": "string",
+                "enum": ["mask", "color", "overlay", "confidence"],
+                "default": "mask",
+            },
         ),
         *DRAWING,
     ],

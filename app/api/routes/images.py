@@ -136,12 +136,13 @@ def _mask(media_type: str, given: Parameters, deployment: Deployment) -> Operati
     labels, as_json = deployment.info.labels, media_type == JSON
     asked = drawing.drawing(given, labels, as_json=as_json)
     with_polygons = asked.tolerance is not None
+    confidence = as_json or asked.style == "confidence"
     encode = responses.mask_json if as_json else responses.mask_png
-    work = masks.work_per_pixel(asked.style, len(labels))
+    work = masks.work_per_pixel(asked.style, len(labels), confidence=confidence)
     return Operation(
         f"segment to {asked.style} as {media_type}{' with polygons' * with_polygons}",
         SegmentInput,
-        lambda photo: SegmentInput(photo.pixels, (photo.height, photo.width)),
+        lambda photo: SegmentInput(photo.pixels, (photo.height, photo.width), confidence),
         partial(encode, deployment, asked),
         media_type,
         keep_rgb=asked.style == "overlay",

@@ -161,10 +161,35 @@ def test_each_mask_has_the_size_of_its_input(save, device):
     inputs = [SegmentInput(random_pixels(seed, 32), size) for seed, size in enumerate(sizes)]
     together = engine.run(inputs).outputs
     alone = [engine.run([image]).outputs[0] for image in inputs]
-    for label_map, other, size in zip(together, alone, sizes, strict=True):
-        assert label_map.dtype == np.uint8
-        assert label_map.shape == size
-        assert (label_map == other).mean() > 0.999
+    for found, other, size in zip(together, alone, sizes, strict=True):
+        assert found.labels.dtype == np.uint8
+        assert found.labels.shape == size
+        assert (found.labels == other.labels).mean() > 0.999
+        assert found.confidence is None
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_in_one_batch_only_the_inputs_that_want_the_confidence_get_it(save, device, dtype):
+    engine = TorchEngine(save("segment"), task="segment", device=device, dtype=dtype)
+    engine.load()
+    pixels = random_pixels(0, 32)
+    wanted = [True, False, True]
+    inputs = [
+        SegmentInput(pixels, (40 + index, 31), confidence)
+        for index, confidence in enumerate(wanted)
+    ]
+    outputs = engine.run(inputs).outputs
+    for output, image in zip(outputs, inputs, strict=True):
+        (plain,) = engine.run([SegmentInput(pixels, image.size)]).outputs
+        assert (output.labels == plain.labels).mean() > 0.999
+        assert (output.confidence is not None) == image.confidence
+        if output.confidence is not None:
+            assert output.confidence.pixels.shape == image.size
+            mean = output.confidence.pixels.mean() / 255
+            assert 1 / 3 <= mean <= 1  # the best of three classes
+            total = output.confidence.sums.sum() / output.labels.size
+            assert total == pytest.approx(mean, abs=0.5 / 255)
 
 
 def test_warm_up_measures_growing_batches_within_its_bounds(save):
@@ -201,7 +226,7 @@ def test_warm_up_runs_without_an_input_size_in_the_checkpoint(save, tmp_path):
     assert engine.load().preprocessing.input_size is None
     assert set(engine.warm_up(1, 1e-9)) == {1}
     inputs = [SegmentInput(random_pixels(0, 48), (48, 48))]
-    assert engine.run(inputs).outputs[0].shape == (48, 48)
+    assert engine.run(inputs).outputs[0].labels.shape == (48, 48)
 
 
 def test_a_checkpoint_for_another_task_is_refused(save):

@@ -37,8 +37,25 @@ def test_each_label_map_has_the_size_of_its_input():
     logits = torch.zeros(2, 2, 2, 2)
     logits[1, 1] = 1.0
     first, second = reader.on_host(reader.on_device(logits))
-    assert first.tolist() == np.zeros((3, 5)).tolist()
-    assert second.tolist() == [[1, 1]]
+    assert first.labels.tolist() == np.zeros((3, 5)).tolist()
+    assert second.labels.tolist() == [[1, 1]]
+    assert first.confidence is second.confidence is None
+
+
+def test_only_the_confidence_that_is_wanted_leaves_the_device():
+    wanted = [False, True, False]
+    inputs = [SegmentInput(PIXELS, (2, 3), confidence) for confidence in wanted]
+    reader = reader_for(inputs, torch.sigmoid)
+    logits = torch.zeros(3, 2, 2, 2, dtype=torch.float16)
+    logits[:, 1] = torch.tensor(3.0).log()  # class 1 has probability 0.75
+    results = reader.on_device(logits)
+    assert [tuple(tensor.shape) for tensor in results] == [(2, 3), (2, 3), (2,), (2, 3), (2, 3)]
+    outputs = reader.on_host(results)
+    assert [output.confidence is not None for output in outputs] == wanted
+    confidence = outputs[1].confidence
+    assert confidence.sums == pytest.approx([0, 4.5], abs=1e-3)
+    assert confidence.pixels.tolist() == [[191] * 3] * 2
+    assert all(output.labels.tolist() == [[1] * 3] * 2 for output in outputs)
 
 
 def test_explanations_of_one_batch_may_have_different_grids():

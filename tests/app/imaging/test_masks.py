@@ -121,6 +121,12 @@ def test_an_overlay_needs_the_photograph():
         masks.render(noise(4), LABELS, "overlay")
 
 
+@pytest.mark.parametrize("style", ["mask", "confidence"])
+def test_the_confidence_is_additional_work(style):
+    plain = masks.work_per_pixel(style, 150)
+    assert plain < masks.work_per_pixel(style, 150, confidence=True) < 2 * plain
+
+
 @pytest.mark.parametrize("name", MAPS)
 def test_statistics_are_those_of_pycocotools(name):
     label_map = MAPS[name]

@@ -99,7 +99,25 @@ async def test_accept_selects_json(serve, picture):
     assert found["fraction"] == 1.0
     assert found["bbox"] == [0, 0, 5, 4]
     assert found["rle"]["size"] == [4, 5]
+    assert found["confidence"] == pytest.approx(0.8)
     assert (np.asarray(opened(base64.b64decode(body["mask"]))) == 1).all()
+
+
+@pytest.mark.parametrize("media_type", ["image/png", "application/json"])
+async def test_confidence_is_a_grey_picture_of_the_images_size(serve, picture, media_type):
+    async with serve() as running:
+        response = await running.client.post(
+            "/segment?render=confidence",
+            content=picture("red", (5, 4)),
+            headers={"Accept": media_type},
+        )
+    assert response.headers["content-type"] == media_type
+    as_json = media_type == "application/json"
+    file = base64.b64decode(response.json()["mask"]) if as_json else response.content
+    image = opened(file)
+    assert (image.mode, image.size) == ("L", (5, 4))
+    assert (np.asarray(image) == 204).all()  # 0.8 * 255
+    assert "255" in image.text["confidence"]
 
 
 async def test_repeated_accept_headers_count_as_one(serve, picture):

@@ -16,6 +16,7 @@ VALID = [
     ("/segment", {"render": "overlay", "background": "1"}),
     ("/classify", {"threshold": "0.6"}),
     ("/classify", {"threshold": "1"}),
+    ("/segment", {"render": "confidence"}),
 ]
 INVALID = [
     ("/classify", {"top_k": "0"}),

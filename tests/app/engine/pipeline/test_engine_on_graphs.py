@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from app.engine.engine import TorchEngine
-from app.engine.interface import ClassifyInput, EmbedInput, ExplainInput, SegmentInput
+from app.engine.interface import ClassifyInput, EmbedInput, ExplainInput, Segmentation, SegmentInput
 from models import checkpoint
 from models.checkpoint import Checkpoint
 from models.preprocessing import Preprocessing
@@ -54,7 +54,9 @@ def random_inputs(task: str, count: int, seed: int) -> list:
     rng = np.random.default_rng(seed)
     images = [rng.integers(0, 256, (SIDE, SIDE, 3), np.uint8) for _ in range(count)]
     if task == "segment":
-        return [SegmentInput(image, (40 + index, 30)) for index, image in enumerate(images)]
+        sizes = [(40 + index, 30) for index in range(count)]
+        wanted = [index % 2 == 0 for index in range(count)]
+        return [SegmentInput(*each) for each in zip(images, sizes, wanted, strict=True)]
     if task == "embed":
         return [EmbedInput(image) for image in images]
     return [ClassifyInput(image, 1 + index % 4) for index, image in enumerate(images)]
@@ -62,7 +64,15 @@ def random_inputs(task: str, count: int, seed: int) -> list:
 
 def assert_equal(found: list, expected: list) -> None:
     for output, reference in zip(found, expected, strict=True):
-        if isinstance(reference, np.ndarray):
+        if isinstance(reference, Segmentation):
+            assert (output.labels == reference.labels).mean() > 0.999
+            assert (output.confidence is None) == (reference.confidence is None)
+            if reference.confidence is not None:
+                differences = np.abs(
+                    np.int16(output.confidence.pixels) - reference.confidence.pixels
+                )
+                assert (differences <= 1).mean() > 0.999
+        elif isinstance(reference, np.ndarray):
             close = np.isclose(output, reference, rtol=1e-3, atol=1e-4)
             assert close.mean() > 0.999
         else:
