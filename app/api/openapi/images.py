@@ -38,8 +38,9 @@ query."""
 def image_body(parameters: Sequence[Document]) -> Document:
     """The request body: an image, with these parameters beside it in a form or JSON.
 
-    The form is first, because /docs shows a button that chooses its file. The parameters have no
-    default here: /docs would send it in the body and in the query, which is refused.
+    The form is first, because /docs shows a button that chooses its file. Its schema leaves out the
+    parameters, and that of JSON their defaults: /docs would send them in the body and in the query,
+    which is refused.
     """
     beside = {each["name"]: _without_default(each["schema"]) for each in parameters}
     json = _object({"image": BASE64} | beside) | {"example": {"image": EXAMPLE_IMAGE}}
@@ -47,7 +48,7 @@ def image_body(parameters: Sequence[Document]) -> Document:
         "required": True,
         "description": " ".join(BODY.split()),
         "content": {
-            "multipart/form-data": {"schema": _object({"file": BINARY["schema"]} | beside)},
+            "multipart/form-data": {"schema": _object({"file": BINARY["schema"]})},
             "application/json": {"schema": json},
             "application/octet-stream": BINARY,
             "image/*": BINARY,
