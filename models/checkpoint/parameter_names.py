@@ -6,7 +6,7 @@ directly has its own names ("modern"). patchserve reads both and writes the lega
 """
 
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from typing import NamedTuple
 
@@ -202,7 +202,7 @@ def mismatch_message(missing: Mapping[str, str], unexpected: list[str], architec
     return f"the weights do not fit a {architecture}: {'; '.join(parts)}"
 
 
-def join_names(names: list[str], limit: int = 20) -> str:
+def join_names(names: Sequence[str], limit: int = 20) -> str:
     """Join the names with commas; beyond `limit`, state only how many more there are."""
     rest = f" and {len(names) - limit} more" if len(names) > limit else ""
     return ", ".join(names[:limit]) + rest

@@ -15,12 +15,19 @@ class FigureError(ValueError):
     """The figure cannot be drawn; the message says why."""
 
 
-def blank(width: float, height: float, title: str) -> "Figure":
-    """Create an empty figure; sizes are in inches. FigureError if matplotlib is not installed."""
+def require_matplotlib() -> None:
+    """Raise FigureError if matplotlib is not installed."""
     try:
-        from matplotlib.figure import Figure
+        import matplotlib.figure  # noqa: F401  # it is imported only where a figure is drawn
     except ImportError:
         raise FigureError(NO_MATPLOTLIB) from None
+
+
+def blank(width: float, height: float, title: str) -> "Figure":
+    """Create an empty figure; sizes are in inches. FigureError if matplotlib is not installed."""
+    require_matplotlib()
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(width, height), dpi=DOTS_PER_INCH, layout="constrained")
     figure.suptitle(title)
     return figure
