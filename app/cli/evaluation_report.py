@@ -29,6 +29,7 @@ def document(evaluation: Evaluation, data: str, split: str) -> dict[str, Any]:
         "data": data,
         "split": split,
         "seed": evaluation.record.seed,
+        "at_input_size": evaluation.record.at_input_size,
         "images": len(examples),
         "left_out": len(examples.left_out),
         **quality_of(checkpoint.task, evaluation.confusion),
@@ -54,8 +55,9 @@ def show(evaluation: Evaluation, data: str, console: Console) -> None:
     """Print what was measured, the overall quality, and a row for each label that occurs."""
     checkpoint, examples = evaluation.checkpoint, evaluation.examples
     confusion = evaluation.confusion.occurring()
+    where = ", at the network's input size" if evaluation.record.at_input_size else ""
     lines = [
-        f"{checkpoint.name} on {data}: {len(examples):,} images ({examples.about})",
+        f"{checkpoint.name} on {data}: {len(examples):,} images ({examples.about}){where}",
         "   ".join(
             f"{NAMES[name]} {value:.4f}"
             for name, value in evaluation.confusion.summary(checkpoint.task).items()

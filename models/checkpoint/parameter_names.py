@@ -198,7 +198,10 @@ def mismatch_message(missing: Mapping[str, str], unexpected: list[str], architec
     if unexpected:
         parts.append(f"unexpected keys: {join_names(unexpected)}")
     if any(HEAD_NAMES.fullmatch(ours) for ours in missing):
-        parts.append("there is no complete trained head; a bare backbone cannot be served")
+        parts.append(
+            "there is no complete trained head; a bare backbone cannot be served: "
+            "patchserve train --from trains a head"
+        )
     return f"the weights do not fit a {architecture}: {'; '.join(parts)}"
 
 

@@ -31,7 +31,11 @@ def test_a_checkpoint_of_the_other_task_is_refused():
 
 
 @pytest.mark.parametrize(
-    ("change", "message"), [("labels", "has the labels"), ("crop", "without a crop")]
+    ("change", "message"),
+    [
+        ("labels", "has the labels a, b, c, d, e and 1 more, not those"),
+        ("crop", "without a crop"),
+    ],
 )
 def test_a_checkpoint_with_other_labels_or_a_crop_is_refused(tmp_path, change, message):
     loaded = checkpoint.load(BOTH[0])
