@@ -114,7 +114,7 @@ def test_a_batch_that_does_not_fit_is_an_error_with_advice(plan, run, monkeypatc
         raise torch.OutOfMemoryError
 
     monkeypatch.setattr(module, "measure", out_of_memory)
-    with pytest.raises(ValueError, match="a batch of 4 images does not fit .* --batch-size"):
+    with pytest.raises(ValueError, match=r"a batch of 4 images does not fit .* --batch-size"):
         evaluate_data(run, plan.data, "classify", device="cpu")
 
 

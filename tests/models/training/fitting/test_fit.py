@@ -110,7 +110,7 @@ def test_a_resumed_run_equals_an_uninterrupted_run(plan, whole, tmp_path, option
     interrupted(plan, broken, **options)
     assert {path.name for path in broken.iterdir()} <= {"state.pt", "metrics.csv"}
     torch.manual_seed(99)
-    old = "epoch,loss,learning_rate,accuracy,mean_iou,images_per_s"  # the columns of 0.1.0
+    old = "epoch,loss,learning_rate,accuracy,mean_iou,images_per_s"  # of an earlier version
     (broken / "metrics.csv").write_text(f"{old}\n")
     resume(broken)
     assert weights(broken) == weights(whole)
