@@ -28,7 +28,7 @@ def test_cells_are_shaded_by_their_part_of_the_true_label():
 def test_many_labels_do_not_make_a_larger_figure(count, inches):
     labels = tuple(f"label {index}" for index in range(count))
     image = pixels(confusion_figure(labels, np.eye(count, dtype=int), "many"))
-    assert image.shape[0] == round(inches * DOTS_PER_INCH)
+    assert image.shape[0] == int(inches * DOTS_PER_INCH)
 
 
 def test_only_cells_that_are_not_empty_have_a_number():
