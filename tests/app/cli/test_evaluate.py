@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -19,6 +20,7 @@ TINY += [
     for pair in ("num_layers=1", "hidden_size=24", "mlp_size=24")
     for word in ("--option", pair)
 ]
+SAMPLES = Path(__file__).parents[2] / "samples"
 LABELS = ("cross", "disc", "stripes", "a", "b", "[c]")
 
 
@@ -71,30 +73,37 @@ def test_people_get_a_table_and_a_figure(data, run, tmp_path):
     )
     assert second.startswith("accuracy 0.")
     assert "top-5 accuracy" in second
-    assert [line.split()[0] for line in table if line.startswith(" ") and line.strip()] == (
-        ["label", "─" * len(max(table, key=len).strip()), *sorted(LABELS)]
-    )
+    cells = [line.split() for line in table if line.startswith(" ") and line.strip()]
+    assert cells[0] == ["label", "precision", "recall", "f1", "support"]
+    assert [row[0] for row in cells[2:]] == sorted(LABELS)  # after a rule
+    assert [row[-1] for row in cells[2:]] == ["1"] * 6
     assert f"confusion matrix: {tmp_path / 'o/confusion.png'}" in table
     with Image.open(tmp_path / "o/confusion.png") as image:
         image.load()
 
 
-def test_a_segmenter_is_measured_by_pixels(masked_folder, tmp_path):
-    root = masked_folder(tmp_path / "masks", 4)
-    loaded = checkpoint.load(checkpoint.bundled("segment"))
-    names = ("background", "disc", *loaded.labels[2:])
-    path = tmp_path / "discs" / "config.json"
-    checkpoint.save(loaded, path.parent)
-    document = json.loads(path.read_text())
-    document["id2label"] = {str(index): name for index, name in enumerate(names)}
-    path.write_text(json.dumps(document))
-    ended = patchserve("evaluate", "--data", root, "--segmenter", path.parent, "--split", "all")
+def test_a_segmenter_is_measured_by_pixels(truth, tmp_path):
+    labels = checkpoint.load(checkpoint.bundled("segment")).labels
+    for name in ("images", "masks"):
+        (tmp_path / name).mkdir()
+    for name, entry in truth.items():
+        shutil.copy(SAMPLES / name, tmp_path / "images" / name)
+        shutil.copy(SAMPLES / entry["mask"], tmp_path / "masks" / name)
+    (tmp_path / "labels.txt").write_text("\n".join(labels))
+    words = ("evaluate", "--data", tmp_path, "--segmenter", "bundled", "--split", "all")
+    ended = patchserve(*words)
     assert ended.exit_code == 0, ended.output
-    assert "4 images (all images)" in ended.stdout
-    assert "mean IoU 0." in ended.stdout
-    assert "pixel accuracy 0." in ended.stdout
-    row = next(line for line in ended.stdout.splitlines() if line.strip().startswith("disc"))
-    assert float(row.split()[1]) > 0.5  # IoU: these discs are circles
+    result = json.loads(patchserve(*words, "--json").stdout)
+    assert result["mean_iou"] > 0.85
+    assert result["pixel_accuracy"] > 0.95
+    first, second, *_ = ended.stdout.splitlines()
+    assert first.endswith(f"{len(truth)} images (all images)")
+    assert second == (
+        f"mean IoU {result['mean_iou']:.4f}   pixel accuracy {result['pixel_accuracy']:.4f}"
+    )
+    background = result["labels"][0]
+    assert f"{background['pixels']:,}" in ended.stdout
+    assert (background["label"], background["iou"] > 0.9) == ("background", True)
 
 
 def test_without_matplotlib_the_command_ends_before_it_measures(data, run, tmp_path, monkeypatch):

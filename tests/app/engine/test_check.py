@@ -22,6 +22,7 @@ from tests.models.checkpoint import test_checkpoint as whole
 from tests.models.checkpoint import test_config as config
 from tests.models.checkpoint import test_preprocessor_config as preprocessor
 
+PATCHES = "vit.embeddings.patch_embeddings.projection"
 SIZES = {"hidden_size": 24, "num_layers": 1, "num_heads": 3, "mlp_size": 32, "patch_size": 8}
 
 
@@ -184,7 +185,7 @@ def test_a_damaged_or_foreign_folder_cannot_be_served(spoil, message, folder):
 def test_values_beyond_half_precision_are_found_by_the_forward_pass(folder):
     whole.change_tensors(
         folder / "model.safetensors",
-        lambda tensors: tensors | {"classifier.bias": torch.full((3,), 1e6)},
+        lambda tensors: tensors | {f"{PATCHES}.bias": torch.full((24,), 1e6)},
     )
     assert attempt(folder).info.dtype == "float32"
     with pytest.raises(CheckpointError, match="not finite in float16; --dtype float32 may help"):
