@@ -113,7 +113,10 @@ def answers(
 def show(quality: Quality, console: Console, title: str) -> None:
     """Print the quality: overall, by label, and the confusion matrix."""
     console.print(f"[bold]{title}[/bold]")
-    console.print(f"accuracy {quality.accuracy:.4f}   mean IoU {quality.mean_iou:.4f}")
+    console.print(
+        f"accuracy {quality.accuracy:.4f}   mean IoU {quality.mean_iou:.4f}   "
+        f"pixel accuracy {quality.pixels.accuracy:.4f}"
+    )
     table = Table(
         "label",
         "recall",

@@ -86,6 +86,8 @@ def evaluate_data(  # noqa: PLR0913 - each is a flag of the command
             f"a batch of {record.batch_size} images does not fit into the memory of {where}: "
             "set a smaller --batch-size"
         ) from error
+    if not confusion.total:
+        raise ValueError(f"no pixel of the {len(examples)} masks in {data} has a label")
     return Evaluation(loaded, examples, record, confusion)
 
 

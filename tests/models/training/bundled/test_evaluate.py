@@ -19,6 +19,7 @@ def test_quality_is_printed_and_images_are_written(tmp_path):
     assert "20 scenes of seed 9" in shown
     assert f"accuracy {quality.accuracy:.4f}" in shown
     assert f"mean IoU {quality.mean_iou:.4f}" in shown
+    assert f"pixel accuracy {quality.pixels.accuracy:.4f}" in shown
     assert quality.scenes.total == 20
     for name in ("confusion.png", "scenes.png"):
         with Image.open(tmp_path / "images" / name) as image:

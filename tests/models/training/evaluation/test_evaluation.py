@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 from models import checkpoint
 from models.checkpoint import CheckpointError, bundled
@@ -116,6 +117,16 @@ def test_a_batch_that_does_not_fit_is_an_error_with_advice(plan, run, monkeypatc
     monkeypatch.setattr(module, "measure", out_of_memory)
     with pytest.raises(ValueError, match=r"a batch of 4 images does not fit .* --batch-size"):
         evaluate_data(run, plan.data, "classify", device="cpu")
+
+
+def test_masks_without_a_label_are_refused(masked_folder, tmp_path):
+    root = masked_folder(tmp_path / "masks", 2)
+    for path in (root / "masks").iterdir():
+        with Image.open(path) as mask:
+            Image.new("L", mask.size, 255).save(path)
+    (root / "labels.txt").write_text("background\ncircle\n")
+    with pytest.raises(ValueError, match="no pixel of the 2 masks in .* has a label"):
+        evaluate_data(bundled("segment"), str(root), "segment", part="all")
 
 
 @pytest.mark.parametrize(
