@@ -26,7 +26,8 @@ Dtype = Annotated[
     Literal["auto", "float32", "bfloat16", "float16"], typer.Option(help="Number format")
 ]
 RuntimeName = Annotated[
-    Literal["auto", "torch", "openvino"], typer.Option(help="Runtime on a CPU; auto: the faster")
+    Literal["auto", "torch", "openvino"],
+    typer.Option(help="Runtime on a CPU; auto: the faster one, as the service selects it"),
 ]
 InputSize = Annotated[
     int,
@@ -39,7 +40,7 @@ def check(
     checkpoint: Checkpoint,
     device: Device = "auto",
     dtype: Dtype = "auto",
-    runtime: RuntimeName = "auto",
+    runtime: RuntimeName = "torch",
     input_size: InputSize = 0,
     json_: Json = False,
 ) -> None:

@@ -189,7 +189,7 @@ def test_a_hub_checkpoint_is_downloaded_once_and_then_read_from_the_cache(hub, d
 def test_the_command_that_checks_a_checkpoint_downloads_it(hub, tmp_path, process_coverage):
     clean = {k: v for k, v in os.environ.items() if not k.startswith("HF_")}
     ended = subprocess.run(
-        [sys.executable, "-m", "app", "check", "org/name@v1", "--json", "--runtime", "torch"],
+        [sys.executable, "-m", "app", "check", "org/name@v1", "--json"],
         env=clean | {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path)} | process_coverage,
         capture_output=True,
         text=True,

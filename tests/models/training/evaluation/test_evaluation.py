@@ -125,7 +125,7 @@ def test_masks_without_a_label_are_refused(masked_folder, tmp_path):
         with Image.open(path) as mask:
             Image.new("L", mask.size, 255).save(path)
     (root / "labels.txt").write_text("background\ncircle\n")
-    with pytest.raises(ValueError, match="no pixel of the 2 masks in .* has a label"):
+    with pytest.raises(ValueError, match=r"no pixel of the 2 masks in .* has a label"):
         evaluate_data(bundled("segment"), str(root), "segment", part="all")
 
 
