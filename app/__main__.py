@@ -21,7 +21,7 @@ if "OMP_WAIT_POLICY" not in os.environ:
 
 import typer
 
-from app.cli import explain, predict, serve, train
+from app.cli import check, evaluate, explain, predict, serve, train
 
 cli = typer.Typer(
     no_args_is_help=True,
@@ -36,7 +36,8 @@ for command in (
     explain.explain,
     train.train,
     train.scenes,
-    train.evaluate,
+    evaluate.evaluate,
+    check.check,
 ):
     cli.command()(command)
 

@@ -36,6 +36,11 @@ def one_line(error: Exception) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
+def printable(text: str) -> str:
+    """Return the text without characters that could control a terminal; names come from files."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+
+
 def stop(message: str, status: int) -> NoReturn:
     """Print a one-line message, after all log lines, and exit with a status."""
     if not flush_output(f"patchserve: {message}"):
