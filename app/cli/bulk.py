@@ -1,7 +1,7 @@
 """Answers many image files: a window of batches on all cores of a CPU, or on a GPU."""
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from functools import partial
 from math import ceil
@@ -10,15 +10,17 @@ from typing import TypeVar
 
 from app.batching.bisecting import Cause, Run
 from app.batching.lifespan import GPU_DEPTH
-from app.batching.warmup import slowest_of
+from app.core.types import Task
 from app.engine.interface import BatchResult, EngineInput, InferenceEngine, ModelInfo
 from app.engine.lanes import Lane, image_threads, set_torch_threads
 
-Answers = TypeVar("Answers", bound=Sequence[object])
 Value = TypeVar("Value")
-MAX_BATCH_SIZE = 32
-MEASURED_FROM = 32  # images for each thread from which on it pays to measure batch sizes first
-WARM_UP_S = 3.0  # time limit of this measurement
+# On a core, batches of 8 are fastest for ViTs of all sizes (the bare loop in
+# bench/results/serve.md), and of 4 for SegFormer, whose activations are larger.
+CPU_BATCH_SIZES: Mapping[Task, int] = {"classify": 8, "segment": 4}
+GPU_BATCH_SIZE = 32
+MEASURED_FROM = 1000  # images from which on it pays to capture CUDA graphs and to measure them
+WARM_UP_S = 3.0  # time limit of the measurement, without the capture
 WINDOW = 4  # batches for each thread that run, wait, or are done before an earlier one
 CHECK_S = 0.1  # between two checks whether the user has stopped the command
 
@@ -55,7 +57,7 @@ class Workers:
         files: int,
         stop_requested: Callable[[], bool],
     ) -> None:
-        self.batch_size = MAX_BATCH_SIZE if on_gpu else 1
+        self.batch_size = 1
         self._engine = engine
         self._files = files
         self._stop_requested = stop_requested
@@ -70,20 +72,19 @@ class Workers:
             self._lane = None
 
     def load(self) -> ModelInfo:
-        """Load the model, and choose the batch size if there are many files.
+        """Load the model, and choose the batch size.
 
         Raises:
             The errors of the engine's `load`; StopRequestedError.
         """
         info = self._on_device(self._engine.load)
-        if self._files >= MEASURED_FROM * self.count:
-            warm_up = partial(self._engine.warm_up, MAX_BATCH_SIZE, WARM_UP_S)
-            if self._lane is not None:
-                tables = [self._on_device(warm_up)]
-            else:  # on all threads at the same time, as they will run
-                measured = [self._pool.submit(warm_up) for _ in range(self.count)]
-                tables = [self._result(table) for table in measured]
-            seconds = slowest_of(tables)
+        if self._lane is None:
+            self.batch_size = CPU_BATCH_SIZES[info.task]
+        elif self._files < MEASURED_FROM:
+            self.batch_size = GPU_BATCH_SIZE
+        else:
+            warm_up = partial(self._engine.warm_up, GPU_BATCH_SIZE, WARM_UP_S)
+            seconds = self._on_device(warm_up)
             self.batch_size = min(seconds, key=lambda size: seconds[size] / size)
         return info
 

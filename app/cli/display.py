@@ -40,13 +40,12 @@ class Display:
             redirect_stdout=False,
             disable=total < 2 or not self._console.is_terminal,
         )
-        self._task = self._bar.add_task("", total=total, rate="loading the model")
+        self._task = self._bar.add_task("", total=total, rate="")
         self._ready_at = self._last_at = time.monotonic()
 
     def __enter__(self) -> Self:
         if isinstance(sys.stdout, TextIOWrapper):  # a name may have bytes that are not text
             sys.stdout.reconfigure(errors="backslashreplace")
-        self._bar.start()
         return self
 
     def __exit__(
@@ -58,9 +57,9 @@ class Display:
         self._bar.stop()
 
     def ready(self) -> None:
-        """Start the clock: the model is loaded."""
+        """Start the clock and the bar: the model is loaded, and its download has ended."""
         self._ready_at = self._last_at = time.monotonic()
-        self._bar.update(self._task, rate="")
+        self._bar.start()
 
     def advance(self, failure: str = "") -> None:
         """Count an image; `failure` is printed."""
@@ -95,7 +94,10 @@ class Display:
         return f"{self.done / max(self._last_at - self._ready_at, 1e-9):,.1f} images/s"
 
     def _print(self, text: str, stream: TextIO) -> None:
-        if not self._bar.disable and stream.isatty():  # above the bar
+        terminal = stream.isatty()
+        if terminal:
+            text = printable(text)
+        if terminal and not self._bar.disable:  # above the bar
             self._console.print(text, soft_wrap=True, markup=False, emoji=False, highlight=False)
         else:
             stream.write(f"{text}\n")

@@ -14,6 +14,7 @@ from app.cli.console import one_line, readable_errors, stop
 from app.cli.display import Display, printable
 from app.cli.report import Report
 from app.core.cores import core_count
+from app.core.malloc import keep_freed_memory
 from app.core.process import (
     INTERRUPTED,
     RUN_FAILED,
@@ -28,8 +29,9 @@ from app.engine.engine import TorchEngine
 from app.engine.interface import DeviceLost, ModelInfo, OutOfMemory
 from app.engine.placement import resolve_device
 from app.imaging.cost import decode_cost
+from app.imaging.decode import limit_pillow_pixels, silence_libtiff
 from app.imaging.pixel_budget import WeightedSemaphore
-from app.main import make_decoder, prepare_process
+from app.main import make_decoder
 
 Value = TypeVar("Value")
 MakeReport = Callable[[ModelInfo, Display], AbstractContextManager[Report[Value]]]
@@ -60,7 +62,9 @@ def run_images(
     """
     with readable_errors():
         settings = Settings.read()
-        prepare_process(settings)
+        limit_pillow_pixels(settings.max_image_pixels)
+        silence_libtiff()
+        keep_freed_memory()
         device = resolve_device(model.device)
         engine = TorchEngine(model.source, task=model.task, device=device)
     display = Display(len(files))
