@@ -64,7 +64,7 @@ def test_classify_prints_json_lines_and_writes_csv_at_the_same_time(patchserve, 
     assert good["model"] == "shapes-vit"
     assert good["predictions"][0]["label"] == truth[name]["label"]
     assert (bad["file"], bad["code"]) == (str(broken), "unsupported_image_format")
-    rows = list(csv.DictReader(out.open()))
+    rows = list(csv.DictReader(out.read_text().splitlines()))
     assert [(row["file"], row["label"], row["code"]) for row in rows] == [
         (str(SAMPLES / name), truth[name]["label"], ""),
         (str(broken), "", "unsupported_image_format"),
@@ -156,6 +156,14 @@ def test_an_image_for_which_the_device_has_no_memory_is_reported(patchserve, tru
     ended = patchserve("classify", SAMPLES / next(iter(truth)))
     assert ended.exit_code == 1
     assert ended.stderr.strip().endswith("the device has no memory")
+
+
+def test_the_limits_of_the_service_apply_from_the_same_variables(patchserve, truth, monkeypatch):
+    monkeypatch.setenv("PATCHSERVE_MAX_IMAGE_PIXELS", "100")
+    image = SAMPLES / next(iter(truth))
+    ended = patchserve("classify", image)
+    assert ended.exit_code == 1
+    assert ended.stderr == f"{image}: the image has more than 100 pixels\n"
 
 
 @pytest.mark.parametrize(

@@ -81,13 +81,3 @@ def read_all(terminal: int) -> bytes:
         except OSError:  # the end, on Linux
             os.close(terminal)
             return data
-
-
-def test_the_limits_of_the_service_apply_from_the_same_variables(truth):
-    image = str(SAMPLES / next(iter(truth)))
-    environment = {**os.environ, "PATCHSERVE_MAX_IMAGE_PIXELS": "100"}
-    ended = subprocess.run(
-        [*COMMAND, image], env=environment, capture_output=True, text=True, timeout=TIMEOUT_S
-    )
-    assert ended.returncode == 1
-    assert ended.stderr == f"{image}: the image has more than 100 pixels\n"
