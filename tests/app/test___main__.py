@@ -5,6 +5,7 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -15,9 +16,10 @@ from typer.testing import CliRunner
 
 from app.__main__ import cli
 from app.cli.serve import is_loopback
-from app.core.process import START_FAILED
+from app.core.process import RUN_FAILED, START_FAILED
 from app.core.settings import Settings
-from app.engine.interface import OutOfMemory
+from app.engine.interface import DeviceLost, OutOfMemory
+from models import checkpoint
 
 SAMPLES = Path(__file__).parents[1] / "samples"
 
@@ -110,6 +112,24 @@ def test_an_error_is_one_line(patchserve, words, message):
     assert ended.exit_code == 2
     assert message in ended.stderr
     assert len(ended.stderr.strip().splitlines()) == 1
+
+
+def test_a_threshold_is_refused_for_a_regression(patchserve, truth, tmp_path):
+    bundled = checkpoint.load(checkpoint.bundled("classify"))
+    checkpoint.save(replace(bundled, problem_type="regression"), tmp_path / "values")
+    image = SAMPLES / next(iter(truth))
+    ended = patchserve("classify", image, "--classifier", tmp_path / "values", "--threshold", 0.5)
+    assert ended.exit_code == 2
+    assert ended.stderr.startswith("patchserve: --threshold is for scores from 0 to 1; values pre")
+
+
+def test_a_lost_device_ends_the_command_with_its_status(patchserve, truth, monkeypatch):
+    def run(*_):
+        raise DeviceLost("the GPU is gone")
+
+    monkeypatch.setattr("app.cli.run_images.TorchEngine.run", run)
+    ended = patchserve("classify", SAMPLES / next(iter(truth)))
+    assert (ended.exit_code, ended.stderr) == (RUN_FAILED, "patchserve: the GPU is gone\n")
 
 
 def test_masks_of_a_folder_have_its_subfolders(patchserve, truth, tmp_path):
