@@ -120,10 +120,8 @@ class Workers:
             yield from self._result(window.popleft())
 
     def close(self) -> None:
-        """Start no more batches."""
+        """Start no more batches; those that run go on, so the lane of a GPU stays open for them."""
         self._pool.shutdown(wait=False, cancel_futures=True)
-        if self._lane is not None:
-            self._lane.close()
 
     def _batches(self, files: Sequence[Path]) -> Iterator[Sequence[Path]]:
         """Divide files into batches; the last ones are small, so that all threads end together."""
@@ -134,11 +132,11 @@ class Workers:
             start += size
 
     def _result(self, future: Future[Value]) -> Value:
-        while not future.done():
+        while not self._stop_requested():
             wait([future], CHECK_S)
-            if self._stop_requested():
-                raise StopRequestedError
-        return future.result()
+            if future.done():
+                return future.result()
+        raise StopRequestedError
 
     def _on_device(self, work: Callable[[], Value]) -> Value:
         lane = self._lane

@@ -141,6 +141,11 @@ def test_a_stop_ends_the_answers_while_a_batch_runs(workers):
     opened.set()
 
 
+def test_a_stop_ends_the_answers_even_if_all_are_ready(workers):
+    with pytest.raises(StopRequestedError):
+        list(workers(3, stop=True).answer(paths(3), names))
+
+
 def test_without_memory_the_next_batches_are_smaller(workers):
     pool = workers(100)
     pool.load()
