@@ -123,7 +123,7 @@ def test_behind_a_prefix_that_a_trusted_proxy_names(keyed, visit, choose_sample,
         page.wait_for_selector("#labels li")
         code = page.locator("#code").text_content()
         assert f"{url}/classify?top_k=5" in code
-        command = ["bash", "-c", f"PATCHSERVE_API_KEY={KEY}; {code}"]
+        command = ["bash", "-c", f"API_KEY={KEY}; {code}"]
         done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
         labels = [one["label"] for one in json.loads(done.stdout)["predictions"]]
         assert page.locator("#labels .name").all_text_contents() == labels

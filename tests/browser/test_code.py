@@ -34,7 +34,7 @@ def run(text, language, folder):
             ),
         ],
     }[language]
-    environment = os.environ | {"PATCHSERVE_API_KEY": KEY}
+    environment = os.environ | {"API_KEY": KEY}
     done = subprocess.run(
         program, cwd=folder, env=environment, capture_output=True, text=True, timeout=60
     )
@@ -106,7 +106,7 @@ def test_the_code_names_the_key_but_does_not_show_it(
     page.wait_for_selector("#labels li")
     text = code(page, language)
     assert KEY not in text
-    assert "PATCHSERVE_API_KEY" in text
+    assert "API_KEY" in text
     shown = page.locator("#labels .name").all_text_contents()
     answer = result(run(text, language, tmp_path), language)
     assert [one["label"] for one in answer["predictions"]] == shown

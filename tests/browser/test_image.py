@@ -55,6 +55,8 @@ def test_a_file_can_be_dropped_anywhere(bundled, visit, scene):
     dropped = transfer(page, scene, "dropped.png")
     page.dispatch_event("#models", "dragover", {"dataTransfer": dropped})
     expect(page.locator("body")).to_have_class("dragging")
+    page.dispatch_event("body", "dragleave")
+    expect(page.locator("body")).not_to_have_class("dragging")
     page.dispatch_event("#models", "drop", {"dataTransfer": dropped})
     expect(first_name(page)).to_have_text(best_label(bundled, scene))
     expect(page.locator("#caption")).to_contain_text("dropped.png")
@@ -69,6 +71,7 @@ def test_an_image_can_be_pasted(bundled, visit, scene):
     )
     expect(first_name(page)).to_have_text(best_label(bundled, scene))
     expect(page.locator("#caption")).to_contain_text("pasted-image.png")
+    expect(page.locator("#code")).to_contain_text("# save the pasted image as pasted-image.png")
 
 
 def test_an_image_on_its_side_is_turned(bundled, visit, scene, tmp_path):

@@ -53,6 +53,17 @@ def test_the_legend_is_that_of_the_api(page, answer):
     assert shown == expected
 
 
+def test_the_legend_has_the_confidence_of_each_class(bundled, visit, choose_sample, answer):
+    for segment, confidence in zip(answer["segments"], (0.876, 0.5, 0.9999), strict=False):
+        segment["confidence"] = confidence
+    page = visit.open(bundled.url)
+    page.route("**/segment", lambda route: route.fulfill(json=answer))
+    choose_sample(page)
+    page.get_by_role("tab", name="Mask").click()
+    texts = ["confidence 87.6 %", "confidence 50.0 %", "confidence 99.99 %"]
+    expect(page.locator("#legend .confidence")).to_have_text(texts)
+
+
 def test_every_pixel_has_the_color_of_its_class(page, answer):
     pixels, labels = overlay(page), classes(answer)
     scale = pixels.shape[0] // labels.shape[0]

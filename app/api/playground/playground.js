@@ -28,7 +28,7 @@ const state = {
   history: [], // traffic between two polls, oldest first
   tab: null,
   codeTab: "curl",
-  image: null, // {file, name, url, width, height, drawable, answers}
+  image: null, // {file, name, url, pasted, width, height, drawable, answers}
   answer: null, // of the open tab for this image: {body, text, timing, roundTrip, requestId}
   mask: null, // {width, height, segments, map}
   lit: null, // position in mask.segments of the highlighted region
@@ -314,9 +314,10 @@ byId("retry").addEventListener("click", ask);
  * @param {File} file
  * @param {string} name under which the code that is shown finds the file
  * @param {?string} url of a sample; null for an image of one's own
+ * @param {boolean} pasted whether it is no file yet
  */
-async function choose(file, name, url = null) {
-  const image = { file, name, url, drawable: true, answers: new Map() };
+async function choose(file, name, url = null, pasted = false) {
+  const image = { file, name, url, pasted, drawable: true, answers: new Map() };
   state.image = image;
   for (const button of byId("samples").querySelectorAll("button"))
     button.setAttribute("aria-pressed", String(button.dataset.url === url));
@@ -396,7 +397,7 @@ byId("file").addEventListener("change", ({ target }) => {
 
 window.addEventListener("paste", ({ clipboardData }) => {
   const file = [...clipboardData.files].find(({ type }) => type.startsWith("image/"));
-  if (file) choose(file, `pasted-image.${file.type.slice("image/".length)}`);
+  if (file) choose(file, `pasted-image.${file.type.slice("image/".length)}`, null, true);
 });
 
 window.addEventListener("dragover", (event) => {
@@ -711,7 +712,7 @@ const CODE = {
     const { url, headers, sample, file, key } = example();
     const fetched = sample ? [`curl -o ${quoteForShell(file)} ${quoteForShell(sample)}`] : [];
     const options = headers.map(([name, value]) => `-H '${name}: ${value}'`);
-    if (key) options.push('-H "Authorization: Bearer $PATCHSERVE_API_KEY"');
+    if (key) options.push('-H "Authorization: Bearer $API_KEY"');
     const request = [`curl ${quoteForShell(url)}`, ...options, `--data-binary ${quoteForShell(`@${file}`)}`];
     return [...fetched, request.join(" \\\n  ")].join("\n");
   },
@@ -722,7 +723,7 @@ const CODE = {
       ? `requests.get(${JSON.stringify(sample)}).content`
       : `Path(${JSON.stringify(file)}).read_bytes()`;
     const lines = headers.map(([name, value]) => `        "${name}": ${JSON.stringify(value)},\n`);
-    if (key) lines.push(`        "Authorization": f"Bearer {os.environ['PATCHSERVE_API_KEY']}",\n`);
+    if (key) lines.push(`        "Authorization": f"Bearer {os.environ['API_KEY']}",\n`);
     return `${key ? "import os\n" : ""}${sample ? "" : "from pathlib import Path\n"}
 import requests
 
@@ -745,7 +746,7 @@ print(response.json())`.trimStart();
       : `await readFile(${JSON.stringify(file)})`;
     const lines = headers.map(([name, value]) => `    "${name}": ${JSON.stringify(value)},\n`);
     // biome-ignore lint/suspicious/noTemplateCurlyInString: the placeholder is part of the example
-    if (key) lines.push("    Authorization: `Bearer ${process.env.PATCHSERVE_API_KEY}`,\n");
+    if (key) lines.push("    Authorization: `Bearer ${process.env.API_KEY}`,\n");
     return `${sample ? "" : 'import { readFile } from "node:fs/promises";\n\n'}const image = ${source};
 const response = await fetch(${JSON.stringify(url)}, {
   method: "POST",
@@ -777,7 +778,9 @@ function brief(value, indent = "") {
 }
 
 function showCode() {
-  byId("code").textContent = CODE[state.codeTab]();
+  const comment = { curl: "#", python: "#", javascript: "//" }[state.codeTab];
+  const note = comment && state.image?.pasted ? `${comment} save the pasted image as ${state.image.name}\n` : "";
+  byId("code").textContent = note + CODE[state.codeTab]();
 }
 
 /** Copy the code, or the whole answer as it came. */
@@ -910,9 +913,10 @@ function showModels({ models }) {
   );
 }
 
+byId("key").addEventListener("input", ({ target }) => sessionStorage.setItem("key", target.value.trim()));
+
 byId("key-form").addEventListener("submit", (event) => {
   event.preventDefault();
-  sessionStorage.setItem("key", byId("key").value.trim());
   ask();
 });
 
