@@ -10,8 +10,14 @@ from app.core.process import exit_on_signals, open_standard_streams
 
 open_standard_streams()
 
+from app.cli.version import version_line
+
+if sys.argv[1:] == ["--version"]:
+    sys.stdout.write(f"{version_line()}\n")
+    sys.exit()  # the import of torch takes seconds
+
 if sys.argv[1:2] == ["serve"]:
-    exit_on_signals()  # the import of torch takes seconds
+    exit_on_signals()  # during that import, too
 
 # libgomp reads this when torch is loaded. By default its threads spin for long while they wait for
 # each other, which slows a small network down several times if other processes use the cores.
@@ -19,9 +25,11 @@ if sys.argv[1:2] == ["serve"]:
 if "OMP_WAIT_POLICY" not in os.environ:
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
+from typing import Annotated
+
 import typer
 
-from app.cli import explain, predict, serve, train
+from app.cli import check, evaluate, explain, predict, serve, train
 
 cli = typer.Typer(
     no_args_is_help=True,
@@ -29,6 +37,30 @@ cli = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # an error message is one line, without a frame
 )
+
+
+def print_version(asked: bool) -> None:
+    """Print the versions, if asked."""
+    if asked:
+        typer.echo(version_line())
+        raise typer.Exit
+
+
+@cli.callback()
+def start(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version",
+            help="Print the versions of patchserve, torch and Python",
+            callback=print_version,
+            is_eager=True,
+        ),
+    ] = False,
+) -> None:
+    """Serve image classifiers and segmentation models over HTTP, or run them on files."""
+
+
 for command in (
     serve.serve,
     predict.classify,
@@ -36,7 +68,8 @@ for command in (
     explain.explain,
     train.train,
     train.scenes,
-    train.evaluate,
+    evaluate.evaluate,
+    check.check,
 ):
     cli.command()(command)
 

@@ -11,6 +11,7 @@ from importlib import import_module
 BENCHMARKS = (  # the modules of this folder with a file for their results
     "agreement",
     "attention",
+    "batch_cli",
     "decode",
     "edge",
     "fairness",

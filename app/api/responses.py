@@ -75,23 +75,32 @@ def mask_png(deployment: Deployment, drawing: Drawing, photo: Photo, output: Eng
     return segment_png(deployment.info, drawing.style, photo, found, drawing.overlay)
 
 
+def segments(info: ModelInfo, found: Segmentation, tolerance: float | None = None) -> list[Segment]:
+    """The classes of a segmentation that has the confidence; with a tolerance also their polygons.
+
+    Raises:
+        InvalidParameter: the mask has too many edges for polygons.
+    """
+    assert found.confidence is not None  # noqa: S101  # the input asks for it
+    rings = None if tolerance is None else polygons(found.labels, tolerance)
+    listed = []
+    for each in masks.statistics(found.labels, info.labels):
+        more: dict[str, object] = {"confidence": confidence.mean(found.confidence.sums, each)}
+        if rings is not None:
+            more["polygons"] = rings[each["index"]]
+        listed.append(Segment.model_validate(each | more))
+    return listed
+
+
 def mask_json(
     deployment: Deployment, drawing: Drawing, photo: Photo, output: EngineOutput
 ) -> bytes:
     """The segments of the label map, with its PNG in base64, as JSON."""
-    segmentation = cast(Segmentation, output)
-    found = masks.statistics(segmentation.labels, deployment.info.labels)
-    assert segmentation.confidence is not None  # noqa: S101  # the input asks for it
-    sums = segmentation.confidence.sums
-    found = [each | {"confidence": confidence.mean(sums, each)} for each in found]
-    if drawing.tolerance is not None:
-        rings = polygons(segmentation.labels, drawing.tolerance)
-        found = [each | {"polygons": rings[each["index"]]} for each in found]
     body = SegmentResponse(
         model=deployment.name,
         width=photo.width,
         height=photo.height,
-        segments=[Segment.model_validate(each) for each in found],
+        segments=segments(deployment.info, cast(Segmentation, output), drawing.tolerance),
         mask=base64.b64encode(mask_png(deployment, drawing, photo, output)).decode(),
     )
     return body.model_dump_json(exclude_unset=True).encode()

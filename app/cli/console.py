@@ -1,8 +1,7 @@
 """Helpers of all commands: common options, one-line error messages, early exit."""
 
 import os
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, NoReturn
@@ -22,7 +21,7 @@ def readable_errors() -> Iterator[None]:
         stop(one_line(error), USAGE_ERROR)
 
 
-def one_line(error: Exception) -> str:
+def one_line(error: BaseException) -> str:
     """The message of an error on one line."""
     if isinstance(error, ValidationError):
         parts = [
@@ -36,6 +35,11 @@ def one_line(error: Exception) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
+def printable(text: str) -> str:
+    """Return the text without characters that could control a terminal; names come from files."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+
+
 def stop(message: str, status: int) -> NoReturn:
     """Print a one-line message, after all log lines, and exit with a status."""
     if not flush_output(f"patchserve: {message}"):
@@ -43,7 +47,9 @@ def stop(message: str, status: int) -> NoReturn:
     raise typer.Exit(status)
 
 
-Images = Annotated[list[Path], typer.Argument(help="Image files", metavar="IMAGE")]
+Images = Annotated[
+    list[str], typer.Argument(help="Image files, folders of images, or globs", metavar="IMAGE")
+]
 Source = Annotated[str, typer.Option(help="Checkpoint: `bundled`, a folder or a Hub id")]
 Device = Annotated[str, typer.Option(help="Device: auto, cpu, cuda or cuda:N")]
 Seed = Annotated[int, typer.Option(help="Seed of all random numbers")]
@@ -54,10 +60,3 @@ def write(target: Path, content: bytes) -> None:
     """Write a file; exit with a one-line message if that fails."""
     with readable_errors():
         target.write_bytes(content)
-
-
-def refuse_equal_names(images: Sequence[Path]) -> None:
-    """Exit if two images have the same name, because output files are named after images."""
-    counts = Counter(image.stem for image in images)
-    if equal := [name for name, count in counts.items() if count > 1]:
-        stop(f"several images are called {equal[0]}; run them one folder at a time", USAGE_ERROR)

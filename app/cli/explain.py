@@ -1,15 +1,19 @@
 """`patchserve explain`: images with the relevance of their regions, and figures of a checkpoint."""
 
-from collections.abc import Callable, Iterable, Mapping
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Annotated, Literal, cast
 
 import typer
 
 from app.api import responses
-from app.cli.console import Device, Source, readable_errors, refuse_equal_names, stop, write
-from app.cli.predict import run_on
+from app.cli.answering import Failure, Work, write_result
+from app.cli.console import Device, Source, readable_errors, stop, write
+from app.cli.display import Display
+from app.cli.files import ImageFile, find_images, targets
+from app.cli.report import Report, WrittenFiles
+from app.cli.run_images import Model, run_images
 from app.core.process import USAGE_ERROR
 from app.core.types import Method
 from app.engine.interface import EngineOutput, ExplainInput, ModelInfo, Relevance
@@ -18,7 +22,7 @@ from app.imaging.decode import Photo
 from models import checkpoint, figures
 from models.registry import Network
 
-Result = tuple[Path, Photo, ModelInfo, EngineOutput]
+Distances = tuple[tuple[int, int], list[list[float]]]  # (height, width) of an input, in pixels
 Figure = Literal["attention-distance", "filters", "positions", "sinusoids"]
 NETWORK_FIGURES: Mapping[str | None, Callable[[Network, str], bytes]] = {
     "filters": figures.filters_figure,
@@ -31,7 +35,8 @@ TOP_K = 5
 def explain(
     out: Annotated[Path, typer.Option(help="Folder for the output files")],
     images: Annotated[
-        list[Path] | None, typer.Argument(help="Image files", metavar="IMAGE")
+        list[str] | None,
+        typer.Argument(help="Image files, folders of images, or globs", metavar="IMAGE"),
     ] = None,
     classifier: Source = "bundled",
     device: Device = "auto",
@@ -50,47 +55,51 @@ def explain(
 ) -> None:
     """Draw the relevance of image regions for the best label.
 
-    Each image becomes OUT/<name>.relevance.png. With --figure, one figure is drawn as
-    OUT/<figure>.png instead: attention-distance needs images, the others only the checkpoint.
+    An IMAGE is a file, a folder (all images in it and its subfolders) or a glob in quotes. Each
+    image becomes OUT/<name>.relevance.png, in the same subfolder of OUT. With --figure, one figure
+    is drawn as OUT/<figure>.png instead: attention-distance needs images, the others only the
+    checkpoint.
     """
     if not images and figure in (None, "attention-distance"):
         stop("no image is given; name at least one", USAGE_ERROR)
-    if images and figure is None:
-        refuse_equal_names(images)
     with readable_errors():
+        found = find_images(images or [], out)
+        target_of = targets(found, out, ".relevance.png") if figure is None else {}
         out.mkdir(parents=True, exist_ok=True)
     if figure in NETWORK_FIGURES:
         draw_network(NETWORK_FIGURES[figure], classifier, out / f"{figure}.png")
         return
-    results = run_on(
-        images or [], classifier, "classify", device, partial(make_input, method=method)
-    )
-    name = model_name(classifier, "classify")
+    with readable_errors():
+        name = model_name(classifier, "classify")
+    model = Model(classifier, "classify", device)
     if figure is not None:
-        draw_distances(results, name, out / f"{figure}.png")
-        return
-    for result in results:
-        write_explanation(result, out, name, method, numbers=numbers)
+        draw_distances(found, model, name, method, out / f"{figure}.png")
+    else:
+        draw_explanations(target_of, model, name, method, numbers=numbers)
 
 
-def make_input(photo: Photo, info: ModelInfo, method: Method) -> ExplainInput:
-    """The engine's input for a photo."""
-    return ExplainInput(photo.pixels, min(TOP_K, len(info.labels)), method)
-
-
-def write_explanation(
-    result: Result, out: Path, name: str, method: Method, *, numbers: bool
+def draw_explanations(
+    target_of: Mapping[Path, Path], model: Model, name: str, method: Method, *, numbers: bool
 ) -> None:
-    """Write the relevance of one image as a PNG; with `numbers`, also as JSON."""
-    path, photo, info, output = result
-    relevance = cast(Relevance, output)
-    write_and_print(
-        out / f"{path.stem}.relevance.png",
-        responses.explanation_png(info, photo, relevance, method),
-    )
-    if numbers:
-        body = responses.explanation_json(name, info, photo, relevance, method)
-        write_and_print(out / f"{path.stem}.relevance.json", body.model_dump_json().encode())
+    """Write the relevance of each image as a PNG; with `numbers`, also as JSON."""
+
+    def explanation(file: Path, photo: Photo, output: EngineOutput, info: ModelInfo) -> None:
+        relevance, target = cast(Relevance, output), target_of[file]
+        write_result(target, responses.explanation_png(info, photo, relevance, method))
+        if numbers:
+            body = responses.explanation_json(name, info, photo, relevance, method)
+            write_result(target.with_suffix(".json"), body.model_dump_json().encode())
+
+    def report(info: ModelInfo, display: Display) -> AbstractContextManager[Report[None]]:
+        return nullcontext(WrittenFiles(display.print, target_of))
+
+    work = Work(input_for(method), explanation, keep_rgb=True, large=True)
+    run_images(list(target_of), model, work, report)
+
+
+def input_for(method: Method) -> Callable[[Photo, ModelInfo], ExplainInput]:
+    """The function from a photo to the engine's input."""
+    return lambda photo, info: ExplainInput(photo.pixels, min(TOP_K, len(info.labels)), method)
 
 
 def draw_network(draw: Callable[[Network, str], bytes], classifier: str, target: Path) -> None:
@@ -101,13 +110,36 @@ def draw_network(draw: Callable[[Network, str], bytes], classifier: str, target:
     write_and_print(target, drawn)
 
 
-def draw_distances(results: Iterable[Result], name: str, target: Path) -> None:
+class AllDistances:
+    """Collects the attention distances of all images."""
+
+    def __init__(self) -> None:
+        self.explained: list[Distances] = []
+
+    def answer(self, file: Path, value: Distances) -> None:
+        """Keep the distances of an image."""
+        self.explained.append(value)
+
+    def failure(self, file: Path, failure: Failure) -> None:
+        """Leave out an image."""
+
+
+def draw_distances(
+    found: Sequence[ImageFile], model: Model, name: str, method: Method, target: Path
+) -> None:
     """Draw the attention distance over all images."""
-    explained = [(photo.pixels.shape, cast(Relevance, output)) for _, photo, _, output in results]
-    distances = [relevance.attention_distance for _, relevance in explained]
-    height, width = explained[0][0][:2]
+    every = AllDistances()
+
+    def distances(file: Path, photo: Photo, output: EngineOutput, info: ModelInfo) -> Distances:
+        return photo.pixels.shape[:2], cast(Relevance, output).attention_distance
+
+    files = [image.path for image in found]
+    work = Work(input_for(method), distances)
+    run_images(files, model, work, lambda info, display: nullcontext(every))
+    (height, width), _ = every.explained[0]
+    drawn = [distances for _, distances in every.explained]
     with readable_errors():
-        write_and_print(target, figures.attention_distance_figure(distances, (height, width), name))
+        write_and_print(target, figures.attention_distance_figure(drawn, (height, width), name))
 
 
 def write_and_print(target: Path, content: bytes) -> None:

@@ -1,6 +1,6 @@
 """`patchserve classify` and `patchserve segment`: run the engine on files, without HTTP."""
 
-from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Annotated, cast
 
@@ -8,54 +8,70 @@ import typer
 
 from app.api import responses
 from app.api.drawing import STYLES
-from app.cli.console import (
-    Device,
-    Images,
-    Source,
-    one_line,
-    readable_errors,
-    refuse_equal_names,
-    stop,
-    write,
-)
-from app.core.errors import ServiceError
-from app.core.malloc import keep_freed_memory
+from app.cli.answering import Work, write_result
+from app.cli.console import Device, Images, Source, readable_errors, stop
+from app.cli.display import Display
+from app.cli.files import find_images, targets
+from app.cli.label_form import LabelForm
+from app.cli.report import Body, JsonLines, Report, WrittenFiles
+from app.cli.run_images import Model, run_images
 from app.core.process import USAGE_ERROR
-from app.core.settings import Settings
-from app.core.types import Task
-from app.engine.engine import TorchEngine
 from app.engine.interface import (
     ClassifyInput,
-    EngineInput,
     EngineOutput,
     ModelInfo,
-    OutOfMemory,
     Ranking,
     Segmentation,
     SegmentInput,
 )
-from app.imaging.decode import Photo, decode, limit_pillow_pixels, silence_libtiff
+from app.engine.placement import model_name
+from app.imaging.decode import Photo
 from app.imaging.overlay import AUTO, OPACITY, Overlay, background_class
 
+AsJson = Annotated[bool, typer.Option("--json", help="Print a JSON object on a line per image")]
 
-def classify(
+
+def classify(  # noqa: PLR0913 - each is a flag
     images: Images,
     classifier: Source = "bundled",
     device: Device = "auto",
     top_k: Annotated[int, typer.Option(min=1, help="Maximum number of labels")] = 5,
+    threshold: Annotated[
+        float | None, typer.Option(min=0.0, max=1.0, help="Leave out labels with a lower score")
+    ] = None,
+    as_json: AsJson = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print a CSV row per label")] = False,
+    out: Annotated[
+        Path | None, typer.Option(help="File for the results instead: NAME.jsonl or NAME.csv")
+    ] = None,
 ) -> None:
-    """Print the labels of images, best first."""
+    """Print the labels of images, best first.
+
+    An IMAGE is a file, a folder (all images in it and its subfolders) or a glob in quotes.
+    """
+    with readable_errors():
+        form = LabelForm(as_json, as_csv, out).checked()
+        files = [image.path for image in find_images(images)]
+        name = model_name(classifier, "classify")
 
     def make_input(photo: Photo, info: ModelInfo) -> ClassifyInput:
         return ClassifyInput(photo.pixels, min(top_k, len(info.labels)))
 
-    for path, _, info, output in run_on(images, classifier, "classify", device, make_input):
-        ranking = cast(Ranking, output)
-        best = zip(ranking.indices, ranking.scores, strict=True)
-        typer.echo(f"{path}: " + ", ".join(f"{info.labels[i]} {score:.4f}" for i, score in best))
+    def labels(file: Path, photo: Photo, output: EngineOutput, info: ModelInfo) -> Body:
+        predictions = responses.predictions(info, cast(Ranking, output))
+        if threshold is not None:
+            predictions = [each for each in predictions if each["score"] >= threshold]
+        return {"model": name, "predictions": predictions}
+
+    def report(info: ModelInfo, display: Display) -> AbstractContextManager[Report[Body]]:
+        if threshold is not None and info.problem_type == "regression":
+            stop(f"--threshold is for scores from 0 to 1; {name} predicts values", USAGE_ERROR)
+        return form.report(files, info, display.print)
+
+    run_images(files, Model(classifier, "classify", device), Work(make_input, labels), report)
 
 
-def segment(
+def segment(  # noqa: PLR0913 - each is a flag
     images: Images,
     out: Annotated[Path, typer.Option(help="Folder for the masks")],
     segmenter: Source = "bundled",
@@ -71,58 +87,53 @@ def segment(
             "an index"
         ),
     ] = None,
+    as_json: AsJson = False,
 ) -> None:
-    """Write the mask of each image as OUT/<name>.<render>.png."""
+    """Write the mask of each image as OUT/<name>.<render>.png.
+
+    An IMAGE is a file, a folder (all images in it and its subfolders) or a glob in quotes. In OUT,
+    the masks have the same subfolders.
+    """
     if render not in STYLES:
         stop(f"--render must be one of {', '.join(STYLES)}", USAGE_ERROR)
     if render != "overlay" and (opacity, background) != (None, None):
         stop("--opacity and --background need --render overlay", USAGE_ERROR)
-    refuse_equal_names(images)
     with readable_errors():
+        target_of = targets(find_images(images, out), out, f".{render}.png")
         out.mkdir(parents=True, exist_ok=True)
+        name = model_name(segmenter, "segment")
+    confidence = as_json or render == "confidence"
+    alpha, unpainted = OPACITY if opacity is None else opacity, background or AUTO
 
     def make_input(photo: Photo, info: ModelInfo) -> SegmentInput:
-        return SegmentInput(photo.pixels, (photo.height, photo.width), render == "confidence")
+        return SegmentInput(photo.pixels, (photo.height, photo.width), confidence)
 
-    for path, photo, info, output in run_on(images, segmenter, "segment", device, make_input):
-        target = out / f"{path.stem}.{render}.png"
-        with readable_errors():
-            unpainted = background_class(background or AUTO, info.labels)
-        overlay = Overlay(OPACITY if opacity is None else opacity, unpainted)
+    def mask(file: Path, photo: Photo, output: EngineOutput, info: ModelInfo) -> Body:
         found = cast(Segmentation, output)
-        write(target, responses.segment_png(info, render, photo, found, overlay))
-        typer.echo(f"{path}: {target}")
+        body = segments(name, found, info) if as_json else {}
+        overlay = Overlay(alpha, background_class(unpainted, info.labels))
+        write_result(target_of[file], responses.segment_png(info, render, photo, found, overlay))
+        return body
+
+    work = Work(make_input, mask, keep_rgb=render == "overlay", large=True)
+
+    def report(info: ModelInfo, display: Display) -> AbstractContextManager[Report[Body]]:
+        with readable_errors():
+            background_class(unpainted, info.labels)  # before the first image
+        return nullcontext(
+            JsonLines(display.print) if as_json else WrittenFiles(display.print, target_of)
+        )
+
+    run_images(list(target_of), Model(segmenter, "segment", device), work, report)
 
 
-def run_on(
-    images: list[Path],
-    source: str,
-    task: Task,
-    device: str,
-    make_input: Callable[[Photo, ModelInfo], EngineInput],
-) -> Iterator[tuple[Path, Photo, ModelInfo, EngineOutput]]:
-    """Run the engine on image files, one after the other.
-
-    An image that fails is reported on standard error, and the others continue; the exit status is
-    then 1.
-    """
-    limit = Settings.model_fields["max_image_pixels"].default
-    limit_pillow_pixels(limit)
-    silence_libtiff()
-    keep_freed_memory()
-    with readable_errors():
-        engine = TorchEngine(source, task=task, device=device)
-        info = engine.load()
-    failed = False
-    for path in images:
-        try:
-            photo = decode(path.read_bytes(), info.preprocessing, max_pixels=limit, keep_rgb=True)
-            (output,) = engine.run([make_input(photo, info)]).outputs
-        except (OSError, ServiceError, OutOfMemory) as error:
-            reason = getattr(error, "strerror", None) or one_line(error)
-            typer.echo(f"{path}: {reason}", err=True)
-            failed = True
-            continue
-        yield path, photo, info, output
-    if failed:
-        raise typer.Exit(1)
+def segments(name: str, found: Segmentation, info: ModelInfo) -> Body:
+    """The service's response to /segment, without the mask."""
+    height, width = found.labels.shape
+    listed = responses.segments(info, found)
+    return {
+        "model": name,
+        "width": width,
+        "height": height,
+        "segments": [each.model_dump(mode="json", exclude_unset=True) for each in listed],
+    }

@@ -1,4 +1,4 @@
-"""`patchserve train`, `patchserve scenes` and `patchserve evaluate`."""
+"""`patchserve train` and `patchserve scenes`."""
 
 import shlex
 from collections.abc import Iterator, Mapping
@@ -8,10 +8,9 @@ from typing import Annotated, Any
 
 import typer
 
-from app.cli.console import Count, Device, Seed, Source, readable_errors, stop
+from app.cli.console import Count, Device, Seed, readable_errors, stop
 from app.core.process import INTERRUPTED, USAGE_ERROR, catch_stop_signals
 from app.core.types import Task
-from app.engine.placement import resolve_source
 from models import training
 
 Data = Annotated[
@@ -154,21 +153,3 @@ def scenes(
     """Draw sample scenes and write them with their ground truth."""
     with readable_errors():
         training.write_scenes(seed, count, out)
-
-
-def evaluate(
-    classifier: Source = "bundled",
-    segmenter: Source = "bundled",
-    seed: Seed = 20_000,
-    count: Count = 2_000,
-    out: Annotated[Path | None, typer.Option(help="Folder for figures of the results")] = None,
-) -> None:
-    """Print the quality of a classifier and a segmenter on new scenes."""
-    with readable_errors():
-        training.evaluate(
-            resolve_source(classifier, "classify"),
-            resolve_source(segmenter, "segment"),
-            seed=seed,
-            count=count,
-            out=out,
-        )

@@ -95,7 +95,14 @@ class TorchEngine:
             OutOfMemory: not even one image fits.
             ValueError: the runtime is not installed.
         """
-        loaded = self._checkpoint()
+        return self.place(self._checkpoint())
+
+    def place(self, loaded: checkpoint.Checkpoint) -> ModelInfo:
+        """Place a loaded checkpoint of the engine's task on the device, and run one image.
+
+        Raises:
+            models.checkpoint.CheckpointError, OutOfMemory, ValueError: as in `load`.
+        """
         self._dtype = resolve_dtype(self._dtype_name, self._device)
         if self._device.type == "cuda":
             configure_cuda(self._dtype)

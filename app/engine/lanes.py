@@ -7,6 +7,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
+from concurrent.futures import Future
 from contextlib import suppress
 from functools import partial
 from queue import Empty, SimpleQueue
@@ -113,17 +114,24 @@ class Lane:
         future of `run`.
         """
         future, set_result = _future_for()
-
-        def start() -> Finish | None:
-            try:
-                wait = work()
-            except BaseException as error:  # noqa: BLE001  # the future gets it
-                set_result(None, error)
-                return None
-            return lambda: _run_for(wait, set_result)
-
-        self._work.put((start, True))
+        self._work.put((partial(_start_for, work, set_result), True))
         return future
+
+    def call(self, work: Callable[[], Callable[[], Result]]) -> Result:
+        """Do the same as `launch` from another thread than the event loop's; wait for the result.
+
+        While one thread waits for its result, the lane starts the work of another thread.
+        """
+        done: Future[Result] = Future()
+
+        def set_result(result: Any, error: BaseException | None) -> None:
+            if error is not None:
+                done.set_exception(error)
+            else:
+                done.set_result(result)
+
+        self._work.put((partial(_start_for, work, set_result), False))
+        return done.result()
 
     def close(self) -> None:
         """Let the thread end after all work that was sent before."""
@@ -150,8 +158,7 @@ class Lane:
 
     def _pin_threads(self) -> None:
         if self._threads:
-            torch.get_num_threads()  # without this, torch would take another lane's number
-            torch.set_num_threads(self._threads)
+            set_torch_threads(self._threads)
             if sys.platform == "linux":  # other systems have priorities of processes only
                 lower_priority()
 
@@ -163,6 +170,12 @@ class Lane:
         if self._timed:
             self._on_busy(self._share * (time.monotonic() - start))
         return finish
+
+
+def set_torch_threads(count: int) -> None:
+    """Set how many torch threads work for the calling thread."""
+    torch.get_num_threads()  # without this, torch would take another thread's number
+    torch.set_num_threads(count)
 
 
 def lower_priority() -> None:
@@ -191,6 +204,16 @@ def _future_for() -> tuple[asyncio.Future[Any], SetResult]:
             loop.call_soon_threadsafe(set_in_loop, result, storable)
 
     return future, set_result
+
+
+def _start_for(work: Callable[[], Callable[[], Any]], set_result: SetResult) -> Finish | None:
+    """Start work; return the function that waits for its result, or None if it has failed."""
+    try:
+        wait = work()
+    except BaseException as error:  # noqa: BLE001  # the future gets it
+        set_result(None, error)
+        return None
+    return partial(_run_for, wait, set_result)
 
 
 def _run_for(work: Callable[[], Any], set_result: SetResult) -> None:

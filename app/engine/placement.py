@@ -14,11 +14,14 @@ def resolve_device(name: str) -> str:
     """The device of a setting; `auto` is CUDA if there is a GPU, else the CPU.
 
     Raises:
-        ValueError: there is no such CUDA device.
+        ValueError: there is no such device.
     """
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
-    device = torch.device(name)
+    try:
+        device = torch.device(name)
+    except RuntimeError:  # its message lists dozens of devices
+        raise ValueError(f"{name!r} is not a device: auto, cpu, cuda or cuda:N") from None
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise ValueError(f"there is no device {name}: torch finds {gpu_count()} CUDA devices")
     return name

@@ -4,7 +4,7 @@ A loaded network is float32, on the CPU and in eval mode.
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -55,6 +55,7 @@ class Checkpoint:
     name: str = ""
     warnings: tuple[str, ...] = ()
     preprocessing_assumed: bool = False  # there was no file with it
+    stored_dtypes: tuple[str, ...] = ()  # number formats in the files
 
 
 def bundled(task: Task) -> Path:
@@ -122,7 +123,14 @@ def load(source: str | Path) -> Checkpoint:
         preprocessing_assumed=not found,
         problem_type=config.problem_type,
         name=name_of(source),
+        stored_dtypes=float_dtypes(stored.values()),
     )
+
+
+def float_dtypes(tensors: Iterable[Tensor]) -> tuple[str, ...]:
+    """Return the names of the tensors' floating-point formats, sorted."""
+    dtypes = {tensor.dtype for tensor in tensors if tensor.is_floating_point()}
+    return tuple(sorted(str(dtype).removeprefix("torch.") for dtype in dtypes))
 
 
 def build(config: Configuration) -> Network:

@@ -6,7 +6,7 @@ directly has its own names ("modern"). patchserve reads both and writes the lega
 """
 
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from typing import NamedTuple
 
@@ -198,11 +198,14 @@ def mismatch_message(missing: Mapping[str, str], unexpected: list[str], architec
     if unexpected:
         parts.append(f"unexpected keys: {join_names(unexpected)}")
     if any(HEAD_NAMES.fullmatch(ours) for ours in missing):
-        parts.append("there is no complete trained head; a bare backbone cannot be served")
+        parts.append(
+            "there is no complete trained head; a bare backbone cannot be served: "
+            "patchserve train --from trains a head"
+        )
     return f"the weights do not fit a {architecture}: {'; '.join(parts)}"
 
 
-def join_names(names: list[str], limit: int = 20) -> str:
+def join_names(names: Sequence[str], limit: int = 20) -> str:
     """Join the names with commas; beyond `limit`, state only how many more there are."""
     rest = f" and {len(names) - limit} more" if len(names) > limit else ""
     return ", ".join(names[:limit]) + rest

@@ -1,5 +1,6 @@
 """Creates empty figures and encodes them as PNG, without matplotlib's global state."""
 
+import warnings
 from io import BytesIO
 from typing import TYPE_CHECKING
 
@@ -15,19 +16,28 @@ class FigureError(ValueError):
     """The figure cannot be drawn; the message says why."""
 
 
-def blank(width: float, height: float, title: str) -> "Figure":
-    """Create an empty figure; sizes are in inches. FigureError if matplotlib is not installed."""
+def require_matplotlib() -> None:
+    """Raise FigureError if matplotlib is not installed."""
     try:
-        from matplotlib.figure import Figure
+        import matplotlib.figure  # noqa: F401  # it is imported only where a figure is drawn
     except ImportError:
         raise FigureError(NO_MATPLOTLIB) from None
+
+
+def blank(width: float, height: float, title: str) -> "Figure":
+    """Create an empty figure; sizes are in inches. FigureError if matplotlib is not installed."""
+    require_matplotlib()
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(width, height), dpi=DOTS_PER_INCH, layout="constrained")
-    figure.suptitle(title)
+    figure.suptitle(title, parse_math=False)  # a name may have dollar signs
     return figure
 
 
 def png(figure: "Figure") -> bytes:
     """Encode the figure as a PNG file."""
     file = BytesIO()
-    figure.savefig(file, format="png")
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph")  # a label in a script that the font lacks
+        figure.savefig(file, format="png")
     return file.getvalue()

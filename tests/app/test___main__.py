@@ -1,7 +1,12 @@
 """The command line: the engine without HTTP, and error messages."""
 
+import csv
+import json
+import shutil
 import subprocess
 import sys
+from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +16,10 @@ from typer.testing import CliRunner
 
 from app.__main__ import cli
 from app.cli.serve import is_loopback
-from app.core.process import START_FAILED
+from app.core.process import RUN_FAILED, START_FAILED
 from app.core.settings import Settings
-from app.engine.interface import OutOfMemory
+from app.engine.interface import DeviceLost, OutOfMemory
+from models import checkpoint
 
 SAMPLES = Path(__file__).parents[1] / "samples"
 
@@ -30,10 +36,41 @@ def test_classify_prints_the_best_labels_of_each_image(patchserve, truth):
     names = list(truth)
     ended = patchserve("classify", *(SAMPLES / name for name in names), "--top-k", 2)
     assert ended.exit_code == 0, ended.output
-    lines = ended.output.strip().splitlines()
-    for line, name in zip(lines, names, strict=True):
-        assert line.startswith(f"{SAMPLES / name}: {truth[name]['label']} ")
-        assert line.count(",") == 1
+    lines = ended.stdout.splitlines()
+    for first, second, name in zip(lines[::2], lines[1::2], names, strict=True):
+        assert first.split()[:2] == [str(SAMPLES / name), truth[name]["label"]]
+        assert second.startswith(" " * len(str(SAMPLES / name)))
+
+
+def test_classify_writes_the_answers_of_a_folder_in_its_order(patchserve, truth, tmp_path):
+    out = tmp_path / "new" / "results.jsonl"
+    ended = patchserve("classify", SAMPLES, "--out", out, "--threshold", 0.5)
+    assert (ended.exit_code, ended.stdout) == (0, "")
+    images = sorted(SAMPLES.glob("*.png"))
+    rows = [json.loads(line) for line in out.read_text().splitlines()]
+    assert [row["file"] for row in rows] == [str(image) for image in images]
+    best = {Path(row["file"]).name: row["predictions"][0]["label"] for row in rows}
+    assert {name: best[name] for name in truth} == {n: t["label"] for n, t in truth.items()}
+    assert min(each["score"] for row in rows for each in row["predictions"]) >= 0.5
+    assert f"{len(images)} images in " in ended.stderr
+
+
+def test_classify_prints_json_lines_and_writes_csv_at_the_same_time(patchserve, truth, tmp_path):
+    out = tmp_path / "results.csv"
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(b"not an image")
+    name = next(iter(truth))
+    ended = patchserve("classify", SAMPLES / name, broken, "--json", "--out", out, "--top-k", 1)
+    assert ended.exit_code == 1
+    good, bad = (json.loads(line) for line in ended.stdout.splitlines())
+    assert good["model"] == "shapes-vit"
+    assert good["predictions"][0]["label"] == truth[name]["label"]
+    assert (bad["file"], bad["code"]) == (str(broken), "unsupported_image_format")
+    rows = list(csv.DictReader(out.read_text().splitlines()))
+    assert [(row["file"], row["label"], row["code"]) for row in rows] == [
+        (str(SAMPLES / name), truth[name]["label"], ""),
+        (str(broken), "", "unsupported_image_format"),
+    ]
 
 
 def test_segment_writes_a_mask_for_each_image(patchserve, truth, tmp_path):
@@ -100,6 +137,9 @@ def test_an_image_that_fails_is_reported_and_the_others_continue(patchserve, tru
         ),
         (["segment", "x.png", "--out", "masks", "--opacity", "1"], "need --render overlay"),
         (["serve", "--port", "99999"], "port"),
+        (["classify", "x.png", "--json", "--csv"], "--json and --csv exclude each other"),
+        (["classify", "x.png", "--out", "x.txt"], "--out must end in .jsonl or .csv"),
+        (["classify", "no/*.png"], "no/*.png: no image matches"),
     ],
 )
 def test_an_error_is_one_line(patchserve, words, message):
@@ -109,13 +149,48 @@ def test_an_error_is_one_line(patchserve, words, message):
     assert len(ended.stderr.strip().splitlines()) == 1
 
 
+def test_a_threshold_is_refused_for_a_regression(patchserve, truth, tmp_path):
+    bundled = checkpoint.load(checkpoint.bundled("classify"))
+    checkpoint.save(replace(bundled, problem_type="regression"), tmp_path / "values")
+    image = SAMPLES / next(iter(truth))
+    ended = patchserve("classify", image, "--classifier", tmp_path / "values", "--threshold", 0.5)
+    assert ended.exit_code == 2
+    assert ended.stderr.startswith("patchserve: --threshold is for scores from 0 to 1; values pre")
+
+
+def test_a_lost_device_ends_the_command_with_its_status(patchserve, truth, monkeypatch):
+    def run(*_):
+        raise DeviceLost("the GPU is gone")
+
+    monkeypatch.setattr("app.cli.run_images.TorchEngine.run", run)
+    ended = patchserve("classify", SAMPLES / next(iter(truth)))
+    assert (ended.exit_code, ended.stderr) == (RUN_FAILED, "patchserve: the GPU is gone\n")
+
+
+def test_masks_of_a_folder_have_its_subfolders(patchserve, truth, tmp_path):
+    name = next(iter(truth))
+    for folder in ("a", "b"):
+        (tmp_path / "photos" / folder).mkdir(parents=True)
+        shutil.copy(SAMPLES / name, tmp_path / "photos" / folder / "1.png")
+    ended = patchserve("segment", tmp_path / "photos", "--out", tmp_path / "out", "--json")
+    assert ended.exit_code == 0, ended.output
+    rows = [json.loads(line) for line in ended.stdout.splitlines()]
+    for folder, row in zip(("a", "b"), rows, strict=True):
+        mask = np.asarray(Image.open(tmp_path / "out" / folder / "1.mask.png"))
+        assert row["file"] == str(tmp_path / "photos" / folder / "1.png")
+        assert (row["height"], row["width"]) == mask.shape
+        areas = {each["index"]: each["area"] for each in row["segments"]}
+        assert areas == {index: (mask == index).sum() for index in np.unique(mask)}
+        assert "mask" not in row
+
+
 @pytest.mark.parametrize("command", ["segment", "explain"])
 def test_images_of_equal_names_are_refused_before_one_result_replaces_another(
     patchserve, tmp_path, command
 ):
-    ended = patchserve(command, "a/1.png", "b/1.jpg", "--out", tmp_path / "out")
+    ended = patchserve(command, "a/1.png", "b/1.png", "--out", tmp_path / "out")
     assert ended.exit_code == 2
-    assert ended.stderr.startswith("patchserve: several images are called 1; ")
+    assert ended.stderr.startswith("patchserve: a/1.png and b/1.png have the same name")
     assert not (tmp_path / "out").exists()
 
 
@@ -132,10 +207,18 @@ def test_an_image_for_which_the_device_has_no_memory_is_reported(patchserve, tru
     def run(*_):
         raise OutOfMemory("the device has no memory")
 
-    monkeypatch.setattr("app.cli.predict.TorchEngine.run", run)
+    monkeypatch.setattr("app.cli.run_images.TorchEngine.run", run)
     ended = patchserve("classify", SAMPLES / next(iter(truth)))
     assert ended.exit_code == 1
     assert ended.stderr.strip().endswith("the device has no memory")
+
+
+def test_the_limits_of_the_service_apply_from_the_same_variables(patchserve, truth, monkeypatch):
+    monkeypatch.setenv("PATCHSERVE_MAX_IMAGE_PIXELS", "100")
+    image = SAMPLES / next(iter(truth))
+    ended = patchserve("classify", image)
+    assert ended.exit_code == 1
+    assert ended.stderr == f"{image}: the image has more than 100 pixels\n"
 
 
 @pytest.mark.parametrize(
@@ -178,7 +261,11 @@ def test_a_folder_that_cannot_be_created_is_an_error_of_one_line(patchserve, tmp
 
 @pytest.mark.parametrize(
     "words",
-    [["classify", "x.png", "--top-k", "0"], ["evaluate", "--count", "0"]],
+    [
+        ["classify", "x.png", "--top-k", "0"],
+        ["classify", "x.png", "--threshold", "1.5"],
+        ["evaluate", "--count", "0"],
+    ],
 )
 def test_a_number_out_of_range_is_refused_with_its_flag(patchserve, words):
     ended = patchserve(*words)
@@ -222,3 +309,16 @@ def test_on_windows_the_command_ends_with_one_line():
     assert ended.stdout == ""
     (line,) = ended.stderr.splitlines()
     assert line.startswith("patchserve: Windows is not supported")
+
+
+def test_the_versions_are_printed_without_the_import_of_torch(patchserve):
+    program = (
+        "import runpy, sys; sys.modules['torch'] = None; sys.argv = ['patchserve', '--version'];"
+        "runpy.run_module('app', run_name='__main__')"
+    )
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert ended.stdout.startswith(
+        f"patchserve {version('patchserve')} (torch {version('torch')}, "
+    )
+    assert patchserve("--version").output == ended.stdout

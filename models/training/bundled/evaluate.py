@@ -12,8 +12,8 @@ from models import checkpoint
 from models.checkpoint import Checkpoint
 from models.registry import Task
 from models.training.confusion import Confusion
-from models.training.data.examples import Data
 from models.training.data.scenes import DrawnScenes
+from models.training.evaluation.label_match import few
 from models.training.fitting.evaluate import measure, predictions
 from models.training.scenes.plots import ScenePrediction, confusion_plot, sheet
 from models.training.scenes.scene import LABELS, UNSEEN_SEED
@@ -79,7 +79,10 @@ def load(task: Task, source: str | Path, labels: tuple[str, ...]) -> Checkpoint:
     if loaded.task != task:
         raise ValueError(f"{source} is for the task {loaded.task}, not {task}")
     if loaded.labels != labels:
-        raise ValueError(f"{loaded.name} has the labels {loaded.labels}, not {labels}")
+        raise ValueError(
+            f"{loaded.name} has the labels {few(loaded.labels)}, not those of the "
+            f"scenes ({few(labels)}): measure it on your own images, --data FOLDER"
+        )
     if loaded.preprocessing.crop_size is not None or loaded.preprocessing.size is None:
         raise ValueError(f"{loaded.name} does not resize each image to one size without a crop")
     return loaded
@@ -87,8 +90,9 @@ def load(task: Task, source: str | Path, labels: tuple[str, ...]) -> Checkpoint:
 
 def measured(loaded: Checkpoint, scenes: DrawnScenes) -> Confusion:
     """Count the checkpoint's predictions for the scenes."""
-    data = Data(loaded.task, loaded.labels, train=scenes, held_out=scenes, about="")
-    return measure(loaded.network, data, loaded.preprocessing, batch_size=BATCH_SIZE)
+    return measure(
+        loaded.network, scenes, loaded.labels, loaded.preprocessing, batch_size=BATCH_SIZE
+    )
 
 
 def answers(
@@ -109,7 +113,10 @@ def answers(
 def show(quality: Quality, console: Console, title: str) -> None:
     """Print the quality: overall, by label, and the confusion matrix."""
     console.print(f"[bold]{title}[/bold]")
-    console.print(f"accuracy {quality.accuracy:.4f}   mean IoU {quality.mean_iou:.4f}")
+    console.print(
+        f"accuracy {quality.accuracy:.4f}   mean IoU {quality.mean_iou:.4f}   "
+        f"pixel accuracy {quality.pixels.accuracy:.4f}"
+    )
     table = Table(
         "label",
         "recall",

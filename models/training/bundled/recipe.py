@@ -130,6 +130,7 @@ def train(
         data=run.data,
         recipe=run.recipe,
         about=run.start.about,
+        source=BUNDLED[task],
         command=f"patchserve train --seed {seed}",
         seed=seed,
         minutes=run.at.spent / 60,

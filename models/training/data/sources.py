@@ -1,8 +1,11 @@
 """From the value of `--data` to examples: the layout, unusable files, and the held-out set."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
+from typing import Literal
 
 import numpy as np
 
@@ -19,7 +22,24 @@ DRAWN, DRAWN_HELD_OUT = 2_000, 200  # scenes; `scenes:1000` changes the first nu
 HELD_OUT_FRACTION = 0.15
 WORKERS = 4  # threads that check files; the decoders release the GIL
 
+Part = Literal["val", "train", "all"]
+PARTS: Mapping[Part, str] = MappingProxyType(
+    {"val": "held-out images", "train": "training images", "all": "all images"}
+)
 Watch = Callable[[int, int], None]  # receives the number of checked files and of all files
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Examples to measure, in one or two datasets."""
+
+    labels: tuple[str, ...]
+    datasets: tuple[Dataset, ...]
+    about: str  # how they were chosen
+    left_out: tuple[str, ...] = ()  # a line for each unusable file
+
+    def __len__(self) -> int:
+        return sum(map(len, self.datasets))
 
 
 def natural_task(source: str) -> Task | None:
@@ -44,27 +64,92 @@ def open_data(
     """
     if is_scenes(source):
         return scenes(source, task, seed)
-    root = Path(source)
-    if not root.is_dir():
-        raise FileNotFoundError(2, "No such folder", source)
-    found = found_in(root, task)
+    found = found_in(existing(source), task)
     train, left_out = usable(found.train, watch)
     held_out = found.held_out
     if held_out is None:
         train, held_out = split(train, seed)
-        how = f"{HELD_OUT_FRACTION:.0%} of all images, drawn with seed {seed}"
     else:
         held_out, more = usable(held_out, watch)
-        left_out, how = left_out + more, "the split of the folder"
-    for part, name in ((train, "train on"), (held_out, "hold out")):
+        left_out += more
+    for part, purpose in ((train, "train on"), (held_out, "hold out")):
         if not len(part):
-            reasons = "; ".join(left_out[:1])
-            raise ValueError(f"{source} has no images to {name}{': ' * bool(reasons)}{reasons}")
+            raise ValueError(no_images(source, purpose, left_out))
     if missing := without_examples(train, found.labels):
         raise ValueError(f"{source} has no images of {', '.join(missing)} to train on")
-    about = f"The folder `{root.name}`: {len(train):,} training images and "
-    about += f"{len(held_out):,} held-out images ({how})."
+    about = f"The folder `{Path(source).name}`: {len(train):,} training images and "
+    about += f"{len(held_out):,} held-out images ({rule(found, seed)})."
     return Data(task, found.labels, train, held_out, about, left_out)
+
+
+def open_split(
+    source: str,
+    task: Task,
+    part: Part,
+    *,
+    seed: int,
+    watch: Watch = lambda done, total: None,
+) -> Examples:
+    """Open one part of the data, or all of it, in order to measure; only its files are checked.
+
+    The held-out and the training images are those of `open_data` with the same seed. All images
+    may lack labels, and may be too few to be split.
+
+    Raises:
+        OSError: the folder does not exist.
+        ValueError: the folder does not fit the task, or the part has no usable example.
+    """
+    if is_scenes(source):
+        data = scenes(source, task, seed)
+        return Examples(data.labels, chosen(part, data.train, data.held_out), PARTS[part])
+    found = found_in(existing(source), task)
+    if found.held_out is None:
+        checked = [usable(found.train, watch)]
+    else:
+        checked = [usable(each, watch) for each in chosen(part, found.train, found.held_out)]
+    datasets = tuple(dataset for dataset, _ in checked)
+    left_out = tuple(line for _, lines in checked for line in lines)
+    if found.held_out is None and part != "all":
+        datasets = chosen(part, *split(datasets[0], seed))
+    datasets = tuple(dataset for dataset in datasets if len(dataset))
+    if not datasets:
+        purpose = "measure" if part == "all" else "measure; --split all takes every image"
+        raise ValueError(no_images(source, purpose, left_out))
+    how = "" if part == "all" else f": {rule(found, seed)}"
+    about = f"{PARTS[part]}{how}"
+    return Examples(found.labels, datasets, about, left_out)
+
+
+def data_labels(source: str, task: Task) -> tuple[str, ...]:
+    """Return the labels of the data, without a look into its files; errors as in `open_split`."""
+    if is_scenes(source):
+        return KINDS if task == "classify" else LABELS
+    return found_in(existing(source), task).labels
+
+
+def chosen(part: Part, train: Dataset, held_out: Dataset) -> tuple[Dataset, ...]:
+    """Return the datasets of the part."""
+    return {"train": (train,), "val": (held_out,), "all": (train, held_out)}[part]
+
+
+def existing(source: str) -> Path:
+    """Return the folder; FileNotFoundError if it does not exist."""
+    root = Path(source)
+    if not root.is_dir():
+        raise FileNotFoundError(2, "No such folder", source)
+    return root
+
+
+def rule(found: folders.Found, seed: int) -> str:
+    """Say how the held-out examples are chosen."""
+    if found.held_out is not None:
+        return "the split of the folder"
+    return f"{HELD_OUT_FRACTION:.0%} of all images, drawn with seed {seed}"
+
+
+def no_images(source: str, purpose: str, left_out: tuple[str, ...]) -> str:
+    """Say that the data has no usable images, with the first reason if there is one."""
+    return f"{source} has no images to {purpose}" + "".join(f": {line}" for line in left_out[:1])
 
 
 def is_scenes(source: str) -> bool:
@@ -83,7 +168,7 @@ def scenes(source: str, task: Task, seed: int) -> Data:
     held_out = DrawnScenes(task, UNSEEN_SEED, range(DRAWN_HELD_OUT))
     about = f"{len(train):,} generated scenes of seed {seed} for training, and "
     about += f"{len(held_out):,} held-out scenes of seed {UNSEEN_SEED} (`patchserve scenes`)."
-    return Data(task, KINDS if task == "classify" else LABELS, train, held_out, about)
+    return Data(task, data_labels(source, task), train, held_out, about)
 
 
 def found_in(root: Path, task: Task) -> folders.Found:

@@ -13,17 +13,18 @@ from models.training.confusion import Confusion
 from models.training.data.examples import Data
 from models.training.data.loader import Feed
 from models.training.data.sources import open_data
-from models.training.fitting.history import CURVES, METRICS, QUALITY, draw_curves, write_metrics
+from models.training.fitting.history import CURVES, METRICS, draw_curves, write_metrics
 from models.training.fitting.model_card import Fitted, model_card
 from models.training.fitting.plan import Plan
 from models.training.fitting.progress import Watcher
+from models.training.fitting.record import RECORD, Record, write_record
 from models.training.fitting.resume_state import STATE, read_state
 from models.training.fitting.snapshots import PROGRESS
 from models.training.fitting.trainer import Run, Stop
 
 CHECKPOINT = ("config.json", "model.safetensors", "preprocessor_config.json", "README.md")
 # the files that a run may replace or delete
-RUN_FILES = {*CHECKPOINT, METRICS, CURVES, PROGRESS, STATE, f"{STATE}.new"}
+RUN_FILES = {*CHECKPOINT, RECORD, METRICS, CURVES, PROGRESS, STATE, f"{STATE}.new"}
 NO_CURVES = f"no {CURVES}: matplotlib draws it (make install EXTRAS=figures)"
 
 
@@ -132,27 +133,37 @@ def finish(run: Run, plan: Plan, out: Path, stop: Stop, watcher: Watcher) -> Pat
         name=out.absolute().name,
     )
     with published(out, outdated=RUN_FILES) as folder:
-        write(run, plan, checkpoint, quality, folder)
-        if not draw_curves(run.rows, QUALITY[run.data.task], checkpoint.name, folder):
+        write(run, described(run, plan, checkpoint, quality, out), folder)
+        if not draw_curves(run.rows, run.data.task, checkpoint.name, folder):
             watcher.say(NO_CURVES)
     return out
 
 
-def write(run: Run, plan: Plan, checkpoint: Checkpoint, quality: Confusion, folder: Path) -> None:
-    """Write all files of the folder except the curves."""
-    fitted = Fitted(
+def described(
+    run: Run, plan: Plan, checkpoint: Checkpoint, quality: Confusion, out: Path
+) -> Fitted:
+    """Return the facts for the model card; its commands name the folders by their whole paths."""
+    return Fitted(
         checkpoint=checkpoint,
         data=run.data,
         recipe=run.recipe,
         about=run.start.about,
-        command=plan.command(f"runs/{checkpoint.name}"),
+        source=str(out.absolute()),
+        command=plan.absolute().command(f"{out.absolute()}-again"),  # `out` exists by then
         seed=plan.seed,
         minutes=run.at.spent / 60,
         quality=quality,
     )
-    save(checkpoint, folder)
+
+
+def write(run: Run, fitted: Fitted, folder: Path) -> None:
+    """Write all files of the folder except the curves."""
+    save(fitted.checkpoint, folder)
     (folder / "README.md").write_text(model_card(fitted), encoding="utf-8")
-    write_metrics(run.rows, folder)
+    write_metrics(run.rows, run.data.task, folder)
+    recipe = run.recipe
+    record = Record(fitted.seed, recipe.batch_size, recipe.at_input_size)
+    write_record(folder, record, fitted.quality.summary(run.data.task))
     if run.snapshots is not None:
         run.snapshots.draw(folder)
 

@@ -2,6 +2,7 @@
 
 import os
 import platform
+import shlex
 from dataclasses import dataclass
 from math import inf
 from pathlib import Path
@@ -28,7 +29,7 @@ pipeline_tag: {pipeline}
 - **Labels**: {labels}.
 - **Loads with** {loads}.
 
-    patchserve serve --{role} {name}
+    patchserve serve --{role} {source}
 
 ## Data
 
@@ -58,6 +59,7 @@ class Fitted:
     data: Data
     recipe: Recipe
     about: str  # the network before the training
+    source: str  # the checkpoint's folder, for the command that serves it
     command: str
     seed: int
     minutes: float
@@ -86,6 +88,7 @@ def model_card(fitted: Fitted) -> str:
         labels=", ".join(checkpoint.labels),
         loads=loads if own else f"{loads} and with transformers' `{architecture.name}`",
         role="classifier" if classifies else "segmenter",
+        source=shlex.quote(fitted.source),
         data=fitted.data.about,
         recipe=recipe_text(recipe),
         command=fitted.command,
@@ -147,7 +150,8 @@ def quality_table(task: Task, quality: Confusion) -> str:
     if task == "classify":
         head, overall, values = "recall", f"accuracy {quality.accuracy:.4f}", quality.recall
     else:
-        head, overall, values = "IoU", f"mean IoU {quality.mean_iou:.4f}", quality.iou
+        head, values = "IoU", quality.iou
+        overall = f"mean IoU {quality.mean_iou:.4f}, pixel accuracy {quality.accuracy:.4f}"
     rows = [
         f"| {label} | {value:.4f} |" for label, value in zip(quality.labels, values, strict=True)
     ]

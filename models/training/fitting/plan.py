@@ -112,15 +112,14 @@ class Plan:
         return replace(self, data=data, source=source, teacher=teacher)
 
     def command(self, out: str) -> str:
-        """Return the command line of the plan, with the names of folders in place of paths."""
+        """Return the command line of the plan that writes to the folder `out`."""
         words = ["patchserve", "train"]
         for field_name, value in self.document().items():
             flag = "from" if field_name == "source" else field_name.replace("_", "-")
             if field_name == "options":
                 words += [w for pair in value.items() for w in ("--option", "=".join(pair))]
             elif value is not None and (flag, value) != ("seed", 1):
-                is_folder = flag in ("data", "from", "teacher") and Path(value).is_dir()
-                words += [f"--{flag}", Path(value).name if is_folder else str(value)]
+                words += [f"--{flag}", str(value)]
         return shlex.join([*words, "--out", out])
 
     def document(self) -> dict[str, Any]:

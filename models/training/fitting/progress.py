@@ -7,7 +7,8 @@ from typing import NamedTuple
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from models.training.fitting.history import Row
+from models.registry import Task
+from models.training.fitting.history import QUALITY, Row
 
 NAMED_AT_MOST = 5  # unusable files
 
@@ -48,8 +49,8 @@ class Watcher(AbstractContextManager["Watcher"]):
     def measuring(self, done: int, total: int) -> None:
         """Held-out examples have been measured."""
 
-    def measured(self, row: Row, epochs: int, quality: str) -> None:
-        """An epoch has ended; `quality` is the field of its row to report."""
+    def measured(self, row: Row, epochs: int, task: Task) -> None:
+        """An epoch has ended; the task says which quality is reported."""
 
     def left_out(self, files: tuple[str, ...]) -> None:
         """Receive a line for each unusable file."""
@@ -100,10 +101,10 @@ class Display(Watcher):
     def measuring(self, done: int, total: int) -> None:
         self.move("measuring", done, total)
 
-    def measured(self, row: Row, epochs: int, quality: str) -> None:
-        figure = f"{quality.replace('_', ' ')} {getattr(row, quality):.4f}"
+    def measured(self, row: Row, epochs: int, task: Task) -> None:
+        figures = [f"{name} {getattr(row, field):.4f}" for name, field in QUALITY[task].items()]
         self.say(
-            f"epoch {row.epoch} of {epochs}: loss {row.loss:.4f}, held-out {figure}, "
+            f"epoch {row.epoch} of {epochs}: loss {row.loss:.4f}, held-out {', '.join(figures)}, "
             f"{row.images_per_s:.0f} images/s"
         )
 

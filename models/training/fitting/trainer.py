@@ -14,7 +14,7 @@ from models.training.data.curriculum import CurriculumFeed
 from models.training.data.examples import Batch, Data
 from models.training.data.loader import Feed
 from models.training.fitting.evaluate import measure
-from models.training.fitting.history import QUALITY, Row, write_metrics
+from models.training.fitting.history import Row, write_metrics
 from models.training.fitting.initialize import Start, initialize_small
 from models.training.fitting.objective import Learner, Teacher
 from models.training.fitting.progress import Step, Watcher
@@ -133,7 +133,8 @@ class Run:
 
         return measure(
             self.loop.result(),
-            self.data,
+            self.data.held_out,
+            self.data.labels,
             self.start.preprocessing,
             batch_size=self.recipe.batch_size,
             at_input_size=self.recipe.at_input_size,
@@ -149,9 +150,9 @@ class Run:
             self.snapshots.take(step.epoch, self.loop.result())
         self.rows.append(row)
         self.at.end_epoch()
-        write_metrics(self.rows, folder)
+        write_metrics(self.rows, self.data.task, folder)
         write_state(folder, self.state())
-        watcher.measured(row, self.recipe.epochs, QUALITY[self.data.task])
+        watcher.measured(row, self.recipe.epochs, self.data.task)
 
     def stop_if(self, stop: Stop, folder: Path) -> None:
         """Save the state and raise Interrupted, if a stop is requested."""

@@ -1,6 +1,7 @@
 """`patchserve train` on a folder of images: its flags and error messages."""
 
 import os
+import shlex
 import signal
 from pathlib import Path
 
@@ -36,6 +37,26 @@ def test_a_folder_of_images_becomes_a_checkpoint(patchserve, products, tmp_path)
     assert ended.exit_code == 0, ended.output
     assert "epoch 2 of 2: loss" in ended.output
     assert checkpoint.load(tmp_path / "out").labels == ("cross", "disc", "stripes")
+
+
+def test_the_command_of_the_model_card_runs_as_printed(
+    patchserve, labelled_folder, tmp_path, monkeypatch
+):
+    data, out = labelled_folder(tmp_path / "my products", 4), tmp_path / "my runs/1"
+    monkeypatch.chdir(tmp_path)
+    ended = patchserve("train", "--data", "my products", *TINY, "--seed", 7, "--out", "my runs/1")
+    assert ended.exit_code == 0, ended.output
+    card = (out / "README.md").read_text()
+    commands = [
+        shlex.split(line) for line in card.splitlines() if line.startswith("    patchserve")
+    ]
+    assert commands[0] == ["patchserve", "serve", "--classifier", str(out)]
+    monkeypatch.chdir("/")
+    ended = patchserve(*commands[1][1:])
+    assert ended.exit_code == 0, ended.output
+    assert str(data) in commands[1]
+    again = tmp_path / "my runs/1-again/model.safetensors"
+    assert again.read_bytes() == (out / "model.safetensors").read_bytes()
 
 
 def test_the_default_folder_is_named_after_the_data(products, monkeypatch, tmp_path, patchserve):

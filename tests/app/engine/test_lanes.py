@@ -70,6 +70,25 @@ async def test_work_runs_in_order_on_one_thread_of_its_own(lane):
     assert seen == [(n, "lane-cpu") for n in range(50)]
 
 
+async def test_other_threads_call_the_lane_and_get_results_and_errors(lane):
+    first = Gate("first")
+    launched = threading.Event()
+
+    def launch_second() -> Callable[[], str]:
+        launched.set()
+        return lambda: "second"
+
+    slow = asyncio.ensure_future(asyncio.to_thread(lane.call, lambda: first))
+    await wait_for(first.started)
+    fast = asyncio.ensure_future(asyncio.to_thread(lane.call, launch_second))
+    assert not launched.is_set()  # the lane waits for the first result
+    first.opened.set()
+    assert await asyncio.gather(slow, fast) == ["first", "second"]
+    for failing in (raising(ValueError("of the work")), lambda: raising(ValueError("of the work"))):
+        with pytest.raises(ValueError, match="of the work"):
+            await asyncio.to_thread(lane.call, failing)
+
+
 async def test_errors_are_raised_unchanged(lane):
     error = ValueError("of the work")
     with pytest.raises(ValueError, match="of the work") as raised:

@@ -186,6 +186,22 @@ def test_a_hub_checkpoint_is_downloaded_once_and_then_read_from_the_cache(hub, d
     assert not hub.log
 
 
+def test_the_command_that_checks_a_checkpoint_downloads_it(hub, tmp_path, process_coverage):
+    clean = {k: v for k, v in os.environ.items() if not k.startswith("HF_")}
+    ended = subprocess.run(
+        [sys.executable, "-m", "app", "check", "org/name@v1", "--json"],
+        env=clean | {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path)} | process_coverage,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stderr
+    verdict = json.loads(ended.stdout)
+    assert (verdict["checkpoint"], verdict["name"]) == ("org/name@v1", "name")
+    assert verdict["labels"] == {"count": 2, "first": ["cat", "dog"]}
+
+
 def test_without_a_network_connection_the_cache_is_used(downloads):
     home = downloads[0]
     unreachable = "http://127.0.0.1:9"  # the discard port, on which no server listens

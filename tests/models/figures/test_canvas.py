@@ -19,6 +19,10 @@ def test_the_error_without_matplotlib_says_what_to_install(monkeypatch):
         blank(3.0, 2.0, "nothing")
 
 
+def test_a_title_may_have_any_characters():
+    png(blank(3.0, 2.0, "$x_ 日本 $"))
+
+
 def test_pyplot_is_not_imported():
     png(blank(1.0, 1.0, "nothing"))
     assert "matplotlib.pyplot" not in sys.modules

@@ -36,3 +36,44 @@ def test_a_label_that_never_occurs_is_not_in_the_mean():
     confusion = Confusion.of(LABELS, np.array([0, 1]), np.array([0, 1]))
     assert np.isnan(confusion.recall[2])
     assert confusion.mean_iou == 1
+
+
+def test_precision_f1_and_support():
+    confusion = Confusion.of(LABELS, TRUTH, PREDICTED)
+    assert confusion.support.tolist() == [3, 2, 1]
+    assert confusion.precision.tolist() == pytest.approx([1, 2 / 4, np.nan], nan_ok=True)
+    assert confusion.f1.tolist() == pytest.approx([4 / 5, 4 / 6, 0])
+
+
+def test_the_summary_fits_the_task():
+    confusion = Confusion.of(LABELS, TRUTH, PREDICTED)
+    assert confusion.summary("classify") == {"accuracy": confusion.accuracy}
+    assert confusion.summary("segment") == {
+        "mean_iou": confusion.mean_iou,
+        "pixel_accuracy": confusion.accuracy,
+    }
+
+
+def test_images_are_counted_by_their_best_label_and_by_their_five_best():
+    labels = tuple("abcdef")
+    ranked = np.array([[0, 1, 2, 3, 4], [1, 0, 2, 3, 4], [5, 4, 3, 2, 1]])
+    confusion = Confusion.of_images(labels, np.array([0, 0, 0]), ranked)
+    assert confusion.counts[0].tolist() == [1, 1, 0, 0, 0, 1]
+    assert confusion.summary("classify")["top_5_accuracy"] == pytest.approx(2 / 3)
+    few = Confusion.of_images(LABELS, np.array([0, 2]), np.array([[0, 1, 2], [0, 1, 2]]))
+    assert few.summary("classify") == {"accuracy": 0.5}
+
+
+def test_only_labels_that_occur_are_kept_on_request():
+    confusion = Confusion.of(LABELS, np.array([0, 2]), np.array([2, 2])).occurring()
+    assert confusion.labels == ("a", "c")
+    assert confusion.counts.tolist() == [[0, 1], [0, 1]]
+
+
+def test_many_thousand_labels_do_not_make_a_large_matrix():
+    labels = tuple(map(str, range(20_000)))
+    truth, ranked = np.array([19_999, 3, 3]), np.array([[19_999, 1], [7, 3], [3, 7]])
+    confusion = Confusion.of_images(labels, truth, ranked)
+    assert confusion.labels == ("3", "7", "19999")
+    assert confusion.counts.tolist() == [[1, 1, 0], [0, 0, 0], [0, 0, 1]]
+    assert confusion.summary("classify") == {"accuracy": pytest.approx(2 / 3), "top_5_accuracy": 1}

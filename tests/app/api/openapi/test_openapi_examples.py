@@ -14,7 +14,7 @@ IMAGE_PATHS = ("/classify", "/segment", "/explain")
 
 @pytest.fixture(scope="module")
 def paths():
-    app = application.build_app(None, Metrics(), Shutdown(0, 0))
+    app = application.build_app(None, Metrics(), Shutdown(0, 0), page=application.Playground())
     return app.openapi()["paths"]
 
 

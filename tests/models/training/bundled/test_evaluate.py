@@ -19,6 +19,7 @@ def test_quality_is_printed_and_images_are_written(tmp_path):
     assert "20 scenes of seed 9" in shown
     assert f"accuracy {quality.accuracy:.4f}" in shown
     assert f"mean IoU {quality.mean_iou:.4f}" in shown
+    assert f"pixel accuracy {quality.pixels.accuracy:.4f}" in shown
     assert quality.scenes.total == 20
     for name in ("confusion.png", "scenes.png"):
         with Image.open(tmp_path / "images" / name) as image:
@@ -31,7 +32,11 @@ def test_a_checkpoint_of_the_other_task_is_refused():
 
 
 @pytest.mark.parametrize(
-    ("change", "message"), [("labels", "has the labels"), ("crop", "without a crop")]
+    ("change", "message"),
+    [
+        ("labels", "has the labels a, b, c, d, e and 1 more, not those"),
+        ("crop", "without a crop"),
+    ],
 )
 def test_a_checkpoint_with_other_labels_or_a_crop_is_refused(tmp_path, change, message):
     loaded = checkpoint.load(BOTH[0])

@@ -3,7 +3,7 @@ from collections import Counter
 import pytest
 from PIL import Image
 
-from models.training.data.sources import natural_task, open_data
+from models.training.data.sources import data_labels, natural_task, open_data, open_split
 from models.training.scenes.scene import UNSEEN_SEED
 
 
@@ -110,3 +110,53 @@ def test_a_mask_of_another_size_is_left_out(masked_folder, tmp_path):
     data = open_data(str(root), "segment", seed=1)
     assert len(data.left_out) == 1
     assert "002.png has 3 x 3 pixels" in data.left_out[0]
+
+
+def all_names(examples) -> list[str]:
+    return [name for dataset in examples.datasets for name in names(dataset)]
+
+
+def test_the_parts_are_those_of_a_run_with_the_same_seed(labelled_folder, tmp_path):
+    root = labelled_folder(tmp_path / "data", 8)
+    (root / "disc/003.png").write_bytes(b"broken")
+    data = open_data(str(root), "classify", seed=3)
+    parts = {
+        part: open_split(str(root), "classify", part, seed=3) for part in ("val", "train", "all")
+    }
+    assert all_names(parts["val"]) == names(data.held_out)
+    assert all_names(parts["train"]) == names(data.train)
+    assert set(all_names(parts["all"])) == {*names(data.held_out), *names(data.train)}
+    assert [len(part.left_out) for part in parts.values()] == [1, 1, 1]
+    assert parts["val"].labels == data.labels
+
+
+def test_only_the_files_of_the_part_are_checked(labelled_folder, tmp_path):
+    for name, seed in (("train", 0), ("val", 1)):
+        labelled_folder(tmp_path / "data" / name, 2, seed=seed)
+    root, checked = tmp_path / "data", []
+    for part, count in (("val", 6), ("train", 6), ("all", 12)):
+        watch = lambda done, total: checked.append(done)  # noqa: E731
+        examples = open_split(str(root), "classify", part, seed=1, watch=watch)
+        assert (len(examples), len(checked)) == (count, count)
+        checked.clear()
+    assert open_split(str(root), "classify", "val", seed=1).about == (
+        "held-out images: the split of the folder"
+    )
+
+
+def test_images_that_are_too_few_for_a_split_are_measured_on_request(labelled_folder, tmp_path):
+    root = str(labelled_folder(tmp_path / "data", 1))
+    with pytest.raises(ValueError, match="no images to measure; --split all takes every image"):
+        open_split(root, "classify", "val", seed=1)
+    assert len(open_split(root, "classify", "all", seed=1)) == 3
+    for file in (tmp_path / "data").rglob("*.png"):
+        file.write_bytes(b"broken")
+    with pytest.raises(ValueError, match=r"no images to measure: .*000\.png cannot be read"):
+        open_split(root, "classify", "all", seed=1)
+
+
+def test_parts_of_the_scenes(labelled_folder, tmp_path):
+    held_out = open_split("scenes:30", "classify", "val", seed=1)
+    assert names(held_out.datasets[0])[0] == f"{UNSEEN_SEED}/0"
+    assert len(open_split("scenes:30", "segment", "all", seed=1)) == 30 + len(held_out)
+    assert data_labels("scenes", "segment") == open_data("scenes", "segment", seed=1).labels

@@ -1,3 +1,4 @@
+import csv
 import json
 import shutil
 from dataclasses import replace
@@ -22,6 +23,7 @@ FILES = {
     "metrics.csv",
     "model.safetensors",
     "preprocessor_config.json",
+    "training.json",
 }
 
 
@@ -50,6 +52,12 @@ def interrupted(plan: Plan, out: Path, **options) -> None:
     interrupter = Interrupter(**options)
     with pytest.raises(Interrupted):
         fit(plan, out, overwrite=out.exists(), stop=interrupter.stop, watcher=interrupter)
+
+
+def rows(folder: Path, columns: tuple[str, ...]) -> list[list[str]]:
+    """Some columns of metrics.csv."""
+    with (folder / "metrics.csv").open() as file:
+        return [[row[name] for name in columns] for row in csv.DictReader(file)]
 
 
 def weights(folder: Path) -> bytes:
@@ -81,7 +89,9 @@ def test_a_run_fills_a_folder_that_loads(whole):
     assert loaded.labels == ("cross", "disc", "stripes")
     assert loaded.preprocessing.size == (16, 16)
     assert len((whole / "metrics.csv").read_text().splitlines()) == 4
-    assert "patchserve train --data data" in (whole / "README.md").read_text()
+    header, *_ = (whole / "metrics.csv").read_text().splitlines()
+    assert header == "epoch,loss,learning_rate,accuracy,images_per_s"
+    assert f"patchserve serve --classifier {whole}\n" in (whole / "README.md").read_text()
     assert [path.name for path in whole.parent.iterdir()] == ["mine"]
 
 
@@ -100,9 +110,13 @@ def test_a_resumed_run_equals_an_uninterrupted_run(plan, whole, tmp_path, option
     interrupted(plan, broken, **options)
     assert {path.name for path in broken.iterdir()} <= {"state.pt", "metrics.csv"}
     torch.manual_seed(99)
+    old = "epoch,loss,learning_rate,accuracy,mean_iou,images_per_s"  # of an earlier version
+    (broken / "metrics.csv").write_text(f"{old}\n")
     resume(broken)
     assert weights(broken) == weights(whole)
     assert {path.name for path in broken.iterdir()} == FILES
+    columns = ("epoch", "loss", "learning_rate", "accuracy")
+    assert rows(broken, columns) == rows(whole, columns)
 
 
 def test_a_failed_run_resumes_after_its_last_epoch(plan, whole, tmp_path, monkeypatch):
@@ -152,7 +166,7 @@ def test_a_distilled_run_resumes_with_its_teacher(plan, whole, tmp_path):
     assert weights(broken) == weights(taught)
     alone = fit(replace(student, teacher=None), tmp_path / "alone")
     assert weights(alone) != weights(taught)
-    assert "--teacher mine" in (taught / "README.md").read_text()
+    assert f"--teacher {whole}" in (taught / "README.md").read_text()
 
 
 def test_an_existing_result_is_replaced_only_on_request_and_at_the_end(plan, short, tmp_path):

@@ -21,6 +21,7 @@ def card(name: str, **options: str) -> str:
         data=Data(task, LABELS, [], [0, 0, 0], "The folder `data`."),
         recipe=RECIPES["article" if task == "segment" else "fine-tune"],
         about="the origin",
+        source="/my runs/mine",
         command="patchserve train --data data",
         seed=4,
         minutes=2.0,
@@ -37,7 +38,7 @@ def test_the_card_reports_data_recipe_command_and_quality():
         "ViTForImageClassification",
         "The folder `data`.",
         "patchserve train --data data",
-        "patchserve serve --classifier mine",
+        "patchserve serve --classifier '/my runs/mine'",
         "Seed 4; 2.0 minutes",
         "**accuracy 0.8750**",
         "| a | 0.7500 |",
@@ -58,9 +59,9 @@ def test_the_card_of_a_network_of_patchserve_does_not_name_transformers(name, op
 
 def test_the_quality_of_a_segmenter_is_its_iou_at_the_measured_size():
     text = card("vit-segmenter")
-    assert "patchserve serve --segmenter mine" in text
+    assert "patchserve serve --segmenter '/my runs/mine'" in text
     assert "used for training, at the input size:" in text
-    assert "**mean IoU 0.7750**" in text
+    assert "**mean IoU 0.7750, pixel accuracy 0.8750**" in text
 
 
 def test_the_text_of_a_recipe_is_complete():

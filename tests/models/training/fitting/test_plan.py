@@ -54,7 +54,7 @@ def test_the_bundled_checkpoint_of_the_task_can_start_a_run(labelled_folder, tmp
         Plan("scenes", source="bundled").load()
 
 
-def test_the_command_line_has_names_of_folders_without_paths(tmp_path):
+def test_the_command_line_has_the_quoted_arguments(tmp_path):
     (tmp_path / "my data").mkdir()
     plan = Plan(
         str(tmp_path / "my data"),
@@ -64,7 +64,7 @@ def test_the_command_line_has_names_of_folders_without_paths(tmp_path):
         seed=2,
     )
     assert plan.command("runs/x") == (
-        "patchserve train --data 'my data' --model vit-ti/16 --option num_layers=3 "
+        f"patchserve train --data '{tmp_path}/my data' --model vit-ti/16 --option num_layers=3 "
         "--learning-rate 0.001 --seed 2 --out runs/x"
     )
     assert "--from google/vit" in Plan("scenes", source="google/vit").command("runs/x")

@@ -17,7 +17,8 @@ def report(watcher: Watcher) -> None:
         watcher.stepped(STEP)
         watcher.stepped(STEP._replace(done=4))
         watcher.measuring(5, 5)
-        watcher.measured(ROW, 10, "mean_iou")
+        watcher.measured(ROW, 10, "segment")
+        watcher.measured(ROW, 10, "classify")
 
 
 def shown(*, terminal: bool) -> str:
@@ -31,7 +32,8 @@ def test_without_a_terminal_there_is_a_line_per_epoch_and_no_bar():
         "it starts [here]",
         *(f"left out: file {n} is broken" for n in range(5)),
         "left out: 2 more",
-        "epoch 2 of 10: loss 0.5000, held-out mean iou 0.7500, 120 images/s",
+        "epoch 2 of 10: loss 0.5000, held-out mean IoU 0.7500, pixel accuracy 0.8750, 120 images/s",
+        "epoch 2 of 10: loss 0.5000, held-out accuracy 0.8750, 120 images/s",
     ]
 
 

@@ -1,0 +1,1 @@
+"""The quality of any checkpoint on a user's own images."""

@@ -1,0 +1,173 @@
+"""Threads that answer batches of files: order, sizes, the window, and stopping."""
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from app.cli.bulk import (
+    CPU_BATCH_SIZES,
+    GPU_BATCH_SIZE,
+    MEASURED_FROM,
+    WINDOW,
+    StopRequestedError,
+    Workers,
+)
+from app.engine.interface import BatchResult, EngineInput, ModelInfo
+from models.preprocessing import Preprocessing
+
+TIMEOUT_S = 30
+
+
+class Engine:
+    """An engine that remembers on which threads it was called."""
+
+    def __init__(self) -> None:
+        self.threads: set[str] = set()
+        self.warmed_up = False
+
+    def load(self) -> ModelInfo:
+        self.threads.add(threading.current_thread().name)
+        return ModelInfo("classify", ("a",), Preprocessing(), "cpu", "float32", 1)
+
+    def warm_up(self, max_batch_size: int, budget_s: float) -> dict[int, float]:
+        self.threads.add(threading.current_thread().name)
+        self.warmed_up = True
+        return {1: 1.0, 2: 1.5, 4: 4.0}
+
+    def run(self, inputs: Sequence[EngineInput]) -> BatchResult:
+        return self.launch(inputs)()
+
+    def launch(self, inputs: Sequence[EngineInput]) -> Callable[[], BatchResult]:
+        self.threads.add(threading.current_thread().name)
+        return lambda: BatchResult(list(inputs), {})
+
+    def memory(self) -> dict[str, int]:
+        return {}
+
+
+@pytest.fixture
+def workers() -> Iterator[Callable[..., Workers]]:
+    """Make workers, and end their threads after the test."""
+    made: list[Workers] = []
+
+    def make(files: int, *, on_gpu: bool = False, stop: bool = False, cores: int = 2) -> Workers:
+        stop_requested = partial(bool, stop)
+        made.append(
+            Workers(
+                Engine(), on_gpu=on_gpu, cores=cores, files=files, stop_requested=stop_requested
+            )
+        )
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.close()
+
+
+def paths(count: int) -> list[Path]:
+    return [Path(str(number)) for number in range(count)]
+
+
+def names(files: Sequence[Path]) -> list[str]:
+    return [file.name for file in files]
+
+
+def test_answers_have_the_order_of_the_files_whichever_batch_ends_first(workers):
+    last_ended = threading.Event()
+    files = paths(8)
+
+    def answer(batch: Sequence[Path]) -> list[str]:
+        if batch[0] == files[0]:
+            assert last_ended.wait(TIMEOUT_S)
+        if batch[-1] == files[-1]:
+            last_ended.set()
+        return names(batch)
+
+    assert list(workers(8).answer(files, answer)) == names(files)
+
+
+def test_batches_become_small_at_the_end_so_that_all_threads_end_together(workers):
+    pool, sizes = workers(40), []
+    pool.load()
+
+    def answer(batch: Sequence[Path]) -> list[str]:
+        sizes.append(len(batch))
+        return names(batch)
+
+    assert len(list(pool.answer(paths(40), answer))) == 40
+    assert max(sizes) == CPU_BATCH_SIZES["classify"]
+    assert sorted(sizes)[:3] == [1, 1, 1]
+
+
+def test_only_a_window_of_batches_is_in_flight(workers):
+    pool = workers(1000, cores=1)
+    started: list[Sequence[Path]] = []
+
+    def answer(batch: Sequence[Path]) -> list[str]:
+        started.append(batch)
+        return names(batch)
+
+    answers = pool.answer(paths(1000), answer)
+    assert next(answers) == "0"
+    assert len(started) <= WINDOW
+    answers.close()
+
+
+def test_each_thread_has_an_equal_share_of_the_cores(workers):
+    assert workers(1, cores=4).count == 1
+    assert workers(100, cores=4).count == 4
+
+
+def test_an_error_of_the_batch_is_raised(workers):
+    def answer(batch: Sequence[Path]) -> list[str]:
+        raise OSError("broken")
+
+    with pytest.raises(OSError, match="broken"):
+        list(workers(3).answer(paths(3), answer))
+
+
+def test_a_stop_ends_the_answers_while_a_batch_runs(workers):
+    opened = threading.Event()
+
+    def answer(batch: Sequence[Path]) -> list[str]:
+        assert opened.wait(TIMEOUT_S)
+        return names(batch)
+
+    with pytest.raises(StopRequestedError):
+        list(workers(3, stop=True).answer(paths(3), answer))
+    opened.set()
+
+
+def test_a_stop_ends_the_answers_even_if_all_are_ready(workers):
+    with pytest.raises(StopRequestedError):
+        list(workers(3, stop=True).answer(paths(3), names))
+
+
+def test_without_memory_the_next_batches_are_smaller(workers):
+    pool = workers(100)
+    pool.load()
+    pool.on_split("error", 8)
+    assert pool.batch_size == 8
+    pool.on_split("out_of_memory", 8)
+    pool.on_split("out_of_memory", 8)
+    assert pool.batch_size == 4
+    pool.on_split("out_of_memory", 1)
+    assert pool.batch_size == 1
+
+
+def test_on_a_gpu_one_thread_loads_and_runs(workers):
+    pool = workers(MEASURED_FROM, on_gpu=True)
+    assert pool.load().labels == ("a",)
+    assert pool.batch_size == 2  # the lowest cost of an image in the table above
+    answers = pool.answer(paths(5), lambda batch: pool.run(names(batch)).outputs)
+    assert list(answers) == ["0", "1", "2", "3", "4"]
+    assert pool._engine.threads == {"lane-gpu"}
+
+
+def test_on_a_gpu_few_images_run_without_a_measurement(workers):
+    pool = workers(MEASURED_FROM - 1, on_gpu=True)
+    pool.load()
+    assert (pool.batch_size, pool._engine.warmed_up) == (GPU_BATCH_SIZE, False)
