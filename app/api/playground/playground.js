@@ -494,14 +494,14 @@ function showMask(body) {
 }
 
 function legendEntry({ label, color, fraction, confidence }, position) {
-  const swatch = element("span", { className: "swatch", style: { background: color }, title: color });
-  const share = element("span", { className: "share", title: String(fraction) }, percent(fraction));
-  const parts = [swatch, element("span", { className: "name" }, label), share];
-  if (confidence !== undefined) {
-    const title = `mean confidence ${confidence}`;
-    parts.splice(2, 0, element("span", { className: "confidence", title }, `confidence ${percent(confidence)}`));
-  }
-  const button = element("button", { type: "button" }, ...parts);
+  const button = element(
+    "button",
+    { type: "button" },
+    element("span", { className: "swatch", style: { background: color }, title: color }),
+    element("span", { className: "name" }, label),
+    element("span", { className: "confidence", title: String(confidence) }, `confidence ${percent(confidence)}`),
+    element("span", { className: "share", title: String(fraction) }, percent(fraction)),
+  );
   for (const event of ["pointerenter", "focus"]) button.addEventListener(event, () => light(position));
   for (const event of ["pointerleave", "blur"]) button.addEventListener(event, () => light(null));
   return element("li", {}, button);
