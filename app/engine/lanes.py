@@ -60,12 +60,12 @@ class Lane:
         self._timed = timed
         self._work: SimpleQueue[tuple[Callable[[], Finish | None], bool] | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._loop, name=f"lane-{name}", daemon=True)
-        self._thread.start()
+        self._starting = threading.Lock()
 
     @property
     def alive(self) -> bool:
-        """Whether the thread is running."""
-        return self._thread.is_alive()
+        """Whether the thread is running, or has no work yet."""
+        return self._thread.ident is None or self._thread.is_alive()
 
     def busy_for(self) -> float:
         """Seconds since the current step of watched work started; 0 if there is none."""
@@ -103,7 +103,7 @@ class Lane:
                 hold; this exception is the cause.
         """
         future, set_result = _future_for()
-        self._work.put((partial(_run_for, work, set_result), watched))
+        self._send((partial(_run_for, work, set_result), watched))
         return future
 
     def launch(self, work: Callable[[], Callable[[], Result]]) -> asyncio.Future[Result]:
@@ -114,7 +114,7 @@ class Lane:
         future of `run`.
         """
         future, set_result = _future_for()
-        self._work.put((partial(_start_for, work, set_result), True))
+        self._send((partial(_start_for, work, set_result), True))
         return future
 
     def call(self, work: Callable[[], Callable[[], Result]]) -> Result:
@@ -130,8 +130,15 @@ class Lane:
             else:
                 done.set_result(result)
 
-        self._work.put((partial(_start_for, work, set_result), False))
+        self._send((partial(_start_for, work, set_result), False))
         return done.result()
+
+    def _send(self, work: tuple[Callable[[], Finish | None], bool]) -> None:
+        """Send work; the first work starts the thread, for which there may be no memory."""
+        with self._starting:
+            if self._thread.ident is None:
+                self._thread.start()
+        self._work.put(work)
 
     def close(self) -> None:
         """Let the thread end after all work that was sent before."""

@@ -244,9 +244,9 @@ async def test_a_timed_lane_ignores_the_seconds_that_its_work_reports(busy):
 
 async def test_closing_ends_the_thread_after_all_sent_work():
     lane, gate = Lane("closing", lambda seconds: None), Gate("done")
-    thread = next(thread for thread in threading.enumerate() if thread.name == "lane-closing")
     working = [asyncio.ensure_future(lane.run(work)) for work in (gate, lambda: "too")]
     await wait_for(gate.started)
+    thread = next(thread for thread in threading.enumerate() if thread.name == "lane-closing")
     lane.close()
     assert lane.alive
     gate.opened.set()
@@ -255,7 +255,20 @@ async def test_closing_ends_the_thread_after_all_sent_work():
     assert not lane.alive
 
 
+async def test_a_thread_that_cannot_start_fails_the_work_and_not_the_lane(lane, monkeypatch):
+    def no_memory(self):
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", no_memory)
+        with pytest.raises(RuntimeError, match="can't start"):
+            await lane.run(lambda: "never")
+    assert lane.alive
+    assert await lane.run(lambda: "later") == "later"
+
+
 async def test_a_lane_does_not_keep_a_process_alive(lane):
+    await lane.run(lambda: None)
     thread = next(thread for thread in threading.enumerate() if thread.name == "lane-cpu")
     assert thread.daemon
 
