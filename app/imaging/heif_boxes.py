@@ -156,8 +156,6 @@ def read_items(data: bytes, meta: dict[bytes, Span]) -> Items:
     references = list(_references(data, *meta[b"iref"])) if b"iref" in meta else []
     if max(len(kinds), len(extents)) > MAX_ITEMS:
         raise InvalidImage(f"the file has more than {MAX_ITEMS} items")
-    if sum(len(to) for _, _, to in references) > MAX_REFERENCES:
-        raise InvalidImage(f"the file has more than {MAX_REFERENCES} references")
     return Items(kinds, extents, references)
 
 
@@ -203,10 +201,11 @@ def _extents(data: bytes, at: int, inside: Span) -> Iterator[tuple[int, list[Spa
 
 
 def _references(data: bytes, start: int, end: int) -> Iterator[tuple[bytes, int, list[int]]]:
-    width = 4 if data[start] else 2
+    width, total = 4 if data[start] else 2, 0
     for kind, (at, _) in boxes(data, start + 4, end):
         count, first = _number(data, at + width, 2), at + width + 2
-        if count > MAX_REFERENCES:
+        total += count
+        if total > MAX_REFERENCES:
             raise InvalidImage(f"the file has more than {MAX_REFERENCES} references")
         yield (
             kind,

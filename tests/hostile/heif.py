@@ -156,7 +156,7 @@ def av1_sequence(width: int, height: int) -> bytes:
     return bytes([1 << 3 | 2, len(header)]) + header
 
 
-def av1_frame(*, own_size: bool) -> bytes:
+def av1_frame(*, own_size: bool, kind: int = 3) -> bytes:
     """A sequence header for several frames, and a frame, perhaps with a size of its own."""
     sequence = bits(
         *[(0, 3), (0, 2), (0, 1), (0, 1), (0, 5), (0, 12), (0, 5)],
@@ -165,7 +165,8 @@ def av1_frame(*, own_size: bool) -> bytes:
     )
     frame = bits((0, 1), (0, 2), (1, 1), (0, 1), (0, 1), (own_size, 1))
     return b"".join(
-        bytes([kind << 3 | 2, len(unit)]) + unit for kind, unit in ((1, sequence), (3, frame))
+        bytes([type_ << 3 | 2, len(unit)]) + unit
+        for type_, unit in ((1, sequence), (kind, frame))
     )
 
 
@@ -190,8 +191,23 @@ def larger() -> Iterator[Case]:
     hidden = av1_sequence(60_000, 60_000) + coded("AVIF")[0]
     yield Case("AVIF, a hidden size", single("AVIF", data=hidden), REFUSED)
     yield Case("AVIF, a frame's size", single("AVIF", data=av1_frame(own_size=True)), REFUSED)
-    hidden = hevc_parameters(60_000, 60_000) + coded("HEIC")[0]
+    copy = av1_frame(own_size=True, kind=7)
+    yield Case("AVIF, the size of a copied header", single("AVIF", data=copy), REFUSED)
+    padding = b"\x7a\x80\x80\x80\x80\x80\0"  # no bytes; read as five, its size ends too early
+    hidden = padding + av1_sequence(60_000, 60_000) + coded("AVIF")[0]
+    yield Case("AVIF, a size hidden by a long number", single("AVIF", data=hidden), REFUSED)
+    contents, config = coded("HEIC")
+    hidden = hevc_parameters(60_000, 60_000) + contents
     yield Case("HEIC, a hidden size", single("HEIC", data=hidden), REFUSED)
+    at = 8 + 21
+    config = config[:at] + bytes([config[at] & 0xFC]) + config[at + 1 :]  # lengths of one byte
+    short = container("HEIC", {1: (b"hvc1", hidden)}, [ispe(64, 64), config], {1: [1, 2]})
+    yield Case("HEIC, lengths of one byte", short, REFUSED)
+    for kind in CODES:
+        contents, config = coded(kind)
+        two = [ispe(WIDTH, HEIGHT), ispe(*HUGE), config]
+        sizes = container(kind, {1: (CODES[kind], contents)}, two, {1: [1, 2, 3]})
+        yield Case(f"{kind}, two sizes", sizes, REFUSED)
 
 
 def many() -> Iterator[Case]:
@@ -236,9 +252,15 @@ def many() -> Iterator[Case]:
         )
         yield Case(f"{kind}, two lists of tiles", ambiguous, REFUSED)
         described = {1: image, 2: (b"mime", bytes(20_000)), **dict.fromkeys(range(3, 40), image)}
-        shared = [(b"cdsc", 2, [1] * 900)]
-        copies = container(kind, described, [ispe(WIDTH, HEIGHT), config], {1: [1, 2]}, shared)
-        yield Case(f"{kind}, metadata of many images", copies, REFUSED)
+        for name, shared in (
+            ("many images", [(b"cdsc", 2, [1] * 900)]),
+            ("one image again and again", [(b"cdsc", 2, [1])] * 900),
+        ):
+            copies = container(kind, described, [ispe(WIDTH, HEIGHT), config], {1: [1, 2]}, shared)
+            yield Case(f"{kind}, metadata of {name}", copies, REFUSED)
+        shared = [(b"thmb", 1, [2] * 3000)] * 1900
+        references = container(kind, {1: image}, [ispe(WIDTH, HEIGHT), config], {1: [1, 2]}, shared)
+        yield Case(f"{kind}, references", references, REFUSED)
         overlay = container(
             kind, {1: (b"iovl", bytes(64)), 2: image}, [ispe(WIDTH, HEIGHT)], {1: [1]}
         )
