@@ -165,8 +165,7 @@ def av1_frame(*, own_size: bool, kind: int = 3) -> bytes:
     )
     frame = bits((0, 1), (0, 2), (1, 1), (0, 1), (0, 1), (own_size, 1))
     return b"".join(
-        bytes([type_ << 3 | 2, len(unit)]) + unit
-        for type_, unit in ((1, sequence), (kind, frame))
+        bytes([type_ << 3 | 2, len(unit)]) + unit for type_, unit in ((1, sequence), (kind, frame))
     )
 
 
