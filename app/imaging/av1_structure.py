@@ -12,7 +12,7 @@ from app.imaging.bit_reader import BitReader
 MAX_UNITS = 5_000  # of one image; a picture has at most 4096 tiles, each may be a unit
 MAX_FRAMES = 4  # of one image: a still picture has one, a progressive one a few layers
 SEQUENCE = 1  # types of units
-FRAMES = frozenset({3, 6, 7})  # a header, a whole frame, and the copy of a header: dav1d decodes it
+FRAMES = frozenset({3, 6, 7})  # a header, a frame, and a copy of a header, which dav1d may use
 KEY_FRAME, SWITCH_FRAME = 0, 3
 SELECT = 2  # each frame decides
 HEADER_BYTES = 64  # contain all fields that are read
@@ -70,13 +70,13 @@ def _unit(data: bytes, at: int) -> tuple[int, int, int]:
     at += 2 if first & 4 else 1
     size = len(data) - at
     if first & 2:
-        size, used = _number(data[at : at + SIZE_BYTES])
+        size, used = _leb128(data[at : at + SIZE_BYTES])
         at += used
     return first >> 3 & 15, at, size
 
 
-def _number(data: bytes) -> tuple[int, int]:
-    """A number in groups of seven bits, lowest first (leb128), and how many bytes it has."""
+def _leb128(data: bytes) -> tuple[int, int]:
+    """A number in groups of seven bits, lowest first, and how many bytes it has."""
     number = 0
     for place, byte in enumerate(data):
         number |= (byte & 0x7F) << 7 * place
