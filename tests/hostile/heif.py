@@ -192,14 +192,18 @@ def larger() -> Iterator[Case]:
     yield Case("AVIF, a frame's size", single("AVIF", data=av1_frame(own_size=True)), REFUSED)
     copy = av1_frame(own_size=True, kind=7)
     yield Case("AVIF, the size of a copied header", single("AVIF", data=copy), REFUSED)
-    padding = b"\x7a\x80\x80\x80\x80\x80\0"  # no bytes; read as five, its size ends too early
-    hidden = padding + av1_sequence(60_000, 60_000) + coded("AVIF")[0]
+    # a unit of one byte, 0x12. If its size were read as five bytes instead of six, that byte would
+    # begin a unit of ten bytes, which hides the size of the image; units without bytes follow
+    padding = b"\x7a\x81\x80\x80\x80\x80\0\x12"
+    hidden = padding + av1_sequence(60_000, 60_000)[:11] + b"\x12\0" * 3 + coded("AVIF")[0]
     yield Case("AVIF, a size hidden by a long number", single("AVIF", data=hidden), REFUSED)
     contents, config = coded("HEIC")
     hidden = hevc_parameters(60_000, 60_000) + contents
     yield Case("HEIC, a hidden size", single("HEIC", data=hidden), REFUSED)
     at = 8 + 21
     config = config[:at] + bytes([config[at] & 0xFC]) + config[at + 1 :]  # lengths of one byte
+    unit = hevc_parameters(60_000, 60_000)[4:].ljust(300, b"\0")
+    hidden = struct.pack(">I", len(unit)) + unit
     short = container("HEIC", {1: (b"hvc1", hidden)}, [ispe(64, 64), config], {1: [1, 2]})
     yield Case("HEIC, lengths of one byte", short, REFUSED)
     for kind in CODES:
@@ -238,7 +242,7 @@ def many() -> Iterator[Case]:
         yield Case(f"{kind}, two images", single(kind, more=again), REFUSED)
         meta = full(b"meta", 0, again)
         yield Case(f"{kind}, two lists of items", single(kind) + meta, REFUSED)
-        properties = box(b"ipco", box(b"free") * 1999) * 99
+        properties = box(b"ipco", box(b"free") * 900) * 99
         many_lists = single(kind, more=box(b"iprp", properties)).replace(b"iprp", b"free", 1)
         yield Case(f"{kind}, lists of properties", many_lists, REFUSED)
         profile = [ispe(WIDTH, HEIGHT), config, box(b"colr", b"prof", bytes(50_000))]
