@@ -107,6 +107,15 @@ def prepare_process(settings: Settings) -> None:
         ValueError: the decoder of an image format is missing.
     """
     sys.setswitchinterval(SWITCH_INTERVAL_S)
+    prepare_decoders(settings)
+
+
+def prepare_decoders(settings: Settings) -> None:
+    """Set what applies to all images of the process: formats, limits and malloc.
+
+    Raises:
+        ValueError: the decoder of an image format is missing.
+    """
     enable_formats(split_commas(settings.image_formats))
     limit_pillow_pixels(settings.max_image_pixels)
     silence_libtiff()

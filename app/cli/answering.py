@@ -204,21 +204,25 @@ def read(file: Path) -> bytes:
         OSError: it cannot be read.
         PayloadTooLarge: it has more than 1 GiB.
     """
-    with file.open("rb", buffering=0) as opened:
-        if os.fstat(opened.fileno()).st_size > MAX_FILE_BYTES:
-            raise PayloadTooLarge(f"the file has more than {MAX_FILE_BYTES} bytes")
-        return opened.readall()
+    with file.open("rb") as opened:
+        size = os.fstat(opened.fileno()).st_size or MAX_FILE_BYTES  # a pipe has no size
+        data = opened.read(size + 1) if size <= MAX_FILE_BYTES else b""
+    if max(size, len(data)) > MAX_FILE_BYTES:
+        raise PayloadTooLarge(f"the file has more than {MAX_FILE_BYTES} bytes")
+    return data
 
 
 def write_result(target: Path, content: bytes) -> None:
-    """Write the result of an image, and make its folder.
+    """Write the result of an image, and make its folder. A file of that name is whole at any time.
 
     Raises:
         WriteError: that fails.
     """
+    unfinished = target.with_name(f".{target.name}.part")  # the process may end at once
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(content)
+        unfinished.write_bytes(content)
+        unfinished.replace(target)
     except OSError as error:
         raise WriteError(one_line(error)) from error
 

@@ -35,9 +35,9 @@ def one_line(error: BaseException) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
-def printable(text: str) -> str:
-    """Return the text without characters that could control a terminal; names come from files."""
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+def printable(text: object) -> str:
+    """The text without characters that could control a terminal; names come from files."""
+    return "".join(c if c.isprintable() else "?" for c in str(text))
 
 
 def stop(message: str, status: int) -> NoReturn:

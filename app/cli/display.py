@@ -9,6 +9,7 @@ from typing import Self, TextIO
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from app.cli.console import printable
 from app.core.process import STARTED_AT
 
 
@@ -102,8 +103,3 @@ class Display:
         else:
             stream.write(f"{text}\n")
             stream.flush()
-
-
-def printable(text: object) -> str:
-    """The text without characters that would control a terminal."""
-    return "".join(each if each.isprintable() else "?" for each in str(text))

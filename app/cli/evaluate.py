@@ -17,7 +17,6 @@ from app.engine.placement import resolve_source
 from models import figures, training
 from models.training.data.sources import Part
 
-SCENES_SEED, SCENES = 20_000, 2_000  # that no checkpoint was trained on; their number
 FIGURE = "confusion.png"
 
 Data = Annotated[
@@ -130,11 +129,11 @@ def evaluate_scenes(
     as_json: bool,
 ) -> None:
     """Measure a classifier and a segmenter on the same drawn scenes, and print their quality."""
+    given = {"seed": seed, "count": count}
     quality = training.evaluate(
         resolve_source(classifier or "bundled", "classify"),
         resolve_source(segmenter or "bundled", "segment"),
-        seed=SCENES_SEED if seed is None else seed,
-        count=count or SCENES,
+        **{name: value for name, value in given.items() if value is not None},
         out=out,
         console=Console(quiet=True) if as_json else None,
     )

@@ -1,7 +1,7 @@
 """`patchserve explain`: images with the relevance of their regions, and figures of a checkpoint."""
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Annotated, Literal, cast
 
@@ -107,18 +107,19 @@ def draw_network(draw: Callable[[Network, str], bytes], classifier: str, target:
     with readable_errors():
         loaded = checkpoint.load(resolve_source(classifier, "classify"))
         drawn = draw(loaded.network, loaded.name)
-    write_and_print(target, drawn)
+    write(target, drawn)
+    typer.echo(target)
 
 
 class AllDistances:
-    """Collects the attention distances of all images."""
+    """Collects the attention distances of all images that have an answer."""
 
     def __init__(self) -> None:
-        self.explained: list[Distances] = []
+        self.found: list[Distances] = []
 
     def answer(self, file: Path, value: Distances) -> None:
         """Keep the distances of an image."""
-        self.explained.append(value)
+        self.found.append(value)
 
     def failure(self, file: Path, failure: Failure) -> None:
         """Leave out an image."""
@@ -127,22 +128,24 @@ class AllDistances:
 def draw_distances(
     found: Sequence[ImageFile], model: Model, name: str, method: Method, target: Path
 ) -> None:
-    """Draw the attention distance over all images."""
-    every = AllDistances()
+    """Draw the attention distance over all images that have an answer."""
+    with readable_errors():
+        figures.require_matplotlib()  # before minutes of work
 
     def distances(file: Path, photo: Photo, output: EngineOutput, info: ModelInfo) -> Distances:
         return photo.pixels.shape[:2], cast(Relevance, output).attention_distance
 
+    @contextmanager
+    def report(info: ModelInfo, display: Display) -> Iterator[AllDistances]:
+        every = AllDistances()
+        yield every
+        if every.found:
+            size, _ = every.found[0]
+            drawn = [each for _, each in every.found]
+            with readable_errors():
+                content = figures.attention_distance_figure(drawn, size, name)
+            write(target, content)
+            display.print(str(target))
+
     files = [image.path for image in found]
-    work = Work(input_for(method), distances)
-    run_images(files, model, work, lambda info, display: nullcontext(every))
-    (height, width), _ = every.explained[0]
-    drawn = [distances for _, distances in every.explained]
-    with readable_errors():
-        write_and_print(target, figures.attention_distance_figure(drawn, (height, width), name))
-
-
-def write_and_print(target: Path, content: bytes) -> None:
-    """Write a file and print its path."""
-    write(target, content)
-    typer.echo(target)
+    run_images(files, model, Work(input_for(method), distances), report)

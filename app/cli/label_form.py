@@ -1,15 +1,18 @@
 """The form of a classifier's results: on standard output, in a file, or both."""
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple, Self
 
 from app.cli.report import Body, Columns, Csv, JsonLines, Print, Report, Several
 from app.engine.interface import ModelInfo
 
-SUFFIXES = (".jsonl", ".csv")
+FILE_FORMS: Mapping[str, type[JsonLines] | type[Csv]] = MappingProxyType(
+    {".jsonl": JsonLines, ".csv": Csv}
+)
 
 
 class LabelForm(NamedTuple):
@@ -33,8 +36,8 @@ class LabelForm(NamedTuple):
         """
         if self.as_json and self.as_csv:
             raise ValueError("--json and --csv exclude each other")
-        if self.out is not None and self.out.suffix not in SUFFIXES:
-            raise ValueError(f"--out must end in {' or '.join(SUFFIXES)}, not {self.out.name!r}")
+        if self.out is not None and self.out.suffix not in FILE_FORMS:
+            raise ValueError(f"--out must end in {' or '.join(FILE_FORMS)}, not {self.out.name!r}")
         return self
 
     @contextmanager
@@ -56,8 +59,7 @@ class LabelForm(NamedTuple):
             yield Several(*printed)
             return
         with lines_of(self.out) as write_line:
-            written: type[JsonLines] | type[Csv] = JsonLines if self.out.suffix == ".jsonl" else Csv
-            yield Several(*printed, written(write_line))
+            yield Several(*printed, FILE_FORMS[self.out.suffix](write_line))
 
     def _printed(
         self, files: Sequence[Path], info: ModelInfo, print_line: Print

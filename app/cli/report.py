@@ -10,7 +10,7 @@ from rich.cells import cell_len
 
 from app.api.schemas import Prediction
 from app.cli.answering import Failure
-from app.cli.display import printable
+from app.cli.console import printable
 from app.engine.interface import ModelInfo
 
 Print = Callable[[str], object]  # prints lines, whose end it adds

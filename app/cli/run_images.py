@@ -10,11 +10,10 @@ import typer
 
 from app.cli.answering import Answerer, Failure, Reading, Work, WriteError
 from app.cli.bulk import StopRequestedError, Workers
-from app.cli.console import one_line, readable_errors, stop
-from app.cli.display import Display, printable
+from app.cli.console import one_line, printable, readable_errors, stop
+from app.cli.display import Display
 from app.cli.report import Report
 from app.core.cores import core_count
-from app.core.malloc import keep_freed_memory
 from app.core.process import (
     INTERRUPTED,
     RUN_FAILED,
@@ -29,9 +28,8 @@ from app.engine.engine import TorchEngine
 from app.engine.interface import DeviceLost, ModelInfo, OutOfMemory
 from app.engine.placement import resolve_device
 from app.imaging.cost import decode_cost
-from app.imaging.decode import limit_pillow_pixels, silence_libtiff
 from app.imaging.pixel_budget import WeightedSemaphore
-from app.main import make_decoder
+from app.main import make_decoder, prepare_decoders
 
 Value = TypeVar("Value")
 MakeReport = Callable[[ModelInfo, Display], AbstractContextManager[Report[Value]]]
@@ -62,9 +60,7 @@ def run_images(
     """
     with readable_errors():
         settings = Settings.read()
-        limit_pillow_pixels(settings.max_image_pixels)
-        silence_libtiff()
-        keep_freed_memory()
+        prepare_decoders(settings)
         device = resolve_device(model.device)
         engine = TorchEngine(model.source, task=model.task, device=device)
     display = Display(len(files))

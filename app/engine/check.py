@@ -4,16 +4,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from app.engine.engine import TorchEngine
-from app.engine.interface import (
-    DEFAULT_INPUT_SIZE,
-    ClassifyInput,
-    EngineInput,
-    ModelInfo,
-    SegmentInput,
-)
+from app.engine.interface import ModelInfo, blank_input
 from models import checkpoint
 from models.registry import architecture_of
 from models.runtimes.select import Runtime
@@ -69,13 +61,8 @@ def try_checkpoint(
         runtime=runtime,
     )
     info = engine.place(loaded)
-    height, width = info.preprocessing.input_size or DEFAULT_INPUT_SIZE
-    pixels = np.zeros((height, width, 3), np.uint8)
-    image: EngineInput = (
-        ClassifyInput(pixels, 1)
-        if info.task == "classify"
-        else SegmentInput(pixels, (height, width))
-    )
+    image = blank_input(info.task, info.preprocessing)
+    height, width = image.pixels.shape[:2]
     start = time.monotonic()
     engine.run([image])
     return Trial(

@@ -16,13 +16,12 @@ from app.engine.device_errors import translate_device_errors
 from app.engine.interface import (
     DEFAULT_INPUT_SIZE,
     BatchResult,
-    ClassifyInput,
     EmbedInput,
     EngineInput,
     ExplainInput,
     ModelInfo,
     OutOfMemory,
-    SegmentInput,
+    blank_input,
 )
 from app.engine.outputs import RawOutput, Scores, label_map_on, reader_for
 from app.engine.pipeline import Graphs, Pipeline, streams_of
@@ -229,13 +228,7 @@ class TorchEngine:
 
     def _measure(self, size: int) -> float:
         """Median seconds of a batch of this size."""
-        height, width = self._preprocessing.input_size or DEFAULT_INPUT_SIZE
-        pixels = np.zeros((height, width, 3), np.uint8)
-        image: EngineInput = (
-            ClassifyInput(pixels, 1)
-            if self._task == "classify"
-            else SegmentInput(pixels, (height, width))
-        )
+        image = blank_input(self._task, self._preprocessing)
         first = 0 if self._streams.recorder is None else 1
         taken: list[float] = []
         while len(taken) < 1 + MIN_REPEATS or sum(taken) < MIN_MEASURED_S:

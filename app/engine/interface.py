@@ -48,6 +48,15 @@ class SegmentInput(NamedTuple):
     confidence: bool = False
 
 
+def blank_input(task: Task, preprocessing: Preprocessing) -> ClassifyInput | SegmentInput:
+    """A black image of the network's input size, to try or to measure a network."""
+    height, width = preprocessing.input_size or DEFAULT_INPUT_SIZE
+    pixels = np.zeros((height, width, 3), np.uint8)
+    if task == "classify":
+        return ClassifyInput(pixels, 1)
+    return SegmentInput(pixels, (height, width))
+
+
 class Ranking(NamedTuple):
     """The best labels of one image, best first: their indices and scores."""
 

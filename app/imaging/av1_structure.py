@@ -11,10 +11,12 @@ from app.imaging.bit_reader import BitReader
 
 MAX_UNITS = 5_000  # of one image; a picture has at most 4096 tiles, each may be a unit
 MAX_FRAMES = 4  # of one image: a still picture has one, a progressive one a few layers
-SEQUENCE, FRAME_HEADER, FRAME = 1, 3, 6  # types of units
+SEQUENCE = 1  # types of units
+FRAMES = frozenset({3, 6, 7})  # a header, a frame, and a copy of a header, which dav1d may use
 KEY_FRAME, SWITCH_FRAME = 0, 3
 SELECT = 2  # each frame decides
 HEADER_BYTES = 64  # contain all fields that are read
+SIZE_BYTES = 8  # at most, of the size of a unit
 
 
 class Sequence(NamedTuple):
@@ -52,7 +54,7 @@ def av1_size(data: bytes) -> tuple[int, int]:
         if kind == SEQUENCE:
             sequence = _sequence(header)
             largest = max(largest, sequence[:2], key=lambda side: side[0] * side[1])
-        elif kind in (FRAME_HEADER, FRAME):
+        elif kind in FRAMES:
             frames += 1
             if sequence is None or frames > MAX_FRAMES:
                 raise InvalidImage(f"the AV1 data has no header, or more than {MAX_FRAMES} frames")
@@ -68,14 +70,19 @@ def _unit(data: bytes, at: int) -> tuple[int, int, int]:
     at += 2 if first & 4 else 1
     size = len(data) - at
     if first & 2:
-        size, shift = 0, 0
-        while shift <= 28 and at < len(data):
-            byte = data[at]
-            size |= (byte & 0x7F) << shift
-            at, shift = at + 1, shift + 7
-            if byte < 0x80:
-                break
+        size, used = _leb128(data[at : at + SIZE_BYTES])
+        at += used
     return first >> 3 & 15, at, size
+
+
+def _leb128(data: bytes) -> tuple[int, int]:
+    """A number in groups of seven bits, lowest first, and how many bytes it has."""
+    number = 0
+    for place, byte in enumerate(data):
+        number |= (byte & 0x7F) << 7 * place
+        if byte < 0x80:
+            return number, place + 1
+    raise InvalidImage("the AV1 data has a unit without a valid size")
 
 
 def _sequence(bits: BitReader) -> Sequence:

@@ -5,6 +5,7 @@ tile many times. Only still images are decoded: of a sequence, its primary image
 """
 
 import struct
+from collections import Counter
 
 from app.core.errors import ImageTooLarge, InvalidImage, UnsupportedImageFormat
 from app.imaging.av1_structure import av1_size
@@ -30,6 +31,7 @@ MAX_TRANSFORMS = 4  # of an item: each is a pass over its pixels
 MAX_CODED, CODED_MARGIN = 4, 2**18
 MAX_PADDING = 64  # pixels: codecs extend a side to a multiple of their block
 LARGER = "the image is larger than its header says"
+SINGLE = frozenset({b"ispe", b"av1C", b"hvcC"})  # of an item; decoders differ in which they use
 TRANSFORMS = frozenset({b"irot", b"imir", b"clap"})
 CODED = {"AVIF": frozenset({b"av01"}), "HEIC": frozenset({b"hvc1", b"hev1"})}
 
@@ -98,9 +100,11 @@ def _check_items(data: bytes, items: Items) -> None:
         item: sum(end - start for start, end in spans) for item, spans in items.extents.items()
     }
     read = sum(sizes.values())
+    described: Counter[int] = Counter()
     for kind, item, images in items.references:
         if kind == b"cdsc":  # metadata is copied for each image that it describes
-            read += sizes.get(item, 0) * max(0, len(images) - 1)
+            described[item] += len(images)
+    read += sum(sizes.get(item, 0) * max(0, count - 1) for item, count in described.items())
     if read > MAX_OVERLAP * len(data):
         raise InvalidImage(f"the items of the file have more than {MAX_OVERLAP} times its bytes")
     for item, kind in items.kinds.items():
@@ -114,8 +118,11 @@ def _check_properties(data: bytes, properties: Properties) -> None:
     if listed > MAX_OVERLAP * len(data) + MAX_PROPERTY_BYTES:  # copied for each image
         raise InvalidImage("the properties of the file's images have too many bytes")
     for item in properties.used:
-        if sum(kind in TRANSFORMS for kind, _ in properties.of(item)) > MAX_TRANSFORMS:
+        kinds = [kind for kind, _ in properties.of(item)]
+        if sum(kind in TRANSFORMS for kind in kinds) > MAX_TRANSFORMS:
             raise InvalidImage(f"an image is transformed more than {MAX_TRANSFORMS} times")
+        if any(kinds.count(kind) > 1 for kind in SINGLE):
+            raise InvalidImage("an image has two sizes, or two configurations of its decoder")
 
 
 def _contents(data: bytes, spans: list[Span]) -> bytes:

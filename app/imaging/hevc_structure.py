@@ -13,6 +13,7 @@ MAX_PICTURES = 4  # of one image: a still picture is one
 PARAMETERS = 33  # type of a unit: a sequence parameter set, with the size
 FIRST_OTHER = 32  # units of lower types are slices
 CONFIG_BYTES = 23  # of a configuration, before its units
+LENGTH_BYTES = 4  # of the length before a unit
 HEADER_BYTES = 256  # contain all fields that are read
 
 
@@ -24,12 +25,14 @@ def hevc_size(config: bytes, data: bytes) -> tuple[int, int]:
         data: the units of the image, each after its length.
 
     Raises:
-        InvalidImage: no size, or too many units or pictures.
+        InvalidImage: no size, or too many units or pictures, or lengths of less than four bytes.
     """
     if len(config) < CONFIG_BYTES:
         raise InvalidImage("the HEVC configuration is truncated")
+    if config[21] & 3 != LENGTH_BYTES - 1:  # libheif would read four bytes, whatever it says
+        raise InvalidImage(f"the HEVC data has lengths of other than {LENGTH_BYTES} bytes")
     largest, pictures = (0, 0), 0
-    units = [*_configured(config), *_units(data, (config[21] & 3) + 1)]
+    units = [*_configured(config), *_units(data)]
     for unit in units:
         kind = unit[0] >> 1 & 63
         if kind < FIRST_OTHER:
@@ -56,14 +59,14 @@ def _configured(config: bytes) -> Iterator[bytes]:
             at += 2 + size
 
 
-def _units(data: bytes, width: int) -> Iterator[bytes]:
-    """The beginnings of the units of an image, whose lengths have so many bytes."""
+def _units(data: bytes) -> Iterator[bytes]:
+    """The beginnings of the units of an image."""
     at = 0
     for _ in range(MAX_UNITS):
-        if at + width >= len(data):
+        if at + LENGTH_BYTES >= len(data):
             return
-        size = int.from_bytes(data[at : at + width])
-        at += width
+        size = int.from_bytes(data[at : at + LENGTH_BYTES])
+        at += LENGTH_BYTES
         if size >= 3:
             yield data[at : at + min(size, HEADER_BYTES)].ljust(3, b"\0")
         at += size

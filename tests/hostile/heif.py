@@ -156,7 +156,7 @@ def av1_sequence(width: int, height: int) -> bytes:
     return bytes([1 << 3 | 2, len(header)]) + header
 
 
-def av1_frame(*, own_size: bool) -> bytes:
+def av1_frame(*, own_size: bool, kind: int = 3) -> bytes:
     """A sequence header for several frames, and a frame, perhaps with a size of its own."""
     sequence = bits(
         *[(0, 3), (0, 2), (0, 1), (0, 1), (0, 5), (0, 12), (0, 5)],
@@ -165,7 +165,7 @@ def av1_frame(*, own_size: bool) -> bytes:
     )
     frame = bits((0, 1), (0, 2), (1, 1), (0, 1), (0, 1), (own_size, 1))
     return b"".join(
-        bytes([kind << 3 | 2, len(unit)]) + unit for kind, unit in ((1, sequence), (3, frame))
+        bytes([type_ << 3 | 2, len(unit)]) + unit for type_, unit in ((1, sequence), (kind, frame))
     )
 
 
@@ -190,8 +190,27 @@ def larger() -> Iterator[Case]:
     hidden = av1_sequence(60_000, 60_000) + coded("AVIF")[0]
     yield Case("AVIF, a hidden size", single("AVIF", data=hidden), REFUSED)
     yield Case("AVIF, a frame's size", single("AVIF", data=av1_frame(own_size=True)), REFUSED)
-    hidden = hevc_parameters(60_000, 60_000) + coded("HEIC")[0]
+    copy = av1_frame(own_size=True, kind=7)
+    yield Case("AVIF, the size of a copied header", single("AVIF", data=copy), REFUSED)
+    # a unit of one byte, 0x12. If its size were read as five bytes instead of six, that byte would
+    # begin a unit of ten bytes, which hides the size of the image; units without bytes follow
+    padding = b"\x7a\x81\x80\x80\x80\x80\0\x12"
+    hidden = padding + av1_sequence(60_000, 60_000)[:11] + b"\x12\0" * 3 + coded("AVIF")[0]
+    yield Case("AVIF, a size hidden by a long number", single("AVIF", data=hidden), REFUSED)
+    contents, config = coded("HEIC")
+    hidden = hevc_parameters(60_000, 60_000) + contents
     yield Case("HEIC, a hidden size", single("HEIC", data=hidden), REFUSED)
+    at = 8 + 21
+    config = config[:at] + bytes([config[at] & 0xFC]) + config[at + 1 :]  # lengths of one byte
+    unit = hevc_parameters(60_000, 60_000)[4:].ljust(300, b"\0")
+    hidden = struct.pack(">I", len(unit)) + unit
+    short = container("HEIC", {1: (b"hvc1", hidden)}, [ispe(64, 64), config], {1: [1, 2]})
+    yield Case("HEIC, lengths of one byte", short, REFUSED)
+    for kind in CODES:
+        contents, config = coded(kind)
+        two = [ispe(WIDTH, HEIGHT), ispe(*HUGE), config]
+        sizes = container(kind, {1: (CODES[kind], contents)}, two, {1: [1, 2, 3]})
+        yield Case(f"{kind}, two sizes", sizes, REFUSED)
 
 
 def many() -> Iterator[Case]:
@@ -223,7 +242,7 @@ def many() -> Iterator[Case]:
         yield Case(f"{kind}, two images", single(kind, more=again), REFUSED)
         meta = full(b"meta", 0, again)
         yield Case(f"{kind}, two lists of items", single(kind) + meta, REFUSED)
-        properties = box(b"ipco", box(b"free") * 1999) * 99
+        properties = box(b"ipco", box(b"free") * 900) * 99
         many_lists = single(kind, more=box(b"iprp", properties)).replace(b"iprp", b"free", 1)
         yield Case(f"{kind}, lists of properties", many_lists, REFUSED)
         profile = [ispe(WIDTH, HEIGHT), config, box(b"colr", b"prof", bytes(50_000))]
@@ -236,9 +255,15 @@ def many() -> Iterator[Case]:
         )
         yield Case(f"{kind}, two lists of tiles", ambiguous, REFUSED)
         described = {1: image, 2: (b"mime", bytes(20_000)), **dict.fromkeys(range(3, 40), image)}
-        shared = [(b"cdsc", 2, [1] * 900)]
-        copies = container(kind, described, [ispe(WIDTH, HEIGHT), config], {1: [1, 2]}, shared)
-        yield Case(f"{kind}, metadata of many images", copies, REFUSED)
+        for name, shared in (
+            ("many images", [(b"cdsc", 2, [1] * 900)]),
+            ("one image again and again", [(b"cdsc", 2, [1])] * 900),
+        ):
+            copies = container(kind, described, [ispe(WIDTH, HEIGHT), config], {1: [1, 2]}, shared)
+            yield Case(f"{kind}, metadata of {name}", copies, REFUSED)
+        shared = [(b"thmb", 1, [2] * 3000)] * 1900
+        references = container(kind, {1: image}, [ispe(WIDTH, HEIGHT), config], {1: [1, 2]}, shared)
+        yield Case(f"{kind}, references", references, REFUSED)
         overlay = container(
             kind, {1: (b"iovl", bytes(64)), 2: image}, [ispe(WIDTH, HEIGHT)], {1: [1]}
         )

@@ -11,6 +11,7 @@ from starlette.staticfiles import StaticFiles
 from app.api import html, openapi, params
 from app.api.params import headers_of
 from app.api.routing import Endpoint
+from app.core.types import IMAGE_SUFFIXES
 
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
@@ -19,9 +20,6 @@ POLICY = (
 PACKAGE = "app.api.playground"
 SAMPLES = Path(__file__).parents[1] / "playground" / "samples"
 PAGE_SUFFIXES = frozenset((".css", ".js"))
-IMAGE_SUFFIXES = frozenset(
-    (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".heic", ".heif")
-)
 MAX_SAMPLES = 24  # that are listed: the page loads all of them
 ALIVE = to_json({"status": "alive"})
 

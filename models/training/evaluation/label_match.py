@@ -67,7 +67,8 @@ def matched(labels: tuple[str, ...], checkpoint: Checkpoint) -> NDArray[np.int64
         raise ValueError(f"{checkpoint.name} computes values (regression), which are not labels")
     if checkpoint.task == "segment" and len(theirs) > MOST_LABELS:
         raise ValueError(f"{checkpoint.name} has {len(theirs)} labels; masks have {MOST_LABELS}")
-    optional = labels[:1] if checkpoint.preprocessing.reduce_labels else ()
+    reduced = checkpoint.task == "segment" and checkpoint.preprocessing.reduce_labels
+    optional = labels[:1] if reduced else ()
     if missing := [label for label in labels if label not in theirs and label not in optional]:
         raise ValueError(
             f"{len(missing)} of the data's {len(labels)} labels are not labels of "

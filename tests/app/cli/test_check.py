@@ -124,7 +124,7 @@ def test_names_from_files_do_not_control_the_terminal(odd):
     path.write_text(json.dumps(document))
     ended = patchserve("check", odd, "--runtime", "torch")
     assert "\x1b" not in ended.stdout
-    assert "6: \N{REPLACEMENT CHARACTER}[31mred\N{REPLACEMENT CHARACTER}, square" in ended.stdout
+    assert "6: ?[31mred?, square" in ended.stdout
 
 
 @pytest.mark.parametrize(

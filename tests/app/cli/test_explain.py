@@ -58,6 +58,14 @@ def test_figure_draws_one_figure(explain, truth, tmp_path, figure):
         assert min(picture.size) > 400
 
 
+def test_the_attention_distance_leaves_out_images_that_fail(explain, truth, tmp_path):
+    found = SAMPLES / next(iter(truth))
+    ended = explain(tmp_path / "missing.png", found, "--figure", "attention-distance")
+    assert ended.exit_code == 1
+    assert "missing.png: No such file" in ended.stderr
+    assert [file.name for file in (tmp_path / "out").iterdir()] == ["attention-distance.png"]
+
+
 def test_a_figure_of_the_checkpoint_needs_no_image(explain, tmp_path):
     ended = explain("--figure", "filters", "--classifier", checkpoint.bundled("segment"))
     assert ended.exit_code == 0, ended.output

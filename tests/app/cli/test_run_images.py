@@ -30,6 +30,20 @@ def many(tmp_path_factory):
     return folder
 
 
+def test_the_settings_of_the_service_name_the_formats(truth, tmp_path):
+    pillow_heif = pytest.importorskip("pillow_heif")
+    image = Image.open(SAMPLES / next(iter(truth))).convert("RGB")
+    pillow_heif.from_pillow(image).save(tmp_path / "a.heic")
+    ended = subprocess.run(
+        [*COMMAND, str(tmp_path / "a.heic"), "--json"],
+        env={**os.environ, "PATCHSERVE_IMAGE_FORMATS": "heic"},
+        capture_output=True,
+        timeout=TIMEOUT_S,
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert json.loads(ended.stdout)["predictions"]
+
+
 def test_an_interrupt_leaves_whole_lines_and_has_its_status(many, tmp_path):
     out = tmp_path / "results.jsonl"
     command = [*COMMAND, str(many), "--json", "--out", str(out)]

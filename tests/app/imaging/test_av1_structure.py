@@ -7,7 +7,7 @@ from app.imaging.av1_structure import MAX_FRAMES, MAX_UNITS, av1_size
 from tests.hostile.heif import av1_frame, av1_sequence, bits
 
 SIZE = ((15, 4), (15, 4), (639, 16), (479, 16))  # 640 x 480
-FRAME, DELIMITER = 3, 2
+FRAME, DELIMITER, COPY = 3, 2, 7
 
 
 def unit(kind: int, contents: bytes) -> bytes:
@@ -72,8 +72,9 @@ def test_units_may_have_an_extended_header_and_no_size():
     extended = bytes([header[0] | 4, 0]) + header[1:]
     without_size = bytes([FRAME << 3]) + frame()[2:]
     assert av1_size(unit(DELIMITER, b"") + extended + without_size) == (640, 480)
-    long = bytes([header[0], header[1] | 0x80, 0]) + header[2:]  # a size of two bytes
-    assert av1_size(long) == (640, 480)
+    for zeros in range(7):  # a size of two to eight bytes
+        long = bytes([header[0], header[1] | 0x80]) + b"\x80" * zeros + b"\0" + header[2:]
+        assert av1_size(long) == (640, 480)
 
 
 @pytest.mark.parametrize(
@@ -85,8 +86,14 @@ def test_units_may_have_an_extended_header_and_no_size():
         (sequence(timing=True), "timing of a video"),
         (unit(1, b"\0"), "truncated"),
         (av1_frame(own_size=True), "a size of its own"),
+        (sequence() + unit(COPY, frame(own=True)[2:]), "a size of its own"),
+        (b"\x12" + b"\x80" * 8 + b"\0", "a valid size"),
+        (b"\x12\x80", "a valid size"),
     ],
-    ids=["no header", "frames", "units", "timing", "truncated", "own size"],
+    ids=[
+        *("no header", "frames", "units", "timing", "truncated", "own size", "copy of a header"),
+        *("long size", "truncated size"),
+    ],
 )
 def test_other_data_is_refused(data, why):
     with pytest.raises(InvalidImage, match=why):

@@ -5,7 +5,14 @@ import struct
 import pytest
 
 from app.core.errors import InvalidImage
-from app.imaging.heif_boxes import boxes, meta_boxes, primary_item, read_items, read_properties
+from app.imaging.heif_boxes import (
+    MAX_BOXES,
+    boxes,
+    meta_boxes,
+    primary_item,
+    read_items,
+    read_properties,
+)
 from tests.hostile.heif import box, full, ispe
 
 
@@ -25,6 +32,15 @@ def test_a_box_may_have_a_long_size_or_extend_to_the_end():
 def test_a_box_that_ends_before_its_start_is_refused():
     with pytest.raises(InvalidImage, match="invalid size"):
         list(boxes(struct.pack(">I4s", 7, b"free"), 0, 8))
+
+
+def test_a_box_has_a_limited_number_of_boxes():
+    data = box(b"free") * MAX_BOXES
+    assert len(list(boxes(data, 0, len(data)))) == MAX_BOXES
+    data += box(b"free")
+    assert len(list(boxes(data, 0, len(data), MAX_BOXES + 1))) == MAX_BOXES + 1
+    with pytest.raises(InvalidImage, match="boxes in a row"):
+        list(boxes(data, 0, len(data)))
 
 
 def test_numbers_of_items_may_be_wide():

@@ -47,6 +47,7 @@ def test_emulation_prevention_is_removed():
     ("configuration", "data", "why"),
     [
         (b"", SLICE, "configuration is truncated"),
+        (bytes(21) + b"\1\0", PARAMETERS + SLICE, "other than 4 bytes"),
         (EMPTY, SLICE, "has no size"),
         (EMPTY, b"", "has no size"),
         (EMPTY, struct.pack(">I", 8) + b"\x42\x09" + bytes(6), "has no size"),  # of another layer

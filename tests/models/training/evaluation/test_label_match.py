@@ -70,6 +70,9 @@ def test_the_label_that_the_training_left_out_may_be_missing():
     assert matched(("other", "circle"), checkpoint).tolist() == [255, 1]
     with pytest.raises(ValueError, match="1 of the data's 2 labels"):
         matched(("circle", "other"), checkpoint)
+    reducing = replace(CLASSIFIER.preprocessing, reduce_labels=True)  # it is only for masks
+    with pytest.raises(ValueError, match="1 of the data's 2 labels"):
+        matched(("other", "circle"), replace(CLASSIFIER, preprocessing=reducing))
 
 
 def test_data_sets_in_a_row_have_the_labels_of_the_table():
