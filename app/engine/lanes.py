@@ -61,11 +61,13 @@ class Lane:
         self._work: SimpleQueue[tuple[Callable[[], Finish | None], bool] | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._loop, name=f"lane-{name}", daemon=True)
         self._starting = threading.Lock()
+        self._closed = False
 
     @property
     def alive(self) -> bool:
-        """Whether the thread is running, or has no work yet."""
-        return self._thread.ident is None or self._thread.is_alive()
+        """Whether the thread is running, or would start with the first work."""
+        unused = self._thread.ident is None and not self._closed
+        return unused or self._thread.is_alive()
 
     def busy_for(self) -> float:
         """Seconds since the current step of watched work started; 0 if there is none."""
@@ -142,6 +144,7 @@ class Lane:
 
     def close(self) -> None:
         """Let the thread end after all work that was sent before."""
+        self._closed = True
         self._work.put(None)
 
     def _loop(self) -> None:
