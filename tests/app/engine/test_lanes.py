@@ -267,6 +267,13 @@ async def test_a_thread_that_cannot_start_fails_the_work_and_not_the_lane(lane, 
     assert await lane.run(lambda: "later") == "later"
 
 
+async def test_a_lane_that_is_closed_before_its_first_work_is_not_alive():
+    lane = Lane("unused", lambda seconds: None)
+    assert lane.alive
+    lane.close()
+    assert not lane.alive
+
+
 async def test_a_lane_does_not_keep_a_process_alive(lane):
     await lane.run(lambda: None)
     thread = next(thread for thread in threading.enumerate() if thread.name == "lane-cpu")
