@@ -99,8 +99,8 @@ class Lane:
             watched: whether the lane may count as stuck; False for downloads, which may take long.
 
         Raises:
-            RuntimeError: from the future, if the work raised an exception that a future cannot
-                hold; this exception is the cause.
+            RuntimeError: at once, if there is no memory for the thread; from the future, if the
+                work raised an exception that a future cannot hold; this exception is the cause.
         """
         future, set_result = _future_for()
         self._send((partial(_run_for, work, set_result), watched))
@@ -110,8 +110,7 @@ class Lane:
         """Send work that starts something and returns a function that waits for its result.
 
         The lane starts the next work, if there is any, before it waits for this one: a GPU gets a
-        batch while it runs another one. The future raises the same errors as the
-        future of `run`.
+        batch while it runs another one. The errors are those of `run`.
         """
         future, set_result = _future_for()
         self._send((partial(_start_for, work, set_result), True))
