@@ -7,10 +7,7 @@ from glob import glob, has_magic
 from pathlib import Path
 from typing import NamedTuple
 
-SUFFIXES = (
-    *(".avif", ".bmp", ".gif", ".heic", ".heif", ".jfif", ".jpe", ".jpeg", ".jpg", ".png"),
-    *(".tif", ".tiff", ".webp"),
-)
+from app.core.types import IMAGE_SUFFIXES
 
 
 class ImageFile(NamedTuple):
@@ -102,7 +99,7 @@ def _raise(error: OSError) -> None:
 
 def is_image(name: str) -> bool:
     """Whether a name is visible and has the suffix of an image."""
-    return not name.startswith(".") and Path(name).suffix.lower() in SUFFIXES
+    return not name.startswith(".") and Path(name).suffix.lower() in IMAGE_SUFFIXES
 
 
 def targets(images: Iterable[ImageFile], out: Path, suffix: str) -> Mapping[Path, Path]:

@@ -1,6 +1,7 @@
 """GET /: the page to try the models, or that the service is alive; its files, and sample images."""
 
 import asyncio
+from itertools import islice
 from pathlib import Path
 from urllib.parse import quote
 
@@ -11,6 +12,7 @@ from starlette.staticfiles import StaticFiles
 from app.api import html, openapi, params
 from app.api.params import headers_of
 from app.api.routing import Endpoint
+from app.core.types import IMAGE_SUFFIXES
 
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
@@ -19,9 +21,6 @@ POLICY = (
 PACKAGE = "app.api.playground"
 SAMPLES = Path(__file__).parents[1] / "playground" / "samples"
 PAGE_SUFFIXES = frozenset((".css", ".js"))
-IMAGE_SUFFIXES = frozenset(
-    (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".heic", ".heif")
-)
 MAX_SAMPLES = 24  # that are listed: the page loads all of them
 ALIVE = to_json({"status": "alive"})
 
@@ -68,10 +67,17 @@ def _add_files(router: APIRouter, folder: Path) -> None:
 
 
 def sample_names(folder: Path) -> list[str]:
-    """The names of the first `MAX_SAMPLES` images in a folder."""
-    names = (
+    """The names of the first `MAX_SAMPLES` images in a folder; no links out of the folder."""
+    names = sorted(
         each.name
         for each in folder.iterdir()
         if each.suffix.lower() in IMAGE_SUFFIXES and not each.name.startswith(".")
     )
-    return sorted(names)[:MAX_SAMPLES]
+    inside = folder.resolve()
+    sent = (name for name in names if _is_sent(folder / name, inside))
+    return list(islice(sent, MAX_SAMPLES))
+
+
+def _is_sent(file: Path, folder: Path) -> bool:
+    """Whether `StaticFiles` sends a file of a folder: it follows no link out of the folder."""
+    return file.is_file() and file.resolve().is_relative_to(folder)
