@@ -110,6 +110,9 @@ class SegmentResponse(Schema):
     width: int
     height: int
     segments: list[Segment]
+    background: int | None = Field(
+        description="index of the class where an overlay leaves the image as it is; null: none"
+    )
     mask: str = Field(description="the PNG file that a request for image/png gets, as base64")
 
 
