@@ -276,8 +276,7 @@ function showProblem(problem, signal) {
   byId("result").setAttribute("aria-busy", "false");
   if (problem.code === "not_ready") {
     showWaiting("The model is not ready yet. The image is sent as soon as it is.");
-    poll();
-    return;
+    return; // the next poll sends it
   }
   byId("problem-text").textContent = sentence(problem.message);
   byId("problem-code").textContent = problem.code;
@@ -385,8 +384,9 @@ async function showSamples() {
 }
 
 async function chooseSample(name, url) {
-  const response = await fetch(url);
-  choose(await response.blob(), name, url);
+  const response = await fetch(url).catch(() => null);
+  if (response?.ok) choose(await response.blob(), name, url);
+  else byId("caption").textContent = `The sample ${name} did not arrive.`;
 }
 
 byId("file").addEventListener("change", ({ target }) => {
@@ -434,7 +434,8 @@ function showLabels(predictions) {
 }
 
 byId("top-k").addEventListener("change", ({ target }) => {
-  target.value = Math.min(Math.max(Math.round(target.valueAsNumber) || 1, 1), target.max);
+  const most = Number(target.max) || Number.POSITIVE_INFINITY; // unknown until the model is warm
+  target.value = Math.min(Math.max(Math.round(target.valueAsNumber) || 1, 1), most);
   ask();
 });
 
@@ -704,7 +705,7 @@ const CODE = {
   curl() {
     const { url, headers, sample, file, key } = example();
     const fetched = sample ? [`curl -o ${quoteForShell(file)} ${quoteForShell(sample)}`] : [];
-    const options = headers.map(([name, value]) => `-H '${name}: ${value}'`);
+    const options = headers.map(([name, value]) => `-H ${quoteForShell(`${name}: ${value}`)}`);
     if (key) options.push('-H "Authorization: Bearer $API_KEY"');
     const request = [`curl ${quoteForShell(url)}`, ...options, `--data-binary ${quoteForShell(`@${file}`)}`];
     return [...fetched, request.join(" \\\n  ")].join("\n");
