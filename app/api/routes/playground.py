@@ -38,7 +38,7 @@ def make_router(samples: Path | None = None, *, with_page: bool = True) -> APIRo
     @router.get("/", openapi_extra=openapi.ROOT, response_class=Response)
     async def root(request: Request) -> Response:
         """The page to try the models if `Accept` names text/html, otherwise a short answer."""
-        if with_page and params.names("text/html", headers_of(request.scope).get("accept")):
+        if with_page and params.is_named("text/html", headers_of(request.scope).get("accept")):
             return html.page(request, PACKAGE, "index.html", POLICY)
         return Response(ALIVE, media_type="application/json", headers={"Vary": "Accept"})
 
