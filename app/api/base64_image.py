@@ -12,7 +12,7 @@ BASE64 = TypeAdapter(bytes, config=ConfigDict(val_json_bytes="base64"))
 ENCODE = "send the bytes of the image file as base64"
 ADDRESS = re.compile(r"[a-z][a-z0-9+.-]{1,20}://", re.IGNORECASE)
 FILE_NAME = re.compile(
-    rf"[^\0\r\n]{{1,1000}}({'|'.join(map(re.escape, IMAGE_SUFFIXES))})", re.IGNORECASE
+    rf"[^\0\r\n]{{1,1000}}({'|'.join(map(re.escape, sorted(IMAGE_SUFFIXES)))})", re.IGNORECASE
 )
 PYTHON_BYTES = re.compile(r"b['\"]")
 # how image files begin in hexadecimal digits; no image file begins so in base64

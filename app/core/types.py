@@ -12,7 +12,9 @@ LabelMap = NDArray[np.uint8] | NDArray[np.uint16]  # (H, W), the class index of 
 
 DEFAULT_IMAGE_FORMATS = ("jpeg", "png", "webp", "gif", "bmp", "tiff")
 IMAGE_FORMATS = (*DEFAULT_IMAGE_FORMATS, "avif", "heic")
-IMAGE_SUFFIXES = (  # of files in these formats
-    *(".avif", ".bmp", ".gif", ".heic", ".heif", ".jfif", ".jpe", ".jpeg", ".jpg", ".png"),
-    *(".tif", ".tiff", ".webp"),
+IMAGE_SUFFIXES = frozenset(  # of files in a folder that are taken for images
+    (
+        *(".avif", ".bmp", ".gif", ".heic", ".heif", ".jfif", ".jpe", ".jpeg", ".jpg", ".png"),
+        *(".tif", ".tiff", ".webp"),
+    )
 )

@@ -81,7 +81,7 @@ def test_results_below_a_folder_are_not_images_of_it(photos, argument):
 
 
 def test_every_accepted_format_has_a_suffix():
-    assert {f".{name}" for name in IMAGE_FORMATS} <= set(IMAGE_SUFFIXES)
+    assert {f".{name}" for name in IMAGE_FORMATS} <= IMAGE_SUFFIXES
 
 
 def test_results_have_the_subfolders_of_their_images(photos):
