@@ -21,10 +21,7 @@ class ImageRequest(BaseModel):
 
     model_config = ConfigDict(extra="allow")
 
-    image: str = Field(
-        description="the image file as base64, or as a base64 data: URI",
-        json_schema_extra={"format": "byte", "minLength": 1},
-    )
+    image: str
 
 
 @with_config(ConfigDict(extra="forbid"))
