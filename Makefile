@@ -99,7 +99,7 @@ chromium:
 		|| { [ "$$(id -u)" = 0 ] && apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium; } \
 		|| { echo "make test-browser needs Chromium: install it (apt-get install chromium), or name one: CHROMIUM=/path/to/it"; exit 1; }
 
-# one after another: the tests share services, and measure nothing that two cores would make faster
+# one after another, because the tests share the running services
 test-browser: $(BIOME) $(VENV)/installed-browser chromium ## lint the page's script, then use the page in Chromium
 	$(BIOME) check --error-on-warnings --config-path=tests/browser app/api/playground app/api/docs
 	CHROMIUM=$(CHROMIUM) $(BIN)/pytest -m browser tests/browser

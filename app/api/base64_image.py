@@ -6,11 +6,13 @@ from contextlib import suppress
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
+from app.core.types import IMAGE_SUFFIXES
+
 BASE64 = TypeAdapter(bytes, config=ConfigDict(val_json_bytes="base64"))
 ENCODE = "send the bytes of the image file as base64"
 ADDRESS = re.compile(r"[a-z][a-z0-9+.-]{1,20}://", re.IGNORECASE)
 FILE_NAME = re.compile(
-    r"[^\0\r\n]{1,1000}\.(jpe?g|png|webp|gif|bmp|tiff?|avif|hei[cf])", re.IGNORECASE
+    rf"[^\0\r\n]{{1,1000}}({'|'.join(map(re.escape, sorted(IMAGE_SUFFIXES)))})", re.IGNORECASE
 )
 PYTHON_BYTES = re.compile(r"b['\"]")
 # how image files begin in hexadecimal digits; no image file begins so in base64

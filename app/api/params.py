@@ -111,7 +111,7 @@ def accept(header: str | None, *offers: str) -> str:
     return offers[weights.index(best)]
 
 
-def names(media_type: str, header: str | None) -> bool:
+def is_named(media_type: str, header: str | None) -> bool:
     """Whether an `Accept` header names a media type itself, and not only a range like `*/*`."""
     ranges = dict(_media_range(part) for part in (header or "").split(","))
     return ranges.get(media_type, 0.0) > 0

@@ -101,6 +101,7 @@ def mask_json(
         width=photo.width,
         height=photo.height,
         segments=segments(deployment.info, cast(Segmentation, output), drawing.tolerance),
+        background=drawing.overlay.background,
         mask=base64.b64encode(mask_png(deployment, drawing, photo, output)).decode(),
     )
     return body.model_dump_json(exclude_unset=True).encode()

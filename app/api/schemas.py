@@ -21,10 +21,7 @@ class ImageRequest(BaseModel):
 
     model_config = ConfigDict(extra="allow")
 
-    image: str = Field(
-        description="the image file as base64, or as a base64 data: URI",
-        json_schema_extra={"format": "byte", "minLength": 1},
-    )
+    image: str
 
 
 @with_config(ConfigDict(extra="forbid"))
@@ -110,6 +107,9 @@ class SegmentResponse(Schema):
     width: int
     height: int
     segments: list[Segment]
+    background: int | None = Field(
+        description="index of the class where an overlay leaves the image as it is; null: none"
+    )
     mask: str = Field(description="the PNG file that a request for image/png gets, as base64")
 
 

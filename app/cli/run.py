@@ -97,7 +97,12 @@ def run(
         replica=replica,
         shutdown=shutdown,
         serve_ops=None if ops is None else partial(serving, configure, ops),
-        on_ready=partial(announce_ready, settings, address(settings, listening)),
+        on_ready=partial(
+            announce_ready,
+            settings,
+            address(settings, listening),
+            first=replica is None or replica.index == 0,
+        ),
     )
     if replica is None:
         logger.info("listening on %s", address(settings, listening))

@@ -18,6 +18,8 @@ from app.imaging.heif_plugins import check_formats
 from app.observability import logs
 from app.server.accept import BACKLOG
 
+logger = logging.getLogger(__name__)
+
 
 @contextmanager
 def listen(host: str, port: int) -> Iterator[socket.socket]:
@@ -40,9 +42,6 @@ def is_loopback(host: str) -> bool:
         return ip_address(host).is_loopback
     except ValueError:  # a host name, or empty: all addresses
         return False
-
-
-logger = logging.getLogger(__name__)
 
 
 def settings_flags(command: Callable[..., None]) -> Callable[..., None]:

@@ -12,13 +12,16 @@ from app.core.settings import Settings
 logger = logging.getLogger(__name__)
 
 
-def announce_ready(settings: Settings, address: str, deployments: Collection[Deployment]) -> None:
-    """Log that the service is ready: a block of text on a terminal, fields elsewhere.
+def announce_ready(
+    settings: Settings, address: str, deployments: Collection[Deployment], *, first: bool = True
+) -> None:
+    """Log that a replica is ready: a block of text on a terminal, fields elsewhere.
 
     Args:
         settings: of the service.
         address: of the service, as a URL without a path.
         deployments: the models.
+        first: whether it is the first or only replica; the others repeat no block.
     """
     addresses = {"docs": f"{address}{settings.root_path}/docs"}
     if settings.playground:
@@ -29,6 +32,9 @@ def announce_ready(settings: Settings, address: str, deployments: Collection[Dep
     if not sys.stderr.isatty():
         fields = {"version": version("patchserve"), "models": models, **addresses}
         logger.info("%s", ready, extra=fields)
+        return
+    if not first:
+        logger.info("%s", ready)
         return
     rows = [(str(model["task"]), in_words(model)) for model in models]
     rows += [(name, url) for name, url in addresses.items()]

@@ -82,7 +82,7 @@ class EmptyBody(ServiceError):
 
 
 class MalformedRequest(ServiceError):
-    """The HTTP message, multipart body, JSON or base64 is broken."""
+    """The HTTP message, multipart body, JSON or base64 is broken, or has no image."""
 
     code, status, title = "malformed_request", 400, "Malformed request"
 
@@ -148,7 +148,7 @@ class InvalidImage(ServiceError):
 
 
 class InvalidParameter(ServiceError):
-    """A query parameter or header has an invalid value."""
+    """A parameter is unknown or repeated, or a parameter or header has an invalid value."""
 
     code, status, title = "invalid_parameter", 422, "Invalid parameter"
 

@@ -101,22 +101,21 @@ class Lane:
             watched: whether the lane may count as stuck; False for downloads, which may take long.
 
         Raises:
-            RuntimeError: from the future, if the work raised an exception that a future cannot
-                hold; this exception is the cause.
+            RuntimeError: from the future, if there is no memory for the thread, or if the work
+                raised an exception that a future cannot hold; this exception is the cause.
         """
         future, set_result = _future_for()
-        self._send((partial(_run_for, work, set_result), watched))
+        self._send(partial(_run_for, work, set_result), set_result, watched=watched)
         return future
 
     def launch(self, work: Callable[[], Callable[[], Result]]) -> asyncio.Future[Result]:
         """Send work that starts something and returns a function that waits for its result.
 
         The lane starts the next work, if there is any, before it waits for this one: a GPU gets a
-        batch while it runs another one. The future raises the same errors as the
-        future of `run`.
+        batch while it runs another one. The errors are those of `run`.
         """
         future, set_result = _future_for()
-        self._send((partial(_start_for, work, set_result), True))
+        self._send(partial(_start_for, work, set_result), set_result, watched=True)
         return future
 
     def call(self, work: Callable[[], Callable[[], Result]]) -> Result:
@@ -132,15 +131,21 @@ class Lane:
             else:
                 done.set_result(result)
 
-        self._send((partial(_start_for, work, set_result), False))
+        self._send(partial(_start_for, work, set_result), set_result, watched=False)
         return done.result()
 
-    def _send(self, work: tuple[Callable[[], Finish | None], bool]) -> None:
+    def _send(
+        self, work: Callable[[], Finish | None], set_result: SetResult, *, watched: bool
+    ) -> None:
         """Send work; the first work starts the thread, for which there may be no memory."""
-        with self._starting:
-            if self._thread.ident is None:
-                self._thread.start()
-        self._work.put(work)
+        try:
+            with self._starting:
+                if self._thread.ident is None:
+                    self._thread.start()
+        except RuntimeError as error:
+            set_result(None, error)
+        else:
+            self._work.put((work, watched))
 
     def close(self) -> None:
         """Let the thread end after all work that was sent before."""

@@ -43,7 +43,7 @@ def read_traffic(families: Iterable[Metric], routes: Collection[str]) -> Traffic
         if family.name not in (DURATION, RESPONSES, BATCH_SIZE, QUEUE_DEPTH, IN_FLIGHT):
             continue
         for name, labels, value, *_ in family.samples:
-            if labels.get("route", routes) is not routes and labels["route"] not in routes:
+            if "route" in labels and labels["route"] not in routes:
                 continue
             totals[name] += value
             if name == f"{RESPONSES}_total" and int(labels["code"]) >= 400:

@@ -83,6 +83,23 @@ def test_curl_finds_a_file_whose_name_is_a_dash(bundled, visit, scene, tmp_path)
     assert answer["predictions"][0]["label"] == page.locator("#labels .name").first.text_content()
 
 
+def test_a_dropped_file_of_a_strange_type_adds_no_command(bundled, visit, scene, tmp_path):
+    (tmp_path / "cat.png").write_bytes(scene.read_bytes())
+    page = visit.open(bundled.url)
+    dropped = page.evaluate_handle(
+        """() => {
+            const transfer = new DataTransfer();
+            transfer.items.add(new File(["x"], "cat.png", { type: "image/png'; touch 'added" }));
+            return transfer;
+        }"""
+    )
+    visit.expected = ("status of 415",)
+    page.dispatch_event("body", "drop", {"dataTransfer": dropped})
+    page.wait_for_selector("#problem:visible")
+    assert json.loads(run(code(page, "curl"), "curl", tmp_path))["predictions"]
+    assert not (tmp_path / "added").exists()
+
+
 def test_the_code_has_the_parameters(bundled, visit, choose_sample):
     page = visit.open(bundled.url)
     choose_sample(page)

@@ -63,6 +63,16 @@ def test_a_file_can_be_dropped_anywhere(bundled, visit, scene):
     expect(page.locator("body")).not_to_have_class("dragging")
 
 
+def test_a_sample_that_does_not_arrive_is_not_sent(bundled, visit, choose_sample, scene):
+    visit.expected = ("status of 404",)
+    page = visit.open(bundled.url)
+    page.wait_for_load_state("networkidle")  # the thumbnails are there
+    page.route(f"**/{scene.name}", lambda route: route.fulfill(status=404))
+    choose_sample(page)
+    expect(page.locator("#caption")).to_have_text(f"The sample {scene.name} did not arrive.")
+    assert visit.sent("/classify") == []
+
+
 def test_an_image_can_be_pasted(bundled, visit, scene):
     page = visit.open(bundled.url)
     page.evaluate(

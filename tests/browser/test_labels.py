@@ -55,6 +55,17 @@ def test_top_k_decides_how_many_labels_there_are(bundled, visit, choose_sample):
     assert sent == ["top_k=5", "top_k=2", "top_k=6"]
 
 
+def test_top_k_can_be_chosen_before_the_number_of_labels_is_known(bundled, visit):
+    page = visit.context.new_page()
+    page.route("**/status", lambda route: route.abort())
+    visit.expected = ("Failed to load resource",)
+    page.goto(bundled.url)
+    field = page.get_by_label("Labels to show")
+    field.fill("3")
+    field.press("Enter")
+    expect(field).to_have_value("3")
+
+
 def test_an_answer_is_announced(bundled, visit, choose_sample):
     page = visit.open(bundled.url)
     choose_sample(page)

@@ -27,7 +27,7 @@ TAGS = [
     {"name": MODELS_TAG, "description": "What the service runs."},
     {
         "name": OPERATIONS_TAG,
-        "description": "Probes for orchestrators, and metrics for Prometheus.",
+        "description": "Probes, metrics for Prometheus, and the state of the service.",
     },
 ]
 COMPONENTS = (

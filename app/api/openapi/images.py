@@ -218,6 +218,7 @@ SEGMENT = operation(
                     "confidence": 0.97,
                 }
             ],
+            "background": 0,
             "mask": EXAMPLE_MASK,
         },
     ),

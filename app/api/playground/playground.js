@@ -30,7 +30,7 @@ const state = {
   codeTab: "curl",
   image: null, // {file, name, url, pasted, width, height, drawable, answers}
   answer: null, // of the open tab for this image: {body, text, timing, roundTrip, requestId}
-  mask: null, // {width, height, segments, map}
+  mask: null, // {width, height, segments, background, map}
   lit: null, // position in mask.segments of the highlighted region
 };
 
@@ -276,8 +276,7 @@ function showProblem(problem, signal) {
   byId("result").setAttribute("aria-busy", "false");
   if (problem.code === "not_ready") {
     showWaiting("The model is not ready yet. The image is sent as soon as it is.");
-    poll();
-    return;
+    return; // the next poll sends it
   }
   byId("problem-text").textContent = sentence(problem.message);
   byId("problem-code").textContent = problem.code;
@@ -385,8 +384,9 @@ async function showSamples() {
 }
 
 async function chooseSample(name, url) {
-  const response = await fetch(url);
-  choose(await response.blob(), name, url);
+  const response = await fetch(url).catch(() => null);
+  if (response?.ok) choose(await response.blob(), name, url);
+  else byId("caption").textContent = `The sample ${name} did not arrive.`;
 }
 
 byId("file").addEventListener("change", ({ target }) => {
@@ -434,7 +434,8 @@ function showLabels(predictions) {
 }
 
 byId("top-k").addEventListener("change", ({ target }) => {
-  target.value = Math.min(Math.max(Math.round(target.valueAsNumber) || 1, 1), target.max);
+  const most = Number(target.max) || Number.POSITIVE_INFINITY; // unknown until the model is warm
+  target.value = Math.min(Math.max(Math.round(target.valueAsNumber) || 1, 1), most);
   ask();
 });
 
@@ -484,8 +485,8 @@ function showMask(body) {
   byId("legend").replaceChildren();
   if (body) {
     const png = Uint8Array.from(atob(body.mask), (character) => character.charCodeAt(0));
-    const { width, height, segments } = body;
-    state.mask = { width, height, segments, map: regionMap(body) };
+    const { width, height, segments, background } = body;
+    state.mask = { width, height, segments, background, map: regionMap(body) };
     byId("legend").append(...segments.map(legendEntry));
     byId("download").href = URL.createObjectURL(new Blob([png], { type: "image/png" }));
     byId("download").download = `${state.image.name.replace(/\.[^.]*$/, "")}.mask.png`;
@@ -517,22 +518,15 @@ function light(position) {
   drawOverlay();
 }
 
-// the rule of the service's own overlay, in app/imaging/palettes.py
-const BACKGROUNDS = ["background", "bg", "ignore", "none", "null", "unlabeled", "unlabelled", "void"];
-const isBackground = ({ index, label }) => {
-  const name = label.split(/[,;/]/)[0].replace(/[^\p{L}\p{N}]/gu, "");
-  return index === 0 && BACKGROUNDS.includes(name.toLowerCase());
-};
-
 /** Draw the regions; a highlighted one is outlined, and the others step back. */
 function drawMask(canvas, context) {
-  const { width, height, segments, map } = state.mask;
+  const { width, height, segments, background, map } = state.mask;
   const picture = context.createImageData(canvas.width, canvas.height);
   const pixels = new Uint32Array(picture.data.buffer);
-  const paints = segments.map((segment, position) => {
-    const [red, green, blue] = segment.color.match(/[0-9a-f]{2}/gi).map((part) => Number.parseInt(part, 16));
+  const paints = segments.map(({ index, color }, position) => {
+    const [red, green, blue] = color.match(/[0-9a-f]{2}/gi).map((part) => Number.parseInt(part, 16));
     const back = state.lit !== null && state.lit !== position;
-    const alpha = isBackground(segment) ? 0 : back ? 60 : 255;
+    const alpha = index === background ? 0 : back ? 60 : 255;
     return ((alpha << 24) | (blue << 16) | (green << 8) | red) >>> 0;
   });
   const columns = Array.from({ length: canvas.width }, (_, x) => Math.floor((x * width) / canvas.width) * height);
@@ -711,7 +705,7 @@ const CODE = {
   curl() {
     const { url, headers, sample, file, key } = example();
     const fetched = sample ? [`curl -o ${quoteForShell(file)} ${quoteForShell(sample)}`] : [];
-    const options = headers.map(([name, value]) => `-H '${name}: ${value}'`);
+    const options = headers.map(([name, value]) => `-H ${quoteForShell(`${name}: ${value}`)}`);
     if (key) options.push('-H "Authorization: Bearer $API_KEY"');
     const request = [`curl ${quoteForShell(url)}`, ...options, `--data-binary ${quoteForShell(`@${file}`)}`];
     return [...fetched, request.join(" \\\n  ")].join("\n");

@@ -1,6 +1,7 @@
 """GET /: the page to try the models, or that the service is alive; its files, and sample images."""
 
 import asyncio
+from itertools import islice
 from pathlib import Path
 from urllib.parse import quote
 
@@ -37,7 +38,7 @@ def make_router(samples: Path | None = None, *, with_page: bool = True) -> APIRo
     @router.get("/", openapi_extra=openapi.ROOT, response_class=Response)
     async def root(request: Request) -> Response:
         """The page to try the models if `Accept` names text/html, otherwise a short answer."""
-        if with_page and params.names("text/html", headers_of(request.scope).get("accept")):
+        if with_page and params.is_named("text/html", headers_of(request.scope).get("accept")):
             return html.page(request, PACKAGE, "index.html", POLICY)
         return Response(ALIVE, media_type="application/json", headers={"Vary": "Accept"})
 
@@ -66,10 +67,17 @@ def _add_files(router: APIRouter, folder: Path) -> None:
 
 
 def sample_names(folder: Path) -> list[str]:
-    """The names of the first `MAX_SAMPLES` images in a folder."""
-    names = (
+    """The names of the first `MAX_SAMPLES` images in a folder; no links out of the folder."""
+    names = sorted(
         each.name
         for each in folder.iterdir()
         if each.suffix.lower() in IMAGE_SUFFIXES and not each.name.startswith(".")
     )
-    return sorted(names)[:MAX_SAMPLES]
+    inside = folder.resolve()
+    sent = (name for name in names if _is_sent(folder / name, inside))
+    return list(islice(sent, MAX_SAMPLES))
+
+
+def _is_sent(file: Path, folder: Path) -> bool:
+    """Whether `StaticFiles` sends a file of a folder: it follows no link out of the folder."""
+    return file.is_file() and file.resolve().is_relative_to(folder)

@@ -15,12 +15,12 @@ ADDRESS = "http://127.0.0.1:8000"
 def announced(serve, caplog, monkeypatch):
     """Announce an app with fake engines, on a terminal or not, and return the log record."""
 
-    async def announce(*, terminal: bool, **settings) -> logging.LogRecord:
+    async def announce(*, terminal: bool, first: bool = True, **settings) -> logging.LogRecord:
         monkeypatch.setattr("sys.stderr.isatty", lambda: terminal, raising=False)
         async with serve() as running:
             with caplog.at_level(logging.INFO, logger=startup.__name__):
                 deployments = running.state["deployments"].values()
-                startup.announce_ready(Settings(**settings), ADDRESS, deployments)
+                startup.announce_ready(Settings(**settings), ADDRESS, deployments, first=first)
         return caplog.records[-1]
 
     return announce
@@ -33,6 +33,12 @@ async def test_a_terminal_gets_a_block_with_models_and_addresses(announced):
     assert lines[1].startswith("    classify  shapes-vit: 4 labels, float32 on cpu by ")
     assert lines[2].startswith("    segment   shapes-segformer: 4 labels")
     assert lines[3:] == [f"    page      {ADDRESS}/", f"    docs      {ADDRESS}/docs"]
+
+
+async def test_on_a_terminal_only_the_first_replica_logs_the_block(announced):
+    message = (await announced(terminal=True, first=False)).getMessage()
+    assert message.startswith("ready in ")
+    assert "\n" not in message
 
 
 async def test_elsewhere_the_same_is_in_fields(announced):

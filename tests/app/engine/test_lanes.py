@@ -261,8 +261,11 @@ async def test_a_thread_that_cannot_start_fails_the_work_and_not_the_lane(lane, 
 
     with monkeypatch.context() as patched:
         patched.setattr(threading.Thread, "start", no_memory)
+        for future in (lane.run(lambda: "never"), lane.launch(lambda: lambda: "never")):
+            with pytest.raises(RuntimeError, match="can't start"):
+                await future
         with pytest.raises(RuntimeError, match="can't start"):
-            await lane.run(lambda: "never")
+            lane.call(lambda: lambda: "never")
     assert lane.alive
     assert await lane.run(lambda: "later") == "later"
 

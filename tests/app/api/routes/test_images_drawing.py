@@ -71,6 +71,8 @@ async def test_an_overlay_leaves_the_background_as_it_is(serve, picture):
         unpainted = await post("/segment?render=overlay&opacity=1")
         other = await post("/segment?render=overlay&opacity=1&background=red")
         color = await post("/segment?render=color")
+        numbers = await post("/segment", headers={"Accept": "application/json"})
+    assert numbers.json()["background"] == 0
     assert opened(unpainted.content).getpixel((0, 0)) == (0, 0, 0)
     assert opened(other.content).getpixel((0, 0)) == opened(color.content).getpixel((0, 0))
 
@@ -78,9 +80,11 @@ async def test_an_overlay_leaves_the_background_as_it_is(serve, picture):
 async def test_opacity_and_background_change_the_overlay(serve, picture):
     async with serve() as running:
         post = partial(running.client.post, content=picture("blue"))
+        numbers = await post("/segment", headers={"Accept": "application/json"})
         solid = await post("/segment?render=overlay&opacity=1")
         nothing = await post("/segment?render=overlay&opacity=0")
         unpainted = await post("/segment?render=overlay&opacity=1&background=blue")
+    assert numbers.json()["background"] is None
     assert opened(solid.content).getpixel((0, 0)) == (240, 228, 66)
     assert opened(nothing.content).getpixel((0, 0)) == (0, 0, 255)
     assert opened(unpainted.content).getpixel((0, 0)) == (0, 0, 255)

@@ -61,7 +61,8 @@ async def test_a_folder_of_ones_own_replaces_the_scenes(serve, tmp_path):
     Image.new("RGB", (4, 4)).save(tmp_path / "a cat & a dog?.JPG", "JPEG")
     (tmp_path / "notes.txt").write_text("not an image")
     (tmp_path / ".hidden.png").write_bytes(b"")
-    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder.png").mkdir()
+    (tmp_path / "a link out of the folder.png").symlink_to(SAMPLES / sample_names(SAMPLES)[0])
     async with serve(samples=str(tmp_path)) as running:
         (listed,) = (await running.client.get("/playground/samples")).json()["samples"]
         image = await running.client.get(listed["url"])
