@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from json import dumps
 
 from pydantic import ValidationError
+from pydantic_core import from_json
 
 from app.api.base64_image import decode_image
 from app.api.schemas import ImageRequest
@@ -32,12 +33,21 @@ def read_json(body: bytes) -> tuple[bytes, Sequence[tuple[str, str]]]:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(str(part) for part in first["loc"])
         detail = ": ".join(filter(None, ("JSON body", where, first["msg"])))
-        raise MalformedRequest(detail) from None
+        raise MalformedRequest(
+            _missing_image(body) if first["type"] == "missing" else detail
+        ) from None
     parameters = [(name, _text(value)) for name, value in (request.model_extra or {}).items()]
     try:
         return decode_image(request.image), parameters
     except ValueError as error:
         raise MalformedRequest(f"JSON body: image: {error}") from None
+
+
+def _missing_image(body: bytes) -> str:
+    """What to say of a JSON object without the member `image`: it may have another name."""
+    names = ", ".join(repr(name[:40]) for name in [*from_json(body)][:3])
+    others = f", and the members are named {names}" if names else ""
+    return f"JSON body: send the image as base64 in the member named image; there is none{others}"
 
 
 def _text(value: object) -> str:

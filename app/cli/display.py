@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from app.cli.console import printable
-from app.core.process import STARTED_AT
+from app.core.process import age_s
 
 
 class Display:
@@ -43,6 +43,7 @@ class Display:
         )
         self._task = self._bar.add_task("", total=total, rate="")
         self._ready_at = self._last_at = time.monotonic()
+        self._startup_s: float | None = None
 
     def __enter__(self) -> Self:
         if isinstance(sys.stdout, TextIOWrapper):  # a name may have bytes that are not text
@@ -60,6 +61,7 @@ class Display:
     def ready(self) -> None:
         """Start the clock and the bar: the model is loaded, and its download has ended."""
         self._ready_at = self._last_at = time.monotonic()
+        self._startup_s = age_s()
         self._bar.start()
 
     def advance(self, failure: str = "") -> None:
@@ -85,11 +87,12 @@ class Display:
         if self.total < 2:
             return ""
         seconds = self._last_at - self._ready_at
-        failed = f", {self.failed:,} failed" if self.failed else ""
-        return (
-            f"{self.done:,} images in {seconds:.2f} s ({self._rate()}), "
-            f"start-up {self._ready_at - STARTED_AT:.1f} s{failed}"
-        )
+        parts = [f"{self.done:,} images in {seconds:.2f} s ({self._rate()})"]
+        if self._startup_s is not None:
+            parts.append(f"start-up {self._startup_s:.1f} s")
+        if self.failed:
+            parts.append(f"{self.failed:,} failed")
+        return ", ".join(parts)
 
     def _rate(self) -> str:
         return f"{self.done / max(self._last_at - self._ready_at, 1e-9):,.1f} images/s"

@@ -26,7 +26,6 @@ DRAIN_SIGNAL = signal.SIGUSR1  # from the parent to its replicas
 REPEATED_SIGNALS = (DRAIN_SIGNAL, signal.SIGHUP)
 OUTPUT_S = 1.5  # to write what is left at the end; longer than the log's own limit
 INTERRUPTED = SIGNAL_BASE + signal.SIGINT
-STARTED_AT = time.monotonic()  # of the process, roughly: commands import this module first
 
 logger = logging.getLogger(__name__)
 

@@ -179,7 +179,17 @@ async function send({ url, headers }, { file }, signal) {
   const requestId = response.headers.get("X-Request-Id");
   if (!response.ok) throw problemOf(response, text);
   const timing = parseTiming(response.headers.get("Server-Timing") ?? "");
-  return { body: JSON.parse(text), text, timing, roundTrip, requestId };
+  return { body: parseAnswer(text), text, timing, roundTrip, requestId };
+}
+
+/** @throws {Problem} it is not JSON: another program answered, such as the login page of a proxy */
+function parseAnswer(text) {
+  try {
+    return JSON.parse(text);
+  } catch {
+    const detail = "The answer is not one of this service. Is a proxy asking for a login?";
+    throw new Problem({ detail, code: "not_json" });
+  }
 }
 
 function problemOf(response, text) {
@@ -195,8 +205,11 @@ function problemOf(response, text) {
 /** What is known to fail before the image is sent. */
 function refusal() {
   const { status, image } = state;
-  if (status.key_required && !sessionStorage.getItem("key"))
+  const key = sessionStorage.getItem("key") ?? "";
+  if (status.key_required && !key)
     return new Problem({ detail: "This service asks for an API key.", code: "unauthorized" });
+  if (!/^[ -~]*$/.test(key))
+    return new Problem({ detail: "An API key has only ASCII characters; this one has others.", code: "unauthorized" });
   const most = status.limits.max_body_bytes;
   if (image.file.size > most) {
     const detail = `The file has ${bytes(image.file.size)}; the service accepts up to ${bytes(most)}.`;
@@ -418,8 +431,10 @@ window.addEventListener("drop", (event) => {
 
 // Labels
 
+const isRegression = () => modelFor("labels")?.problem_type === "regression";
+
 /** A score: a percentage, except of a regression, whose scores are values. */
-const score = (value) => (modelFor("labels")?.problem_type === "regression" ? value.toPrecision(4) : percent(value));
+const score = (value) => (isRegression() ? value.toPrecision(4) : percent(value));
 
 function showLabels(predictions) {
   byId("labels").replaceChildren(
@@ -427,7 +442,7 @@ function showLabels(predictions) {
       const share = element("span", { className: "share", title: String(value) }, score(value));
       const width = `${100 * Math.min(Math.max(value, 0), 1)}%`;
       const bar = element("div", { className: "bar", style: { width } });
-      const track = element("div", { className: "track", "aria-hidden": "true" }, bar);
+      const track = element("div", { className: "track", "aria-hidden": "true", hidden: isRegression() }, bar);
       return element("li", {}, element("span", { className: "name" }, label), share, track);
     }),
   );
@@ -812,17 +827,22 @@ let timer;
 /** Ask for the status, again and again while the page is visible. */
 async function poll() {
   clearTimeout(timer);
-  try {
-    const response = await fetch("status", { cache: "no-store", signal: AbortSignal.timeout(5000) });
-    if (!response.ok) throw new Error(`status ${response.status}`);
-    takeStatus(await response.json());
-    state.connected = true;
-  } catch {
-    state.connected = false;
-  }
+  const status = await getStatus();
+  state.connected = status !== null;
+  if (status) takeStatus(status);
   showReadiness();
   clearTimeout(timer); // another poll may have begun meanwhile
   if (!document.hidden) timer = setTimeout(poll, state.connected && state.status.ready ? 2000 : 1000);
+}
+
+/** The state of the service; null if it does not answer. */
+async function getStatus() {
+  try {
+    const response = await fetch("status", { cache: "no-store", signal: AbortSignal.timeout(5000) });
+    return response.ok ? await response.json() : null;
+  } catch {
+    return null;
+  }
 }
 
 function takeStatus(status) {
