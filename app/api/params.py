@@ -26,7 +26,8 @@ def checked(items: Iterable[tuple[str, str]], names: Collection[str]) -> dict[st
     parameters: dict[str, str] = {}
     for name, value in items:
         if name not in names:
-            raise InvalidParameter(f"there is no parameter {name[:40]!r}; there is {_list(names)}")
+            allowed = ", ".join(sorted(names)) or "none"
+            raise InvalidParameter(f"there is no parameter {name[:40]!r}; allowed: {allowed}")
         if name in parameters:
             raise InvalidParameter(f"{name} is given more than once")
         parameters[name] = value

@@ -44,7 +44,9 @@ def check(
     input_size: InputSize = 0,
     json_: Json = False,
 ) -> None:
-    """Say whether a checkpoint can be served: what it is, what was assumed, or what is wrong.
+    """Say whether a checkpoint can be served, or what is wrong.
+
+    Prints what the checkpoint is, and what was assumed.
 
     The exit status is 0 if it can be served, and 1 if not.
     """

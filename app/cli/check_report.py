@@ -71,8 +71,9 @@ def task_text(trial: Trial) -> str:
 def labels_text(labels: Sequence[str]) -> str:
     """Return the number of labels and the first of them."""
     names = [label if len(label) <= LONGEST else f"{label[:LONGEST]}..." for label in labels]
-    more = ", ..." if len(labels) > NAMED else ""
-    return f"{len(labels):,}: {', '.join(names[:NAMED])}{more}"
+    shown = [*names[:NAMED], *(["..."] if len(labels) > NAMED else [])]
+    separator = "; " if any("," in name for name in names[:NAMED]) else ", "
+    return f"{len(labels):,}: {separator.join(shown)}"
 
 
 def preprocessing_text(preprocessing: Preprocessing) -> str:

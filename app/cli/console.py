@@ -25,7 +25,8 @@ def one_line(error: BaseException) -> str:
     """The message of an error on one line."""
     if isinstance(error, ValidationError):
         parts = [
-            f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_url=False)
+            f"{'.'.join(map(str, e['loc']))}: {e['msg'].removeprefix('Value error, ')}"
+            for e in error.errors(include_url=False)
         ]
         return "; ".join(parts)
     if isinstance(error, OSError) and error.strerror:

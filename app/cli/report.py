@@ -120,7 +120,8 @@ class Columns:
         if not self._percent:
             return f"{score:.4f}"
         bar = "█" * round(score * BAR_WIDTH) if self._bars else ""
-        return f"{100 * score:6.2f} %  {bar}"
+        number = "< 0.01" if 0 < score < 0.00005 else f"{100 * score:.2f}"
+        return f"{number:>6} %  {bar}"
 
 
 class WrittenFiles:

@@ -75,7 +75,11 @@ class Keyring:
             for sent_digest in sent:
                 found = max(found, number * compare_digest(digest, sent_digest))
         if not found:
-            detail = "send an API key of this service, as Authorization: Bearer or as X-API-Key"
+            detail = (
+                "the API key is not one of this service"
+                if any(_sent_keys(headers))
+                else "send an API key of this service, as Authorization: Bearer or as X-API-Key"
+            )
             raise Unauthorized(detail, headers=CHALLENGE)
         return found
 

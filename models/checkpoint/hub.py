@@ -65,7 +65,8 @@ def download(repository: str, revision: str | None, patterns: list[str]) -> Path
         raise CheckpointError(f"{repository} has no revision {revision!r}") from error
     except LocalEntryNotFoundError as error:
         raise CheckpointError(
-            f"{repository} is not completely in the cache, and the Hub cannot be reached"
+            f"there is no folder {repository}; as a Hub id, it is not completely in the cache,"
+            " and the Hub cannot be reached"
         ) from error
     except Exception as error:  # the errors of the Hub's client have no common base class
         raise CheckpointError(f"{repository} cannot be downloaded from the Hub: {error}") from error

@@ -65,6 +65,7 @@ const milliseconds = (ms) => `${ms.toFixed(ms < 10 ? 2 : ms < 100 ? 1 : 0)} ms`;
 const thousands = (number) => number.toLocaleString("en");
 
 function bytes(count) {
+  if (count < 100) return `${count} B`;
   if (count < 1e6) return `${(count / 1e3).toFixed(count < 1e4 ? 1 : 0)} kB`;
   return `${(count / 1e6).toFixed(1)} MB`;
 }
@@ -297,6 +298,7 @@ function showProblem(problem, signal) {
   byId("retry").hidden = !problem.retryable;
   byId("retry").textContent = "Try again";
   byId("problem").hidden = false;
+  announce(""); // the sentence about the answer before
   if (problem.code === "unauthorized") byId("key").focus();
   if (problem.retryable && problem.retryAfterMs) countDown(problem.retryAfterMs / 1000, signal);
 }
@@ -568,7 +570,7 @@ function showRelevance(body) {
   byId("relevance").hidden = !body;
   if (!body) return;
   const [best] = body.predictions;
-  byId("explained").replaceChildren("What speaks for ", element("strong", {}, best.label), `, ${score(best.score)}`);
+  byId("explained").replaceChildren("Relevance for the label ", element("strong", {}, best.label), `, ${score(best.score)}`);
   const cells = body.relevance.flat();
   const highest = Math.max(...cells);
   byId("strongest").textContent =

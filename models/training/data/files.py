@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from models.preprocessing import to_rgb
 from models.training.data.examples import IGNORED, Example, LabelMap
@@ -88,6 +88,8 @@ def read_image(path: Path, *, draft: bool = False) -> Image.Image:
             if draft:
                 image.draft("RGB", DRAFT)  # has an effect on JPEG only
             return to_rgb(image)
+    except UnidentifiedImageError as error:  # its message has the path, too
+        raise ValueError(f"{path} cannot be read as an image: its format is unknown") from error
     except Exception as error:
         raise ValueError(f"{path} cannot be read as an image: {error}") from error
 

@@ -144,7 +144,9 @@ def rule(found: folders.Found, seed: int) -> str:
     """Say how the held-out examples are chosen."""
     if found.held_out is not None:
         return "the split of the folder"
-    return f"{HELD_OUT_FRACTION:.0%} of all images, drawn with seed {seed}"
+    by_label = isinstance(found.train, LabeledFiles)  # as in split()
+    share = "the images of each label, at least one" if by_label else "all images"
+    return f"{HELD_OUT_FRACTION:.0%} of {share}, drawn with seed {seed}"
 
 
 def no_images(source: str, purpose: str, left_out: tuple[str, ...]) -> str:

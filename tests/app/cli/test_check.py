@@ -152,3 +152,7 @@ def test_the_preprocessing_is_described_by_its_steps(preprocessing, text):
 def test_many_or_long_labels_are_shortened():
     assert labels_text(("cat", "d" * 99)) == f"2: cat, {'d' * 40}..."
     assert labels_text(tuple("abcdefgh") * 300) == "2,400: a, b, c, d, e, ..."
+
+
+def test_labels_with_commas_are_told_apart():
+    assert labels_text(("tabby, tabby cat", "mosque")) == "2: tabby, tabby cat; mosque"

@@ -7,8 +7,10 @@ import sys
 
 import pytest
 import typer
+from pydantic import ValidationError
 
-from app.cli.console import stop
+from app.cli.console import one_line, stop
+from app.core.settings import Settings
 
 PIPE_BYTES = 2**12
 PROGRAM = f"""
@@ -28,6 +30,12 @@ def test_a_message_is_a_line_on_standard_error(capsys):
         stop("the reason", 3)
     assert ended.value.exit_code == 3
     assert capsys.readouterr() == ("", "patchserve: the reason\n")
+
+
+def test_the_message_about_a_setting_has_no_words_of_the_library():
+    with pytest.raises(ValidationError) as refused:
+        Settings(samples="/there/is/none")
+    assert one_line(refused.value) == "samples: there is no folder /there/is/none"
 
 
 @pytest.mark.skipif(not hasattr(fcntl, "F_SETPIPE_SZ"), reason="the size of a pipe cannot be set")

@@ -69,7 +69,8 @@ def test_people_get_a_table_and_a_figure(data, run, tmp_path):
     assert ended.exit_code == 0, ended.output
     first, second, *table = ended.stdout.splitlines()
     assert first == (
-        f"mine on {data}: 6 images (held-out images: 15% of all images, drawn with seed 3)"
+        f"mine on {data}: 6 images (held-out images: 15% of the images of each label,"
+        " at least one, drawn with seed 3)"
     )
     assert second.startswith("accuracy 0.")
     assert "top-5 accuracy" in second

@@ -41,6 +41,14 @@ def test_json_lines_have_the_members_of_the_response_and_the_file():
     ]
 
 
+def test_a_small_score_is_not_printed_as_zero():
+    lines: list[str] = []
+    scores = [(LABELS[0], 0.00001), (LABELS[1], 0.0)]
+    predictions = [{"label": label, "index": 0, "score": score} for label, score in scores]
+    Columns(lines.append, FILES, info(), bars=False).answer(FILES[0], {"predictions": predictions})
+    assert [line[-8:] for line in lines] == ["< 0.01 %", "  0.00 %"]
+
+
 def test_csv_has_a_row_for_each_label_and_for_each_file_without_labels():
     lines: list[str] = []
     report = Csv(lines.append)

@@ -81,6 +81,15 @@ def test_other_requests_are_refused_with_a_challenge(headers):
     assert refused.value.headers == {"WWW-Authenticate": "Bearer"}
 
 
+@pytest.mark.parametrize(
+    ("headers", "reason"),
+    [([], "send an API key"), ([(b"x-api-key", b"another")], "is not one of this service")],
+)
+def test_a_missing_key_and_a_wrong_key_have_different_reasons(headers, reason):
+    with pytest.raises(Unauthorized, match=reason):
+        Keyring([FIRST]).authenticate(headers)
+
+
 @pytest.mark.parametrize("shown", [FIRST, SECOND, "neither-of-the-two"])
 def test_every_key_is_compared_whichever_matches(monkeypatch, shown):
     compared = []

@@ -21,8 +21,9 @@ def test_the_exif_orientation_is_applied(tmp_path):
 @pytest.mark.parametrize("content", [b"no image", b""])
 def test_the_error_names_a_file_that_is_no_image(tmp_path, content):
     (tmp_path / "odd.png").write_bytes(content)
-    with pytest.raises(ValueError, match=r"odd\.png cannot be read as an image"):
+    with pytest.raises(ValueError, match=r"odd\.png cannot be read as an image") as refused:
         read_image(tmp_path / "odd.png")
+    assert str(refused.value).count("odd.png") == 1
 
 
 def test_a_draft_detects_a_truncated_image(tmp_path):

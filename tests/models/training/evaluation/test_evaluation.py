@@ -49,7 +49,10 @@ def test_a_classifier_has_the_accuracy_of_its_run(plan, run):
         == json.loads((run / "training.json").read_text())["quality"]
     )
     assert (result.record.seed, result.record.batch_size) == (5, 4)
-    assert result.examples.about == "held-out images: 15% of all images, drawn with seed 5"
+    assert (
+        result.examples.about
+        == "held-out images: 15% of the images of each label, at least one, drawn with seed 5"
+    )
 
 
 @pytest.mark.parametrize(("part", "count"), [("train", 30), ("all", 36)])
