@@ -570,7 +570,11 @@ function showRelevance(body) {
   byId("relevance").hidden = !body;
   if (!body) return;
   const [best] = body.predictions;
-  byId("explained").replaceChildren("Relevance for the label ", element("strong", {}, best.label), `, ${score(best.score)}`);
+  byId("explained").replaceChildren(
+    "Relevance for the label ",
+    element("strong", {}, best.label),
+    `, ${score(best.score)}`,
+  );
   const cells = body.relevance.flat();
   const highest = Math.max(...cells);
   byId("strongest").textContent =
