@@ -3,8 +3,11 @@
 import os
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
+from stat import S_ISREG
 from typing import Generic, NamedTuple, TypeVar
 
 from app.batching.bisecting import Cause, Computed, Run, run_bisecting
@@ -17,6 +20,7 @@ from app.imaging.pixel_budget import WeightedSemaphore
 
 Value = TypeVar("Value")
 MAX_FILE_BYTES = 2**30  # the most that a setting allows for the body of a request
+STREAM_BYTES = 2**20  # that are read at once from a pipe or a device
 BYTES_PER_PIXEL = 3  # of a decoded image
 
 
@@ -205,9 +209,26 @@ def read(file: Path) -> bytes:
         PayloadTooLarge: it has more than 1 GiB.
     """
     with file.open("rb", buffering=0) as opened:
-        if os.fstat(opened.fileno()).st_size > MAX_FILE_BYTES:
-            raise PayloadTooLarge(f"the file has more than {MAX_FILE_BYTES} bytes")
+        status = os.fstat(opened.fileno())
+        if not S_ISREG(status.st_mode):
+            return _read_stream(opened)
+        if status.st_size > MAX_FILE_BYTES:
+            raise _too_large()
         return opened.readall()
+
+
+def _read_stream(stream: FileIO) -> bytes:
+    """The bytes of a pipe or a device, which may never end."""
+    data = bytearray()
+    while part := stream.read(STREAM_BYTES):
+        data += part
+        if len(data) > MAX_FILE_BYTES:
+            raise _too_large()
+    return bytes(data)
+
+
+def _too_large() -> PayloadTooLarge:
+    return PayloadTooLarge(f"the file has more than {MAX_FILE_BYTES} bytes")
 
 
 def write_result(target: Path, content: bytes) -> None:
@@ -218,9 +239,21 @@ def write_result(target: Path, content: bytes) -> None:
     """
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(content)
+        _write(target, content)
     except OSError as error:
         raise WriteError(one_line(error)) from error
+
+
+def _write(target: Path, content: bytes) -> None:
+    """Write a file; without space for all of it, there is none."""
+    with target.open("wb") as file:
+        try:
+            file.write(content)
+            file.flush()
+        except OSError:
+            with suppress(OSError):
+                target.unlink()
+            raise
 
 
 def failure_of(error: BaseException) -> Failure:
