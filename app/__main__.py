@@ -6,7 +6,7 @@ import sys
 if sys.platform == "win32":
     sys.exit("patchserve: Windows is not supported; use Linux or macOS, a container or WSL")
 
-from app.core.process import exit_on_signals, open_standard_streams
+from app.core.process import exit_on_interrupt, exit_on_signals, open_standard_streams
 
 open_standard_streams()
 
@@ -29,7 +29,8 @@ from typing import Annotated
 
 import typer
 
-from app.cli import check, evaluate, explain, predict, serve, train
+with exit_on_interrupt():
+    from app.cli import check, evaluate, explain, predict, serve, train
 
 cli = typer.Typer(
     no_args_is_help=True,

@@ -32,6 +32,7 @@ from app.imaging.decode import Photo, decode, limit_pillow_pixels, silence_libti
 from app.imaging.heif_plugins import enable_formats
 from app.observability import logs
 from app.observability.metrics import Metrics
+from app.observability.traffic import RecentTraffic
 from app.replicas.metrics import SharedMetrics
 from app.replicas.reporter import Replica, reporting
 
@@ -161,7 +162,12 @@ def create_app(
 
     def lifespan(app: FastAPI) -> AbstractAsyncContextManager[State]:
         models = serve_models(plan, metrics, state_of_shutdown, fail, on_ready)
-        whole = with_state(models, limits=request_limits(settings), service=service_of(settings))
+        whole = with_state(
+            models,
+            limits=request_limits(settings),
+            service=service_of(settings),
+            traffic=RecentTraffic(metrics.families),
+        )
         if replica is not None:
             whole = reporting(whole, replica, metrics)
         if serve_ops is None:

@@ -53,6 +53,9 @@ async def file(request: Request, files: StaticFiles, suffixes: Collection[str]) 
     name = request.path_params["name"]
     if name.startswith(".") or PurePath(name).suffix.lower() not in suffixes:
         raise HTTPException(HTTPStatus.NOT_FOUND)
-    response = await files.get_response(name, request.scope)
+    try:
+        response = await files.get_response(name, request.scope)
+    except OSError as error:  # for example, links in a circle
+        raise HTTPException(HTTPStatus.NOT_FOUND) from error
     response.headers.update(HEADERS)
     return response

@@ -113,7 +113,23 @@ class Dispatcher:
         if self._check is not None and scope["type"] == "http":
             self._check(scope)
         if route is None:
-            await self._router(scope, receive, send)
+            await self._route(scope, receive, send)
             return
         response = await route.endpoint(Request(scope, receive, send))
         await response(scope, receive, send)
+
+    async def _route(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Respond by the router, which also removes the prefix from the path.
+
+        Of /prefix/prefix/name it would find another route than the check has allowed.
+        """
+        prefix = scope.get("root_path")
+        if not prefix:
+            await self._router(scope, receive, send)
+            return
+        path = scope["path"]
+        scope["path"] = prefix + path
+        try:
+            await self._router(scope, receive, send)
+        finally:
+            scope["path"] = path

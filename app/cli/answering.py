@@ -3,8 +3,11 @@
 import os
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
+from stat import S_ISREG
 from typing import Generic, NamedTuple, TypeVar
 
 from app.batching.bisecting import Cause, Computed, Run, run_bisecting
@@ -17,6 +20,7 @@ from app.imaging.pixel_budget import WeightedSemaphore
 
 Value = TypeVar("Value")
 MAX_FILE_BYTES = 2**30  # the most that a setting allows for the body of a request
+STREAM_BYTES = 2**20  # that are read at once from a pipe or a device
 BYTES_PER_PIXEL = 3  # of a decoded image
 
 
@@ -204,12 +208,27 @@ def read(file: Path) -> bytes:
         OSError: it cannot be read.
         PayloadTooLarge: it has more than 1 GiB.
     """
-    with file.open("rb") as opened:
-        size = os.fstat(opened.fileno()).st_size or MAX_FILE_BYTES  # a pipe has no size
-        data = opened.read(size + 1) if size <= MAX_FILE_BYTES else b""
-    if max(size, len(data)) > MAX_FILE_BYTES:
-        raise PayloadTooLarge(f"the file has more than {MAX_FILE_BYTES} bytes")
-    return data
+    with file.open("rb", buffering=0) as opened:
+        status = os.fstat(opened.fileno())
+        if not S_ISREG(status.st_mode):
+            return _read_stream(opened)
+        if status.st_size > MAX_FILE_BYTES:
+            raise _too_large()
+        return opened.readall()
+
+
+def _read_stream(stream: FileIO) -> bytes:
+    """The bytes of a pipe or a device, which may never end."""
+    data = bytearray()
+    while part := stream.read(STREAM_BYTES):
+        data += part
+        if len(data) > MAX_FILE_BYTES:
+            raise _too_large()
+    return bytes(data)
+
+
+def _too_large() -> PayloadTooLarge:
+    return PayloadTooLarge(f"the file has more than {MAX_FILE_BYTES} bytes")
 
 
 def write_result(target: Path, content: bytes) -> None:
@@ -221,10 +240,22 @@ def write_result(target: Path, content: bytes) -> None:
     unfinished = target.with_name(f".{target.name}.part")  # the process may end at once
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        unfinished.write_bytes(content)
+        _write(unfinished, content)
         unfinished.replace(target)
     except OSError as error:
         raise WriteError(one_line(error)) from error
+
+
+def _write(target: Path, content: bytes) -> None:
+    """Write a file; without space for all of it, there is none."""
+    with target.open("wb") as file:
+        try:
+            file.write(content)
+            file.flush()
+        except OSError:
+            with suppress(OSError):
+                target.unlink()
+            raise
 
 
 def failure_of(error: BaseException) -> Failure:

@@ -66,7 +66,7 @@ def _matches(pattern: str) -> Iterator[Path]:
     for match in map(Path, glob(pattern, recursive=True)):
         if match.is_dir():
             yield from _below(match)
-        elif is_image(match.name):
+        elif is_image(match.name) and match.is_file():
             yield match
 
 

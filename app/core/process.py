@@ -125,6 +125,24 @@ def exit_on_signals() -> None:
 
 
 @contextmanager
+def exit_on_interrupt() -> Iterator[None]:
+    """End with one line if the user interrupts the block, unless interrupts are handled already.
+
+    An import that is interrupted would print a long traceback, or abort the process.
+    """
+    if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield
+        return
+    signal.signal(
+        signal.SIGINT, lambda number, frame: exit_now(INTERRUPTED, "patchserve: interrupted")
+    )
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@contextmanager
 def catch_stop_signals() -> Iterator[Callable[[], bool]]:
     """Handle the stop signals in the block; yield a function that tells if one has arrived.
 

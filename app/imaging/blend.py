@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from PIL import Image
 
-ROWS = 256  # of a strip
+STRIP_PIXELS = 2**20  # of a strip, unless a single row has more
 
 
 def draw_over(
@@ -16,7 +16,8 @@ def draw_over(
         photo: RGB; it is changed.
         blended: makes the new strip, RGB of the same size, from the old one and its first row.
     """
-    for top in range(0, photo.height, ROWS):
-        box = (0, top, photo.width, min(top + ROWS, photo.height))
+    rows = max(STRIP_PIXELS // photo.width, 1)
+    for top in range(0, photo.height, rows):
+        box = (0, top, photo.width, min(top + rows, photo.height))
         photo.paste(blended(photo.crop(box), top), box)
     return photo

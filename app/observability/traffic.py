@@ -1,7 +1,9 @@
 """Totals of the image requests since the start, read from the metrics."""
 
+import asyncio
+import time
 from collections import defaultdict
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import NamedTuple
 
 from prometheus_client import Metric
@@ -11,6 +13,7 @@ RESPONSES = "patchserve_http_requests"
 BATCH_SIZE = "patchserve_batch_size"
 QUEUE_DEPTH = "patchserve_queue_depth"
 IN_FLIGHT = "patchserve_http_requests_in_flight"
+MAX_AGE_S = 0.25  # of totals: to read all metrics takes 10 ms, and more with many replicas
 
 
 class Traffic(NamedTuple):
@@ -59,3 +62,27 @@ def read_traffic(families: Iterable[Metric], routes: Collection[str]) -> Traffic
         queue_depth=int(totals[QUEUE_DEPTH]),
         in_flight=int(totals[IN_FLIGHT]),
     )
+
+
+class RecentTraffic:
+    """The traffic, read once for all clients that ask for it at about the same time.
+
+    Args:
+        families: reads all metrics.
+    """
+
+    def __init__(self, families: Callable[[], Iterable[Metric]]) -> None:
+        self._families = families
+        self._began = 0.0
+        self._reading: asyncio.Future[Traffic] | None = None
+
+    async def totals(self, routes: Collection[str]) -> tuple[float, Traffic]:
+        """The totals of some routes, always the same ones, and when they were read (monotonic)."""
+        now = time.monotonic()
+        if self._reading is None or (self._reading.done() and now - self._began > MAX_AGE_S):
+            self._began = now
+            self._reading = asyncio.ensure_future(asyncio.to_thread(self._read, routes))
+        return self._began, await asyncio.shield(self._reading)
+
+    def _read(self, routes: Collection[str]) -> Traffic:
+        return read_traffic(self._families(), routes)

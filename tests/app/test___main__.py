@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from app.__main__ import cli
 from app.cli.serve import is_loopback
-from app.core.process import RUN_FAILED, START_FAILED
+from app.core.process import INTERRUPTED, RUN_FAILED, START_FAILED
 from app.core.settings import Settings
 from app.engine.interface import DeviceLost, OutOfMemory
 from models import checkpoint
@@ -309,6 +309,21 @@ def test_on_windows_the_command_ends_with_one_line():
     assert ended.stdout == ""
     (line,) = ended.stderr.splitlines()
     assert line.startswith("patchserve: Windows is not supported")
+
+
+def test_an_interrupt_while_torch_is_imported_is_one_line():
+    program = (
+        "import os, runpy, signal, sys\n"
+        "class Interrupt:\n"
+        "    def find_spec(name, *rest):\n"
+        "        if name == 'torch': os.kill(os.getpid(), signal.SIGINT)\n"
+        "sys.meta_path.insert(0, Interrupt)\n"
+        "sys.argv = ['patchserve', 'classify', 'a.png']\n"
+        "runpy.run_module('app', run_name='__main__')"
+    )
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert ended.returncode == INTERRUPTED
+    assert (ended.stdout, ended.stderr) == ("", "patchserve: interrupted\n")
 
 
 def test_the_versions_are_printed_without_the_import_of_torch(patchserve):

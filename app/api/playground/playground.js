@@ -945,8 +945,9 @@ byId("key-form").addEventListener("submit", (event) => {
 /** Keep what happened between two polls; a service that has restarted begins anew. */
 function takeTraffic(before, after) {
   const seconds = after.time - before?.time;
-  if (!before || seconds <= 0 || after.traffic.requests < before.traffic.requests) state.history = [];
-  else state.history.push(rates(before.traffic, after.traffic, seconds, after.time));
+  if (!before || seconds < 0 || after.traffic.requests < before.traffic.requests) state.history = [];
+  else if (seconds > 0)
+    state.history.push(rates(before.traffic, after.traffic, seconds, after.time));
   state.history = state.history.filter(({ time }) => after.time - time <= HISTORY_S);
   showTraffic(after.time);
 }

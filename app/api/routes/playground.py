@@ -1,6 +1,7 @@
 """GET /: the page to try the models, or that the service is alive; its files, and sample images."""
 
 import asyncio
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from urllib.parse import quote
@@ -67,17 +68,20 @@ def _add_files(router: APIRouter, folder: Path) -> None:
 
 
 def sample_names(folder: Path) -> list[str]:
-    """The names of the first `MAX_SAMPLES` images in a folder; no links out of the folder."""
-    names = sorted(
+    """The names of the first `MAX_SAMPLES` images in a folder, of those that can be sent."""
+    inside = folder.resolve()
+    names = (
         each.name
         for each in folder.iterdir()
         if each.suffix.lower() in IMAGE_SUFFIXES and not each.name.startswith(".")
     )
-    inside = folder.resolve()
-    sent = (name for name in names if _is_sent(folder / name, inside))
+    sent = (name for name in sorted(names) if _can_be_sent(folder / name, inside))
     return list(islice(sent, MAX_SAMPLES))
 
 
-def _is_sent(file: Path, folder: Path) -> bool:
-    """Whether `StaticFiles` sends a file of a folder: it follows no link out of the folder."""
-    return file.is_file() and file.resolve().is_relative_to(folder)
+def _can_be_sent(path: Path, inside: Path) -> bool:
+    """Whether a file is regular, below the folder, and has a name that a URL can contain."""
+    with suppress(OSError, RuntimeError, UnicodeEncodeError):  # RuntimeError: links in a circle
+        path.name.encode()
+        return path.is_file() and path.resolve().is_relative_to(inside)
+    return False

@@ -1,7 +1,5 @@
 """GET /status: what the page shows of the service: readiness, models, limits and traffic."""
 
-import asyncio
-import time
 from collections.abc import Mapping
 from importlib.metadata import version
 from math import inf
@@ -21,8 +19,7 @@ from app.api.schemas import (
     TrafficTotals,
 )
 from app.batching.deployment import Deployment, Status
-from app.observability.metrics import Metrics
-from app.observability.traffic import Traffic, read_traffic
+from app.observability.traffic import RecentTraffic, Traffic
 
 router = APIRouter(route_class=Endpoint)
 ROUTES = frozenset(("/classify", "/segment", "/explain"))
@@ -45,10 +42,10 @@ async def status(request: Request) -> Response:
     Two responses show the traffic between them.
     """
     deployments: Mapping[str, Deployment] = request.state.deployments
-    metrics: Metrics = request.state.metrics
+    recent: RecentTraffic = request.state.traffic
     for deployment in deployments.values():
         deployment.refresh()
-    families = await asyncio.to_thread(metrics.families)  # takes a while with many replicas
+    read_at, traffic = await recent.totals(ROUTES)  # takes a while with many replicas
     reasons = reasons_unready(request)
     body = StatusResponse(
         version=version("patchserve"),
@@ -56,10 +53,10 @@ async def status(request: Request) -> Response:
         reasons=reasons,
         progress=progress(deployments),
         key_required=request.state.service.key_required,
-        time=time.monotonic(),
+        time=read_at,
         models=[describe(each) for each in deployments.values()],
         limits=limits(request.state.limits, request.state.service),
-        traffic=totals(read_traffic(families, ROUTES)),
+        traffic=totals(traffic),
     )
     content = body.model_dump_json()
     headers = {"Cache-Control": "no-store"}

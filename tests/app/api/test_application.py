@@ -52,6 +52,26 @@ async def test_an_image_with_any_of_the_keys_is_classified(serve, picture, heade
     assert response.status_code == 200
 
 
+@pytest.mark.parametrize("prefix", ["/playground", "/docs"])
+@pytest.mark.parametrize("route", ["/classify", "/models/shapes-vit/classify", "/models"])
+async def test_a_prefix_like_that_of_the_pages_needs_no_less_keys(serve, picture, prefix, route):
+    async with serve(**ENV, root_path=prefix) as running:
+        for path in (route, prefix + route, 2 * prefix + route, 3 * prefix + route):
+            response = await running.client.post(path, content=picture())
+            assert response.status_code in (401, 404, 405), path
+            response = await running.client.get(path)
+            assert response.status_code in (401, 404, 405), path
+        script = await running.client.get(f"{prefix}/docs/docs.js")
+    assert script.status_code == 200
+
+
+async def test_a_prefix_is_removed_from_a_path_only_once(serve):
+    async with serve(root_path="/vision") as running:
+        for path in ("/status", "/models/shapes-vit", "/playground/samples", "/openapi.json"):
+            assert (await running.client.get(f"/vision{path}")).status_code == 200
+            assert (await running.client.get(f"/vision/vision{path}")).status_code == 404
+
+
 @pytest.mark.parametrize(
     "path", ["/docs/docs.js", "/playground/samples", "/playground/samples/scene-0014.png"]
 )

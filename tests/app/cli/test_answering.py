@@ -1,7 +1,11 @@
 """Answering a batch of files: shapes, failures, and the pixels that are held."""
 
+import os
+import resource
+import signal
 from collections.abc import Sequence
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import numpy as np
@@ -138,6 +142,34 @@ def test_a_file_beyond_the_limit_is_not_read(bench, tmp_path, monkeypatch):
     file.write_bytes(bytes(4))
     refused = Failure("the file has more than 3 bytes", "payload_too_large")
     assert bench.answer([file, Path("/dev/zero")]) == [refused, refused]  # the latter has no end
+
+
+def test_a_device_that_has_no_end_is_read_up_to_the_limit(bench, monkeypatch):
+    monkeypatch.setattr(answering, "MAX_FILE_BYTES", 3 * answering.STREAM_BYTES)
+    (failure,) = bench.answer([Path("/dev/zero")])
+    assert failure.code == "payload_too_large"
+
+
+def test_a_pipe_is_read_to_its_end(tmp_path):
+    pipe, content = tmp_path / "pipe", bytes(range(256)) * 1000
+    os.mkfifo(pipe)
+    writer = Thread(target=pipe.write_bytes, args=(content,))
+    writer.start()
+    assert answering.read(pipe) == content
+    writer.join()
+
+
+def test_a_result_that_cannot_be_written_whole_is_removed(tmp_path):
+    resource_limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, resource_limit[1]))
+    try:
+        with pytest.raises(WriteError, match="large"):
+            write_result(tmp_path / "folder" / "result", bytes(100_000))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, resource_limit)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert list((tmp_path / "folder").iterdir()) == []
 
 
 def test_a_lost_device_ends_the_batch(bench):

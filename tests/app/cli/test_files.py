@@ -1,5 +1,6 @@
 """Finding images by files, folders and globs, and naming their results."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,15 @@ def test_a_folder_stands_for_its_visible_images_at_any_depth_sorted_by_path(phot
 )
 def test_a_glob_stands_for_the_images_and_folders_that_match_it(photos, pattern, expected):
     assert found(pattern) == expected
+
+
+@pytest.mark.parametrize("argument", ["photos", "photos/*"])
+def test_only_regular_files_count(photos, argument):
+    before = found(argument)
+    os.mkfifo(photos / "pipe.png")
+    (photos / "zero.png").symlink_to("/dev/zero")
+    (photos / "circle.png").symlink_to("circle.png")
+    assert found(argument) == before
 
 
 def test_paths_below_a_glob_start_at_its_first_wildcard(photos):

@@ -1,9 +1,13 @@
 """Totals of the image requests, read from the metrics."""
 
+import asyncio
 from math import inf
 
+import pytest
+
+from app.observability import traffic
 from app.observability.metrics import Metrics
-from app.observability.traffic import read_traffic
+from app.observability.traffic import RecentTraffic, read_traffic
 
 
 def test_the_totals_are_those_of_the_given_routes_over_all_models():
@@ -27,3 +31,15 @@ def test_the_totals_are_those_of_the_given_routes_over_all_models():
 def test_before_the_first_request_all_totals_are_zero():
     traffic = read_traffic(Metrics(["a"]).families(), {"/classify"})
     assert (traffic.requests, traffic.errors, traffic.batches, traffic.queue_depth) == (0, 0, 0, 0)
+
+
+@pytest.mark.anyio
+async def test_clients_that_ask_at_the_same_time_share_a_reading(monkeypatch):
+    readings = []
+    recent = RecentTraffic(lambda: readings.append(1) or [])
+    first = await asyncio.gather(*(recent.totals(()) for _ in range(5)))
+    assert (len(readings), len({read_at for read_at, _ in first})) == (1, 1)
+    monkeypatch.setattr(traffic, "MAX_AGE_S", 0.0)
+    later, _ = await recent.totals(())
+    assert len(readings) == 2
+    assert later > first[0][0]

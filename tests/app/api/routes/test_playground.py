@@ -1,5 +1,7 @@
 """GET /: the page for a browser, a short answer for others; its files and samples."""
 
+import os
+
 import pytest
 from PIL import Image
 
@@ -93,6 +95,28 @@ async def test_a_file_that_the_browser_has_is_not_sent_again(serve):
         first = await running.client.get(url)
         second = await running.client.get(url, headers={"If-None-Match": first.headers["etag"]})
     assert (second.status_code, second.content) == (304, b"")
+
+
+async def test_only_files_that_can_be_sent_are_listed(serve, tmp_path):
+    folder, secret = tmp_path / "samples", tmp_path / "secret.png"
+    folder.mkdir()
+    for path in (secret, folder / "good.png"):
+        Image.new("RGB", (4, 4)).save(path)
+    (folder / "folder.png").mkdir()
+    os.mkfifo(folder / "pipe.png")
+    for name, target in {"in": "good", "out": "../secret", "circle": "circle", "no": "no"}.items():
+        (folder / f"{name}.png").symlink_to(f"{target}.png")
+    (folder / "zero.png").symlink_to("/dev/zero")
+    (folder / os.fsdecode(b"\xff.png")).touch()
+    async with serve(samples=str(folder)) as running:
+        listed = (await running.client.get("/playground/samples")).json()["samples"]
+        statuses = {
+            name: (await running.client.get(f"/playground/samples/{name}.png")).status_code
+            for name in ("good", "in", "out", "circle", "zero", "pipe", "folder", "%00", "%FF")
+        }
+    assert [each["name"] for each in listed] == ["good.png", "in.png"]
+    assert [name for name, status in statuses.items() if status == 200] == ["good", "in"]
+    assert set(statuses.values()) == {200, 404}
 
 
 def test_a_large_folder_is_listed_in_part(tmp_path):

@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from app.api.schemas import StatusResponse
+from app.observability import traffic
 
 pytestmark = pytest.mark.anyio
 
@@ -52,7 +53,8 @@ async def test_while_models_load_the_progress_and_the_reasons_are_shown(serve):
     assert (status.models[0].device, status.models[1].device) == ("cpu", None)
 
 
-async def test_the_traffic_counts_images_and_nothing_else(serve, picture):
+async def test_the_traffic_counts_images_and_nothing_else(serve, picture, monkeypatch):
+    monkeypatch.setattr(traffic, "MAX_AGE_S", 0.0)
     async with serve() as running:
         before = (await status_of(running)).traffic
         for _ in range(3):
