@@ -81,6 +81,7 @@ async def test_a_model_that_cannot_be_loaded_is_fatal_and_never_ready(serve):
 async def test_a_service_with_a_dead_lane_is_neither_ready_nor_alive(serve, which):
     async with serve() as running:
         lane = running.state["deployments"]["classify"].scheduler.lanes[which]
+        await asyncio.to_thread(lane.call, lambda: int)  # the thread starts with its first work
         lane.close()
         await asyncio.to_thread(lane._thread.join, 30)
         for probe in ("/livez", "/readyz"):
