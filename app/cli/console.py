@@ -1,7 +1,7 @@
 """Helpers of all commands: common options, one-line error messages, early exit."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, NoReturn
@@ -10,6 +10,7 @@ import typer
 from pydantic import ValidationError
 
 from app.core.process import USAGE_ERROR, flush_output
+from app.core.settings import PREFIX, Settings
 
 
 @contextmanager
@@ -25,7 +26,7 @@ def one_line(error: BaseException) -> str:
     """The message of an error on one line."""
     if isinstance(error, ValidationError):
         parts = [
-            f"{'.'.join(map(str, e['loc']))}: {e['msg'].removeprefix('Value error, ')}"
+            f"{_setting(e['loc'])}: {e['msg'].removeprefix('Value error, ')}"
             for e in error.errors(include_url=False)
         ]
         return "; ".join(parts)
@@ -34,6 +35,14 @@ def one_line(error: BaseException) -> str:
     if isinstance(error, MemoryError):  # its message is empty
         return "there is not enough memory"
     return " ".join(str(error).split()) or type(error).__name__
+
+
+def _setting(where: Sequence[object]) -> str:
+    """The name of a setting as its user writes it: the flag, or the variable of a secret."""
+    name = ".".join(map(str, where))
+    if name in Settings.flags():
+        return f"--{name.replace('_', '-')}"
+    return f"{PREFIX}{name.upper()}" if name in Settings.model_fields else name
 
 
 def printable(text: object) -> str:

@@ -18,7 +18,7 @@ Body = Mapping[str, Any]  # the members of the service's response
 
 CSV_COLUMNS = ("file", "rank", "label", "index", "score", "error", "code")
 BAR_WIDTH = 20
-MOST_FILE, MOST_LABEL = 48, 32  # characters of a column; a longer text moves the rest of its line
+MOST_FILE, MOST_LABEL = 48, 48  # characters of a column; a longer text moves the rest of its line
 
 
 Value = TypeVar("Value", contravariant=True)

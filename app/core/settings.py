@@ -19,11 +19,12 @@ from pydantic_settings import (
 )
 
 from app.core.api_keys import read_keys, validate_keys
-from app.core.types import DEFAULT_IMAGE_FORMATS, IMAGE_FORMATS
+from app.core.types import DEFAULT_IMAGE_FORMATS, IMAGE_FORMATS, IMAGE_SUFFIXES
 
 PREFIX = "PATCHSERVE_"
 INJECTED_NAMES = ("_SERVICE_", "_PORT_")  # parts of variable names that Kubernetes sets
 INJECTED_VALUES = ("tcp://", "udp://", "sctp://")  # how their values start
+ROOT_PATH = re.compile(r"(/[\w.~-]+)*", re.ASCII)
 ORIGIN = re.compile(r"\*|https?://[\w.:\[\]-]+", re.ASCII)
 
 
@@ -210,7 +211,6 @@ class Settings(BaseSettings):
     )
     root_path: str = Field(
         "",
-        pattern=r"^(/[A-Za-z0-9_.~-]+)*$",
         description="Path prefix under which a proxy publishes the service, such as `/vision`; "
         "the proxy may remove it from the path or not",
     )
@@ -292,12 +292,24 @@ class Settings(BaseSettings):
             ip_network(proxy)
         return ",".join(proxies)
 
+    @field_validator("root_path")
+    @classmethod
+    def check_root_path(cls, prefix: str) -> str:
+        """Refuse what is not a plain path: the pages contain it."""
+        if not ROOT_PATH.fullmatch(prefix):
+            raise ValueError("must be a path such as /vision, without a slash at its end")
+        return prefix
+
     @field_validator("samples")
     @classmethod
     def check_samples(cls, folder: str) -> str:
-        """Refuse a folder that does not exist."""
-        if folder and not Path(folder).is_dir():
+        """Refuse a folder that does not exist or has no image."""
+        if not folder:
+            return folder
+        if not Path(folder).is_dir():
             raise ValueError(f"there is no folder {folder}")
+        if IMAGE_SUFFIXES.isdisjoint(each.suffix.lower() for each in Path(folder).iterdir()):
+            raise ValueError(f"there is no image in the folder {folder}")
         return folder
 
     @field_validator("cors_origins")

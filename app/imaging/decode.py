@@ -211,7 +211,7 @@ def _refuse_large(
         raise _too_large("the image", max_pixels)
     if max(image.size) > MAX_SIDE:
         raise ImageTooLarge(
-            f"the image has a side of more than {MAX_SIDE} pixels",
+            f"the image has a side of more than {MAX_SIDE:,} pixels",
             limits={"max_image_side": MAX_SIDE},
         )
     if preprocessing.size is None:  # the long edge grows with the short one, without a bound
@@ -222,7 +222,7 @@ def _refuse_large(
 
 def _too_large(what: str, max_pixels: int) -> ImageTooLarge:
     return ImageTooLarge(
-        f"{what} has more than {max_pixels} pixels", limits={"max_image_pixels": max_pixels}
+        f"{what} has more than {max_pixels:,} pixels", limits={"max_image_pixels": max_pixels}
     )
 
 

@@ -79,7 +79,8 @@ def check_heif(kind: str, data: bytes, max_pixels: int) -> None:
         raise InvalidImage(f"the {kind} is truncated") from error
     if width * height > max_pixels:
         raise ImageTooLarge(
-            f"the image has more than {max_pixels} pixels", limits={"max_image_pixels": max_pixels}
+            f"the image has more than {max_pixels:,} pixels",
+            limits={"max_image_pixels": max_pixels},
         )
     _check_items(data, items)
     _check_properties(data, properties)

@@ -581,6 +581,7 @@ function showRelevance(body) {
     `${body.relevance.length} × ${body.relevance[0].length} cells; the most relevant one has ${percent(highest)} of the relevance.`;
   // a centred crop has the same margin on both sides
   const [x, y, width, height] = body.box;
+  if (x > 0 || y > 0) byId("strongest").append(" The network sees only the bright part of the image.");
   adoptSize(Math.round(width + 2 * x), Math.round(height + 2 * y));
 }
 
@@ -946,8 +947,7 @@ byId("key-form").addEventListener("submit", (event) => {
 function takeTraffic(before, after) {
   const seconds = after.time - before?.time;
   if (!before || seconds < 0 || after.traffic.requests < before.traffic.requests) state.history = [];
-  else if (seconds > 0)
-    state.history.push(rates(before.traffic, after.traffic, seconds, after.time));
+  else if (seconds > 0) state.history.push(rates(before.traffic, after.traffic, seconds, after.time));
   state.history = state.history.filter(({ time }) => after.time - time <= HISTORY_S);
   showTraffic(after.time);
 }

@@ -110,7 +110,7 @@ def prepared(plan: Plan, device: str, stop: Stop, watcher: Watcher) -> Run:
     watcher.left_out(data.left_out)
     torch.manual_seed(plan.seed)
     start = plan.start(data, loaded)
-    watcher.say(f"{start.about}; {data.about}")
+    watcher.say(f"{start.about}. {data.about}")
     teacher = None if plan.teacher is None else load(plan.teacher)
     where = select_device(device)
     recipe = plan.recipe

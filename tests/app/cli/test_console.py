@@ -35,7 +35,10 @@ def test_a_message_is_a_line_on_standard_error(capsys):
 def test_the_message_about_a_setting_has_no_words_of_the_library():
     with pytest.raises(ValidationError) as refused:
         Settings(samples="/there/is/none")
-    assert one_line(refused.value) == "samples: there is no folder /there/is/none"
+    assert one_line(refused.value) == "--samples: there is no folder /there/is/none"
+    with pytest.raises(ValidationError) as refused:
+        Settings(api_keys="short")
+    assert one_line(refused.value).startswith("PATCHSERVE_API_KEYS: ")
 
 
 @pytest.mark.skipif(not hasattr(fcntl, "F_SETPIPE_SZ"), reason="the size of a pipe cannot be set")

@@ -26,9 +26,9 @@ def refuse(monkeypatch):
     ("flags", "environment", "expected"),
     [
         ([], {"PATCHSERVE_MAX_BATCHSIZE": "4"}, "PATCHSERVE_MAX_BATCHSIZE"),
-        (["--max-batch-size", "0"], {}, "max_batch_size"),
-        (["--device", "tpu"], {}, "device"),
-        ([], {"PATCHSERVE_API_KEYS": "of-the-variable-0001,short-key"}, "api_keys"),
+        (["--max-batch-size", "0"], {}, "--max-batch-size: "),
+        (["--device", "tpu"], {}, "--device: "),
+        ([], {"PATCHSERVE_API_KEYS": "of-the-variable-0001,short-key"}, "PATCHSERVE_API_KEYS: "),
     ],
 )
 def test_a_wrong_setting_is_refused_by_name(refuse, flags, environment, expected):

@@ -252,3 +252,23 @@ def test_a_dot_env_file_is_not_read(monkeypatch, tmp_path):
     (tmp_path / ".env").write_text("PATCHSERVE_PORT=1\n")
     monkeypatch.chdir(tmp_path)
     assert Settings.read().port == 8000
+
+
+@pytest.mark.parametrize("prefix", ["vision", "/vision/", "/", "//x", "/a b", '/"', "/é"])
+def test_a_path_prefix_that_is_no_plain_path_is_refused(prefix):
+    with pytest.raises(ValueError, match="must be a path such as /vision"):
+        Settings(root_path=prefix)
+
+
+@pytest.mark.parametrize("prefix", ["", "/vision", "/a/b-c_d.e~f"])
+def test_a_plain_path_prefix_is_accepted(prefix):
+    assert Settings(root_path=prefix).root_path == prefix
+
+
+def test_a_folder_of_samples_needs_an_image(tmp_path):
+    with pytest.raises(ValueError, match="there is no folder"):
+        Settings(samples=str(tmp_path / "missing"))
+    with pytest.raises(ValueError, match="there is no image in the folder"):
+        Settings(samples=str(tmp_path))
+    (tmp_path / "photo.JPG").touch()
+    assert Settings(samples=str(tmp_path)).samples == str(tmp_path)
