@@ -2,9 +2,11 @@
 
 import logging
 import sys
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from importlib.metadata import version
+from typing import Any
 
+from app.api.routes.status import describe
 from app.batching.deployment import Deployment
 from app.core.process import age_s
 from app.core.settings import Settings
@@ -26,7 +28,7 @@ def announce_ready(
     addresses = {"docs": f"{address}{settings.root_path}/docs"}
     if settings.playground:
         addresses = {"page": f"{address}{settings.root_path}/"} | addresses
-    models = [describe(each) for each in deployments]
+    models = [describe(each).model_dump(exclude_none=True) for each in deployments]
     age = age_s()
     ready = "ready" if age is None else f"ready in {age:.1f} s"
     if not sys.stderr.isatty():
@@ -42,22 +44,8 @@ def announce_ready(
     logger.info("patchserve %s is %s%s", version("patchserve"), ready, lines)
 
 
-def describe(deployment: Deployment) -> dict[str, str | int]:
-    """What a model runs on, and its batch limit."""
-    info = deployment.info
-    return {
-        "name": deployment.name,
-        "task": deployment.task,
-        "device": info.device,
-        "dtype": info.dtype,
-        "runtime": info.runtime,
-        "labels": len(info.labels),
-        "max_batch_size": deployment.batcher.sizer.largest,
-    }
-
-
-def in_words(model: dict[str, str | int]) -> str:
-    """The same on one line."""
+def in_words(model: Mapping[str, Any]) -> str:
+    """What a model runs on, and its batch limit, on one line."""
     return (
         "{name}: {labels} labels, {dtype} on {device} by {runtime}, "
         "batches of up to {max_batch_size}".format_map(model)

@@ -1,7 +1,6 @@
 """GET /status: what the page shows of the service: readiness, models, limits and traffic."""
 
 from collections.abc import Mapping
-from importlib.metadata import version
 from math import inf
 from typing import NamedTuple
 
@@ -48,7 +47,7 @@ async def status(request: Request) -> Response:
     read_at, traffic = await recent.totals(ROUTES)  # takes a while with many replicas
     reasons = reasons_unready(request)
     body = StatusResponse(
-        version=version("patchserve"),
+        version=request.app.version,
         ready=not reasons,
         reasons=reasons,
         progress=progress(deployments),
