@@ -12,11 +12,11 @@ from typing import Generic, NamedTuple, TypeVar
 
 from app.batching.bisecting import Cause, Computed, Run, run_bisecting
 from app.cli.console import one_line
+from app.cli.processes import SharedSemaphore
 from app.core.errors import Internal, PayloadTooLarge, ServiceError
 from app.core.malloc import release_after
 from app.engine.interface import EngineInput, EngineOutput, ModelInfo, OutOfMemory
 from app.imaging.decode import Photo
-from app.imaging.pixel_budget import WeightedSemaphore
 
 Value = TypeVar("Value")
 MAX_FILE_BYTES = 2**30  # the most that a setting allows for the body of a request
@@ -60,13 +60,13 @@ class Reading:
     Attributes:
         decode: `app.imaging.decode.decode` with its limits.
         pixels: estimates from the bytes of a file how many pixels are decoded.
-        budget: the decoded pixels of all threads together.
-        share: pixels of the budget that one thread uses, unless a single image has more.
+        budget: the decoded pixels of all processes or threads together.
+        share: pixels of the budget that one process or thread uses, unless a single image has more.
     """
 
     decode: Callable[..., Photo]
     pixels: Callable[[bytes], int]
-    budget: WeightedSemaphore
+    budget: SharedSemaphore
     share: int
 
 
@@ -83,7 +83,8 @@ class Content(NamedTuple):
 
 
 class Answerer(Generic[Value]):
-    """Answers batches of files; any number of threads may call it at the same time.
+    """Answers batches of files; any number of threads and forked processes may call it at the
+    same time.
 
     Args:
         work: what is done with each image.
@@ -133,7 +134,7 @@ class Answerer(Generic[Value]):
             return self._decode(content)
 
     def _parts(self, files: Sequence[Path]) -> Iterator[list[Content | Failure]]:
-        """Read files, in parts that fit into the share of a thread or have one image."""
+        """Read files, in parts that fit into the share of a worker or have one image."""
         part: list[Content | Failure] = []
         for file in files:
             content = self._read(file)

@@ -1,40 +1,40 @@
 """Answers many image files: a window of batches on all cores of a CPU, or on a GPU."""
 
+import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from functools import partial
 from math import ceil
 from pathlib import Path
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 from app.batching.bisecting import Cause, Run
 from app.batching.lifespan import GPU_DEPTH
+from app.cli.processes import CHECK_S, Answer, Processes, StopRequestedError
 from app.core.types import Task
 from app.engine.interface import BatchResult, EngineInput, InferenceEngine, ModelInfo
 from app.engine.lanes import Lane, image_threads, set_torch_threads
 
 Value = TypeVar("Value")
+Result = TypeVar("Result")
 # On a core, batches of 8 are fastest for ViTs of all sizes (the bare loop in
 # bench/results/serve.md), and of 4 for SegFormer, whose activations are larger.
 CPU_BATCH_SIZES: Mapping[Task, int] = {"classify": 8, "segment": 4}
 GPU_BATCH_SIZE = 32
 MEASURED_FROM = 1000  # images from which on it pays to capture CUDA graphs and to measure them
 WARM_UP_S = 3.0  # time limit of the measurement, without the capture
-WINDOW = 4  # batches for each thread that run, wait, or are done before an earlier one
-CHECK_S = 0.1  # between two checks whether the user has stopped the command
+WINDOW = 4  # batches for each worker that run, wait, or are done before an earlier one
+# On macOS, system libraries fail in a forked process.
+FORKS = sys.platform == "linux"
 
 
-class StopRequestedError(Exception):
-    """The user has stopped the command."""
+class Workers(Generic[Value]):
+    """Processes or threads that answer batches of files; each does all the work on its batch.
 
-
-class Workers:
-    """Threads that answer batches of files; each does all the work on its batch.
-
-    On a CPU each thread has an equal share of the cores, one if there are enough files. On a GPU
-    they decode and encode; a thread of its own runs their batches, and stages the next one
-    meanwhile.
+    On a CPU these are processes with an equal share of the cores, one if there are enough files; a
+    single one is a thread. On a GPU these are threads that decode and encode; a thread of its own
+    runs their batches, and stages the next one meanwhile.
 
     Args:
         engine: an engine whose model is not loaded.
@@ -44,7 +44,7 @@ class Workers:
         stop_requested: tells whether the user has stopped the command.
 
     Attributes:
-        count: number of threads.
+        count: number of processes or threads.
         batch_size: most images of a batch.
     """
 
@@ -61,14 +61,16 @@ class Workers:
         self._engine = engine
         self._files = files
         self._stop_requested = stop_requested
+        self._processes: Processes[Value] | None = None
         if on_gpu:
             self.count = min(image_threads("cuda", cores) + GPU_DEPTH, files)
             self._pool = ThreadPoolExecutor(self.count, "files")
             self._lane: Lane | None = Lane("gpu", lambda seconds: None, timed=False)
         else:
-            self.count = min(cores, files)
-            threads = cores // self.count
-            self._pool = ThreadPoolExecutor(self.count, "files", set_torch_threads, (threads,))
+            self.count = min(cores, files) if FORKS else 1
+            self._torch_threads = cores // self.count  # of a process
+            threads = self._torch_threads if self.count == 1 else 1  # until the fork
+            self._pool = ThreadPoolExecutor(1, "files", set_torch_threads, (threads,))
             self._lane = None
 
     def load(self) -> ModelInfo:
@@ -98,22 +100,33 @@ class Workers:
         if cause == "out_of_memory":
             self.batch_size = max(1, min(self.batch_size, size // 2))
 
-    def answer(
-        self, files: Sequence[Path], answer: Callable[[Sequence[Path]], Sequence[Value]]
-    ) -> Iterator[Value]:
-        """Yield the answers in the order of the files.
+    def start(self, answer: Answer[Value]) -> None:
+        """Start the processes, if there are any.
 
         Args:
-            files: the files.
-            answer: answers a batch of files, on a thread.
+            answer: answers a batch of files, in any process or thread.
+        """
+        self._answer = answer
+        if self._lane is None and self.count > 1:
+            self._processes = Processes(
+                self.count, self._torch_threads, answer, self._stop_requested
+            )
+
+    def answers(self, files: Sequence[Path]) -> Iterator[Value]:
+        """Yield the answers in the order of the files.
 
         Raises:
             StopRequestedError: the user has stopped the command; batches may still run.
-            Exception: of `answer`.
+            ProcessEndedError: a process has ended.
+            Exception: of the function that answers.
         """
+        batches = self._batches(files)
+        if self._processes is not None:
+            yield from self._processes.answer(batches, WINDOW * self.count)
+            return
         window: deque[Future[Sequence[Value]]] = deque()
-        for batch in self._batches(files):
-            window.append(self._pool.submit(answer, batch))
+        for batch in batches:
+            window.append(self._pool.submit(self._answer, batch))
             if len(window) >= WINDOW * self.count:
                 yield from self._result(window.popleft())
         while window:
@@ -122,23 +135,30 @@ class Workers:
     def close(self) -> None:
         """Start no more batches; those that run go on, so the lane of a GPU stays open for them."""
         self._pool.shutdown(wait=False, cancel_futures=True)
+        if self._processes is not None:
+            self._processes.close()
 
     def _batches(self, files: Sequence[Path]) -> Iterator[Sequence[Path]]:
-        """Divide files into batches; the last ones are small, so that all threads end together."""
+        """Divide files into rounds of a batch for each worker, whose sizes are equal in a round.
+
+        Only the last round is smaller: each further size costs a network its first run.
+        """
         start = 0
         while start < len(files):
-            size = min(self.batch_size, ceil((len(files) - start) / (2 * self.count)))
-            yield files[start : start + size]
-            start += size
+            share = ceil(min(self.batch_size, (len(files) - start) / self.count))
+            end = start + share * self.count
+            for first in range(start, min(end, len(files)), share):
+                yield files[first : first + share]
+            start = end
 
-    def _result(self, future: Future[Value]) -> Value:
+    def _result(self, future: Future[Result]) -> Result:
         while not self._stop_requested():
             wait([future], CHECK_S)
             if future.done():
                 return future.result()
         raise StopRequestedError
 
-    def _on_device(self, work: Callable[[], Value]) -> Value:
+    def _on_device(self, work: Callable[[], Result]) -> Result:
         lane = self._lane
         return self._result(
             self._pool.submit(work if lane is None else lambda: lane.call(lambda: work))

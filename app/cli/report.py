@@ -44,10 +44,11 @@ class JsonLines:
 
     def __init__(self, print_line: Print) -> None:
         self._print = print_line
+        self._encode = json.JSONEncoder(ensure_ascii=False).encode  # json.dumps makes one each time
 
     def answer(self, file: Path, body: Body) -> None:
         """Print the answer of a file."""
-        self._print(json.dumps({"file": str(file), **body}, ensure_ascii=False))
+        self._print(self._encode({"file": str(file), **body}))
 
     def failure(self, file: Path, failure: Failure) -> None:
         """Print why a file has no answer."""

@@ -4,14 +4,15 @@ import signal
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import typer
 
 from app.cli.answering import Answerer, Failure, Reading, Work, WriteError
-from app.cli.bulk import StopRequestedError, Workers
+from app.cli.bulk import Workers
 from app.cli.console import one_line, printable, readable_errors, stop
 from app.cli.display import Display
+from app.cli.processes import ProcessEndedError, SharedSemaphore, StopRequestedError
 from app.cli.report import Report
 from app.core.cores import core_count
 from app.core.process import (
@@ -28,7 +29,6 @@ from app.engine.engine import TorchEngine
 from app.engine.interface import DeviceLost, ModelInfo, OutOfMemory
 from app.engine.placement import resolve_device
 from app.imaging.cost import decode_cost
-from app.imaging.pixel_budget import WeightedSemaphore
 from app.main import make_decoder, prepare_decoders
 
 Value = TypeVar("Value")
@@ -69,7 +69,7 @@ def run_images(
         catch_stop_signals() as stop_requested,
         display,
         closing(
-            Workers(
+            Workers[Value | Failure](
                 engine,
                 on_gpu=device != "cpu",
                 cores=settings.cores or core_count(),
@@ -80,17 +80,17 @@ def run_images(
     ):
         info = load(workers)
         reading = reading_of(settings, workers.count)
-        answerer = Answerer(work, reading, info, workers.run, workers.on_split)
+        workers.start(Answerer(work, reading, info, workers.run, workers.on_split))
         with make_report(info, display) as report:
             display.ready()
-            report_all(files, workers.answer(files, answerer), report, display)
+            report_all(files, workers.answers(files), report, display)
     if summary := display.summary():
         typer.echo(summary, err=True)
     if display.failed:
         raise typer.Exit(1)
 
 
-def load(workers: Workers) -> ModelInfo:
+def load(workers: Workers[Any]) -> ModelInfo:
     """Load the model; exit with a one-line message if that fails."""
     try:
         with readable_errors():
@@ -99,14 +99,14 @@ def load(workers: Workers) -> ModelInfo:
         stop(one_line(error), USAGE_ERROR)
 
 
-def reading_of(settings: Settings, threads: int) -> Reading:
-    """How a number of threads read files, by the settings of the service."""
+def reading_of(settings: Settings, workers: int) -> Reading:
+    """How a number of processes or threads read files, by the settings of the service."""
     pixels = settings.max_decoded_pixels
     return Reading(
         make_decoder(settings),
         lambda data: decode_cost(data, settings.max_image_pixels).pixels,
-        WeightedSemaphore(pixels),
-        pixels // threads,
+        SharedSemaphore(pixels),
+        pixels // workers,
     )
 
 
@@ -141,5 +141,5 @@ def ended_early(display: Display) -> Iterator[None]:
         exit_now(SIGNAL_BASE + signal.SIGPIPE)
     except (WriteError, OSError) as error:
         stop(one_line(error), USAGE_ERROR)
-    except DeviceLost as error:
+    except (DeviceLost, ProcessEndedError) as error:
         stop(one_line(error), RUN_FAILED)

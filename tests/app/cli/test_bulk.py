@@ -1,6 +1,8 @@
-"""Threads that answer batches of files: order, sizes, the window, and stopping."""
+"""Workers that answer batches of files: order, sizes, the window, and stopping."""
 
+import os
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -12,9 +14,9 @@ from app.cli.bulk import (
     GPU_BATCH_SIZE,
     MEASURED_FROM,
     WINDOW,
-    StopRequestedError,
     Workers,
 )
+from app.cli.processes import Answer, StopRequestedError
 from app.engine.interface import BatchResult, EngineInput, ModelInfo
 from models.preprocessing import Preprocessing
 
@@ -75,31 +77,35 @@ def names(files: Sequence[Path]) -> list[str]:
     return [file.name for file in files]
 
 
-def test_answers_have_the_order_of_the_files_whichever_batch_ends_first(workers):
-    last_ended = threading.Event()
-    files = paths(8)
-
-    def answer(batch: Sequence[Path]) -> list[str]:
-        if batch[0] == files[0]:
-            assert last_ended.wait(TIMEOUT_S)
-        if batch[-1] == files[-1]:
-            last_ended.set()
-        return names(batch)
-
-    assert list(workers(8).answer(files, answer)) == names(files)
+def answers(workers: Workers[str], files: Sequence[Path], answer: Answer[str]) -> Iterator[str]:
+    workers.start(answer)
+    return workers.answers(files)
 
 
-def test_batches_become_small_at_the_end_so_that_all_threads_end_together(workers):
-    pool, sizes = workers(40), []
+@pytest.mark.parametrize("on_gpu", [False, True])
+def test_answers_have_the_order_of_the_files(workers, on_gpu):
+    pool = workers(100, on_gpu=on_gpu)
     pool.load()
+    assert list(answers(pool, paths(100), names)) == names(paths(100))
 
-    def answer(batch: Sequence[Path]) -> list[str]:
-        sizes.append(len(batch))
-        return names(batch)
 
-    assert len(list(pool.answer(paths(40), answer))) == 40
-    assert max(sizes) == CPU_BATCH_SIZES["classify"]
-    assert sorted(sizes)[:3] == [1, 1, 1]
+@pytest.mark.parametrize(
+    ("files", "sizes"),
+    [
+        (1, {1: 1}),
+        (3, {2: 1, 1: 1}),
+        (10, {5: 2}),
+        (40, {8: 4, 4: 2}),
+        (49, {8: 6, 1: 1}),
+    ],
+)
+def test_the_batches_of_the_last_round_are_equal_so_that_all_workers_end_together(
+    workers, files, sizes
+):
+    pool = workers(100)
+    pool.load()
+    assert Counter(len(batch) for batch in pool._batches(paths(files))) == sizes
+    assert pool.batch_size == CPU_BATCH_SIZES["classify"]
 
 
 def test_only_a_window_of_batches_is_in_flight(workers):
@@ -110,23 +116,31 @@ def test_only_a_window_of_batches_is_in_flight(workers):
         started.append(batch)
         return names(batch)
 
-    answers = pool.answer(paths(1000), answer)
-    assert next(answers) == "0"
+    found = answers(pool, paths(1000), answer)
+    assert next(found) == "0"
     assert len(started) <= WINDOW
-    answers.close()
+    found.close()
 
 
-def test_each_thread_has_an_equal_share_of_the_cores(workers):
+def test_each_process_has_an_equal_share_of_the_cores(workers):
     assert workers(1, cores=4).count == 1
     assert workers(100, cores=4).count == 4
+    assert workers(3, cores=7)._torch_threads == 2
 
 
-def test_an_error_of_the_batch_is_raised(workers):
+def test_a_single_worker_is_a_thread_with_all_cores(workers):
+    pool = workers(1, cores=2)
+    assert list(answers(pool, paths(1), lambda batch: [str(os.getpid())])) == [str(os.getpid())]
+    assert pool._torch_threads == 2
+
+
+@pytest.mark.parametrize("cores", [1, 2])
+def test_an_error_of_the_batch_is_raised(workers, cores):
     def answer(batch: Sequence[Path]) -> list[str]:
         raise OSError("broken")
 
     with pytest.raises(OSError, match="broken"):
-        list(workers(3).answer(paths(3), answer))
+        list(answers(workers(3, cores=cores), paths(3), answer))
 
 
 def test_a_stop_ends_the_answers_while_a_batch_runs(workers):
@@ -137,13 +151,14 @@ def test_a_stop_ends_the_answers_while_a_batch_runs(workers):
         return names(batch)
 
     with pytest.raises(StopRequestedError):
-        list(workers(3, stop=True).answer(paths(3), answer))
+        list(answers(workers(3, stop=True, cores=1), paths(3), answer))
     opened.set()
 
 
-def test_a_stop_ends_the_answers_even_if_all_are_ready(workers):
+@pytest.mark.parametrize("cores", [1, 2])
+def test_a_stop_ends_the_answers_even_if_all_are_ready(workers, cores):
     with pytest.raises(StopRequestedError):
-        list(workers(3, stop=True).answer(paths(3), names))
+        list(answers(workers(3, stop=True, cores=cores), paths(3), names))
 
 
 def test_without_memory_the_next_batches_are_smaller(workers):
@@ -162,8 +177,8 @@ def test_on_a_gpu_one_thread_loads_and_runs(workers):
     pool = workers(MEASURED_FROM, on_gpu=True)
     assert pool.load().labels == ("a",)
     assert pool.batch_size == 2  # the lowest cost of an image in the table above
-    answers = pool.answer(paths(5), lambda batch: pool.run(names(batch)).outputs)
-    assert list(answers) == ["0", "1", "2", "3", "4"]
+    found = answers(pool, paths(5), lambda batch: pool.run(names(batch)).outputs)
+    assert list(found) == ["0", "1", "2", "3", "4"]
     assert pool._engine.threads == {"lane-gpu"}
 
 
