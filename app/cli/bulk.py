@@ -108,6 +108,7 @@ class Workers(Generic[Value]):
         """
         self._answer = answer
         if self._lane is None and self.count > 1:
+            self._pool.shutdown()  # its thread has loaded the model; none is left for the fork
             self._processes = Processes(
                 self.count, self._torch_threads, answer, self._stop_requested
             )

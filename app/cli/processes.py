@@ -22,6 +22,7 @@ Value = TypeVar("Value")
 Answer = Callable[[Sequence[Path]], Sequence[Value]]
 DEPTH = 2  # batches of a process: one runs, and the next one has arrived
 CHECK_S = 0.1  # between two checks whether the user has stopped the command
+END_S = 5.0  # in which the system frees the memory of a killed process
 
 CONTEXT = multiprocessing.get_context("fork")
 
@@ -126,7 +127,7 @@ class Processes(Generic[Value]):
     def _ended(self, connection: Connection) -> ProcessEndedError:
         """End the other processes, which may wait for something that the ended one holds."""
         process = self._processes[self._connections.index(connection)]
-        process.join(CHECK_S)
+        process.join(END_S)
         code = process.exitcode
         for each in self._processes:
             each.kill()
