@@ -2,8 +2,9 @@
 
     python -m bench.batch_cli [--networks NAME...] [--images N] [--rounds N] [--no-repeat]
 
-The bare loop is that of bench.serve, in its best configuration. In each round the command answers
-all files once and the loop runs for as long as the command needed. The rate of the command counts
+The bare loop is that of bench.serve, with one process and with one for each core, each with its
+best batch size. In each round the command answers all files once, and both loops run for as long
+as the command needed, at most 20 s. The one with the higher median is the bare loop. The rate of the command counts
 from its first answer, which is the end of a batch, to its last one; the answers of that batch do
 not count. The rate from the loaded model on, which is that of its summary, and the start-up, from
 the start of the process to the loaded model, are columns of their own. A measurement is repeated
@@ -36,9 +37,10 @@ from models import checkpoint
 
 RESULTS = Path(__file__).parent / "results" / "batch_cli.md"
 BUNDLED = "bundled"
-ROUNDS = {BUNDLED: 20, "ViT-B/16": 3}  # a round of ViT-B/16 takes five minutes
+ROUNDS = {BUNDLED: 20, "ViT-B/16": 3}  # a round of ViT-B/16 takes minutes
 SUMMARY = re.compile(r"([\d,]+) images in ([\d.]+) s \(.*\), start-up ([\d.]+) s$", re.MULTILINE)
-TRIAL_S = 2.0  # of each configuration of the loop
+TRIAL_S = 4.0  # of each configuration of the loop
+LOOP_S = 20.0  # the most of a loop in a round
 POLL_S = 0.003  # between two looks at the results of the command
 
 Repeated = Callable[[str, Callable[[], tuple[Any, UsageDelta]]], Any]
@@ -54,21 +56,21 @@ class CommandRun(NamedTuple):
 
 
 class Rounds(NamedTuple):
-    """The results of one network: those of the command, and images/s of the loop."""
+    """The results of one network: those of the command, and images/s of the loops."""
 
     network: str
-    config: LoopConfig
     command: list[CommandRun]
-    loop: list[float]
+    loops: dict[LoopConfig, list[float]]
 
     def row(self) -> str:
         """Return one line of the table."""
+        config, loop = max(self.loops.items(), key=lambda item: statistics.median(item[1]))
         rates = [run.rate for run in self.command]
         with_first = [run.rate_with_first for run in self.command]
-        figures = [f"{statistics.median(each):.1f}" for each in (rates, self.loop)]
-        ratios = [str(paired_ratio(each, self.loop)) for each in (rates, with_first)]
+        figures = [f"{statistics.median(each):.1f}" for each in (rates, loop)]
+        ratios = [str(paired_ratio(each, loop)) for each in (rates, with_first)]
         startup = f"{statistics.median(run.startup_s for run in self.command):.1f}"
-        cells = [self.network, str(len(self.loop)), *figures, *ratios, startup, str(self.config)]
+        cells = [self.network, str(len(loop)), *figures, *ratios, startup, str(config)]
         return f"| {' | '.join(cells)} |"
 
 
@@ -128,13 +130,14 @@ def first_answers(process: subprocess.Popen[str], out: Path) -> tuple[float, int
     return time.time(), 0
 
 
-def best(loop: BareLoop, repeated: Repeated) -> LoopConfig:
-    """Return the configuration of the loop with the highest rate."""
+def best(loop: BareLoop, repeated: Repeated) -> list[LoopConfig]:
+    """Return the configuration with the highest rate for each number of processes."""
     rates = {
         config: repeated(f"the loop with {config}", partial(loop.run, config, TRIAL_S)).rate
         for config in loop_configs()
     }
-    return max(rates, key=lambda config: rates[config])
+    numbers = dict.fromkeys(config.processes for config in rates)
+    return [max((c for c in rates if c.processes == n), key=rates.__getitem__) for n in numbers]
 
 
 def measured(network: str, given: argparse.Namespace, folder: Path) -> Rounds:
@@ -146,15 +149,15 @@ def measured(network: str, given: argparse.Namespace, folder: Path) -> Rounds:
         checkpoints.write(network, model)
     files = write_files(folder / "photos", given.images)
     command = partial(run_command, model, folder / "photos", folder / "results.jsonl")
-    rounds = Rounds(network, LoopConfig(0, 0, 0), [], [])
     with bare_loop(model, "torch", files) as loop:
-        config = best(loop, repeated)
+        rounds = Rounds(network, [], {config: [] for config in best(loop, repeated)})
         for _ in range(given.rounds or ROUNDS[network]):
             run = repeated("the command", command)
-            ran = repeated("the loop", partial(loop.run, config, run.seconds))
             rounds.command.append(run)
-            rounds.loop.append(ran.rate)
-    return rounds._replace(config=config)
+            for config, rates in rounds.loops.items():
+                seconds = min(run.seconds, LOOP_S)
+                rates.append(repeated("the loop", partial(loop.run, config, seconds)).rate)
+    return rounds
 
 
 def main(arguments: Sequence[str] = ()) -> None:
