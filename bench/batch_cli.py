@@ -4,12 +4,13 @@
 
 The bare loop is that of bench.serve, with one process and with one for each core, each with its
 best batch size. In each round the command answers all files once, and both loops run for as long
-as the command needed, at most 20 s. The one with the higher median is the bare loop. The rate of the command counts
-from its first answer, which is the end of a batch, to its last one; the answers of that batch do
-not count. The rate from the loaded model on, which is that of its summary, and the start-up, from
-the start of the process to the loaded model, are columns of their own. A measurement is repeated
-if other processes use the machine, unless --no-repeat is given. It takes about 20 minutes on two
-cores, most of it for ViT-B/16.
+as the command needed, at most 20 s. The one with the higher median is the bare loop.
+
+The rate of the command counts from its first answer, which is the end of a batch, to its last one;
+the answers of that batch do not count. The rate from the loaded model on, which is that of its
+summary, and the start-up, from the start of the process to the loaded model, are columns of their
+own. A measurement is repeated if other processes use the machine, unless --no-repeat is given. It
+takes about 20 minutes on two cores, most of it for ViT-B/16.
 """
 
 import argparse
