@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from functools import partial
 from math import ceil
+from multiprocessing.sharedctypes import RawValue
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -25,7 +26,7 @@ GPU_BATCH_SIZE = 32
 MEASURED_FROM = 1000  # images from which on it pays to capture CUDA graphs and to measure them
 WARM_UP_S = 3.0  # time limit of the measurement, without the capture
 WINDOW = 4  # batches for each worker that run, wait, or are done before an earlier one
-# On macOS, system libraries fail in a forked process.
+# On macOS, system libraries fail in a forked process, so one thread answers there.
 FORKS = sys.platform == "linux"
 
 
@@ -45,7 +46,6 @@ class Workers(Generic[Value]):
 
     Attributes:
         count: number of processes or threads.
-        batch_size: most images of a batch.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class Workers(Generic[Value]):
         files: int,
         stop_requested: Callable[[], bool],
     ) -> None:
-        self.batch_size = 1
+        self._batch_size = RawValue("q", 1)  # also written by the processes
         self._engine = engine
         self._files = files
         self._stop_requested = stop_requested
@@ -89,6 +89,15 @@ class Workers(Generic[Value]):
             seconds = self._on_device(warm_up)
             self.batch_size = min(seconds, key=lambda size: seconds[size] / size)
         return info
+
+    @property
+    def batch_size(self) -> int:
+        """Most images of a batch."""
+        return int(self._batch_size.value)
+
+    @batch_size.setter
+    def batch_size(self, size: int) -> None:
+        self._batch_size.value = size
 
     @property
     def run(self) -> Run:
@@ -134,7 +143,10 @@ class Workers(Generic[Value]):
             yield from self._result(window.popleft())
 
     def close(self) -> None:
-        """Start no more batches; those that run go on, so the lane of a GPU stays open for them."""
+        """Start no more batches, and end the processes.
+
+        Batches on threads go on, so the lane of a GPU stays open for them.
+        """
         self._pool.shutdown(wait=False, cancel_futures=True)
         if self._processes is not None:
             self._processes.close()

@@ -4,7 +4,10 @@ Threads of one process would wait for each other: for the interpreter, and for t
 fork comes after the model is loaded, so the processes share the memory of its weights.
 """
 
+import ctypes
 import multiprocessing
+import os
+import pickle
 import signal
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -20,9 +23,10 @@ from app.engine.lanes import set_torch_threads
 
 Value = TypeVar("Value")
 Answer = Callable[[Sequence[Path]], Sequence[Value]]
+PR_SET_PDEATHSIG = 1  # from sys/prctl.h of Linux
 DEPTH = 2  # batches of a process: one runs, and the next one has arrived
 CHECK_S = 0.1  # between two checks whether the user has stopped the command
-END_S = 5.0  # in which the system frees the memory of a killed process
+END_S = 5.0  # of waiting for the exit status of a killed process
 
 CONTEXT = multiprocessing.get_context("fork")
 
@@ -36,16 +40,20 @@ class ProcessEndedError(Exception):
 
 
 class Processes(Generic[Value]):
-    """Processes that answer batches; start them before other threads of the command write.
+    """Processes that answer batches; each ends when the command does, whatever ends it.
 
-    A process ends when the command does, whatever ends it, after the batch that it runs.
+    Start them on the main thread. Before, torch must have used one thread only: the threads of
+    OpenMP do not survive a fork. No other thread may write meanwhile: a lock that it holds, such as
+    that of standard error, would stay locked in the process.
 
     Args:
         number: of processes.
-        torch_threads: of each process. Until now only one torch thread has run: those of OpenMP do
-            not survive a fork.
+        torch_threads: of each process.
         answer: answers a batch, in a process; its answers must be picklable.
         stop_requested: tells whether the user has stopped the command.
+
+    Raises:
+        ProcessEndedError: the system starts no more processes.
     """
 
     def __init__(
@@ -58,14 +66,25 @@ class Processes(Generic[Value]):
         self._stop_requested = stop_requested
         self._connections: list[Connection] = []
         self._processes: list[BaseProcess] = []
-        for _ in range(number):
-            ours, theirs = CONTEXT.Pipe()
-            self._connections.append(ours)
-            inherited = tuple(self._connections)
-            process = CONTEXT.Process(target=serve, args=(theirs, inherited, answer, torch_threads))
-            process.start()
-            theirs.close()
-            self._processes.append(process)
+        try:
+            for _ in range(number):
+                self._start(answer, torch_threads)
+        except OSError as error:
+            self.close()
+            raise ProcessEndedError(
+                f"a process cannot be started: {error}; lower PATCHSERVE_CORES"
+            ) from error
+
+    def _start(self, answer: Answer[Value], torch_threads: int) -> None:
+        ours, theirs = CONTEXT.Pipe()
+        self._connections.append(ours)
+        inherited = tuple(self._connections)
+        process = CONTEXT.Process(
+            target=serve, args=(os.getpid(), theirs, inherited, answer, torch_threads)
+        )
+        process.start()
+        theirs.close()
+        self._processes.append(process)
 
     def answer(self, batches: Iterator[Sequence[Path]], window: int) -> Iterator[Value]:
         """Yield the answers of batches in their order.
@@ -99,7 +118,11 @@ class Processes(Generic[Value]):
             yield from answers
 
     def close(self) -> None:
-        """Let the processes end after the batches that they run."""
+        """End the processes at once, also if they run a batch."""
+        for process in self._processes:
+            process.kill()
+        for process in self._processes:
+            process.join(END_S)
         for connection in self._connections:
             connection.close()
 
@@ -131,13 +154,16 @@ class Processes(Generic[Value]):
         code = process.exitcode
         for each in self._processes:
             each.kill()
-        how = f"was killed by signal {-code}" if code and code < 0 else f"ended with {code}"
-        return ProcessEndedError(
-            f"a process that answers images {how}; if memory is short, lower PATCHSERVE_CORES"
-        )
+        how = "has closed its connection" if code is None else f"ended with {code}"
+        if code is not None and code < 0:
+            how = f"was killed by signal {-code}"
+        if code == -signal.SIGKILL:
+            how += "; if memory is short, lower PATCHSERVE_CORES"
+        return ProcessEndedError(f"a process that answers images {how}")
 
 
 def serve(
+    parent: int,
     connection: Connection,
     inherited: Sequence[Connection],
     answer: Answer[Value],
@@ -146,12 +172,16 @@ def serve(
     """Answer batches until the command closes the connection. The command handles the signals.
 
     Args:
+        parent: the process of the command. The kernel kills this process when that one ends.
         connection: gets the numbers of batches and their files, and sends numbers and answers.
         inherited: the command's ends of all connections, which must be open nowhere else: at its
             end, all processes read the end of theirs.
         answer: answers a batch.
         torch_threads: of this process.
     """
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it has ended before
+        return
     for each in stop_signals():
         signal.signal(each, signal.SIG_IGN)
     for other in inherited:
@@ -168,14 +198,20 @@ def outcome(answer: Answer[Value], files: Sequence[Path]) -> Sequence[Value] | E
     try:
         return answer(files)
     except Exception as error:  # noqa: BLE001  # the command raises it
-        error.add_note(traceback.format_exc())
+        text = traceback.format_exc()
+        error.add_note(text)
+        try:
+            pickle.loads(pickle.dumps(error))  # noqa: S301  # ours
+        except Exception:  # noqa: BLE001  # an error may have any type
+            return RuntimeError(text)
         return error
 
 
 class SharedSemaphore:
     """A semaphore with amounts for threads and processes: their sum is at most `size`.
 
-    Requests are granted in order, so small amounts cannot starve a large one.
+    One request at a time waits for its amount, and the others wait behind it, so small amounts
+    cannot overtake a large one. For threads alone there is `app.imaging.pixel_budget`.
 
     Args:
         size: the largest sum of the amounts.

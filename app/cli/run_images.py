@@ -130,7 +130,7 @@ def report_all(
 def ended_early(display: Display) -> Iterator[None]:
     """End the command with its exit status after what ends it before the last image.
 
-    After a signal, the process ends at once, while threads may still run a batch.
+    After a signal, the process ends at once, while threads of a GPU may still run a batch.
     """
     try:
         yield

@@ -173,6 +173,18 @@ def test_without_memory_the_next_batches_are_smaller(workers):
     assert pool.batch_size == 1
 
 
+def test_a_process_without_memory_makes_the_next_batches_smaller(workers):
+    pool = workers(100)
+    pool.load()
+
+    def answer(batch: Sequence[Path]) -> list[str]:
+        pool.on_split("out_of_memory", len(batch))
+        return names(batch)
+
+    assert list(answers(pool, paths(100), answer)) == names(paths(100))
+    assert pool.batch_size < CPU_BATCH_SIZES["classify"]
+
+
 def test_on_a_gpu_one_thread_loads_and_runs(workers):
     pool = workers(MEASURED_FROM, on_gpu=True)
     assert pool.load().labels == ("a",)

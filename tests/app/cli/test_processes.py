@@ -110,7 +110,6 @@ def test_a_stop_ends_the_answers_while_a_batch_runs(processes):
 
     with pytest.raises(StopRequestedError):
         list(processes(answer, stop=True).answer(batches(3), 8))
-    opened.set()
 
 
 @pytest.mark.parametrize("holds", [False, True])
@@ -137,24 +136,57 @@ def test_stop_signals_leave_the_end_to_the_command(processes):
     assert list(processes(answer).answer(batches(3), 8)) == ["0", "1", "2"]
 
 
-def test_processes_end_with_the_command_even_if_it_is_killed():
+def test_an_error_that_cannot_be_pickled_arrives_as_text(processes):
+    class LocalError(Exception):
+        pass
+
+    def answer(batch: Sequence[Path]) -> list[str]:
+        raise LocalError("broken")
+
+    with pytest.raises(RuntimeError, match=r"(?s)Traceback.*LocalError: broken"):
+        list(processes(answer).answer(batches(1), 8))
+
+
+def test_processes_end_with_the_command_even_if_it_is_killed_while_they_wait_for_a_file(tmp_path):
+    os.mkfifo(tmp_path / "fifo")
     ours, theirs = FORK.Pipe()
 
+    def answer(batch: Sequence[Path]) -> list[str]:
+        theirs.send("running")
+        (tmp_path / "fifo").read_bytes()  # nobody writes
+        return []
+
     def command() -> None:
-        started = Processes(2, 1, names, lambda: False)
-        theirs.send([process.pid for process in started._processes])
-        os.kill(os.getpid(), signal.SIGKILL)
+        list(Processes(2, 1, answer, lambda: False).answer(batches(2), 8))
 
     killed = FORK.Process(target=command)
     killed.start()
     theirs.close()
-    pids = ours.recv()
+    assert [ours.recv(), ours.recv()] == ["running", "running"]
+    killed.kill()
     killed.join(TIMEOUT_S)
     # The processes have inherited `theirs`, so its end is that of the last one.
     assert ours.poll(TIMEOUT_S)
     with pytest.raises(EOFError):
         ours.recv()
-    assert len(pids) == 2
+
+
+def test_without_another_process_the_others_end_and_the_error_tells_what_to_do(
+    processes, monkeypatch
+):
+    forked, fork = [], os.fork
+
+    def refuse_the_second() -> int:
+        if forked:
+            raise BlockingIOError(11, "Resource temporarily unavailable")
+        forked.append(fork())
+        return forked[0]
+
+    monkeypatch.setattr(os, "fork", refuse_the_second)
+    with pytest.raises(ProcessEndedError, match=r"unavailable; lower PATCHSERVE_CORES"):
+        processes(names)
+    with pytest.raises(ProcessLookupError):
+        os.kill(forked[0], 0)
 
 
 def test_a_semaphore_bounds_the_sum_of_all_processes():
