@@ -136,14 +136,26 @@ def test_stop_signals_leave_the_end_to_the_command(processes):
     assert list(processes(answer).answer(batches(3), 8)) == ["0", "1", "2"]
 
 
-def test_an_error_that_cannot_be_pickled_arrives_as_text(processes):
-    class LocalError(Exception):
-        pass
+class TwoReasonsError(Exception):
+    """Its class cannot be called with its `args`."""
 
+    def __init__(self, first: str, second: str) -> None:
+        super().__init__(f"{first}, {second}")
+
+
+class UnpicklableError(Exception):
+    """An error that holds a lock."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason, threading.Lock())
+
+
+@pytest.mark.parametrize("error", [TwoReasonsError("bro", "ken"), UnpicklableError("broken")])
+def test_an_error_that_cannot_be_sent_arrives_as_text(processes, error):
     def answer(batch: Sequence[Path]) -> list[str]:
-        raise LocalError("broken")
+        raise error
 
-    with pytest.raises(RuntimeError, match=r"(?s)Traceback.*LocalError: broken"):
+    with pytest.raises(RuntimeError, match=rf"(?s)Traceback.*{type(error).__name__}: "):
         list(processes(answer).answer(batches(1), 8))
 
 
