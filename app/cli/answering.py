@@ -83,8 +83,7 @@ class Content(NamedTuple):
 
 
 class Answerer(Generic[Value]):
-    """Answers batches of files; any number of threads and forked processes may call it at the
-    same time.
+    """Answers batches of files; threads and forked processes may call it at the same time.
 
     Args:
         work: what is done with each image.

@@ -26,7 +26,8 @@ GPU_BATCH_SIZE = 32
 MEASURED_FROM = 1000  # images from which on it pays to capture CUDA graphs and to measure them
 WARM_UP_S = 3.0  # time limit of the measurement, without the capture
 WINDOW = 4  # batches for each worker that run, wait, or are done before an earlier one
-# On macOS, system libraries fail in a forked process, so one thread answers there.
+# On macOS a forked process can crash in system libraries (Python's documentation of
+# multiprocessing), so one thread answers there.
 FORKS = sys.platform == "linux"
 
 
@@ -154,7 +155,7 @@ class Workers(Generic[Value]):
     def _batches(self, files: Sequence[Path]) -> Iterator[Sequence[Path]]:
         """Divide files into rounds of a batch for each worker, whose sizes are equal in a round.
 
-        Only the last round is smaller: each further size costs a network its first run.
+        Only the last round is smaller, because the first run of each size takes longer.
         """
         start = 0
         while start < len(files):
