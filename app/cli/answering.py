@@ -12,7 +12,7 @@ from typing import Generic, NamedTuple, TypeVar
 
 from app.batching.bisecting import Cause, Computed, Run, run_bisecting
 from app.cli.console import one_line
-from app.cli.processes import SharedSemaphore
+from app.cli.shared_state import SharedSemaphore
 from app.core.errors import Internal, PayloadTooLarge, ServiceError
 from app.core.malloc import release_after
 from app.engine.interface import EngineInput, EngineOutput, ModelInfo, OutOfMemory
@@ -116,8 +116,15 @@ class Answerer(Generic[Value]):
             WriteError: a result cannot be written.
             DeviceLost: the device cannot compute any more.
         """
-        if not self._work.large:
-            return self._answer(files, [self._decode_alone(file) for file in files])
+        if self._work.large:
+            return self._answer_in_parts(files)
+        decoded: list[Photo | Failure] = []
+        for part in self._parts(files):
+            with self._reading.budget.hold(held(part)):
+                decoded += [self._decode(content) for content in part]
+        return self._answer(files, decoded)
+
+    def _answer_in_parts(self, files: Sequence[Path]) -> list[Value | Failure]:
         answers: list[Value | Failure] = []
         for part in self._parts(files):
             with self._reading.budget.hold(held(part)):
@@ -127,20 +134,18 @@ class Answerer(Generic[Value]):
             release_after(held(part))
         return answers
 
-    def _decode_alone(self, file: Path) -> Photo | Failure:
-        content = self._read(file)
-        with self._reading.budget.hold(held([content])):
-            return self._decode(content)
-
     def _parts(self, files: Sequence[Path]) -> Iterator[list[Content | Failure]]:
         """Read files, in parts that fit into the share of a worker or have one image."""
         part: list[Content | Failure] = []
+        pixels = 0
         for file in files:
             content = self._read(file)
-            if part and held([*part, content]) > self._reading.share:
+            more = held([content])
+            if part and pixels + more > self._reading.share:
                 yield part
-                part = []
+                part, pixels = [], 0
             part.append(content)
+            pixels += more
         yield part
 
     def _read(self, file: Path) -> Content | Failure:
@@ -208,7 +213,7 @@ def read(file: Path) -> bytes:
         OSError: it cannot be read.
         PayloadTooLarge: it has more than 1 GiB.
     """
-    with file.open("rb", buffering=0) as opened:
+    with FileIO(file) as opened:
         status = os.fstat(opened.fileno())
         if not S_ISREG(status.st_mode):
             return _read_stream(opened)

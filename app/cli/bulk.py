@@ -5,14 +5,13 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from functools import partial
-from math import ceil
-from multiprocessing.sharedctypes import RawValue
 from pathlib import Path
 from typing import Generic, TypeVar
 
 from app.batching.bisecting import Cause, Run
 from app.batching.lifespan import GPU_DEPTH
 from app.cli.processes import CHECK_S, Answer, Processes, StopRequestedError
+from app.cli.shared_state import Batches
 from app.core.types import Task
 from app.engine.interface import BatchResult, EngineInput, InferenceEngine, ModelInfo
 from app.engine.lanes import Lane, image_threads, set_torch_threads
@@ -25,7 +24,7 @@ CPU_BATCH_SIZES: Mapping[Task, int] = {"classify": 8, "segment": 4}
 GPU_BATCH_SIZE = 32
 MEASURED_FROM = 1000  # images from which on it pays to capture CUDA graphs and to measure them
 WARM_UP_S = 3.0  # time limit of the measurement, without the capture
-WINDOW = 4  # batches for each worker that run, wait, or are done before an earlier one
+WINDOW = 4  # batches for each thread that run, wait, or are done before an earlier one
 # On macOS a forked process can crash in system libraries (Python's documentation of
 # multiprocessing), so one thread answers there.
 FORKS = sys.platform == "linux"
@@ -42,11 +41,12 @@ class Workers(Generic[Value]):
         engine: an engine whose model is not loaded.
         on_gpu: whether it runs on a GPU.
         cores: number of cores to use.
-        files: number of files to answer.
+        files: to answer.
         stop_requested: tells whether the user has stopped the command.
 
     Attributes:
         count: number of processes or threads.
+        batches: of the files.
     """
 
     def __init__(
@@ -55,24 +55,23 @@ class Workers(Generic[Value]):
         *,
         on_gpu: bool,
         cores: int,
-        files: int,
+        files: Sequence[Path],
         stop_requested: Callable[[], bool],
     ) -> None:
-        self._batch_size = RawValue("q", 1)  # also written by the processes
         self._engine = engine
-        self._files = files
         self._stop_requested = stop_requested
         self._processes: Processes[Value] | None = None
         if on_gpu:
-            self.count = min(image_threads("cuda", cores) + GPU_DEPTH, files)
+            self.count = min(image_threads("cuda", cores) + GPU_DEPTH, len(files))
             self._pool = ThreadPoolExecutor(self.count, "files")
             self._lane: Lane | None = Lane("gpu", lambda seconds: None, timed=False)
         else:
-            self.count = min(cores, files) if FORKS else 1
+            self.count = min(cores, len(files)) if FORKS else 1
             self._torch_threads = cores // self.count  # of a process
             threads = self._torch_threads if self.count == 1 else 1  # until the fork
             self._pool = ThreadPoolExecutor(1, "files", set_torch_threads, (threads,))
             self._lane = None
+        self.batches = Batches(files, self.count)
 
     def load(self) -> ModelInfo:
         """Load the model, and choose the batch size.
@@ -82,23 +81,14 @@ class Workers(Generic[Value]):
         """
         info = self._on_device(self._engine.load)
         if self._lane is None:
-            self.batch_size = CPU_BATCH_SIZES[info.task]
-        elif self._files < MEASURED_FROM:
-            self.batch_size = GPU_BATCH_SIZE
+            self.batches.size = CPU_BATCH_SIZES[info.task]
+        elif self.batches.total < MEASURED_FROM:
+            self.batches.size = GPU_BATCH_SIZE
         else:
             warm_up = partial(self._engine.warm_up, GPU_BATCH_SIZE, WARM_UP_S)
             seconds = self._on_device(warm_up)
-            self.batch_size = min(seconds, key=lambda size: seconds[size] / size)
+            self.batches.size = min(seconds, key=lambda size: seconds[size] / size)
         return info
-
-    @property
-    def batch_size(self) -> int:
-        """Most images of a batch."""
-        return int(self._batch_size.value)
-
-    @batch_size.setter
-    def batch_size(self, size: int) -> None:
-        self._batch_size.value = size
 
     @property
     def run(self) -> Run:
@@ -108,7 +98,7 @@ class Workers(Generic[Value]):
     def on_split(self, cause: Cause, size: int) -> None:
         """Make batches smaller after one has not fitted into the device's memory."""
         if cause == "out_of_memory":
-            self.batch_size = max(1, min(self.batch_size, size // 2))
+            self.batches.size = max(1, min(self.batches.size, size // 2))
 
     def start(self, answer: Answer[Value]) -> None:
         """Start the processes, if there are any.
@@ -120,10 +110,10 @@ class Workers(Generic[Value]):
         if self._lane is None and self.count > 1:
             self._pool.shutdown()  # its thread has loaded the model; none is left for the fork
             self._processes = Processes(
-                self.count, self._torch_threads, answer, self._stop_requested
+                self.count, self._torch_threads, self.batches, answer, self._stop_requested
             )
 
-    def answers(self, files: Sequence[Path]) -> Iterator[Value]:
+    def answers(self) -> Iterator[Value]:
         """Yield the answers in the order of the files.
 
         Raises:
@@ -131,13 +121,12 @@ class Workers(Generic[Value]):
             ProcessEndedError: a process has ended.
             Exception: of the function that answers.
         """
-        batches = self._batches(files)
         if self._processes is not None:
-            yield from self._processes.answer(batches, WINDOW * self.count)
+            yield from self._processes.answers()
             return
         window: deque[Future[Sequence[Value]]] = deque()
-        for batch in batches:
-            window.append(self._pool.submit(self._answer, batch))
+        while batch := self.batches.take():
+            window.append(self._pool.submit(self._answer, batch.files))
             if len(window) >= WINDOW * self.count:
                 yield from self._result(window.popleft())
         while window:
@@ -151,19 +140,6 @@ class Workers(Generic[Value]):
         self._pool.shutdown(wait=False, cancel_futures=True)
         if self._processes is not None:
             self._processes.close()
-
-    def _batches(self, files: Sequence[Path]) -> Iterator[Sequence[Path]]:
-        """Divide files into rounds of a batch for each worker, whose sizes are equal in a round.
-
-        Only the last round is smaller, because the first run of each size takes longer.
-        """
-        start = 0
-        while start < len(files):
-            share = ceil(min(self.batch_size, (len(files) - start) / self.count))
-            end = start + share * self.count
-            for first in range(start, min(end, len(files)), share):
-                yield files[first : first + share]
-            start = end
 
     def _result(self, future: Future[Result]) -> Result:
         while not self._stop_requested():

@@ -2,34 +2,41 @@
 
 Threads of one process would wait for each other: for the interpreter, and for the allocator. The
 fork comes after the model is loaded, so the processes share the memory of its weights.
+
+Each process takes its next batch itself, and sends the answers of a tenth of a second together: the
+command needs a core for each message, which a process must leave meanwhile.
 """
 
 import ctypes
-import multiprocessing
+import math
 import os
 import signal
+import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from copy import copy
-from itertools import count
+from functools import partial
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 from typing import Generic, TypeVar, cast
 
+from app.cli.shared_state import FORK, Batches
 from app.core.process import stop_signals
 from app.engine.lanes import set_torch_threads
 
 Value = TypeVar("Value")
 Answer = Callable[[Sequence[Path]], Sequence[Value]]
+Answers = Mapping[int, Sequence[Value] | Exception]  # of batches, by their first files
+Messages = Callable[[], Iterator[Answers[Value]]]
 PR_SET_PDEATHSIG = 1  # from sys/prctl.h of Linux
-DEPTH = 2  # batches of a process: one runs, and the next one has arrived
+SEND_S = 0.1  # between two messages of a process
 CHECK_S = 0.1  # between two checks whether the user has stopped the command
+AHEAD = 64  # batches for each process that are taken, or answered before an earlier one
+AHEAD_S = 0.01  # between two looks of a process that is so far ahead
 END_S = 5.0  # of waiting for the exit status of a killed process
-
-CONTEXT = multiprocessing.get_context("fork")
 
 
 class StopRequestedError(Exception):
@@ -50,6 +57,7 @@ class Processes(Generic[Value]):
     Args:
         number: of processes.
         torch_threads: of each process.
+        batches: of all files.
         answer: answers a batch, in a process; its answers must be picklable.
         stop_requested: tells whether the user has stopped the command.
 
@@ -61,62 +69,55 @@ class Processes(Generic[Value]):
         self,
         number: int,
         torch_threads: int,
+        batches: Batches,
         answer: Answer[Value],
         stop_requested: Callable[[], bool],
     ) -> None:
+        self._batches = batches
         self._stop_requested = stop_requested
+        self._reported = FORK.RawValue("q", 0)  # files
         self._connections: list[Connection] = []
         self._processes: list[BaseProcess] = []
+        ahead = AHEAD * number
+        messages = partial(answered, batches, answer, lambda: self._reported.value, ahead)
         try:
             for _ in range(number):
-                self._start(answer, torch_threads)
+                self._start(messages, torch_threads)
         except OSError as error:
             self.close()
             raise ProcessEndedError(
                 f"a process cannot be started: {error}; lower PATCHSERVE_CORES"
             ) from error
 
-    def _start(self, answer: Answer[Value], torch_threads: int) -> None:
-        ours, theirs = CONTEXT.Pipe()
+    def _start(self, messages: Messages[Value], torch_threads: int) -> None:
+        ours, theirs = FORK.Pipe()
         self._connections.append(ours)
         inherited = tuple(self._connections)
-        process = CONTEXT.Process(
-            target=serve, args=(os.getpid(), theirs, inherited, answer, torch_threads)
+        process = FORK.Process(
+            target=serve, args=(os.getpid(), theirs, inherited, messages, torch_threads)
         )
         process.start()
         theirs.close()
         self._processes.append(process)
 
-    def answer(self, batches: Iterator[Sequence[Path]], window: int) -> Iterator[Value]:
-        """Yield the answers of batches in their order.
-
-        Args:
-            batches: of files.
-            window: batches that run, wait, or are done before an earlier one.
+    def answers(self) -> Iterator[Value]:
+        """Yield the answers in the order of the files.
 
         Raises:
             StopRequestedError: the user has stopped the command; batches may still run.
             ProcessEndedError: a process has ended.
             Exception: of `answer`.
         """
-        free = self._connections * DEPTH
-        done: dict[int, Sequence[Value] | Exception] = {}
-        sent = 0
-        for first in count():
-            while first not in done:
-                while free and sent < first + window and (batch := next(batches, None)):
-                    self._send(free.pop(0), (sent, batch))
-                    sent += 1
-                if first == sent:
-                    return
+        arrived: dict[int, Sequence[Value] | Exception] = {}
+        while self._reported.value < self._batches.total:
+            while self._reported.value not in arrived:
                 for connection in self._ready():
-                    number, answers = self._receive(connection)
-                    done[number] = answers
-                    free.append(connection)
-            answers = done.pop(first)
+                    arrived.update(self._receive(connection))
+            answers = arrived.pop(self._reported.value)
             if isinstance(answers, Exception):
                 raise answers
             yield from answers
+            self._reported.value += len(answers)
 
     def close(self) -> None:
         """End the processes at once, also if they run a batch."""
@@ -136,15 +137,9 @@ class Processes(Generic[Value]):
             ready = cast(list[Connection], wait(self._connections, CHECK_S))
         yield from ready
 
-    def _send(self, connection: Connection, batch: tuple[int, Sequence[Path]]) -> None:
+    def _receive(self, connection: Connection) -> Answers[Value]:
         try:
-            connection.send(batch)
-        except OSError as error:
-            raise self._ended(connection) from error
-
-    def _receive(self, connection: Connection) -> tuple[int, Sequence[Value] | Exception]:
-        try:
-            return connection.recv()
+            return cast(Answers[Value], connection.recv())
         except (EOFError, OSError) as error:
             raise self._ended(connection) from error
 
@@ -167,17 +162,17 @@ def serve(
     parent: int,
     connection: Connection,
     inherited: Sequence[Connection],
-    answer: Answer[Value],
+    messages: Messages[Value],
     torch_threads: int,
 ) -> None:
-    """Answer batches until the command closes the connection. The command handles the signals.
+    """Answer batches until none is left, and end with the command. The command gets the signals.
 
     Args:
         parent: the process of the command. The kernel kills this process when that one ends.
-        connection: gets the numbers of batches and their files, and sends numbers and answers.
+        connection: sends the messages.
         inherited: the command's ends of all connections, which must be open nowhere else: at its
             end, all processes read the end of theirs.
-        answer: answers a batch.
+        messages: makes the messages.
         torch_threads: of this process.
     """
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -189,9 +184,35 @@ def serve(
         other.close()
     set_torch_threads(torch_threads)
     with suppress(EOFError, ConnectionError):
-        while True:
-            number, files = connection.recv()
-            connection.send((number, outcome(answer, files)))
+        for message in messages():
+            connection.send(message)
+        connection.recv()  # there is none: it waits for the end of the command
+
+
+def answered(
+    batches: Batches, answer: Answer[Value], reported: Callable[[], int], ahead: int
+) -> Iterator[Answers[Value]]:
+    """Take batches until none is left, and yield the answers of a tenth of a second together.
+
+    Args:
+        batches: of all files.
+        answer: answers a batch.
+        reported: tells how many files the command has reported.
+        ahead: batches that may be taken beyond those; their answers are in memory.
+    """
+    answers: dict[int, Sequence[Value] | Exception] = {}
+    sent_at = -math.inf
+    while batches.taken < batches.total:
+        far_ahead = batches.taken > reported() + ahead * batches.size
+        if answers and (far_ahead or time.monotonic() > sent_at + SEND_S):
+            yield answers
+            answers, sent_at = {}, time.monotonic()
+        if far_ahead:
+            time.sleep(AHEAD_S)
+        elif batch := batches.take():
+            answers[batch.start] = outcome(answer, batch.files)
+    if answers:
+        yield answers
 
 
 def outcome(answer: Answer[Value], files: Sequence[Path]) -> Sequence[Value] | Exception:
@@ -206,37 +227,3 @@ def outcome(answer: Answer[Value], files: Sequence[Path]) -> Sequence[Value] | E
         except Exception:  # noqa: BLE001  # an error may have any type
             return RuntimeError(text)
         return error
-
-
-class SharedSemaphore:
-    """A semaphore with amounts for threads and processes: their sum is at most `size`.
-
-    One request at a time waits for its amount, and the others wait behind it, so small amounts
-    cannot overtake a large one. For threads alone there is `app.imaging.pixel_budget`.
-
-    Args:
-        size: the largest sum of the amounts.
-    """
-
-    def __init__(self, size: int) -> None:
-        self._size = size
-        self._turn = CONTEXT.Lock()  # of the one that waits until its amount fits
-        self._changed = CONTEXT.Condition()
-        self._held = CONTEXT.RawValue("q", 0)
-
-    @contextmanager
-    def hold(self, amount: int) -> Iterator[None]:
-        """Wait until the amount fits, and hold it in the `with` block.
-
-        An amount larger than `size` counts as `size`.
-        """
-        amount = min(amount, self._size)
-        with self._turn, self._changed:
-            self._changed.wait_for(lambda: self._held.value + amount <= self._size)
-            self._held.value += amount
-        try:
-            yield
-        finally:
-            with self._changed:
-                self._held.value -= amount
-                self._changed.notify()

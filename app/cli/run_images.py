@@ -12,8 +12,9 @@ from app.cli.answering import Answerer, Failure, Reading, Work, WriteError
 from app.cli.bulk import Workers
 from app.cli.console import one_line, printable, readable_errors, stop
 from app.cli.display import Display
-from app.cli.processes import ProcessEndedError, SharedSemaphore, StopRequestedError
+from app.cli.processes import ProcessEndedError, StopRequestedError
 from app.cli.report import Report
+from app.cli.shared_state import SharedSemaphore
 from app.core.cores import core_count
 from app.core.process import (
     INTERRUPTED,
@@ -73,7 +74,7 @@ def run_images(
                 engine,
                 on_gpu=device != "cpu",
                 cores=settings.cores or core_count(),
-                files=len(files),
+                files=files,
                 stop_requested=stop_requested,
             )
         ) as workers,
@@ -83,7 +84,7 @@ def run_images(
         workers.start(Answerer(work, reading, info, workers.run, workers.on_split))
         with make_report(info, display) as report:
             display.ready()
-            report_all(files, workers.answers(files), report, display)
+            report_all(files, workers.answers(), report, display)
     if summary := display.summary():
         typer.echo(summary, err=True)
     if display.failed:

@@ -2,7 +2,6 @@
 
 import os
 import threading
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -59,7 +58,11 @@ def workers() -> Iterator[Callable[..., Workers]]:
         stop_requested = partial(bool, stop)
         made.append(
             Workers(
-                Engine(), on_gpu=on_gpu, cores=cores, files=files, stop_requested=stop_requested
+                Engine(),
+                on_gpu=on_gpu,
+                cores=cores,
+                files=paths(files),
+                stop_requested=stop_requested,
             )
         )
         return made[-1]
@@ -77,35 +80,16 @@ def names(files: Sequence[Path]) -> list[str]:
     return [file.name for file in files]
 
 
-def answers(workers: Workers[str], files: Sequence[Path], answer: Answer[str]) -> Iterator[str]:
+def answers(workers: Workers[str], answer: Answer[str]) -> Iterator[str]:
     workers.start(answer)
-    return workers.answers(files)
+    return workers.answers()
 
 
 @pytest.mark.parametrize("on_gpu", [False, True])
 def test_answers_have_the_order_of_the_files(workers, on_gpu):
     pool = workers(100, on_gpu=on_gpu)
     pool.load()
-    assert list(answers(pool, paths(100), names)) == names(paths(100))
-
-
-@pytest.mark.parametrize(
-    ("files", "sizes"),
-    [
-        (1, {1: 1}),
-        (3, {2: 1, 1: 1}),
-        (10, {5: 2}),
-        (40, {8: 4, 4: 2}),
-        (49, {8: 6, 1: 1}),
-    ],
-)
-def test_the_batches_of_the_last_round_are_equal_so_that_all_workers_end_together(
-    workers, files, sizes
-):
-    pool = workers(100)
-    pool.load()
-    assert Counter(len(batch) for batch in pool._batches(paths(files))) == sizes
-    assert pool.batch_size == CPU_BATCH_SIZES["classify"]
+    assert list(answers(pool, names)) == names(paths(100))
 
 
 def test_only_a_window_of_batches_is_in_flight(workers):
@@ -116,7 +100,7 @@ def test_only_a_window_of_batches_is_in_flight(workers):
         started.append(batch)
         return names(batch)
 
-    found = answers(pool, paths(1000), answer)
+    found = answers(pool, answer)
     assert next(found) == "0"
     assert len(started) <= WINDOW
     found.close()
@@ -130,7 +114,7 @@ def test_each_process_has_an_equal_share_of_the_cores(workers):
 
 def test_a_single_worker_is_a_thread_with_all_cores(workers):
     pool = workers(1, cores=2)
-    assert list(answers(pool, paths(1), lambda batch: [str(os.getpid())])) == [str(os.getpid())]
+    assert list(answers(pool, lambda batch: [str(os.getpid())])) == [str(os.getpid())]
     assert pool._torch_threads == 2
 
 
@@ -140,7 +124,7 @@ def test_an_error_of_the_batch_is_raised(workers, cores):
         raise OSError("broken")
 
     with pytest.raises(OSError, match="broken"):
-        list(answers(workers(3, cores=cores), paths(3), answer))
+        list(answers(workers(3, cores=cores), answer))
 
 
 def test_a_stop_ends_the_answers_while_a_batch_runs(workers):
@@ -151,26 +135,26 @@ def test_a_stop_ends_the_answers_while_a_batch_runs(workers):
         return names(batch)
 
     with pytest.raises(StopRequestedError):
-        list(answers(workers(3, stop=True, cores=1), paths(3), answer))
+        list(answers(workers(3, stop=True, cores=1), answer))
     opened.set()
 
 
 @pytest.mark.parametrize("cores", [1, 2])
 def test_a_stop_ends_the_answers_even_if_all_are_ready(workers, cores):
     with pytest.raises(StopRequestedError):
-        list(answers(workers(3, stop=True, cores=cores), paths(3), names))
+        list(answers(workers(3, stop=True, cores=cores), names))
 
 
 def test_without_memory_the_next_batches_are_smaller(workers):
     pool = workers(100)
     pool.load()
     pool.on_split("error", 8)
-    assert pool.batch_size == 8
+    assert pool.batches.size == 8
     pool.on_split("out_of_memory", 8)
     pool.on_split("out_of_memory", 8)
-    assert pool.batch_size == 4
+    assert pool.batches.size == 4
     pool.on_split("out_of_memory", 1)
-    assert pool.batch_size == 1
+    assert pool.batches.size == 1
 
 
 def test_a_process_without_memory_makes_the_next_batches_smaller(workers):
@@ -181,20 +165,20 @@ def test_a_process_without_memory_makes_the_next_batches_smaller(workers):
         pool.on_split("out_of_memory", len(batch))
         return names(batch)
 
-    assert list(answers(pool, paths(100), answer)) == names(paths(100))
-    assert pool.batch_size < CPU_BATCH_SIZES["classify"]
+    assert list(answers(pool, answer)) == names(paths(100))
+    assert pool.batches.size < CPU_BATCH_SIZES["classify"]
 
 
 def test_on_a_gpu_one_thread_loads_and_runs(workers):
     pool = workers(MEASURED_FROM, on_gpu=True)
     assert pool.load().labels == ("a",)
-    assert pool.batch_size == 2  # the lowest cost of an image in the table above
-    found = answers(pool, paths(5), lambda batch: pool.run(names(batch)).outputs)
-    assert list(found) == ["0", "1", "2", "3", "4"]
+    assert pool.batches.size == 2  # the lowest cost of an image in the table above
+    found = answers(pool, lambda batch: pool.run(names(batch)).outputs)
+    assert list(found) == names(paths(MEASURED_FROM))
     assert pool._engine.threads == {"lane-gpu"}
 
 
 def test_on_a_gpu_few_images_run_without_a_measurement(workers):
     pool = workers(MEASURED_FROM - 1, on_gpu=True)
     pool.load()
-    assert (pool.batch_size, pool._engine.warmed_up) == (GPU_BATCH_SIZE, False)
+    assert (pool.batches.size, pool._engine.warmed_up) == (GPU_BATCH_SIZE, False)

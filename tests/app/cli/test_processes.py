@@ -1,6 +1,5 @@
-"""Processes that answer batches of files: order, the window, errors, and their end."""
+"""Processes that answer batches of files: order, messages, errors, and their end."""
 
-import multiprocessing
 import os
 import signal
 import threading
@@ -11,25 +10,28 @@ from pathlib import Path
 import pytest
 import torch
 
+from app.cli import processes as module
 from app.cli.processes import (
+    AHEAD,
     Answer,
+    Answers,
     ProcessEndedError,
     Processes,
-    SharedSemaphore,
     StopRequestedError,
+    answered,
 )
+from app.cli.shared_state import FORK, Batches, SharedSemaphore
 
 TIMEOUT_S = 30
-FORK = multiprocessing.get_context("fork")
 
 
 @pytest.fixture
 def processes() -> Iterator[Callable[..., Processes[str]]]:
-    """Start processes, and wait for their end after the test."""
+    """Start two processes on files named 0, 1, ...; wait for their end after the test."""
     made: list[Processes[str]] = []
 
-    def make(answer: Answer[str], number: int = 2, *, stop: bool = False) -> Processes[str]:
-        made.append(Processes(number, 1, answer, partial(bool, stop)))
+    def make(answer: Answer[str], files: int = 3, *, stop: bool = False) -> Processes[str]:
+        made.append(Processes(2, 1, batches(files), answer, partial(bool, stop)))
         return made[-1]
 
     yield make
@@ -40,8 +42,9 @@ def processes() -> Iterator[Callable[..., Processes[str]]]:
             assert process.exitcode is not None
 
 
-def batches(count: int) -> Iterator[Sequence[Path]]:
-    return ([Path(str(number))] for number in range(count))
+def batches(count: int) -> Batches:
+    """Batches of one file for two processes."""
+    return Batches([Path(str(number)) for number in range(count)], 2)
 
 
 def names(files: Sequence[Path]) -> list[str]:
@@ -58,22 +61,40 @@ def test_answers_have_the_order_of_the_batches_whichever_ends_first(processes):
             last_ended.set()
         return names(batch)
 
-    # The first process has the batches 0 and 2; the second one answers 1, 3 and 4 meanwhile.
-    assert list(processes(answer).answer(batches(5), 8)) == ["0", "1", "2", "3", "4"]
+    # One process waits with the first batch until the other one has answered those behind it.
+    assert list(processes(answer, 5).answers()) == ["0", "1", "2", "3", "4"]
 
 
-def test_only_a_window_of_batches_is_in_flight(processes):
-    taken: list[int] = []
+def messages(of: Batches, reported: Callable[[], int], ahead: int = 10) -> Iterator[Answers[str]]:
+    return answered(of, names, reported, ahead)
 
-    def counted() -> Iterator[Sequence[Path]]:
-        for batch in batches(100):
-            taken.append(int(batch[0].name))
-            yield batch
 
-    answers = processes(names).answer(counted(), 3)
-    assert next(answers) == "0"
-    assert len(taken) <= 3
-    assert list(answers)[-1] == "99"
+def test_answers_are_sent_together_after_some_time(monkeypatch):
+    clock = iter([0.0, 0.0, 0.05, 0.08, 0.11, 0.11, 0.3])
+    monkeypatch.setattr(module.time, "monotonic", partial(next, clock))
+    sent = list(messages(batches(5), lambda: 0))
+    assert sent == [{0: ["0"]}, {1: ["1"], 2: ["2"], 3: ["3"]}, {4: ["4"]}]
+
+
+def test_no_batch_is_taken_that_is_far_ahead_of_those_that_the_command_has_reported(monkeypatch):
+    waiting = 0
+
+    def wait(seconds: float) -> None:
+        nonlocal waiting
+        waiting += 1
+
+    monkeypatch.setattr(module.time, "sleep", wait)
+    of = batches(5)
+    sent = messages(of, lambda: 5 if waiting > 2 else 0, 1)
+    assert [next(sent), next(sent)] == [{0: ["0"]}, {1: ["1"]}]  # none stays behind
+    assert of.taken == 2
+    assert list(sent)
+    assert (of.taken, waiting > 2) == (5, True)
+
+
+def test_the_command_reports_while_more_files_are_left_than_may_be_ahead(processes):
+    files = 2 * AHEAD * 2 + 5
+    assert list(processes(names, files).answers()) == [str(number) for number in range(files)]
 
 
 def test_each_process_has_its_own_interpreter_and_torch_threads(processes):
@@ -83,7 +104,7 @@ def test_each_process_has_its_own_interpreter_and_torch_threads(processes):
         both.wait(TIMEOUT_S)  # so that each process answers one
         return [f"{os.getpid()} {torch.get_num_threads()}"]
 
-    ran = [each.split() for each in processes(answer).answer(batches(2), 8)]
+    ran = [each.split() for each in processes(answer, 2).answers()]
     assert len({os.getpid(), *(int(process) for process, _ in ran)}) == 3
     assert {threads for _, threads in ran} == {"1"}
 
@@ -94,7 +115,7 @@ def test_an_error_is_raised_in_its_place_with_its_traceback(processes):
             raise LookupError("broken")
         return names(batch)
 
-    answers = processes(answer).answer(batches(3), 8)
+    answers = processes(answer).answers()
     assert next(answers) == "0"
     with pytest.raises(LookupError, match="broken") as raised:
         next(answers)
@@ -109,7 +130,7 @@ def test_a_stop_ends_the_answers_while_a_batch_runs(processes):
         return names(batch)
 
     with pytest.raises(StopRequestedError):
-        list(processes(answer, stop=True).answer(batches(3), 8))
+        list(processes(answer, stop=True).answers())
 
 
 @pytest.mark.parametrize("holds", [False, True])
@@ -124,7 +145,7 @@ def test_a_killed_process_is_an_error_even_if_another_waits_for_it(processes, ho
         return []
 
     with pytest.raises(ProcessEndedError, match=r"killed by signal 9; .* PATCHSERVE_CORES"):
-        list(processes(answer).answer(batches(20), 20))
+        list(processes(answer, 20).answers())
 
 
 def test_stop_signals_leave_the_end_to_the_command(processes):
@@ -133,7 +154,7 @@ def test_stop_signals_leave_the_end_to_the_command(processes):
         os.kill(os.getpid(), signal.SIGTERM)
         return names(batch)
 
-    assert list(processes(answer).answer(batches(3), 8)) == ["0", "1", "2"]
+    assert list(processes(answer).answers()) == ["0", "1", "2"]
 
 
 class TwoReasonsError(Exception):
@@ -156,7 +177,7 @@ def test_an_error_that_cannot_be_sent_arrives_as_text(processes, error):
         raise error
 
     with pytest.raises(RuntimeError, match=rf"(?s)Traceback.*{type(error).__name__}: "):
-        list(processes(answer).answer(batches(1), 8))
+        list(processes(answer, 1).answers())
 
 
 def test_processes_end_with_the_command_even_if_it_is_killed_while_they_wait_for_a_file(tmp_path):
@@ -169,7 +190,7 @@ def test_processes_end_with_the_command_even_if_it_is_killed_while_they_wait_for
         return []
 
     def command() -> None:
-        list(Processes(2, 1, answer, lambda: False).answer(batches(2), 8))
+        list(Processes(2, 1, batches(2), answer, lambda: False).answers())
 
     killed = FORK.Process(target=command)
     killed.start()
@@ -199,39 +220,3 @@ def test_without_another_process_the_others_end_and_the_error_tells_what_to_do(
         processes(names)
     with pytest.raises(ProcessLookupError):
         os.kill(forked[0], 0)
-
-
-def test_a_semaphore_bounds_the_sum_of_all_processes():
-    semaphore = SharedSemaphore(10)
-    entered, leave = FORK.Event(), FORK.Event()
-
-    def hold() -> None:
-        with semaphore.hold(8):
-            entered.set()
-            leave.wait(TIMEOUT_S)
-
-    other = FORK.Process(target=hold)
-    other.start()
-    assert entered.wait(TIMEOUT_S)
-    held = threading.Event()
-
-    def hold_more() -> None:
-        with semaphore.hold(99):  # counts as 10
-            held.set()
-
-    thread = threading.Thread(target=hold_more)
-    thread.start()
-    assert not held.wait(0.05)
-    leave.set()
-    assert held.wait(TIMEOUT_S)
-    other.join(TIMEOUT_S)
-    thread.join(TIMEOUT_S)
-
-
-def test_a_small_amount_enters_beside_another_one():
-    semaphore = SharedSemaphore(10)
-    with semaphore.hold(4):
-        thread = threading.Thread(target=lambda: semaphore.hold(6).__enter__())
-        thread.start()
-        thread.join(TIMEOUT_S)
-        assert not thread.is_alive()
