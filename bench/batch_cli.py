@@ -3,8 +3,9 @@
     python -m bench.batch_cli [--networks NAME...] [--images N] [--rounds N] [--no-repeat]
 
 The bare loop is that of bench.serve, with one process and with one for each core, each with its
-best batch size. In each round the command answers all files once, and both loops run for as long
-as the command needed, at most 20 s. The one with the higher median is the bare loop.
+best batch size, which may also be that of the command. In each round the command answers all files
+once, and both loops run for as long as the command needed, at most 20 s. The one with the higher
+median is the bare loop.
 
 The rate of the command counts from its first answer, which is the end of a batch, to its last one;
 the answers of that batch do not count. The rate from the loaded model on, which is that of its
@@ -27,12 +28,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from app.cli.predict import CLASSIFY_BATCH
 from bench.common import checkpoints, machine
 from bench.common.cpu import UsageDelta, usage, usage_between
 from bench.common.idle import once, undisturbed
 from bench.common.ratios import paired_ratio
 from bench.serving import photographs
-from bench.serving.baseline import BareLoop, LoopConfig, bare_loop, loop_configs
+from bench.serving.baseline import BATCHES, BareLoop, LoopConfig, bare_loop, loop_configs
 from bench.serving.servers import untuned
 from models import checkpoint
 
@@ -135,7 +137,7 @@ def best(loop: BareLoop, repeated: Repeated) -> list[LoopConfig]:
     """Return the configuration with the highest rate for each number of processes."""
     rates = {
         config: repeated(f"the loop with {config}", partial(loop.run, config, TRIAL_S)).rate
-        for config in loop_configs()
+        for config in loop_configs((*BATCHES, CLASSIFY_BATCH))
     }
     numbers = dict.fromkeys(config.processes for config in rates)
     return [max((c for c in rates if c.processes == n), key=rates.__getitem__) for n in numbers]

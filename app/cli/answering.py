@@ -43,12 +43,14 @@ class Work(Generic[Value]):
         make_input: makes the engine's input from the decoded image.
         finish: makes the answer from the file, the decoded image and the engine's output. It raises
             WriteError if it cannot write its result.
+        cpu_batch_size: images of a batch on a CPU.
         keep_rgb: whether `finish` needs the pixels of the whole image.
         large: whether the engine's outputs have the size of the images.
     """
 
     make_input: Callable[[Photo, ModelInfo], EngineInput]
     finish: Callable[[Path, Photo, EngineOutput, ModelInfo], Value]
+    cpu_batch_size: int
     keep_rgb: bool = False
     large: bool = False
 

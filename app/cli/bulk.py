@@ -2,7 +2,7 @@
 
 import sys
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from functools import partial
 from pathlib import Path
@@ -12,15 +12,11 @@ from app.batching.bisecting import Cause, Run
 from app.batching.lifespan import GPU_DEPTH
 from app.cli.processes import CHECK_S, Answer, Processes, StopRequestedError
 from app.cli.shared_state import Batches
-from app.core.types import Task
 from app.engine.interface import BatchResult, EngineInput, InferenceEngine, ModelInfo
 from app.engine.lanes import Lane, image_threads, set_torch_threads
 
 Value = TypeVar("Value")
 Result = TypeVar("Result")
-# On a core, batches of 8 are fastest for ViTs of all sizes (the bare loop in
-# bench/results/serve.md), and of 4 for SegFormer, whose activations are larger.
-CPU_BATCH_SIZES: Mapping[Task, int] = {"classify": 8, "segment": 4}
 GPU_BATCH_SIZE = 32
 MEASURED_FROM = 1000  # images from which on it pays to capture CUDA graphs and to measure them
 WARM_UP_S = 3.0  # time limit of the measurement, without the capture
@@ -42,6 +38,7 @@ class Workers(Generic[Value]):
         on_gpu: whether it runs on a GPU.
         cores: number of cores to use.
         files: to answer.
+        cpu_batch_size: images of a batch on a CPU.
         stop_requested: tells whether the user has stopped the command.
 
     Attributes:
@@ -56,9 +53,11 @@ class Workers(Generic[Value]):
         on_gpu: bool,
         cores: int,
         files: Sequence[Path],
+        cpu_batch_size: int,
         stop_requested: Callable[[], bool],
     ) -> None:
         self._engine = engine
+        self._cpu_batch_size = cpu_batch_size
         self._stop_requested = stop_requested
         self._processes: Processes[Value] | None = None
         if on_gpu:
@@ -81,7 +80,7 @@ class Workers(Generic[Value]):
         """
         info = self._on_device(self._engine.load)
         if self._lane is None:
-            self.batches.size = CPU_BATCH_SIZES[info.task]
+            self.batches.size = self._cpu_batch_size
         elif self.batches.total < MEASURED_FROM:
             self.batches.size = GPU_BATCH_SIZE
         else:

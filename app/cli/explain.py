@@ -30,6 +30,7 @@ NETWORK_FIGURES: Mapping[str | None, Callable[[Network, str], bytes]] = {
     "sinusoids": figures.sinusoids_figure,
 }
 TOP_K = 5
+CPU_BATCH_SIZE = 8  # images on a core: explanations keep the attention weights of all layers
 
 
 def explain(
@@ -93,7 +94,7 @@ def draw_explanations(
     def report(info: ModelInfo, display: Display) -> AbstractContextManager[Report[None]]:
         return nullcontext(WrittenFiles(display.print, target_of))
 
-    work = Work(input_for(method), explanation, keep_rgb=True, large=True)
+    work = Work(input_for(method), explanation, CPU_BATCH_SIZE, keep_rgb=True, large=True)
     run_images(list(target_of), model, work, report)
 
 
@@ -148,4 +149,4 @@ def draw_distances(
             display.print(str(target))
 
     files = [image.path for image in found]
-    run_images(files, model, Work(input_for(method), distances), report)
+    run_images(files, model, Work(input_for(method), distances, CPU_BATCH_SIZE), report)

@@ -75,6 +75,7 @@ def run_images(
                 on_gpu=device != "cpu",
                 cores=settings.cores or core_count(),
                 files=files,
+                cpu_batch_size=work.cpu_batch_size,
                 stop_requested=stop_requested,
             )
         ) as workers,

@@ -38,10 +38,10 @@ class LoopRun(NamedTuple):
     batch_ms: float
 
 
-def loop_configs() -> list[LoopConfig]:
+def loop_configs(batches: Sequence[int] = BATCHES) -> list[LoopConfig]:
     """Return the configurations: one process with all cores, or one process per core."""
     shapes = dict.fromkeys(((1, CORES), (CORES, 1)))
-    return [LoopConfig(*shape, batch) for shape in shapes for batch in BATCHES]
+    return [LoopConfig(*shape, batch) for shape in shapes for batch in batches]
 
 
 class BareLoop:

@@ -70,6 +70,7 @@ class Bench:
         work = Work(
             lambda photo, info: ClassifyInput(photo.pixels, 1),
             finish or (lambda file, photo, output, info: output.indices[0]),
+            8,
             large=large,
         )
         reading = Reading(self.decode, lambda data: data[0] ** 2, self.budget, BUDGET // 2)

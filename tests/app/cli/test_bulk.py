@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from app.cli.bulk import (
-    CPU_BATCH_SIZES,
     GPU_BATCH_SIZE,
     MEASURED_FROM,
     WINDOW,
@@ -62,6 +61,7 @@ def workers() -> Iterator[Callable[..., Workers]]:
                 on_gpu=on_gpu,
                 cores=cores,
                 files=paths(files),
+                cpu_batch_size=8,
                 stop_requested=stop_requested,
             )
         )
@@ -166,7 +166,7 @@ def test_a_process_without_memory_makes_the_next_batches_smaller(workers):
         return names(batch)
 
     assert list(answers(pool, answer)) == names(paths(100))
-    assert pool.batches.size < CPU_BATCH_SIZES["classify"]
+    assert pool.batches.size < 8
 
 
 def test_on_a_gpu_one_thread_loads_and_runs(workers):
