@@ -1,11 +1,13 @@
 """Answers many image files: a window of batches on all cores of a CPU, or on a GPU."""
 
 import sys
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from functools import partial
 from pathlib import Path
+from threading import get_native_id
 from typing import Generic, TypeVar
 
 from app.batching.bisecting import Cause, Run
@@ -21,6 +23,7 @@ GPU_BATCH_SIZE = 32
 MEASURED_FROM = 1000  # images from which on it pays to capture CUDA graphs and to measure them
 WARM_UP_S = 3.0  # time limit of the measurement, without the capture
 WINDOW = 4  # batches for each thread that run, wait, or are done before an earlier one
+THREAD_END_S = 0.001  # between two looks whether a thread has ended
 # On macOS a forked process can crash in system libraries (Python's documentation of
 # multiprocessing), so one thread answers there.
 FORKS = sys.platform == "linux"
@@ -104,10 +107,16 @@ class Workers(Generic[Value]):
 
         Args:
             answer: answers a batch of files, in any process or thread.
+
+        Raises:
+            ProcessEndedError: the system starts no more processes.
+            StopRequestedError: the user has stopped the command.
         """
         self._answer = answer
         if self._lane is None and self.count > 1:
-            self._pool.shutdown()  # its thread has loaded the model; none is left for the fork
+            loader = self._pool.submit(get_native_id).result()
+            self._pool.shutdown()
+            self._wait_for_end(loader)
             self._processes = Processes(
                 self.count, self._torch_threads, self.batches, answer, self._stop_requested
             )
@@ -139,6 +148,17 @@ class Workers(Generic[Value]):
         self._pool.shutdown(wait=False, cancel_futures=True)
         if self._processes is not None:
             self._processes.close()
+
+    def _wait_for_end(self, thread: int) -> None:
+        """Wait until the system has no such thread any more.
+
+        Python's `join` returns before. Then libraries still clean up, and a fork would copy the
+        locks that they hold: MKL has locks that only the thread itself frees.
+        """
+        while Path(f"/proc/self/task/{thread}").exists():
+            if self._stop_requested():
+                raise StopRequestedError
+            time.sleep(THREAD_END_S)
 
     def _result(self, future: Future[Result]) -> Result:
         while not self._stop_requested():

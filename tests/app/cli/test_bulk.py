@@ -5,9 +5,12 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
+from app.cli import bulk
 from app.cli.bulk import (
     GPU_BATCH_SIZE,
     MEASURED_FROM,
@@ -19,6 +22,7 @@ from app.engine.interface import BatchResult, EngineInput, ModelInfo
 from models.preprocessing import Preprocessing
 
 TIMEOUT_S = 30
+INFO = ModelInfo("classify", ("a",), Preprocessing(), "cpu", "float32", 1)
 
 
 class Engine:
@@ -30,7 +34,7 @@ class Engine:
 
     def load(self) -> ModelInfo:
         self.threads.add(threading.current_thread().name)
-        return ModelInfo("classify", ("a",), Preprocessing(), "cpu", "float32", 1)
+        return INFO
 
     def warm_up(self, max_batch_size: int, budget_s: float) -> dict[int, float]:
         self.threads.add(threading.current_thread().name)
@@ -110,6 +114,28 @@ def test_each_process_has_an_equal_share_of_the_cores(workers):
     assert workers(1, cores=4).count == 1
     assert workers(100, cores=4).count == 4
     assert workers(3, cores=7)._torch_threads == 2
+
+
+def test_the_thread_that_has_loaded_the_model_has_left_the_system_at_the_fork(workers, monkeypatch):
+    """A fork would copy the locks of MKL, which clears its buffers at the end of a thread."""
+    loaders: list[int] = []
+    left: list[bool] = []
+
+    def load(engine: Engine) -> ModelInfo:
+        loaders.append(threading.get_native_id())
+        torch.ones(600, 200) @ torch.ones(200, 900)
+        return INFO
+
+    def fork(*arguments: Any) -> None:
+        left.append(not Path(f"/proc/self/task/{loaders[-1]}").exists())
+
+    monkeypatch.setattr(Engine, "load", load)
+    monkeypatch.setattr(bulk, "Processes", fork)
+    for _ in range(20):  # without the wait, the thread is still there in most runs
+        pool = workers(100)
+        pool.load()
+        pool.start(names)
+    assert left == [True] * 20
 
 
 def test_a_single_worker_is_a_thread_with_all_cores(workers):
