@@ -2,13 +2,13 @@
 
     python -m bench.batch_cli [--networks NAME...] [--images N] [--rounds N] [--no-repeat]
 
-The bare loop is that of bench.serve, with one process and with one for each core, each with its
-best batch size, which may also be that of the command. In each round the command answers all files
-once, and both loops run for as long as the command needed, at most 20 s. The one with the higher
-median is the bare loop.
+The bare loop is that of bench.serve, with one process and with one for each core, each with the
+best of the batch sizes 1, 2, 4, 8 and that of the command. In each round the command answers all
+files once, and both loops run for as long as the command needed, at most 20 s. The one with the
+higher median is the bare loop.
 
-The rate of the command counts from its first answer, which is the end of a batch, to its last one;
-the answers of that batch do not count. The rate from the loaded model on, which is that of its
+The rate of the command counts from its first answers, a batch of each process, to its last one;
+the first answers do not count. The rate from the loaded model on, which is that of its
 summary, and the start-up, from the start of the process to the loaded model, are columns of their
 own. A measurement is repeated if other processes use the machine, unless --no-repeat is given. It
 takes about 20 minutes on two cores, most of it for ViT-B/16.
@@ -34,7 +34,7 @@ from bench.common.cpu import UsageDelta, usage, usage_between
 from bench.common.idle import once, undisturbed
 from bench.common.ratios import paired_ratio
 from bench.serving import photographs
-from bench.serving.baseline import BATCHES, BareLoop, LoopConfig, bare_loop, loop_configs
+from bench.serving.baseline import BATCHES, CORES, BareLoop, LoopConfig, bare_loop, loop_configs
 from bench.serving.servers import untuned
 from models import checkpoint
 
@@ -125,9 +125,9 @@ def run_command(model: Path, files: Path, out: Path) -> tuple[CommandRun, UsageD
 
 
 def first_answers(process: subprocess.Popen[str], out: Path) -> tuple[float, int]:
-    """Wait for the first answers; return the time of day and their number."""
+    """Wait for a batch of answers of each process; return the time of day and their number."""
     while process.poll() is None:
-        if out.exists() and (answers := out.read_bytes().count(b"\n")):
+        if out.exists() and (answers := out.read_bytes().count(b"\n")) >= CORES * CLASSIFY_BATCH:
             return time.time(), answers
         time.sleep(POLL_S)
     return time.time(), 0
@@ -137,7 +137,7 @@ def best(loop: BareLoop, repeated: Repeated) -> list[LoopConfig]:
     """Return the configuration with the highest rate for each number of processes."""
     rates = {
         config: repeated(f"the loop with {config}", partial(loop.run, config, TRIAL_S)).rate
-        for config in loop_configs((*BATCHES, CLASSIFY_BATCH))
+        for config in loop_configs(sorted({*BATCHES, CLASSIFY_BATCH}))
     }
     numbers = dict.fromkeys(config.processes for config in rates)
     return [max((c for c in rates if c.processes == n), key=rates.__getitem__) for n in numbers]
@@ -171,8 +171,8 @@ def main(arguments: Sequence[str] = ()) -> None:
         "",
         f"{machine.cpu()}. {given.images:,} JPEG files of {photographs.WIDTH} x "
         f"{photographs.HEIGHT} pixels. Medians of interleaved rounds; the ratio is "
-        "taken within a round. The rate of the command counts from its first answer to its last, "
-        "the second ratio from the loaded model. Its start-up is the time before, from the start "
+        "taken within a round. The rate of the command counts from its first answers, a batch of "
+        "each process, to its last, the second ratio from the loaded model. Its start-up is the time before, from the start "
         "of the process.",
         "",
         "| network | rounds | command, images/s | loop, images/s | ratio | from the loaded model | "

@@ -124,6 +124,7 @@ class Answerer(Generic[Value]):
         for part in self._parts(files):
             with self._reading.budget.hold(held(part)):
                 decoded += [self._decode(content) for content in part]
+            del part  # its bytes, before more are read
         return self._answer(files, decoded)
 
     def _answer_in_parts(self, files: Sequence[Path]) -> list[Value | Failure]:
@@ -133,7 +134,9 @@ class Answerer(Generic[Value]):
                 decoded = [self._decode(content) for content in part]
                 answers += self._answer(files[len(answers) :], decoded)
             del decoded
-            release_after(held(part))
+            pixels = held(part)
+            del part
+            release_after(pixels)
         return answers
 
     def _parts(self, files: Sequence[Path]) -> Iterator[list[Content | Failure]]:

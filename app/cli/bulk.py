@@ -1,4 +1,4 @@
-"""Answers many image files: a window of batches on all cores of a CPU, or on a GPU."""
+"""Answers many image files: in processes on the cores of a CPU, or in threads for a GPU."""
 
 import sys
 import time

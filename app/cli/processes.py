@@ -3,17 +3,16 @@
 Threads of one process would wait for each other: for the interpreter, and for the allocator. The
 fork comes after the model is loaded, so the processes share the memory of its weights.
 
-Each process takes its next batch itself, and sends the answers of a tenth of a second together: the
-command needs a core for each message, which a process must leave meanwhile.
+Each process takes its next batch itself: for each message, the command runs on a core, and the
+process there has to wait.
 """
 
 import ctypes
-import math
 import os
 import signal
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from copy import copy
 from functools import partial
@@ -29,12 +28,11 @@ from app.engine.lanes import set_torch_threads
 
 Value = TypeVar("Value")
 Answer = Callable[[Sequence[Path]], Sequence[Value]]
-Answers = Mapping[int, Sequence[Value] | Exception]  # of batches, by their first files
-Messages = Callable[[], Iterator[Answers[Value]]]
+Answered = tuple[int, Sequence[Value] | Exception]  # the first file of a batch, and the answers
+Messages = Callable[[], Iterator[Answered[Value]]]
 PR_SET_PDEATHSIG = 1  # from sys/prctl.h of Linux
-SEND_S = 0.1  # between two messages of a process
 CHECK_S = 0.1  # between two checks whether the user has stopped the command
-AHEAD = 64  # batches for each process that are taken, or answered before an earlier one
+AHEAD = 16  # batches for each process that may be taken beyond the last reported file
 AHEAD_S = 0.01  # between two looks of a process that is so far ahead
 END_S = 5.0  # of waiting for the exit status of a killed process
 
@@ -110,9 +108,12 @@ class Processes(Generic[Value]):
         """
         arrived: dict[int, Sequence[Value] | Exception] = {}
         while self._reported.value < self._batches.total:
+            if self._stop_requested():
+                raise StopRequestedError
             while self._reported.value not in arrived:
                 for connection in self._ready():
-                    arrived.update(self._receive(connection))
+                    start, found = self._receive(connection)
+                    arrived[start] = found
             answers = arrived.pop(self._reported.value)
             if isinstance(answers, Exception):
                 raise answers
@@ -137,9 +138,9 @@ class Processes(Generic[Value]):
             ready = cast(list[Connection], wait(self._connections, CHECK_S))
         yield from ready
 
-    def _receive(self, connection: Connection) -> Answers[Value]:
+    def _receive(self, connection: Connection) -> Answered[Value]:
         try:
-            return cast(Answers[Value], connection.recv())
+            return cast(Answered[Value], connection.recv())
         except (EOFError, OSError) as error:
             raise self._ended(connection) from error
 
@@ -186,33 +187,28 @@ def serve(
     with suppress(EOFError, ConnectionError):
         for message in messages():
             connection.send(message)
-        connection.recv()  # there is none: it waits for the end of the command
+        connection.recv()  # the command sends nothing; this returns when it ends
 
 
 def answered(
     batches: Batches, answer: Answer[Value], reported: Callable[[], int], ahead: int
-) -> Iterator[Answers[Value]]:
-    """Take batches until none is left, and yield the answers of a tenth of a second together.
+) -> Iterator[Answered[Value]]:
+    """Take batches until none is left or one has an error, and yield the answers of each.
 
     Args:
         batches: of all files.
         answer: answers a batch.
         reported: tells how many files the command has reported.
-        ahead: batches that may be taken beyond those; their answers are in memory.
+        ahead: batches that may be taken beyond the reported files; it bounds the answers in memory.
     """
-    answers: dict[int, Sequence[Value] | Exception] = {}
-    sent_at = -math.inf
     while batches.taken < batches.total:
-        far_ahead = batches.taken > reported() + ahead * batches.size
-        if answers and (far_ahead or time.monotonic() > sent_at + SEND_S):
-            yield answers
-            answers, sent_at = {}, time.monotonic()
-        if far_ahead:
+        if batches.taken > reported() + ahead * batches.size:
             time.sleep(AHEAD_S)
         elif batch := batches.take():
-            answers[batch.start] = outcome(answer, batch.files)
-    if answers:
-        yield answers
+            answers = outcome(answer, batch.files)
+            yield batch.start, answers
+            if isinstance(answers, Exception):  # the command ends with it
+                return
 
 
 def outcome(answer: Answer[Value], files: Sequence[Path]) -> Sequence[Value] | Exception:

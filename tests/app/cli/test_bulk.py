@@ -12,6 +12,7 @@ import torch
 
 from app.cli import bulk
 from app.cli.bulk import (
+    FORKS,
     GPU_BATCH_SIZE,
     MEASURED_FROM,
     WINDOW,
@@ -116,6 +117,7 @@ def test_each_process_has_an_equal_share_of_the_cores(workers):
     assert workers(3, cores=7)._torch_threads == 2
 
 
+@pytest.mark.skipif(not FORKS, reason="no process is forked")
 def test_the_thread_that_has_loaded_the_model_has_left_the_system_at_the_fork(workers, monkeypatch):
     """A fork would copy the locks of MKL, which clears its buffers at the end of a thread."""
     loaders: list[int] = []

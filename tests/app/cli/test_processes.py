@@ -14,7 +14,7 @@ from app.cli import processes as module
 from app.cli.processes import (
     AHEAD,
     Answer,
-    Answers,
+    Answered,
     ProcessEndedError,
     Processes,
     StopRequestedError,
@@ -65,15 +65,8 @@ def test_answers_have_the_order_of_the_batches_whichever_ends_first(processes):
     assert list(processes(answer, 5).answers()) == ["0", "1", "2", "3", "4"]
 
 
-def messages(of: Batches, reported: Callable[[], int], ahead: int = 10) -> Iterator[Answers[str]]:
+def messages(of: Batches, reported: Callable[[], int], ahead: int) -> Iterator[Answered[str]]:
     return answered(of, names, reported, ahead)
-
-
-def test_answers_are_sent_together_after_some_time(monkeypatch):
-    clock = iter([0.0, 0.0, 0.05, 0.08, 0.11, 0.11, 0.3])
-    monkeypatch.setattr(module.time, "monotonic", partial(next, clock))
-    sent = list(messages(batches(5), lambda: 0))
-    assert sent == [{0: ["0"]}, {1: ["1"], 2: ["2"], 3: ["3"]}, {4: ["4"]}]
 
 
 def test_no_batch_is_taken_that_is_far_ahead_of_those_that_the_command_has_reported(monkeypatch):
@@ -86,10 +79,10 @@ def test_no_batch_is_taken_that_is_far_ahead_of_those_that_the_command_has_repor
     monkeypatch.setattr(module.time, "sleep", wait)
     of = batches(5)
     sent = messages(of, lambda: 5 if waiting > 2 else 0, 1)
-    assert [next(sent), next(sent)] == [{0: ["0"]}, {1: ["1"]}]  # none stays behind
-    assert of.taken == 2
-    assert list(sent)
-    assert (of.taken, waiting > 2) == (5, True)
+    assert [next(sent), next(sent)] == [(0, ["0"]), (1, ["1"])]
+    assert (of.taken, waiting) == (2, 0)
+    assert len(list(sent)) == 3
+    assert waiting == 3
 
 
 def test_the_command_reports_while_more_files_are_left_than_may_be_ahead(processes):
@@ -120,6 +113,15 @@ def test_an_error_is_raised_in_its_place_with_its_traceback(processes):
     with pytest.raises(LookupError, match="broken") as raised:
         next(answers)
     assert 'raise LookupError("broken")' in raised.value.__notes__[0]
+
+
+def test_a_process_takes_no_batch_after_an_error():
+    def answer(batch: Sequence[Path]) -> list[str]:
+        raise LookupError("broken")
+
+    of = batches(3)
+    assert len(list(answered(of, answer, lambda: 0, AHEAD))) == 1
+    assert of.taken == 1
 
 
 def test_a_stop_ends_the_answers_while_a_batch_runs(processes):
