@@ -170,10 +170,10 @@ def main(arguments: Sequence[str] = ()) -> None:
         "# `patchserve classify` on many files against the bare loop",
         "",
         f"{machine.cpu()}. {given.images:,} JPEG files of {photographs.WIDTH} x "
-        f"{photographs.HEIGHT} pixels. Medians of interleaved rounds; the ratio is "
-        "taken within a round. The rate of the command counts from its first answers, a batch of "
-        "each process, to its last, the second ratio from the loaded model. Its start-up is the time before, from the start "
-        "of the process.",
+        f"{photographs.HEIGHT} pixels. Medians of interleaved rounds; the ratio is taken within a "
+        "round. The rate of the command counts from its first answers, a batch of each process, to "
+        "its last, the second ratio from the loaded model. Its start-up is the time before, from "
+        "the start of the process.",
         "",
         "| network | rounds | command, images/s | loop, images/s | ratio | from the loaded model | "
         "start-up, s | the loop |",
