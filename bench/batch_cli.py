@@ -88,7 +88,10 @@ def parsed(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--images", type=int, default=1000)
     parser.add_argument("--rounds", type=int, help="of each network")
     parser.add_argument("--no-repeat", dest="repeat", action="store_false")
-    return parser.parse_args(arguments)
+    given = parser.parse_args(arguments)
+    if given.images <= CORES * CLASSIFY_BATCH:
+        parser.error("--images must be more than a batch for each core")
+    return given
 
 
 def write_files(folder: Path, count: int) -> list[Path]:

@@ -134,9 +134,8 @@ class Answerer(Generic[Value]):
                 decoded = [self._decode(content) for content in part]
                 answers += self._answer(files[len(answers) :], decoded)
             del decoded
-            pixels = held(part)
-            del part
-            release_after(pixels)
+            release_after(held(part))
+            del part  # its bytes, before more are read
         return answers
 
     def _parts(self, files: Sequence[Path]) -> Iterator[list[Content | Failure]]:

@@ -28,8 +28,8 @@ from app.engine.placement import model_name
 from app.imaging.decode import Photo
 from app.imaging.overlay import AUTO, OPACITY, Overlay, background_class
 
-# Images of a batch on a core. Batches of 16 are fastest for small ViTs, and ViT-B/16 has the same
-# speed; the activations of a SegFormer are larger.
+# Images of a batch on a core. Small ViTs are fastest with 16, and for ViT-B/16 the size makes no
+# difference. The activations of a SegFormer are larger.
 CLASSIFY_BATCH, SEGMENT_BATCH = 16, 4
 AsJson = Annotated[bool, typer.Option("--json", help="Print a JSON object on a line per image")]
 

@@ -117,10 +117,12 @@ def test_an_image_that_does_not_fit_alone_is_a_failure(bench):
     assert bench.answer(bench.files(2)) == [Failure("too many", "out_of_memory")]
 
 
-def test_only_one_image_is_held_if_the_resized_images_are_enough(bench):
-    bench.answer(bench.files(6, 6, 6))
-    assert bench.held == [36, 36, 36]
-    assert bench.runs == [[6, 6, 6]]
+def test_images_are_decoded_in_parts_of_the_share_of_a_worker_and_run_together(bench):
+    bench.answer(bench.files(4, 4, 4, 4, 4))
+    assert len(bench.held) > 1
+    assert sum(bench.held) == 5 * 16
+    assert max(bench.held) <= BUDGET // 2
+    assert bench.runs == [[4, 4, 4, 4, 4]]
 
 
 def test_large_outputs_are_held_in_parts_of_the_share_of_a_thread(bench):

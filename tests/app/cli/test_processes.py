@@ -14,7 +14,6 @@ from app.cli import processes as module
 from app.cli.processes import (
     AHEAD,
     Answer,
-    Answered,
     ProcessEndedError,
     Processes,
     StopRequestedError,
@@ -65,10 +64,6 @@ def test_answers_have_the_order_of_the_batches_whichever_ends_first(processes):
     assert list(processes(answer, 5).answers()) == ["0", "1", "2", "3", "4"]
 
 
-def messages(of: Batches, reported: Callable[[], int], ahead: int) -> Iterator[Answered[str]]:
-    return answered(of, names, reported, ahead)
-
-
 def test_no_batch_is_taken_that_is_far_ahead_of_those_that_the_command_has_reported(monkeypatch):
     waiting = 0
 
@@ -78,7 +73,7 @@ def test_no_batch_is_taken_that_is_far_ahead_of_those_that_the_command_has_repor
 
     monkeypatch.setattr(module.time, "sleep", wait)
     of = batches(5)
-    sent = messages(of, lambda: 5 if waiting > 2 else 0, 1)
+    sent = answered(of, names, lambda: 5 if waiting > 2 else 0, 1)
     assert [next(sent), next(sent)] == [(0, ["0"]), (1, ["1"])]
     assert (of.taken, waiting) == (2, 0)
     assert len(list(sent)) == 3
