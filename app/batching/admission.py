@@ -12,7 +12,7 @@ from app.batching.entry import Entry
 from app.batching.request_queue import RequestQueue
 from app.core.errors import Overloaded
 
-MIN_SAFETY, MAX_SAFETY = 1.1, 3.0  # factor of a predicted wait in the test of a deadline
+MIN_SAFETY, MAX_SAFETY = 1.5, 3.0  # factor of a predicted wait in the test of a deadline
 DEVIATIONS = 2.0  # of the real waits, which the factor allows for
 ERROR_WEIGHT = 0.02  # of one image: the last hundred images have most of the influence
 MIN_PREDICTED_S = 0.02  # a shorter wait says nothing about the prediction
