@@ -12,7 +12,9 @@ from app.batching.entry import Entry
 from app.batching.request_queue import RequestQueue
 from app.core.errors import Overloaded
 
-MIN_SAFETY, MAX_SAFETY = 1.5, 3.0  # factor of a predicted wait in the test of a deadline
+MIN_SAFETY, MAX_SAFETY = 1.1, 3.0  # factor of a predicted wait in the test of a deadline
+OVERLOAD_S = 0.0013  # of the cores that an overload takes from each result, mostly for refusals
+MAX_OVERLOAD = 0.4  # most that it adds to the factor
 DEVIATIONS = 2.0  # of the real waits, which the factor allows for
 ERROR_WEIGHT = 0.02  # of one image: the last hundred images have most of the influence
 MIN_PREDICTED_S = 0.02  # a shorter wait says nothing about the prediction
@@ -161,7 +163,7 @@ class AdmissionController(Generic[Item, Result]):
         Raises:
             Overloaded: a deadline would be missed.
         """
-        queue, factor = self._queue, self.safety_factor
+        queue, factor = self._queue, max(self.safety_factor, self._factor_of_overload(entry))
         after = queue.after(entry.flow, entry.deadline)
         entry.admitted = asyncio.get_running_loop().time()
         entry.predicted_s = wait = self._wait(entry, after)
@@ -173,6 +175,15 @@ class AdmissionController(Generic[Item, Result]):
         if after and self._delays(after, done, entry, factor):
             detail = "a request that was admitted earlier would miss its deadline"
             raise self._overloaded("predicted_wait", detail, self.predicted_wait())
+
+    def _factor_of_overload(self, entry: Entry[Item, Result]) -> float:
+        """Factor of a predicted wait, if an overload begins now.
+
+        Its refusals make the device slower than it was for the last results, the more so the less
+        work an image is.
+        """
+        item_s = self._seconds(entry.items, entry.extra_s)
+        return MIN_SAFETY + (min(OVERLOAD_S / item_s, MAX_OVERLOAD) if item_s else 0.0)
 
     def _displace(self, entry: Entry[Item, Result]) -> None:
         entry.predicted_s = 0.0  # its wait says nothing about the prediction
