@@ -36,6 +36,12 @@ $(VENV)/installed-dev: $(VENV)/installed
 	$(PIP) --group dev
 	touch $@
 
+# the libraries whose checkpoints the tests compare with, apart from the others: they would replace
+# torch, and transformers would import them
+$(VENV)/originals: $(VENV)/installed-dev
+	$(PIP) --no-deps --target $@ torchvision timm segmentation-models-pytorch
+	touch $@
+
 # one stamp for each extra: a second call installs nothing, and an unknown extra is an error
 $(EXTRAS_KNOWN:%=$(VENV)/installed-extra-%): $(VENV)/installed-extra-%: $(VENV)/installed
 	$(PIP) --editable ".[$*]"
@@ -74,11 +80,11 @@ PARALLEL := --numprocesses=auto --maxprocesses=8 --dist=loadgroup --no-loadscope
 
 # one worker per core, one thread per worker: the networks of these tests are too small for more;
 # with bytecode, because the tests start many processes
-test: lint ## lint, then every test that is not slow, with branch coverage
+test: lint $(VENV)/originals ## lint, then every test that is not slow, with branch coverage
 	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/pytest $(PARALLEL) --cov --cov-fail-under=98.5
 
 # one after another: the largest networks need gigabytes and all cores
-test-slow: $(VENV)/installed-dev ## the tests that take minutes
+test-slow: $(VENV)/installed-dev $(VENV)/originals ## the tests that take minutes
 	$(BIN)/pytest -m slow --timeout 3600
 
 # Biome checks the page's script and style sheet; the lock file pins it

@@ -6,7 +6,7 @@ The order of the steps is `reduce` (JPEG only), `to_rgb`, `fit` (resize, crop) a
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -37,9 +37,11 @@ class Preprocessing:
 
     The resize either stretches the image to `size`, or keeps the aspect ratio and brings the
     shortest edge to `shortest_edge`; if the longest edge would then exceed `longest_edge`, the
-    longest edge gets that length instead. `reduce_labels` concerns training masks only: label 0
-    becomes 255 (ignored), every other label is decremented. `processor` is the name of these steps
-    in preprocessor_config.json.
+    longest edge gets that length instead. If an odd number of pixels is left beside the crop, it
+    begins half a pixel before the center (`crop_rounding` "down", as in transformers) or at the
+    nearest even pixel ("even", as in torchvision). `reduce_labels` concerns training masks only:
+    label 0 becomes 255 (ignored), every other label is decremented. `processor` is the name of
+    these steps in preprocessor_config.json.
     """
 
     processor: str = "ViTImageProcessor"
@@ -48,6 +50,7 @@ class Preprocessing:
     longest_edge: int | None = None
     resample: int = BILINEAR
     crop_size: Size | None = None
+    crop_rounding: Literal["down", "even"] = "down"
     rescale_factor: float | None = 1 / 255
     mean: Color | None = HALF
     std: Color | None = HALF
@@ -88,8 +91,15 @@ class Preprocessing:
         """
         if self.crop_size is None:
             return None
-        top, left = (height - self.crop_size[0]) // 2, (width - self.crop_size[1]) // 2
+        top = self._crop_offset(height - self.crop_size[0])
+        left = self._crop_offset(width - self.crop_size[1])
         return top, left, top + self.crop_size[0], left + self.crop_size[1]
+
+    def _crop_offset(self, rest: int) -> int:
+        """Return where the crop begins, if it leaves `rest` pixels; negative if it is larger."""
+        if self.crop_rounding == "down":
+            return rest // 2
+        return round(rest / 2) if rest > 0 else -(-rest // 2)
 
     def source_box(self, height: int, width: int, box: Box) -> Box:
         """Convert a box of the network's input to pixels of an image of size height x width.

@@ -3,11 +3,11 @@
 from models.checkpoint.checkpoint import (
     Checkpoint,
     bundled,
-    folder_of,
     load,
     name_of,
+    path_of,
     save,
 )
 from models.errors import CheckpointError
 
-__all__ = ["Checkpoint", "CheckpointError", "bundled", "folder_of", "load", "name_of", "save"]
+__all__ = ["Checkpoint", "CheckpointError", "bundled", "load", "name_of", "path_of", "save"]

@@ -1,25 +1,33 @@
-"""Loads a checkpoint from a folder or the Hugging Face Hub, and saves it to a folder.
+"""Loads a checkpoint from files or the Hugging Face Hub, and saves it to a folder.
 
 A loaded network is float32, on the CPU and in eval mode.
 """
 
 import os
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from models.checkpoint import preprocessor_config
 from models.checkpoint.config import Configuration, document_of, parse
-from models.checkpoint.files import is_present
+from models.checkpoint.dialects import Dialect, dialect_of
 from models.checkpoint.hub import fetch, is_hub_id
-from models.checkpoint.json_files import read_document, write_document
+from models.checkpoint.json_files import write_document
+from models.checkpoint.layouts import LAYOUTS, SAME
 from models.checkpoint.limits import check_input, check_parameters
-from models.checkpoint.parameter_names import join_names, match_stored_names, translate
-from models.checkpoint.weights import read_files, stored_bytes, weight_files, write_weights
+from models.checkpoint.network import (
+    build,
+    fill,
+    parameters_of,
+    parameters_of_transformers,
+    with_background,
+)
+from models.checkpoint.parameter_names import translate
+from models.checkpoint.stored import Stored
+from models.checkpoint.weights import WEIGHT_SUFFIXES, write_weights
 from models.errors import CheckpointError
 from models.preprocessing import Preprocessing
 from models.registry import Network, ProblemType, Task, architecture_of
@@ -64,66 +72,70 @@ def bundled(task: Task) -> Path:
 
 
 def name_of(source: str | Path) -> str:
-    """Return the last part of a folder or Hub id, without the revision; reads neither of them."""
+    """Return the last part of a path or Hub id, without suffix or revision; reads no files."""
     text = str(source)
     if isinstance(source, str) and is_hub_id(text):
         text = text.partition("@")[0]
-    return Path(os.path.abspath(text)).name
+    path = Path(os.path.abspath(text))
+    return path.stem if path.suffix in WEIGHT_SUFFIXES else path.name
 
 
-def folder_of(source: str | Path) -> Path:
-    """Return the folder of a checkpoint, downloading it if `source` is a Hub id and not a folder.
+def path_of(source: str | Path) -> Path:
+    """Return the folder or file of a checkpoint; a Hub id that is neither is downloaded.
 
     Raises:
-        CheckpointError: the source is neither, or cannot be downloaded.
+        CheckpointError: the source is none of these, or cannot be downloaded.
     """
     path = Path(source).expanduser()
-    if str(source) and path.is_dir():  # an empty string is not the current folder
+    if str(source) and (path.is_dir() or path.is_file()):  # "" is not the current folder
         return path
     if isinstance(source, str) and is_hub_id(source):
         return fetch(source)
     raise CheckpointError(
-        f"{str(source)!r} is neither an existing folder nor a Hub id org/name[@revision]"
+        f"{str(source)!r} is neither an existing folder or file nor a Hub id org/name[@revision]"
     )
 
 
-def load(source: str | Path) -> Checkpoint:
+def load(source: str | Path, *, arch: str = "") -> Checkpoint:
     """Load a checkpoint strictly: every parameter has a stored tensor of its shape, and vice versa.
 
     Half precision becomes float32.
 
     Args:
-        source: a folder in the Hugging Face layout, or a Hub id org/name[@revision]. An existing
-            folder takes precedence.
+        source: a folder of transformers or timm, a file of weights of torchvision or timm, or a Hub
+            id org/name[@revision]. An existing folder or file takes precedence.
+        arch: the name of the architecture in its library, if a file of weights does not tell.
 
     Raises:
         CheckpointError: the checkpoint is missing, damaged or unsupported.
     """
-    folder = folder_of(source)
-    config = parse(read_document(folder / "config.json"))
-    preprocessing = preprocessing_of(folder, PROCESSORS[config.architecture.model_type])
+    stored = Stored(path_of(source))
+    dialect = dialect_of(stored)
+    config = parse(stored.document if dialect is None else dialect.document(stored, arch))
+    preprocessing, assumed = preprocessing_of(stored, config, dialect)
     check_input(config.sizes, preprocessing.input_size or ANY_SIZE)
     with torch.device("meta"):  # no memory for parameters that the stored tensors replace
         network = build(config)
-    files = weight_files(folder)
-    stored = read_files(files)  # mapped files, mostly
-    names = stored_names(network, stored, config.architecture.name)
-    check_parameters(network, stored_bytes(files))
-    fill(network, stored, names)
+    found = (
+        parameters_of_transformers(network, stored.tensors, config.architecture.name)
+        if dialect is None
+        else parameters_of(network, stored.tensors, dialect)
+    )
+    check_parameters(network, stored.size)
+    fill(network, found)
     labels = config.labels
     if isinstance(network, Segformer) and len(labels) == 1:
         network, labels = with_background(network), ("background", *labels)
-    found = preprocessing_document(folder) is not None
     return Checkpoint(
         network=network.eval(),
         labels=labels,
         preprocessing=preprocessing,
         task=config.architecture.task,
-        warnings=assumptions(config, preprocessing, found=found),
-        preprocessing_assumed=not found,
+        warnings=assumptions(config, preprocessing, assumed=assumed),
+        preprocessing_assumed=assumed,
         problem_type=config.problem_type,
         name=name_of(source),
-        stored_dtypes=float_dtypes(stored.values()),
+        stored_dtypes=float_dtypes(stored.tensors.values()),
     )
 
 
@@ -133,112 +145,36 @@ def float_dtypes(tensors: Iterable[Tensor]) -> tuple[str, ...]:
     return tuple(sorted(str(dtype).removeprefix("torch.") for dtype in dtypes))
 
 
-def build(config: Configuration) -> Network:
-    """Build the untrained network. CheckpointError if its layers refuse the configuration."""
-    try:
-        return config.architecture.network(config.sizes)  # type: ignore[arg-type]  # they match
-    except ValueError as error:  # for example an unknown activation
-        raise CheckpointError(f"config.json: {error}") from error
-
-
-def stored_names(
-    network: nn.Module, stored: Mapping[str, Tensor], architecture: str
-) -> dict[str, str]:
-    """Return the name of the stored tensor of each parameter.
-
-    Raises:
-        CheckpointError: names or shapes do not match.
-    """
-    empty = network.state_dict()
-    names = match_stored_names(empty, stored, architecture)
-    mismatches = [
-        f"{theirs} is {list(stored[theirs].shape)}, not {list(empty[ours].shape)}"
-        for ours, theirs in names.items()
-        if stored[theirs].shape != empty[ours].shape
-    ]
-    if mismatches:
-        raise CheckpointError(f"tensor shapes do not match config.json: {join_names(mismatches)}")
-    return names
-
-
-def fill(network: nn.Module, stored: Mapping[str, Tensor], names: Mapping[str, str]) -> None:
-    """Give a network on the meta device float32 copies of the stored tensors.
-
-    Args:
-        network: gets the tensors.
-        stored: the tensors by their stored names.
-        names: the stored names by ours, from `stored_names`.
-
-    Raises:
-        CheckpointError: a tensor is quantized.
-    """
-    state = {}
-    for ours, empty in network.state_dict().items():
-        value = stored[names[ours]] if ours in names else torch.zeros((), dtype=empty.dtype)
-        if empty.is_floating_point() and not value.is_floating_point():
-            raise CheckpointError(
-                f"{names[ours]} is {value.dtype}: quantized weights are not supported"
-            )
-        state[ours] = value.to(empty.dtype, copy=True)  # may be mapped to a file that changes
-    network.load_state_dict(state, assign=True)
-
-
-def with_background(network: Segformer) -> Segformer:
-    """Turn a segmenter with one label into one with two, where the first one is the background.
-
-    In transformers a pixel has the label if the sigmoid of its logit is above 0.5, that is, if the
-    logit is above 0. The largest of two logits says the same if that of the background is 0.
-    """
-    with torch.device("meta"):
-        binary = Segformer(replace(network.config, num_labels=2))
-    state = network.state_dict()
-    for name in ("decoder.head.weight", "decoder.head.bias"):
-        state[name] = torch.cat([torch.zeros_like(state[name]), state[name]])
-    binary.load_state_dict(state, assign=True)
-    return binary
-
-
-def preprocessing_document(folder: Path) -> tuple[str, dict[str, Any]] | None:
-    """Read the name and the contents of the file with the preprocessing, or None if there is none.
-
-    Raises:
-        CheckpointError: a file is damaged.
-    """
-    document: Any = None
-    if is_present(path := folder / "processor_config.json"):
-        document = read_document(path).get("image_processor")  # older files do not have it
-    if document is None and is_present(path := folder / "preprocessor_config.json"):
-        document = read_document(path)
-    if not isinstance(document, dict | None):
-        raise CheckpointError(f"{path.name}: image_processor is not a JSON object")
-    return None if document is None else (path.name, document)
-
-
-def preprocessing_of(folder: Path, processor: str) -> Preprocessing:
-    """Read the folder's preprocessing; `processor` names the defaults for missing values.
+def preprocessing_of(
+    stored: Stored, config: Configuration, dialect: Dialect | None
+) -> tuple[Preprocessing, bool]:
+    """Return the preprocessing, and whether it is assumed because no file says it.
 
     Raises:
         CheckpointError: a file is damaged or specifies unsupported steps.
     """
-    name, contents = preprocessing_document(folder) or ("", {})
+    if stored.preprocessor is None and dialect is not None:
+        return dialect.preprocessing(stored)
+    name, contents = stored.preprocessor or ("", {})
     try:
-        return preprocessor_config.parse(contents, processor)
+        found = preprocessor_config.parse(contents, PROCESSORS[config.architecture.model_type])
     except CheckpointError as error:
         raise CheckpointError(f"{name}: {error}") from error
+    return found, stored.preprocessor is None
 
 
 def assumptions(
-    config: Configuration, preprocessing: Preprocessing, *, found: bool
+    config: Configuration, preprocessing: Preprocessing, *, assumed: bool
 ) -> tuple[str, ...]:
     """What a user should know of a checkpoint that loads; one sentence each.
 
     Args:
         config: of the checkpoint.
         preprocessing: of the checkpoint.
-        found: whether a file says what it is.
+        assumed: whether no file says what it is.
     """
     result = []
-    if not found:
+    if assumed:
         result.append(
             f"there is no preprocessor_config.json: the defaults of {preprocessing.processor} are "
             "assumed, and results are wrong if the network was trained with other preprocessing"
@@ -279,6 +215,6 @@ def save(checkpoint: Checkpoint, folder: str | Path) -> None:
         for name, tensor in checkpoint.network.state_dict().items()
     }
     write_document(folder / "config.json", document_of(config))
-    write_weights(folder, tensors)
+    write_weights(folder, LAYOUTS.get(architecture.name, SAME).write(tensors))
     document = preprocessor_config.document(checkpoint.preprocessing)
     write_document(folder / "preprocessor_config.json", document)

@@ -4,7 +4,7 @@ import re
 import sys
 from collections.abc import Mapping
 from reprlib import repr as shown  # of limited length and depth
-from typing import Any
+from typing import Any, Literal
 
 from models.errors import CheckpointError
 from models.preprocessing import (
@@ -33,6 +33,7 @@ COMMON = {  # defaults of all three image processors
     "do_normalize": True,
     "do_pad": False,
     "do_reduce_labels": False,
+    "crop_rounding": "down",  # of patchserve; transformers ignores it
 }
 DEFAULTS: dict[str, dict[str, Any]] = {  # by image processor
     VIT: COMMON | {"size": 224, "resample": BILINEAR, "image_mean": HALF, "image_std": HALF},
@@ -71,6 +72,7 @@ def parse(config: Config, default: str) -> Preprocessing:
         **(resize_fields(options) if resizes else {"size": None}),
         resample=resample_filter(options["resample"]),
         crop_size=exact_size(options.get("crop_size"), "crop_size") if crops else None,
+        crop_rounding=crop_rounding(options),
         rescale_factor=rescale_factor(options) if flag(options, "do_rescale") else None,
         mean=color(options, "image_mean") if normalizes else None,
         std=color(options, "image_std") if normalizes else None,
@@ -104,6 +106,8 @@ def document(preprocessing: Preprocessing) -> dict[str, Any]:
     result |= {"resample": p.resample, "do_center_crop": p.crop_size is not None}
     if p.crop_size is not None:
         result["crop_size"] = {"height": p.crop_size[0], "width": p.crop_size[1]}
+    if p.crop_rounding != "down":
+        result["crop_rounding"] = p.crop_rounding
     result["do_rescale"] = p.rescale_factor is not None
     if p.rescale_factor is not None:
         result["rescale_factor"] = p.rescale_factor
@@ -180,6 +184,13 @@ def rescale_factor(options: Config) -> float:
     if not is_number(value) or value <= 0:
         raise CheckpointError(f"rescale_factor is {shown(value)}, not a number greater than 0")
     return float(value)
+
+
+def crop_rounding(options: Config) -> Literal["down", "even"]:
+    """Return where a crop begins that leaves an odd number of pixels."""
+    if (value := options["crop_rounding"]) not in ("down", "even"):
+        raise CheckpointError(f"crop_rounding is {shown(value)}, not down or even")
+    return "even" if value == "even" else "down"
 
 
 def color(options: Config, name: str) -> Color:

@@ -26,6 +26,7 @@ WEIGHT_FILES = (  # in order of preference
     "pytorch_model.bin",
     "pytorch_model.bin.index.json",
 )
+WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pth", ".pt")  # of a single file of weights
 LFS_POINTER = b"version https://git-lfs."  # how the placeholder of a file in Git LFS begins
 
 
@@ -41,15 +42,6 @@ def weight_files(folder: Path) -> dict[Path, list[str]]:
     if path is None:
         raise CheckpointError(f"no weights found in {folder}: looked for {', '.join(WEIGHT_FILES)}")
     return shards(path) if path.suffix == ".json" else {path: []}
-
-
-def read_weights(folder: Path) -> dict[str, Tensor]:
-    """Read the tensors by their stored names, from all of `weight_files`.
-
-    Raises:
-        CheckpointError: there is no weight file, or it is damaged or unsafe.
-    """
-    return read_files(weight_files(folder))
 
 
 def read_files(files: Mapping[Path, Sequence[str]]) -> dict[str, Tensor]:

@@ -7,10 +7,20 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+
+class QuickGELU(nn.Module):
+    """An approximation of GELU, of the same shape: x sigmoid(1.702 x), arXiv:1606.08415."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * torch.sigmoid(1.702 * x)
+
+
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {  # by the value of hidden_act in config.json
     "gelu": nn.GELU,  # exact, with erf
     "gelu_new": partial(nn.GELU, approximate="tanh"),
+    "gelu_fast": partial(nn.GELU, approximate="tanh"),
     "gelu_pytorch_tanh": partial(nn.GELU, approximate="tanh"),
+    "quick_gelu": QuickGELU,
     "relu": nn.ReLU,
     "silu": nn.SiLU,
     "swish": nn.SiLU,

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from models.checkpoint import Checkpoint, CheckpointError, folder_of, load, name_of
+from models.checkpoint import Checkpoint, CheckpointError, load, name_of, path_of
 from models.preprocessing import Preprocessing
 from models.registry import Task
 from models.training.confusion import Confusion
@@ -97,7 +97,7 @@ def opened(source: str | Path, task: Task) -> tuple[Checkpoint, Record]:
     Raises:
         CheckpointError: it cannot be loaded, or is for another task.
     """
-    folder = folder_of(source)
+    folder = path_of(source)
     loaded = replace(load(folder), name=name_of(source))
     if loaded.task != task:
         raise CheckpointError(f"{loaded.name} is a model to {loaded.task}, not to {task}")

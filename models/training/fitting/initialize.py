@@ -11,18 +11,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from models.checkpoint import Checkpoint, folder_of, load, name_of
-from models.checkpoint.checkpoint import (
-    PROCESSORS,
-    build,
-    fill,
-    preprocessing_of,
-    stored_names,
-)
+from models.checkpoint import Checkpoint, load, name_of, path_of
+from models.checkpoint.checkpoint import preprocessing_of
 from models.checkpoint.config import parse
-from models.checkpoint.json_files import read_document
+from models.checkpoint.network import build, fill, parameters_of_transformers
 from models.checkpoint.parameter_names import HEAD_NAMES, translate
-from models.checkpoint.weights import read_weights
+from models.checkpoint.stored import Stored
 from models.layers.attention import Attention
 from models.layers.heads import MLPHead
 from models.layers.positions import resample
@@ -217,25 +211,24 @@ def load_body(source: str | Path) -> Checkpoint:
     Raises:
         CheckpointError: as `checkpoint.load`.
     """
-    folder = folder_of(source)
-    document = read_document(folder / "config.json")
-    names = document.get("architectures")
+    stored = Stored(path_of(source))
+    names = stored.document.get("architectures")
     body = names[0] if isinstance(names, list) and names else None
     if not isinstance(body, str) or body not in BODIES:
         return load(source)
     whole, prefix = BODIES[body]
-    config = parse({**document, "architectures": [whole]})
+    config = parse({**stored.document, "architectures": [whole]})
     network = build(config)
-    stored = {f"{prefix}{key}": tensor for key, tensor in read_weights(folder).items()}
+    tensors = {f"{prefix}{key}": tensor for key, tensor in stored.tensors.items()}
     for name, tensor in network.state_dict().items():
         if HEAD_NAMES.fullmatch(name):
-            stored[translate(name, whole)[0]] = tensor
-    fill(network, stored, stored_names(network, stored, whole))
-    processor = PROCESSORS[config.architecture.model_type]
+            tensors[translate(name, whole)[0]] = tensor
+    fill(network, parameters_of_transformers(network, tensors, whole))
+    preprocessing, _ = preprocessing_of(stored, config, None)
     return Checkpoint(
         network=network.eval(),
         labels=config.labels,
-        preprocessing=preprocessing_of(folder, processor),
+        preprocessing=preprocessing,
         task=config.architecture.task,
         name=name_of(source),
     )

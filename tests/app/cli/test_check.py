@@ -84,7 +84,7 @@ def test_a_checkpoint_that_cannot_be_served_has_status_1_and_the_reason(odd):
 def test_a_folder_that_does_not_exist_cannot_be_served():
     ended = patchserve("check", "./nothing")
     assert ended.exit_code == 1
-    assert "neither an existing folder nor a Hub id" in ended.stdout
+    assert "neither an existing folder or file nor a Hub id" in ended.stdout
 
 
 @pytest.mark.parametrize(

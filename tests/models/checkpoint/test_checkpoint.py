@@ -339,13 +339,13 @@ def test_saving_needs_as_many_labels_as_outputs(folder, tmp_path):
 )
 def test_a_source_that_is_neither_folder_nor_hub_id_is_refused(source, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(CheckpointError, match="neither an existing folder nor a Hub id"):
+    with pytest.raises(CheckpointError, match="neither an existing folder or file nor a Hub id"):
         load(source)
 
 
 def test_a_path_object_is_never_a_hub_id(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(CheckpointError, match="neither an existing folder nor a Hub id"):
+    with pytest.raises(CheckpointError, match="neither an existing folder or file nor a Hub id"):
         load(Path("org/name"))
 
 

@@ -7,7 +7,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from models.checkpoint.weights import WEIGHT_FILES, read_weights, write_weights
+from models.checkpoint.weights import WEIGHT_FILES, read_files, weight_files, write_weights
 from models.errors import CheckpointError
 
 TENSORS = {
@@ -15,6 +15,10 @@ TENSORS = {
     "b": torch.tensor(7),
     "c": torch.ones(2).half(),
 }
+
+
+def read_weights(folder):
+    return read_files(weight_files(folder))
 
 
 def write(path, tensors):

@@ -1,0 +1,222 @@
+"""ViT and DeiT classifiers of timm: hub folders, and files of weights.
+
+Sources: timm 1.0, models/vision_transformer.py, layers/attention.py, data/transforms_factory.py.
+"""
+
+import re
+from collections.abc import Mapping
+from math import floor, isqrt
+from reprlib import repr as shown  # of limited length and depth
+from typing import Any
+
+from models.checkpoint.dialects.dialect import Dialect, Rename, shape_of
+from models.checkpoint.preprocessor_config import DEIT
+from models.checkpoint.stored import Stored
+from models.errors import CheckpointError
+from models.preprocessing import (
+    BICUBIC,
+    BILINEAR,
+    BOX,
+    HALF,
+    HAMMING,
+    LANCZOS,
+    NEAREST,
+    Preprocessing,
+    Size,
+)
+
+BLOCK = "encoder.blocks.{i}"
+NAMES = (
+    Rename("cls_token", "class_token"),
+    Rename("dist_token", "distillation_token"),
+    Rename("pos_embed", "positions"),
+    Rename("patch_embed.proj", "patch_embedding.projection"),
+    Rename("blocks.{i}.norm1", f"{BLOCK}.norm_1"),
+    Rename(
+        "blocks.{i}.attn.qkv",
+        (f"{BLOCK}.attention.query", f"{BLOCK}.attention.key", f"{BLOCK}.attention.value"),
+    ),
+    Rename("blocks.{i}.attn.proj", f"{BLOCK}.attention.output"),
+    Rename("blocks.{i}.norm2", f"{BLOCK}.norm_2"),
+    Rename("blocks.{i}.mlp.fc1", f"{BLOCK}.mlp.expand"),
+    Rename("blocks.{i}.mlp.fc2", f"{BLOCK}.mlp.contract"),
+    Rename("norm", "norm"),
+    Rename("head", "head"),
+    Rename("head_dist", "distillation_head"),
+)
+MARKS = ("cls_token", "pos_embed", "blocks.0.attn.qkv.weight", "patch_embed.proj.weight")
+ARCHITECTURE = re.compile(r"(vit|deit)_(?P<size>[a-z]+)_(distilled_)?patch\d+_(?P<rest>\w+)")
+HEADS = {"tiny": 3, "small": 6, "base": 12, "large": 16, "huge": 16}  # by the name of the size
+HEADS_OF_WIDTH = {192: 3, 384: 6, 768: 12, 1024: 16, 1280: 16}  # the same, for a file of weights
+FILTERS = {
+    "nearest": NEAREST,
+    "lanczos": LANCZOS,
+    "bilinear": BILINEAR,
+    "bicubic": BICUBIC,
+    "box": BOX,
+    "hamming": HAMMING,
+}
+CROP_PCT = 0.875  # timm's default, if a pretrained_cfg does not have it
+CROP_PCT_OF_VIT = 0.9  # of most ViTs of timm, if there is no pretrained_cfg
+
+
+def recognizes(stored: Stored) -> bool:
+    """Whether this is a folder of timm, or a file with its names."""
+    if stored.is_file:
+        return all(name in stored.tensors for name in MARKS)
+    return isinstance(stored.document.get("architecture"), str)
+
+
+def document(stored: Stored, arch: str) -> dict[str, Any]:
+    """Return the sizes in the terms of transformers; they follow from the shapes of the tensors."""
+    name = arch or stored.document.get("architecture", "")
+    tensors = stored.tensors
+    if absent := [mark for mark in MARKS if mark not in tensors]:
+        raise CheckpointError(
+            f"the architecture {shown(name)} of timm is not supported: supported are ViT and DeiT "
+            f"classifiers, which have {', '.join(absent)}"
+        )
+    width, _, *patch = shape_of(tensors, "patch_embed.proj.weight", 4)
+    teacher = "head_dist.weight" in tensors
+    labels = labels_of(stored)
+    return {
+        "architectures": [
+            "DeiTForImageClassificationWithTeacher"
+            if teacher
+            else "DeiTForImageClassification"
+            if "dist_token" in tensors
+            else "ViTForImageClassification"
+        ],
+        "image_size": list(image_size(stored, patch[0])),
+        "patch_size": list(patch),
+        "hidden_size": width,
+        "num_hidden_layers": sum(key.endswith(".attn.qkv.weight") for key in tensors),
+        "num_attention_heads": heads(stored, name, width),
+        "intermediate_size": shape_of(tensors, "blocks.0.mlp.fc1.weight", 2)[0],
+        "hidden_act": "quick_gelu" if "quickgelu" in name else "gelu",
+        "layer_norm_eps": 1e-6,
+        "qkv_bias": "blocks.0.attn.qkv.bias" in tensors,
+    } | labels
+
+
+def heads(stored: Stored, name: str, width: int) -> int:
+    """Return the number of heads, by the settings, the name of the size or the width."""
+    given = arguments(stored).get("num_heads")
+    match = ARCHITECTURE.fullmatch(name)
+    number = given or (HEADS.get(match["size"]) if match else HEADS_OF_WIDTH.get(width))
+    if number is None or (name and match is None and given is None):
+        raise CheckpointError(
+            f"the number of heads of the architecture {shown(name)} is not known: supported are "
+            f"vit and deit of the sizes {', '.join(HEADS)}; for a file of weights, give it as "
+            "--arch, for example vit_base_patch16_224"
+        )
+    return number
+
+
+def arguments(stored: Stored) -> Mapping[str, Any]:
+    """Return the arguments of the network that differ from those of its architecture."""
+    given = stored.document.get("model_args") or {}
+    return given if isinstance(given, dict) else {}
+
+
+def pretrained(stored: Stored) -> Mapping[str, Any]:
+    """Return timm's pretrained_cfg."""
+    config = stored.document.get("pretrained_cfg") or {}
+    if not isinstance(config, dict):
+        raise CheckpointError("config.json: pretrained_cfg is not a JSON object")
+    return config
+
+
+def image_size(stored: Stored, patch: int) -> Size:
+    """Return the size whose grid has as many patches as there are positions."""
+    tensors = stored.tensors
+    prefix = 1 + ("dist_token" in tensors)
+    count = shape_of(tensors, "pos_embed", 3)[1] - prefix
+    sizes = (square_or_pair(arguments(stored).get("img_size")), input_size(stored))
+    for height, width in filter(None, sizes):
+        if (height // patch) * (width // patch) == count:
+            return height, width
+    side = isqrt(count)
+    if side * side != count:
+        raise CheckpointError(f"pos_embed has {count} patches, which no size in config.json gives")
+    return side * patch, side * patch
+
+
+def square_or_pair(value: object) -> Size | None:
+    """Return a height and a width from one or two integers, or None for anything else."""
+    match value:
+        case int() as side:
+            return side, side
+        case [int() as height, int() as width]:
+            return height, width
+    return None
+
+
+def input_size(stored: Stored) -> Size | None:
+    """Return the height and width of the input, or None if the folder does not say it."""
+    match pretrained(stored).get("input_size"):
+        case None:
+            return None
+        case [3, int() as height, int() as width] if height > 0 and width > 0:
+            return height, width
+        case other:
+            raise CheckpointError(f"config.json: input_size is {shown(other)}, not [3, h, w]")
+
+
+def labels_of(stored: Stored) -> dict[str, Any]:
+    """Return `id2label` from label_names and label_descriptions, or the number of labels."""
+    names = stored.document.get("label_names")
+    if names is None:
+        names = pretrained(stored).get("label_names")
+    descriptions = stored.document.get("label_descriptions") or {}
+    if not isinstance(names, list) or not isinstance(descriptions, dict):
+        return {"num_labels": shape_of(stored.tensors, "head.weight", 2)[0]}
+    labels = [descriptions.get(each, each) if isinstance(each, str) else each for each in names]
+    return {"id2label": {str(number): label for number, label in enumerate(labels)}}
+
+
+def preprocessing(stored: Stored) -> tuple[Preprocessing, bool]:
+    """Return the preprocessing of timm's pretrained_cfg."""
+    config = pretrained(stored)
+    patch = shape_of(stored.tensors, "patch_embed.proj.weight", 4)[2]
+    size = input_size(stored) or image_size(stored, patch)
+    default_pct = CROP_PCT if config else CROP_PCT_OF_VIT
+    pct, mode = config.get("crop_pct") or default_pct, config.get("crop_mode") or "center"
+    interpolation = config.get("interpolation") or "bicubic"
+    if not isinstance(pct, int | float) or not 0 < pct <= 1:
+        raise CheckpointError(f"config.json: crop_pct is {shown(pct)}, not above 0 and at most 1")
+    if not isinstance(interpolation, str) or interpolation not in FILTERS:
+        raise CheckpointError(
+            f"config.json: interpolation is {shown(interpolation)}, not one of {', '.join(FILTERS)}"
+        )
+    resized = floor(size[0] / pct), floor(size[1] / pct)
+    square = mode == "center" and resized[0] == resized[1]
+    if not square and mode != "squash":
+        raise CheckpointError(
+            f"config.json: crop_mode is {shown(mode)} for an input of {size[1]} x {size[0]} "
+            "pixels; supported are center with a square input, and squash"
+        )
+    return Preprocessing(
+        processor=DEIT,
+        size=None if square else resized,
+        shortest_edge=resized[0] if square else None,
+        resample=FILTERS[interpolation],
+        crop_size=size,
+        crop_rounding="even",
+        mean=color(config, "mean"),
+        std=color(config, "std"),
+    ), not config
+
+
+def color(config: Mapping[str, Any], name: str) -> tuple[float, float, float]:
+    """Return a number for each channel."""
+    match config.get(name):
+        case None:
+            return HALF
+        case [int() | float() as r, int() | float() as g, int() | float() as b]:
+            return float(r), float(g), float(b)
+        case other:
+            raise CheckpointError(f"config.json: {name} is {shown(other)}, not three numbers")
+
+
+TIMM_VIT = Dialect("ViT of timm", recognizes, document, preprocessing, NAMES)

@@ -1,0 +1,148 @@
+import json
+import shutil
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from models import checkpoint
+from models.errors import CheckpointError
+
+CASES = ("vit", "vit-384", "squash", "wide", "deit", "deit-distilled", "quickgelu")
+LABELS = ("label 0", "the second label", "label 2", "label 3", "label 4")
+
+
+@pytest.fixture
+def folder(originals, tmp_path):
+    """A copy of the plain ViT's folder."""
+    return shutil.copytree(originals("timm_vit") / "vit", tmp_path / "vit")
+
+
+def change(folder, **fields):
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | fields))
+
+
+def pretrained(folder, **fields):
+    config = json.loads((folder / "config.json").read_text())["pretrained_cfg"]
+    change(folder, pretrained_cfg=config | fields)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_folder_of_timm_gives_its_pixels_and_logits(case, originals, assert_equal):
+    folder = originals("timm_vit") / case
+    loaded = checkpoint.load(folder)
+    assert_equal(loaded, folder)
+    assert loaded.labels == LABELS
+    assert not loaded.preprocessing_assumed
+    assert not loaded.warnings
+
+
+def test_a_file_of_timm_is_known_by_its_names(originals, assert_equal):
+    folder = originals("timm_vit") / "file"
+    loaded = checkpoint.load(folder / "model.pth")
+    assert_equal(loaded, folder)
+    assert loaded.name == "model"
+    assert loaded.labels == tuple(f"LABEL_{n}" for n in range(5))
+    assert loaded.preprocessing_assumed
+    assert "assumed" in loaded.warnings[0]
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_saved_copy_is_a_folder_of_transformers(case, originals, tmp_path, assert_equal):
+    loaded = checkpoint.load(originals("timm_vit") / case)
+    checkpoint.save(loaded, tmp_path / "saved")
+    again = checkpoint.load(tmp_path / "saved")
+    assert again.preprocessing == loaded.preprocessing
+    assert_equal(again, originals("timm_vit") / case)
+
+
+@pytest.mark.parametrize("case", ["vit", "deit-distilled"])
+@torch.no_grad()
+def test_transformers_computes_the_logits_of_a_saved_copy(
+    case, originals, tmp_path, assert_equal_logits
+):
+    transformers = pytest.importorskip("transformers")
+    folder = originals("timm_vit") / case
+    checkpoint.save(checkpoint.load(folder), tmp_path / "saved")
+    name = json.loads((tmp_path / "saved" / "config.json").read_text())["architectures"][0]
+    model = getattr(transformers, name).from_pretrained(tmp_path / "saved").eval()
+    expected = load_file(folder / "photo-0.expected")
+    assert_equal_logits(model(expected["pixels"]).logits, expected["logits"])
+
+
+def test_another_family_of_timm_is_refused_with_what_is_missing(folder):
+    tensors = load_file(folder / "model.safetensors")
+    del tensors["cls_token"]
+    save_file(tensors, folder / "model.safetensors")
+    change(folder, architecture="vit_base_patch16_siglip_224")
+    with pytest.raises(CheckpointError, match=r"siglip_224' of timm is not supported.*cls_token"):
+        checkpoint.load(folder)
+
+
+def test_unknown_parameters_are_refused_by_their_names(folder):
+    tensors = load_file(folder / "model.safetensors")
+    tensors["blocks.0.attn.q_norm.weight"] = torch.ones(8)
+    del tensors["blocks.1.mlp.fc1.bias"]
+    save_file(tensors, folder / "model.safetensors")
+    message = (
+        r"do not fit a ViT of timm: missing keys: blocks\.1\.mlp\.fc1\.bias; "
+        r"unexpected keys: blocks\.0\.attn\.q_norm\.weight$"
+    )
+    with pytest.raises(CheckpointError, match=message):
+        checkpoint.load(folder)
+
+
+def test_a_wrong_shape_has_its_stored_name(folder):
+    tensors = load_file(folder / "model.safetensors")
+    tensors["blocks.0.attn.qkv.weight"] = torch.ones(30, 24)
+    save_file(tensors, folder / "model.safetensors")
+    with pytest.raises(CheckpointError, match=r"blocks\.0\.attn\.qkv\.weight is \[10, 24\]"):
+        checkpoint.load(folder)
+    tensors["blocks.0.attn.qkv.weight"] = torch.ones(31, 24)
+    save_file(tensors, folder / "model.safetensors")
+    with pytest.raises(CheckpointError, match=r"is \[31, 24\], not 3 stacked tensors"):
+        checkpoint.load(folder)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"crop_mode": "border"}, "crop_mode is 'border'"),
+        ({"crop_pct": 0}, None),
+        ({"crop_pct": 1.5}, "crop_pct is 1.5"),
+        ({"crop_pct": "all"}, "crop_pct is 'all'"),
+        ({"interpolation": "random"}, "interpolation is 'random'"),
+        ({"input_size": [1, 32, 32]}, r"input_size is \[1, 32, 32\]"),
+        ({"mean": [0.5]}, r"mean is \[0.5\]"),
+    ],
+)
+def test_preprocessing_that_is_not_supported_is_refused_by_name(folder, fields, message):
+    pretrained(folder, **fields)
+    if message is None:  # timm takes 0 as absent
+        checkpoint.load(folder)
+        return
+    with pytest.raises(CheckpointError, match=message):
+        checkpoint.load(folder)
+
+
+def test_a_size_of_the_name_without_known_heads_is_refused(folder):
+    change(folder, architecture="vit_giant_patch14_224", model_args={})
+    with pytest.raises(
+        CheckpointError, match=r"the number of heads.*vit_giant_patch14_224.*--arch"
+    ):
+        checkpoint.load(folder)
+
+
+def test_the_number_of_heads_of_a_file_may_follow_from_the_architecture(originals, tmp_path):
+    tensors = load_file(originals("timm_vit") / "vit" / "model.safetensors")
+    save_file(tensors, tmp_path / "model.safetensors")
+    with pytest.raises(CheckpointError, match="--arch"):
+        checkpoint.load(tmp_path / "model.safetensors")
+    loaded = checkpoint.load(tmp_path / "model.safetensors", arch="vit_tiny_patch8_224")
+    assert loaded.network.config.num_heads == 3
+
+
+def test_labels_may_be_missing(folder):
+    change(folder, label_names=None)
+    assert checkpoint.load(folder).labels == tuple(f"LABEL_{n}" for n in range(5))

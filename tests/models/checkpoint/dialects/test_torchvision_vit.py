@@ -1,0 +1,39 @@
+import pytest
+import torch
+
+from models import checkpoint
+from models.errors import CheckpointError
+
+
+@pytest.mark.parametrize("case", ["vit_b", "vit_b-swag", "vit_l"])
+def test_a_file_of_torchvision_gives_its_pixels_and_logits(case, originals, assert_equal):
+    folder = originals("torchvision_vit") / case
+    loaded = checkpoint.load(folder / "model.pth")
+    assert_equal(loaded, folder)
+    assert loaded.preprocessing_assumed
+    assert loaded.labels == tuple(f"LABEL_{n}" for n in range(5))
+
+
+def change(originals, tmp_path, **tensors):
+    stored = torch.load(originals("torchvision_vit") / "vit_b" / "model.pth", weights_only=True)
+    torch.save(stored | tensors, tmp_path / "model.pth")
+    return tmp_path / "model.pth"
+
+
+def test_a_width_without_known_heads_is_refused(originals, tmp_path):
+    file = change(originals, tmp_path, **{"conv_proj.weight": torch.ones(512, 3, 32, 32)})
+    with pytest.raises(CheckpointError, match="a width of 768, 1024, 1280, not 512"):
+        checkpoint.load(file)
+
+
+def test_positions_that_are_no_square_are_refused(originals, tmp_path):
+    file = change(originals, tmp_path, **{"encoder.pos_embedding": torch.ones(1, 51, 768)})
+    with pytest.raises(CheckpointError, match="50 patches, which is not a square"):
+        checkpoint.load(file)
+
+
+def test_names_of_no_library_are_refused(tmp_path):
+    torch.save({"layer.weight": torch.ones(2)}, tmp_path / "model.pth")
+    message = "model.pth has tensors with unknown names: layer.weight; known without a config.json"
+    with pytest.raises(CheckpointError, match=message):
+        checkpoint.load(tmp_path / "model.pth")
