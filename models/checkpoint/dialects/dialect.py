@@ -100,12 +100,12 @@ def renamed(
     for key, tensor in stored.items():
         if (ours := ours_of(key, names)) is None:
             unknown.append(key)
-        elif tensor.ndim and tensor.shape[0] % len(ours):
+        elif len(ours) == 1:
+            found[ours[0]] = tensor
+        elif tensor.ndim == 0 or tensor.shape[0] % len(ours):
             raise CheckpointError(
                 f"{key} is {list(tensor.shape)}, not {len(ours)} stacked tensors of equal shape"
             )
-        elif len(ours) == 1:
-            found[ours[0]] = tensor
         else:
             found.update(zip(ours, tensor.chunk(len(ours)), strict=True))
     return found, unknown

@@ -45,7 +45,12 @@ NAMES = (
     Rename("head_dist", "distillation_head"),
 )
 MARKS = ("cls_token", "pos_embed", "blocks.0.attn.qkv.weight", "patch_embed.proj.weight")
-ARCHITECTURE = re.compile(r"(vit|deit)_(?P<size>[a-z]+)_(distilled_)?patch\d+_(?P<rest>\w+)")
+# others, for example vit_base_patch16_clip_224, may compute something else with the same parameters
+ARCHITECTURE = re.compile(r"(vit|deit)_(?P<size>[a-z]+)_(distilled_)?patch\d+_\d+(_\w+)?")
+ARGUMENTS = re.compile(  # of the network; the shapes of the tensors say the same, or training only
+    r"num_classes|img_size|patch_size|embed_dim|depth|num_heads|mlp_ratio|qkv_bias|in_chans"
+    r"|global_pool|distilled|dynamic_img_size|weight_init|fix_init|.*drop.*"
+)
 HEADS = {"tiny": 3, "small": 6, "base": 12, "large": 16, "huge": 16}  # by the name of the size
 HEADS_OF_WIDTH = {192: 3, 384: 6, 768: 12, 1024: 16, 1280: 16}  # the same, for a file of weights
 FILTERS = {
@@ -71,11 +76,7 @@ def document(stored: Stored, arch: str) -> dict[str, Any]:
     """Return the sizes in the terms of transformers; they follow from the shapes of the tensors."""
     name = arch or stored.document.get("architecture", "")
     tensors = stored.tensors
-    if absent := [mark for mark in MARKS if mark not in tensors]:
-        raise CheckpointError(
-            f"the architecture {shown(name)} of timm is not supported: supported are ViT and DeiT "
-            f"classifiers, which have {', '.join(absent)}"
-        )
+    refuse_others(stored, name)
     width, _, *patch = shape_of(tensors, "patch_embed.proj.weight", 4)
     teacher = "head_dist.weight" in tensors
     labels = labels_of(stored)
@@ -93,22 +94,42 @@ def document(stored: Stored, arch: str) -> dict[str, Any]:
         "num_hidden_layers": sum(key.endswith(".attn.qkv.weight") for key in tensors),
         "num_attention_heads": heads(stored, name, width),
         "intermediate_size": shape_of(tensors, "blocks.0.mlp.fc1.weight", 2)[0],
-        "hidden_act": "quick_gelu" if "quickgelu" in name else "gelu",
         "layer_norm_eps": 1e-6,
         "qkv_bias": "blocks.0.attn.qkv.bias" in tensors,
     } | labels
 
 
-def heads(stored: Stored, name: str, width: int) -> int:
-    """Return the number of heads, by the settings, the name of the size or the width."""
-    given = arguments(stored).get("num_heads")
-    match = ARCHITECTURE.fullmatch(name)
-    number = given or (HEADS.get(match["size"]) if match else HEADS_OF_WIDTH.get(width))
-    if number is None or (name and match is None and given is None):
+def refuse_others(stored: Stored, name: str) -> None:
+    """Raise CheckpointError for an architecture that is not a plain ViT or DeiT classifier."""
+    if name and not ARCHITECTURE.fullmatch(name):
         raise CheckpointError(
-            f"the number of heads of the architecture {shown(name)} is not known: supported are "
-            f"vit and deit of the sizes {', '.join(HEADS)}; for a file of weights, give it as "
-            "--arch, for example vit_base_patch16_224"
+            f"the architecture {shown(name)} of timm is not supported; supported are vit and deit "
+            f"of the sizes {', '.join(HEADS)}, for example vit_base_patch16_224"
+        )
+    if absent := [mark for mark in MARKS if mark not in stored.tensors]:
+        raise CheckpointError(f"a ViT of timm has {', '.join(absent)}, but this checkpoint has not")
+    given = arguments(stored)
+    if others := [key for key in given if not ARGUMENTS.fullmatch(key)]:
+        raise CheckpointError(
+            f"config.json: model_args has {shown(others)}, not supported for timm"
+        )
+    pooling = given.get("global_pool") or stored.document.get("global_pool") or "token"
+    if pooling != "token":
+        raise CheckpointError(
+            f"config.json: global_pool is {shown(pooling)}; of timm, only token is supported"
+        )
+
+
+def heads(stored: Stored, name: str, width: int) -> Any:
+    """Return the number of heads, by the arguments, the name of the size or the width."""
+    match = ARCHITECTURE.fullmatch(name)
+    by_name = HEADS.get(match["size"]) if match else HEADS_OF_WIDTH.get(width)
+    number = arguments(stored).get("num_heads") or by_name
+    if number is None:
+        raise CheckpointError(
+            f"the number of heads of {shown(name or stored.path.name)} is not known; it is for vit "
+            f"and deit of the sizes {', '.join(HEADS)}: for a file of weights, give the "
+            "architecture as --arch, for example vit_base_patch16_224"
         )
     return number
 

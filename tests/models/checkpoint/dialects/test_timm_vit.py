@@ -1,5 +1,6 @@
 import json
 import shutil
+from contextlib import suppress
 
 import pytest
 import torch
@@ -8,7 +9,7 @@ from safetensors.torch import load_file, save_file
 from models import checkpoint
 from models.errors import CheckpointError
 
-CASES = ("vit", "vit-384", "squash", "wide", "deit", "deit-distilled", "quickgelu")
+CASES = ("vit", "vit-384", "squash", "wide", "deit", "deit-distilled")
 LABELS = ("label 0", "the second label", "label 2", "label 3", "label 4")
 
 
@@ -71,12 +72,70 @@ def test_transformers_computes_the_logits_of_a_saved_copy(
     assert_equal_logits(model(expected["pixels"]).logits, expected["logits"])
 
 
-def test_another_family_of_timm_is_refused_with_what_is_missing(folder):
+@pytest.mark.parametrize(
+    "name",
+    [
+        "vit_base_patch16_clip_224",
+        "vit_base_patch16_siglip_224",
+        "vit_base_patch16_rope_224",
+        "mae",
+    ],
+)
+def test_another_family_of_timm_is_refused_by_name(folder, name):
+    change(folder, architecture=name)
+    with pytest.raises(CheckpointError, match=f"'{name}' of timm is not supported; supported are"):
+        checkpoint.load(folder)
+
+
+def test_a_network_without_a_class_token_is_refused(folder):
     tensors = load_file(folder / "model.safetensors")
     del tensors["cls_token"]
     save_file(tensors, folder / "model.safetensors")
-    change(folder, architecture="vit_base_patch16_siglip_224")
-    with pytest.raises(CheckpointError, match=r"siglip_224' of timm is not supported.*cls_token"):
+    with pytest.raises(CheckpointError, match="a ViT of timm has cls_token, but this checkpoint"):
+        checkpoint.load(folder)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"act_layer": "relu"}, r"model_args has \['act_layer'\]"),
+        ({"global_pool": "avg"}, "global_pool is 'avg'"),
+        ({"num_heads": "3"}, "num_attention_heads is '3'"),
+        ({"num_heads": 5}, "hidden_size 24 is not a multiple of 5 heads"),
+    ],
+)
+def test_arguments_that_change_the_network_are_refused_by_name(folder, arguments, message):
+    given = json.loads((folder / "config.json").read_text())["model_args"]
+    change(folder, model_args=given | arguments)
+    with pytest.raises(CheckpointError, match=message):
+        checkpoint.load(folder)
+
+
+@pytest.mark.parametrize("values", [None, 1, [], {}, "x", [[]], {"x": []}, [1, 2, 3], True])
+@pytest.mark.parametrize("field", ["model_args", "pretrained_cfg", "label_names", "global_pool"])
+def test_a_field_of_any_other_type_is_refused_or_ignored(folder, field, values):
+    change(folder, **{field: values})
+    with suppress(CheckpointError):
+        checkpoint.load(folder)
+
+
+@pytest.mark.parametrize("values", [1, [], {}, "x", [[]], [1, 2], [3, 0, 0], [3, -1, 2], True])
+@pytest.mark.parametrize("field", ["input_size", "crop_pct", "crop_mode", "interpolation", "std"])
+def test_a_preprocessing_field_of_any_other_type_is_refused_or_ignored(folder, field, values):
+    pretrained(folder, **{field: values})
+    with suppress(CheckpointError):
+        checkpoint.load(folder)
+
+
+@pytest.mark.parametrize("shape", [(), (0,), (3,), (0, 1, 2, 3), (1, 1, 0), (2, 2), (5, 5, 5, 5)])
+@pytest.mark.parametrize(
+    "name",
+    ["cls_token", "pos_embed", "patch_embed.proj.weight", "blocks.0.attn.qkv.weight", "head.bias"],
+)
+def test_a_tensor_of_any_other_shape_is_refused(folder, name, shape):
+    tensors = load_file(folder / "model.safetensors")
+    save_file(tensors | {name: torch.zeros(shape)}, folder / "model.safetensors")
+    with pytest.raises(CheckpointError):
         checkpoint.load(folder)
 
 

@@ -38,11 +38,6 @@ CASES = {  # name: architecture, its arguments, and its preprocessing
         SMALL | {"img_size": 32},
         {"input_size": (3, 32, 32), "crop_pct": 0.9},
     ),
-    "quickgelu": (
-        "vit_base_patch32_clip_quickgelu_224",
-        SMALL | {"img_size": 32, "pre_norm": False},
-        {"input_size": (3, 32, 32)},
-    ),
 }
 
 
