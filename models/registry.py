@@ -44,6 +44,9 @@ SEGFORMER_FIELDS = {  # name in SegformerConfig: name in config.json
     "classifier_dropout": "classifier_dropout_prob",
     "drop_path": "drop_path_rate",
 }
+SIGLIP_FIELDS = {  # name in ViTConfig: name in vision_config
+    ours: theirs for ours, theirs in VIT_FIELDS.items() if ours not in ("qkv_bias", "dropout")
+} | {"attention_dropout": "attention_dropout"}
 VIT_OPTIONS = ("patch_embedding", "positions", "attention", "pooling", "head")  # patchserve's own
 DISTILLATION = ("distillation_token", "distillation_head")
 PLAIN = MappingProxyType(  # a ViT without any of these options
@@ -66,6 +69,13 @@ SEGFORMER_SIZES = {  # hidden_sizes, depths, decoder_hidden_size; arXiv:2105.152
 }
 
 
+class Section(NamedTuple):
+    """The object of config.json that has the fields, where config.json itself does not."""
+
+    name: str
+    constants: Mapping[str, Any]  # its other values, which are written and not read
+
+
 class Architecture(NamedTuple):
     """A network and its config class, under the name that config.json uses."""
 
@@ -76,6 +86,9 @@ class Architecture(NamedTuple):
     config: type[Sizes]
     fields: Mapping[str, str]  # config fields that config.json stores, by our names
     fixed: Mapping[str, Any]  # config fields that the architecture's name determines
+    defaults: Mapping[str, Any] = MappingProxyType({})  # of absent fields, if not the class's
+    section: Section | None = None
+    square: bool = False  # images have equal sides
 
 
 ARCHITECTURES = (  # without a name in config.json, the first one of the model type is meant
@@ -116,6 +129,30 @@ ARCHITECTURES = (  # without a name in config.json, the first one of the model t
         SEGFORMER_FIELDS,
         {},
     ),
+    Architecture(  # the same network as a ViT, and saved as one
+        "ViTMSNForImageClassification",
+        "vit_msn",
+        "classify",
+        ViT,
+        ViTConfig,
+        VIT_FIELDS,
+        PLAIN,
+        defaults={"layer_norm_eps": 1e-6},
+    ),
+    Architecture(
+        "SiglipForImageClassification",
+        "siglip",
+        "classify",
+        ViT,
+        ViTConfig,
+        SIGLIP_FIELDS,
+        PLAIN | {"pooling": "mean", "qkv_bias": True, "dropout": 0.0},
+        defaults={"hidden_act": "gelu_pytorch_tanh", "layer_norm_eps": 1e-6},
+        section=Section(
+            "vision_config", {"model_type": "siglip_vision_model", "vision_use_head": False}
+        ),
+        square=True,
+    ),
     Architecture(  # a name of its own, because other software would ignore the options
         "PatchserveViT",
         "patchserve_vit",
@@ -135,16 +172,24 @@ ARCHITECTURES = (  # without a name in config.json, the first one of the model t
         {},
     ),
 )
+REFUSED = {  # the reason and what to do, by model type
+    "siglip2": "Siglip2ForImageClassification takes varying numbers of patches (NaFlex); SigLIP 2 "
+    "is supported with a fixed resolution, where the model type is siglip",
+}
 
 
 def architecture_of(network: Network) -> Architecture:
     """Return the architecture that a network's checkpoint is saved as."""
-    return next(
-        architecture
-        for architecture in ARCHITECTURES
-        if type(network) is architecture.network
-        and all(getattr(network.config, name) == v for name, v in architecture.fixed.items())
-    )
+    return next(each for each in ARCHITECTURES if can_save(each, network))
+
+
+def can_save(architecture: Architecture, network: Network) -> bool:
+    """Whether the architecture describes the network completely."""
+    if type(network) is not architecture.network:
+        return False
+    if architecture.square and len(set(getattr(network.config, "image_size", ()))) > 1:
+        return False
+    return all(getattr(network.config, name) == v for name, v in architecture.fixed.items())
 
 
 def architecture_named(names: object, model_type: object) -> Architecture:
@@ -163,9 +208,11 @@ def architecture_named(names: object, model_type: object) -> Architecture:
         if fits and (name == architecture.name or (name is None and model_type is not None)):
             return architecture
     supported = ", ".join(f"{a.name} ({a.model_type})" for a in ARCHITECTURES)
+    reason = REFUSED.get(model_type) if isinstance(model_type, str) else None
     raise CheckpointError(
         f"config.json: architecture {shown(name)} of model type {shown(model_type)} is not "
-        f"supported; supported, each with its trained head: {supported}"
+        f"supported{f' ({reason})' if reason else ''}; "
+        f"supported, each with its trained head: {supported}"
     )
 
 

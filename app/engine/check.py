@@ -17,7 +17,7 @@ class Trial:
 
     Attributes:
         name: of the model.
-        architecture: as config.json names it.
+        architecture: the name in transformers under which the network is saved.
         info: what the engine says of the loaded model.
         stored_dtypes: number formats of the stored tensors.
         warnings: what was assumed, one sentence each.

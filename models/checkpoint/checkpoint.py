@@ -39,6 +39,8 @@ PROCESSORS = {  # by model type, for folders without a preprocessor_config.json
     "vit": preprocessor_config.VIT,
     "deit": preprocessor_config.DEIT,
     "segformer": preprocessor_config.SEGFORMER,
+    "vit_msn": preprocessor_config.VIT,
+    "siglip": preprocessor_config.SIGLIP,
     "patchserve_vit": preprocessor_config.VIT,
     "patchserve_vit_segmenter": preprocessor_config.SEGFORMER,
 }

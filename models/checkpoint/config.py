@@ -45,15 +45,16 @@ def parse(document: Mapping[str, Any]) -> Configuration:
     """
     architecture = architecture_named(document.get("architectures"), document.get("model_type"))
     labels = labels_of(document)
-    if (channels := document.get("num_channels", 3)) != 3:
+    section = section_of(document, architecture)
+    if (channels := section.get("num_channels", 3)) != 3:
         raise CheckpointError(
             f"config.json: num_channels is {shown(channels)}; only 3 (RGB) is supported"
         )
     defaults = {field.name: field.default for field in fields(architecture.config)}
-    values = {
-        ours: field_value(theirs, document[theirs], defaults[ours])
+    values = dict(architecture.defaults) | {
+        ours: field_value(theirs, section[theirs], defaults[ours])
         for ours, theirs in architecture.fields.items()
-        if theirs in document
+        if theirs in section
     }
     try:
         sizes = architecture.config(**values, **architecture.fixed, num_labels=len(labels))
@@ -69,6 +70,17 @@ def parse(document: Mapping[str, Any]) -> Configuration:
     return Configuration(architecture, sizes, labels, problem_type)
 
 
+def section_of(document: Mapping[str, Any], architecture: Architecture) -> Mapping[str, Any]:
+    """Return the object of config.json that has the sizes; empty if it is absent or null."""
+    if architecture.section is None:
+        return document
+    name = architecture.section.name
+    section = {} if document.get(name) is None else document[name]
+    if not isinstance(section, dict):
+        raise invalid_field(name, section, "a JSON object")
+    return section
+
+
 def document_of(configuration: Configuration) -> dict[str, Any]:
     """Return the contents of config.json, from which `parse` and transformers read it back."""
     architecture, labels = configuration.architecture, configuration.labels
@@ -76,14 +88,18 @@ def document_of(configuration: Configuration) -> dict[str, Any]:
         "architectures": [architecture.name],
         "model_type": architecture.model_type,
         "dtype": "float32",
-        "num_channels": 3,
     }
+    sizes: dict[str, Any] = {"num_channels": 3}
     for ours, theirs in architecture.fields.items():
-        document[theirs] = getattr(configuration.sizes, ours)
+        sizes[theirs] = getattr(configuration.sizes, ours)
     if isinstance(configuration.sizes, SegformerConfig):
-        document["num_encoder_blocks"] = len(configuration.sizes.depths)
+        sizes["num_encoder_blocks"] = len(configuration.sizes.depths)
     elif len(set(configuration.sizes.image_size)) == 1:
-        document["image_size"] = configuration.sizes.image_size[0]  # the usual form of a square
+        sizes["image_size"] = configuration.sizes.image_size[0]  # the usual form of a square
+    if (section := architecture.section) is None:
+        document |= sizes
+    else:
+        document[section.name] = {**section.constants, **sizes}
     if configuration.problem_type != "single_label_classification":
         document["problem_type"] = configuration.problem_type
     document["id2label"] = {str(index): label for index, label in enumerate(labels)}

@@ -64,6 +64,35 @@ DEIT = (
         "deit.embeddings.distillation_token",
     ),
 )
+SIGLIP_BLOCK = (
+    Names("norm_1", "layer_norm1", "layer_norm1"),
+    Names("attention.query", "self_attn.q_proj", "self_attn.q_proj"),
+    Names("attention.key", "self_attn.k_proj", "self_attn.k_proj"),
+    Names("attention.value", "self_attn.v_proj", "self_attn.v_proj"),
+    Names("attention.output", "self_attn.out_proj", "self_attn.out_proj"),
+    Names("norm_2", "layer_norm2", "layer_norm2"),
+    Names("mlp.expand", "mlp.fc1", "mlp.fc1"),
+    Names("mlp.contract", "mlp.fc2", "mlp.fc2"),
+)
+SIGLIP = (
+    Names(
+        "positions",
+        "vision_model.embeddings.position_embedding.weight",
+        "vision_model.embeddings.position_embedding.weight",
+    ),
+    Names(
+        "patch_embedding.projection",
+        "vision_model.embeddings.patch_embedding",
+        "vision_model.embeddings.patch_embedding",
+    ),
+    *with_prefix(
+        "encoder.blocks.{i}",
+        "vision_model.encoder.layers.{i}",
+        "vision_model.encoder.layers.{i}",
+        SIGLIP_BLOCK,
+    ),
+    Names("norm", "vision_model.post_layernorm", "vision_model.post_layernorm"),
+)
 SEGFORMER_BLOCK = (
     Names("norm_1", "layer_norm_1", "layernorm_before"),
     Names("attention.query", "attention.self.query", "attention.q_proj"),
@@ -131,6 +160,8 @@ NAMES: dict[str, tuple[Names, ...]] = {  # by architecture
     "DeiTForImageClassificationWithTeacher": (*DEIT, *TEACHER_HEADS),
     "SegformerForSemanticSegmentation": (*MIT, *DECODER),
     "SegformerForImageClassification": (*MIT, HEAD),
+    "ViTMSNForImageClassification": (*VIT, HEAD),
+    "SiglipForImageClassification": (*SIGLIP, HEAD),
     "PatchserveViT": (UNCHANGED,),  # transformers does not have these architectures
     "PatchserveViTSegmenter": (UNCHANGED,),
 }

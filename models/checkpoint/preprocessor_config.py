@@ -44,7 +44,15 @@ DEFAULTS: dict[str, dict[str, Any]] = {  # by image processor
     | {"size": 512, "resample": BILINEAR}
     | {"image_mean": IMAGENET_MEAN, "image_std": IMAGENET_STD},
 }
-PROCESSOR_NAMES = re.compile(r"(ViT|DeiT|Segformer)(FeatureExtractor|ImageProcessor(Fast|Pil)?)")
+SIGLIP = "SiglipImageProcessor"
+DEFAULTS[SIGLIP] = DEFAULTS[VIT] | {
+    "size": {"height": 224, "width": 224},
+    "resample": BICUBIC,
+    "default_to_square": False,
+}
+PROCESSOR_NAMES = re.compile(
+    r"(ViT|DeiT|Segformer|Siglip)(FeatureExtractor|ImageProcessor(Fast|Pil)?)"
+)
 
 
 def parse(config: Config, default: str) -> Preprocessing:

@@ -21,7 +21,7 @@ from models.layers.attention import Attention
 from models.layers.heads import MLPHead
 from models.layers.positions import resample
 from models.preprocessing import Preprocessing
-from models.registry import Network, Sizes, Task
+from models.registry import Network, Sizes, Task, architecture_named
 from models.segformer import Segformer, SegformerClassifier, SegformerConfig
 from models.training.fitting.networks import (
     check_side,
@@ -198,6 +198,9 @@ BODIES: Mapping[str, tuple[str, str]] = MappingProxyType(
     {
         "ViTModel": ("ViTForImageClassification", "vit."),
         "DeiTModel": ("DeiTForImageClassification", "deit."),
+        "ViTMSNModel": ("ViTMSNForImageClassification", "vit."),
+        "SiglipModel": ("SiglipForImageClassification", ""),
+        "SiglipVisionModel": ("SiglipForImageClassification", "vision_model."),
         "SegformerModel": ("SegformerForImageClassification", "segformer."),
     }
 )
@@ -217,9 +220,11 @@ def load_body(source: str | Path) -> Checkpoint:
     if not isinstance(body, str) or body not in BODIES:
         return load(source)
     whole, prefix = BODIES[body]
-    config = parse({**stored.document, "architectures": [whole]})
+    config = parse(document_with_head(stored.document, whole))
     network = build(config)
-    tensors = {f"{prefix}{key}": tensor for key, tensor in stored.tensors.items()}
+    tensors = dict(stored.tensors)
+    if not any(key.startswith(prefix) for key in tensors):  # SiglipVisionModel may have it
+        tensors = {f"{prefix}{key}": tensor for key, tensor in tensors.items()}
     for name, tensor in network.state_dict().items():
         if HEAD_NAMES.fullmatch(name):
             tensors[translate(name, whole)[0]] = tensor
@@ -232,3 +237,14 @@ def load_body(source: str | Path) -> Checkpoint:
         task=config.architecture.task,
         name=name_of(source),
     )
+
+
+def document_with_head(document: Mapping[str, Any], whole: str) -> Mapping[str, Any]:
+    """Return the config.json of the architecture with a head, for the config.json of its body.
+
+    The config.json of a vision model alone has the sizes that otherwise are in a section.
+    """
+    section = architecture_named([whole], None).section
+    if section is not None and section.name not in document:
+        return {"architectures": [whole], section.name: document}
+    return {**document, "architectures": [whole]}

@@ -17,6 +17,8 @@ SEGFORMER = {"model_type": "segformer", "id2label": TWO}
 REFERENCES = {
     "vit": transformers.ViTConfig,
     "deit": transformers.DeiTConfig,
+    "vit_msn": transformers.ViTMSNConfig,
+    "siglip": transformers.SiglipConfig,
     "segformer": transformers.SegformerConfig,
 }
 
@@ -58,6 +60,11 @@ def test_missing_fields_have_the_defaults_of_the_reference(architecture):
         (
             "DeiTForImageClassificationWithTeacher",
             ViTConfig(distillation_token=True, distillation_head=True, num_labels=2),
+        ),
+        ("ViTMSNForImageClassification", ViTConfig(layer_norm_eps=1e-3, num_labels=2)),
+        (
+            "SiglipForImageClassification",
+            ViTConfig(pooling="mean", attention_dropout=0.1, hidden_act="relu", num_labels=2),
         ),
         (
             "PatchserveViT",

@@ -7,7 +7,7 @@ import torch
 import transformers
 from PIL import Image
 
-from models.checkpoint.preprocessor_config import DEIT, SEGFORMER, VIT, document, parse
+from models.checkpoint.preprocessor_config import DEIT, SEGFORMER, SIGLIP, VIT, document, parse
 from models.errors import CheckpointError
 from models.preprocessing import (
     BICUBIC,
@@ -90,6 +90,7 @@ def test_all_historical_processor_names_are_accepted(name):
         (VIT, transformers.ViTImageProcessorPil),
         (DEIT, transformers.DeiTImageProcessorPil),
         (SEGFORMER, transformers.SegformerImageProcessorPil),
+        (SIGLIP, transformers.SiglipImageProcessorPil),
     ],
 )
 def test_missing_values_have_the_defaults_of_the_reference(processor, reference, tmp_path):
