@@ -8,6 +8,16 @@ from models.checkpoint.checkpoint import (
     path_of,
     save,
 )
+from models.checkpoint.options import LoadOptions
 from models.errors import CheckpointError
 
-__all__ = ["Checkpoint", "CheckpointError", "bundled", "load", "name_of", "path_of", "save"]
+__all__ = [
+    "Checkpoint",
+    "CheckpointError",
+    "LoadOptions",
+    "bundled",
+    "load",
+    "name_of",
+    "path_of",
+    "save",
+]

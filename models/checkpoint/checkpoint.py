@@ -4,7 +4,7 @@ A loaded network is float32, on the CPU and in eval mode.
 """
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,21 +16,24 @@ from models.checkpoint.config import Configuration, document_of, parse
 from models.checkpoint.dialects import Dialect, dialect_of
 from models.checkpoint.hub import fetch, is_hub_id
 from models.checkpoint.json_files import write_document
+from models.checkpoint.labels import labels_in, labels_of
 from models.checkpoint.layouts import LAYOUTS, SAME
 from models.checkpoint.limits import check_input, check_parameters
 from models.checkpoint.network import (
     build,
     fill,
+    outputs_of,
     parameters_of,
     parameters_of_transformers,
     with_background,
 )
+from models.checkpoint.options import DEFAULT, LoadOptions
 from models.checkpoint.parameter_names import translate
 from models.checkpoint.stored import Stored
 from models.checkpoint.weights import WEIGHT_SUFFIXES, write_weights
 from models.errors import CheckpointError
 from models.preprocessing import Preprocessing
-from models.registry import Network, ProblemType, Task, architecture_of
+from models.registry import Network, ProblemType, Task, architecture_named, architecture_of
 from models.segformer import Segformer
 
 BUNDLED: dict[Task, str] = {"classify": "shapes-vit", "segment": "shapes-segformer"}
@@ -96,24 +99,71 @@ def path_of(source: str | Path) -> Path:
     )
 
 
-def load(source: str | Path, *, arch: str = "") -> Checkpoint:
-    """Load a checkpoint strictly: every parameter has a stored tensor of its shape, and vice versa.
+def load(source: str | Path, options: LoadOptions = DEFAULT) -> Checkpoint:
+    """Load a checkpoint: every parameter has a stored tensor of its shape, and vice versa.
 
     Half precision becomes float32.
 
     Args:
         source: a folder of transformers or timm, a file of weights of torchvision or timm, or a Hub
             id org/name[@revision]. An existing folder or file takes precedence.
-        arch: the name of the architecture in its library, if a file of weights does not tell.
+        options: what the files do not say, and whether anything may be assumed.
 
     Raises:
-        CheckpointError: the checkpoint is missing, damaged or unsupported.
+        CheckpointError: the checkpoint is missing, damaged or unsupported, or does not fit the
+            options.
     """
     stored = Stored(path_of(source))
     dialect = dialect_of(stored)
-    config = parse(stored.document if dialect is None else dialect.document(stored, arch))
+    config, of_labels = configuration_of(stored, dialect, options)
     preprocessing, assumed = preprocessing_of(stored, config, dialect)
     check_input(config.sizes, preprocessing.input_size or ANY_SIZE)
+    network = filled(config, stored, dialect)
+    labels = config.labels
+    if isinstance(network, Segformer) and len(labels) == 1:
+        network, labels = with_background(network), ("background", *labels)
+    warnings = (*assumptions(config, preprocessing, assumed=assumed), *of_labels)
+    if options.strict and warnings:
+        raise CheckpointError(refusal(name_of(source), warnings))
+    return Checkpoint(
+        network=network.eval(),
+        labels=labels,
+        preprocessing=preprocessing,
+        task=config.architecture.task,
+        warnings=warnings,
+        preprocessing_assumed=assumed,
+        problem_type=config.problem_type,
+        name=name_of(source),
+        stored_dtypes=float_dtypes(stored.tensors.values()),
+    )
+
+
+def configuration_of(
+    stored: Stored, dialect: Dialect | None, options: LoadOptions
+) -> tuple[Configuration, tuple[str, ...]]:
+    """Return the configuration with its labels, and what was assumed about the labels.
+
+    Raises:
+        CheckpointError: a file is damaged, unsupported, or does not fit the options.
+    """
+    if options.arch and not stored.is_file:
+        raise CheckpointError(
+            f"the architecture {options.arch!r} is given, but only for a file of weights: the "
+            "config.json of a folder names it; leave it out"
+        )
+    document = stored.document if dialect is None else dialect.document(stored, options.arch)
+    architecture = architecture_named(document.get("architectures"), document.get("model_type"))
+    outputs = outputs_of(architecture, stored.tensors, dialect)
+    if options.labels_file is not None:
+        labels = labels_in(options.labels_file, outputs)
+    else:
+        folder = stored.path.parent if stored.is_file else stored.path
+        labels = labels_of(document, outputs, folder)
+    return parse(document, labels.names), labels.warnings
+
+
+def filled(config: Configuration, stored: Stored, dialect: Dialect | None) -> Network:
+    """Return the network with its stored parameters. CheckpointError if they do not fit."""
     with torch.device("meta"):  # no memory for parameters that the stored tensors replace
         network = build(config)
     found = (
@@ -123,20 +173,7 @@ def load(source: str | Path, *, arch: str = "") -> Checkpoint:
     )
     check_parameters(network, stored.size)
     fill(network, found)
-    labels = config.labels
-    if isinstance(network, Segformer) and len(labels) == 1:
-        network, labels = with_background(network), ("background", *labels)
-    return Checkpoint(
-        network=network.eval(),
-        labels=labels,
-        preprocessing=preprocessing,
-        task=config.architecture.task,
-        warnings=assumptions(config, preprocessing, assumed=assumed),
-        preprocessing_assumed=assumed,
-        problem_type=config.problem_type,
-        name=name_of(source),
-        stored_dtypes=float_dtypes(stored.tensors.values()),
-    )
+    return network
 
 
 def float_dtypes(tensors: Iterable[Tensor]) -> tuple[str, ...]:
@@ -177,7 +214,8 @@ def assumptions(
     if assumed:
         result.append(
             f"there is no preprocessor_config.json: the defaults of {preprocessing.processor} are "
-            "assumed, and results are wrong if the network was trained with other preprocessing"
+            "assumed, and results are wrong if the network was trained with other preprocessing; "
+            "add the file that the training has used"
         )
     trained = getattr(config.sizes, "image_size", None)
     if trained is not None and preprocessing.input_size != trained:
@@ -187,9 +225,15 @@ def assumptions(
         )
         result.append(
             f"{images}, but the network was trained for {trained[1]} x {trained[0]}, "
-            "so its positions are resampled"
+            "so its positions are resampled; set this size in preprocessor_config.json"
         )
     return tuple(result)
+
+
+def refusal(name: str, warnings: Sequence[str]) -> str:
+    """Return the message of a strict load that would assume something."""
+    listed = " ".join(f"({number}) {text}." for number, text in enumerate(warnings, 1))
+    return f"{name} leaves open what strict loading does not assume: {listed}"
 
 
 def save(checkpoint: Checkpoint, folder: str | Path) -> None:
