@@ -8,10 +8,11 @@ from models.checkpoint.checkpoint import (
     path_of,
     save,
 )
-from models.checkpoint.options import LoadOptions
+from models.checkpoint.options import DEFAULT, LoadOptions
 from models.errors import CheckpointError
 
 __all__ = [
+    "DEFAULT",
     "Checkpoint",
     "CheckpointError",
     "LoadOptions",
