@@ -7,7 +7,7 @@ from pathlib import Path
 from app.engine.engine import TorchEngine
 from app.engine.interface import ModelInfo, blank_input
 from models import checkpoint
-from models.checkpoint import DEFAULT, LoadOptions
+from models.checkpoint import DEFAULT_OPTIONS, LoadOptions
 from models.registry import architecture_of
 from models.runtimes.select import Runtime
 
@@ -42,7 +42,7 @@ def try_checkpoint(
     dtype: str,
     runtime: Runtime,
     input_size: int = 0,
-    load_options: LoadOptions = DEFAULT,
+    load_options: LoadOptions = DEFAULT_OPTIONS,
 ) -> Trial:
     """Load a checkpoint of any task and run an image.
 

@@ -34,7 +34,7 @@ from app.engine.placement import (
     resolve_source,
 )
 from models import checkpoint
-from models.checkpoint import DEFAULT, LoadOptions
+from models.checkpoint import DEFAULT_OPTIONS, LoadOptions
 from models.explain import explain
 from models.preprocessing import normalize
 from models.runtimes.select import Runtime, inference_form
@@ -77,7 +77,7 @@ class TorchEngine:
         runtime: Runtime = "torch",
         capture_s: float = 60.0,
         gpu_share: float = 1.0,
-        load_options: LoadOptions = DEFAULT,
+        load_options: LoadOptions = DEFAULT_OPTIONS,
     ) -> None:
         self._source = source
         self._task = task

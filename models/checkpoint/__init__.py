@@ -8,11 +8,11 @@ from models.checkpoint.checkpoint import (
     path_of,
     save,
 )
-from models.checkpoint.options import DEFAULT, LoadOptions
+from models.checkpoint.options import DEFAULT_OPTIONS, LoadOptions
 from models.errors import CheckpointError
 
 __all__ = [
-    "DEFAULT",
+    "DEFAULT_OPTIONS",
     "Checkpoint",
     "CheckpointError",
     "LoadOptions",

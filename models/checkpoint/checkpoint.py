@@ -4,7 +4,7 @@ A loaded network is float32, on the CPU and in eval mode.
 """
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from models.checkpoint import preprocessor_config
+from models.checkpoint.assumptions import assumptions, refusal
 from models.checkpoint.config import Configuration, document_of, parse
 from models.checkpoint.dialects import Dialect, dialect_of
 from models.checkpoint.hub import fetch, is_hub_id
@@ -27,7 +28,7 @@ from models.checkpoint.network import (
     parameters_of_transformers,
     with_background,
 )
-from models.checkpoint.options import DEFAULT, LoadOptions
+from models.checkpoint.options import DEFAULT_OPTIONS, LoadOptions
 from models.checkpoint.parameter_names import translate
 from models.checkpoint.stored import Stored
 from models.checkpoint.weights import WEIGHT_SUFFIXES, write_weights
@@ -99,7 +100,7 @@ def path_of(source: str | Path) -> Path:
     )
 
 
-def load(source: str | Path, options: LoadOptions = DEFAULT) -> Checkpoint:
+def load(source: str | Path, options: LoadOptions = DEFAULT_OPTIONS) -> Checkpoint:
     """Load a checkpoint: every parameter has a stored tensor of its shape, and vice versa.
 
     Half precision becomes float32.
@@ -122,7 +123,10 @@ def load(source: str | Path, options: LoadOptions = DEFAULT) -> Checkpoint:
     labels = config.labels
     if isinstance(network, Segformer) and len(labels) == 1:
         network, labels = with_background(network), ("background", *labels)
-    warnings = (*assumptions(config, preprocessing, assumed=assumed), *of_labels)
+    warnings = (
+        *assumptions(config, preprocessing, assumed=assumed, is_file=stored.is_file),
+        *of_labels,
+    )
     if options.strict and warnings:
         raise CheckpointError(refusal(name_of(source), warnings))
     return Checkpoint(
@@ -198,42 +202,6 @@ def preprocessing_of(
     except CheckpointError as error:
         raise CheckpointError(f"{name}: {error}") from error
     return found, stored.preprocessor is None
-
-
-def assumptions(
-    config: Configuration, preprocessing: Preprocessing, *, assumed: bool
-) -> tuple[str, ...]:
-    """What a user should know of a checkpoint that loads; one sentence each.
-
-    Args:
-        config: of the checkpoint.
-        preprocessing: of the checkpoint.
-        assumed: whether no file says what it is.
-    """
-    result = []
-    if assumed:
-        result.append(
-            f"there is no preprocessor_config.json: the defaults of {preprocessing.processor} are "
-            "assumed, and results are wrong if the network was trained with other preprocessing; "
-            "add the file that the training has used"
-        )
-    trained = getattr(config.sizes, "image_size", None)
-    if trained is not None and preprocessing.input_size != trained:
-        given = preprocessing.input_size
-        images = (
-            "images keep their size" if given is None else f"images become {given[1]} x {given[0]}"
-        )
-        result.append(
-            f"{images}, but the network was trained for {trained[1]} x {trained[0]}, "
-            "so its positions are resampled; set this size in preprocessor_config.json"
-        )
-    return tuple(result)
-
-
-def refusal(name: str, warnings: Sequence[str]) -> str:
-    """Return the message of a strict load that would assume something."""
-    listed = " ".join(f"({number}) {text}." for number, text in enumerate(warnings, 1))
-    return f"{name} leaves open what strict loading does not assume: {listed}"
 
 
 def save(checkpoint: Checkpoint, folder: str | Path) -> None:

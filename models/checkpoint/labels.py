@@ -12,7 +12,7 @@ from models.errors import CheckpointError
 MAX_LABELS = 2**17
 MAX_LABELS_BYTES = 10**6  # of a file of labels
 DEFAULT_COUNT = 2  # of transformers, if config.json has neither labels nor their number
-LABELS_FILE = "labels.txt"  # beside the weights
+CONFIG, LABELS_FILE = "config.json", "labels.txt"  # where names are; the latter beside the weights
 INDEX = re.compile(r"(?:LABEL_)?(\d{1,7})", re.ASCII)
 SURROGATES = re.compile("[\ud800-\udfff]")  # JSON can escape half a character; UTF-8 cannot
 
@@ -86,19 +86,19 @@ def labels_in(path: Path, outputs: int | None) -> Labels:
 
 
 def names_of(document: Mapping[str, Any], folder: Path | None) -> tuple[str, tuple[str, ...]]:
-    """Return the place where the labels are named, and the names; empty without such a place."""
+    """Return the file that names the labels, and the names; both empty if there is none."""
     if names := document.get("id2label"):
         if isinstance(names, list):
             names = dict(enumerate(names))
         if not isinstance(names, dict):
             raise invalid("id2label", names, "a JSON object from indices to names, or a list")
         pairs = [(index_of(index), name) for index, name in names.items()]
-        return "id2label", by_index("id2label", pairs)
+        return CONFIG, by_index("id2label", pairs)
     if indices := document.get("label2id"):
         if not isinstance(indices, dict):
             raise invalid("label2id", indices, "a JSON object from names to indices")
         pairs = [(index_of(index), name) for name, index in indices.items()]
-        return "label2id", by_index("label2id", pairs)
+        return CONFIG, by_index("label2id", pairs)
     if folder is not None and is_present(folder / LABELS_FILE):
         return LABELS_FILE, read_labels(folder / LABELS_FILE)
     return "", ()

@@ -20,4 +20,4 @@ class LoadOptions:
     strict: bool = False
 
 
-DEFAULT = LoadOptions()
+DEFAULT_OPTIONS = LoadOptions()

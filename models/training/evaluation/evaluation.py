@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 
 from models.checkpoint import (
-    DEFAULT,
+    DEFAULT_OPTIONS,
     Checkpoint,
     CheckpointError,
     LoadOptions,
@@ -46,7 +46,7 @@ def evaluate_data(  # noqa: PLR0913 - each is a flag of the command
     seed: int | None = None,
     batch_size: int | None = None,
     device: str = "auto",
-    load_options: LoadOptions = DEFAULT,
+    load_options: LoadOptions = DEFAULT_OPTIONS,
     watcher: Watcher | None = None,
 ) -> Evaluation:
     """Measure a checkpoint on a part of the data; both as `train` takes them.

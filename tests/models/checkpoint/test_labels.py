@@ -85,7 +85,7 @@ def test_names_that_do_not_fit_the_head_are_replaced_with_a_warning(folder):
     loaded = load(folder)
     assert loaded.labels == NUMBERED
     (warning,) = loaded.warnings
-    assert "because id2label names 2 of 3 outputs; correct id2label, or give" in warning
+    assert "because config.json names 2 of 3 outputs; correct config.json, or give" in warning
 
 
 def test_a_number_of_labels_that_is_not_the_heads_is_a_warning(folder):
