@@ -8,6 +8,17 @@ from models.checkpoint.checkpoint import (
     path_of,
     save,
 )
+from models.checkpoint.options import DEFAULT_OPTIONS, LoadOptions
 from models.errors import CheckpointError
 
-__all__ = ["Checkpoint", "CheckpointError", "bundled", "load", "name_of", "path_of", "save"]
+__all__ = [
+    "DEFAULT_OPTIONS",
+    "Checkpoint",
+    "CheckpointError",
+    "LoadOptions",
+    "bundled",
+    "load",
+    "name_of",
+    "path_of",
+    "save",
+]

@@ -5,6 +5,7 @@ from dataclasses import dataclass, fields
 from reprlib import repr as shown  # of limited length and depth
 from typing import Any, get_args
 
+from models.checkpoint.labels import labels_of
 from models.errors import CheckpointError
 from models.registry import Architecture, ProblemType, Sizes, architecture_named
 from models.segformer import SegformerConfig
@@ -19,7 +20,6 @@ MAX_VALUES = {  # of the integers in config.json, by field; several times as lar
     "decoder_hidden_size": 2**14,
     "intermediate_size": 2**16,
     "image_size": 2**13,
-    "num_labels": 2**17,
 }
 MAX_OTHERS = 2**10  # heads, patch sizes, strides and ratios
 
@@ -34,17 +34,21 @@ class Configuration:
     problem_type: ProblemType = "single_label_classification"
 
 
-def parse(document: Mapping[str, Any]) -> Configuration:
+def parse(document: Mapping[str, Any], labels: tuple[str, ...] | None = None) -> Configuration:
     """Read a configuration from the contents of config.json.
 
     Missing fields have Hugging Face's defaults, which our dataclasses have too. Unknown fields are
     ignored.
 
+    Args:
+        document: the contents.
+        labels: a label for each output; None for those of the document.
+
     Raises:
         CheckpointError: the architecture is unsupported, or a value is invalid.
     """
     architecture = architecture_named(document.get("architectures"), document.get("model_type"))
-    labels = labels_of(document)
+    labels = labels_of(document).names if labels is None else labels
     section = section_of(document, architecture)
     if (channels := section.get("num_channels", 3)) != 3:
         raise CheckpointError(
@@ -105,24 +109,6 @@ def document_of(configuration: Configuration) -> dict[str, Any]:
     document["id2label"] = {str(index): label for index, label in enumerate(labels)}
     document["label2id"] = {label: index for index, label in enumerate(labels)}
     return document
-
-
-def labels_of(document: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the labels by index; without id2label, `num_labels` (default 2) names like LABEL_0."""
-    by_index = document.get("id2label")
-    if by_index is None:
-        count = integer("num_labels", document.get("num_labels", 2))
-        return tuple(f"LABEL_{index}" for index in range(count))
-    if not isinstance(by_index, dict) or not all(isinstance(v, str) for v in by_index.values()):
-        raise CheckpointError("config.json: id2label is not a JSON object from indices to names")
-    indices = [str(index) for index in range(len(by_index))]
-    if by_index:
-        integer("num_labels", len(by_index))
-    if not by_index or by_index.keys() != set(indices):
-        raise CheckpointError(
-            f"config.json: id2label does not number its {len(by_index)} labels from 0 without gaps"
-        )
-    return tuple(by_index[index] for index in indices)
 
 
 def field_value(name: str, raw: object, default: object) -> Any:

@@ -12,7 +12,7 @@ from app.engine.engine import TorchEngine
 from app.engine.interface import ClassifyInput, EmbedInput, ExplainInput, SegmentInput
 from app.engine.pipeline.streams import HostStreams
 from models import checkpoint
-from models.checkpoint import Checkpoint, CheckpointError
+from models.checkpoint import Checkpoint, CheckpointError, LoadOptions
 from models.explain import METHODS, explain
 from models.preprocessing import Preprocessing, normalize
 from models.registry import ProblemType
@@ -359,3 +359,17 @@ def test_an_overflow_in_half_precision_names_the_number_format(save):
     TorchEngine(folder, task="classify", device="cpu").load()
     with pytest.raises(CheckpointError, match="not finite in float16; --dtype float32 may help"):
         TorchEngine(folder, task="classify", device="cpu", dtype="float16").load()
+
+
+def test_labels_are_those_of_the_file_and_assumptions_are_logged(save, tmp_path, caplog):
+    folder = save("classify")
+    (tmp_path / "labels.txt").write_text("x\ny\nz\n")
+    (tmp_path / "classify" / "preprocessor_config.json").unlink()
+    options = LoadOptions(labels_file=tmp_path / "labels.txt")
+    info = TorchEngine(folder, task="classify", device="cpu", load_options=options).load()
+    assert info.labels == ("x", "y", "z")
+    assert info.assumptions == checkpoint.load(folder).warnings
+    assert all(f"classify: {text}" in caplog.text for text in info.assumptions)
+    strict = LoadOptions(strict=True)
+    with pytest.raises(CheckpointError, match="strict loading does not assume"):
+        TorchEngine(folder, task="classify", device="cpu", load_options=strict).load()

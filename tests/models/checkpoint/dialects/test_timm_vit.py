@@ -198,7 +198,8 @@ def test_the_number_of_heads_of_a_file_may_follow_from_the_architecture(original
     save_file(tensors, tmp_path / "model.safetensors")
     with pytest.raises(CheckpointError, match="--arch"):
         checkpoint.load(tmp_path / "model.safetensors")
-    loaded = checkpoint.load(tmp_path / "model.safetensors", arch="vit_tiny_patch8_224")
+    options = checkpoint.LoadOptions(arch="vit_tiny_patch8_224")
+    loaded = checkpoint.load(tmp_path / "model.safetensors", options)
     assert loaded.network.config.num_heads == 3
 
 
