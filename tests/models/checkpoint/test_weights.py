@@ -7,7 +7,8 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from models.checkpoint.weights import WEIGHT_FILES, read_files, weight_files, write_weights
+from models.checkpoint.unusual_folders import WEIGHT_FILES
+from models.checkpoint.weights import read_files, weight_files, write_weights
 from models.errors import CheckpointError
 
 TENSORS = {
@@ -128,7 +129,7 @@ def test_a_git_lfs_pointer_is_reported(tmp_path):
     ("content", "message"),
     [
         ([torch.ones(1)], "is not a state dict"),
-        ({"model": {"a": torch.ones(1)}}, "entries that are not tensors: model"),
+        ({"a": torch.ones(1), "epoch": 3}, "entries that are not tensors: epoch"),
         ({0: torch.ones(1)}, "entries that are not tensors: 0"),
     ],
 )
