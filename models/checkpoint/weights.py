@@ -105,7 +105,7 @@ def read_file(path: Path) -> dict[str, Tensor]:
     """Read the tensors of one file. CheckpointError if it is damaged or holds other objects."""
     try:
         content = load_file(path) if path.suffix == ".safetensors" else read_pickle(path)
-    except Exception as error:  # a damaged pickle makes torch raise anything
+    except Exception as error:  # of any type, for example an IndexError of a damaged pickle
         reason = (
             "it is a Git LFS pointer; run git lfs pull to get the file"
             if is_lfs_pointer(path)
@@ -120,7 +120,9 @@ def read_pickle(path: Path) -> object:
     check_pickle(path)
     try:
         return torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip(path))
-    except pickle.UnpicklingError as error:  # its text advises to read all objects
+    except OSError:
+        raise
+    except Exception as error:  # of any type if it is damaged; torch advises to read all objects
         raise pickle.UnpicklingError(
             f"it is damaged, or contains more than tensors; {HOW_TO_SAVE}"
         ) from error

@@ -1,5 +1,6 @@
 import json
 import os
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from models.checkpoint.unusual_folders import WEIGHT_FILES
-from models.checkpoint.weights import read_files, weight_files, write_weights
+from models.checkpoint.weights import read_file, read_files, weight_files, write_weights
 from models.errors import CheckpointError
 
 TENSORS = {
@@ -116,6 +117,19 @@ def test_the_error_names_the_damaged_file(name, damage, tmp_path):
     path.write_bytes({"empty": b"", "cut": content[:-100], "noise": b"\x99" * 500}[damage])
     with pytest.raises(CheckpointError, match=f"{name} cannot be read"):
         read_weights(tmp_path)
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_every_damage_to_a_pickle_is_a_checkpoint_error(zipped, tmp_path):
+    path, damaged = tmp_path / "model.pth", tmp_path / "damaged.pth"
+    torch.save(TENSORS, path, _use_new_zipfile_serialization=zipped)
+    content = path.read_bytes()
+    start = content.index(b"\x80\x02}") if zipped else 0  # of the pickle
+    for position in range(start, start + 400):
+        for byte in b".R0":
+            damaged.write_bytes(content[:position] + bytes([byte]) + content[position + 1 :])
+            with suppress(CheckpointError):  # some changes do no harm
+                read_file(damaged)
 
 
 def test_a_git_lfs_pointer_is_reported(tmp_path):
