@@ -37,7 +37,7 @@ LEFTOVERS = (  # tensors that no output depends on, with the reason
 )
 ADAPTER = re.compile(r"base_model\.model\..*|.*\.lora_(A|B|embedding_A|embedding_B)\..*")
 QUANTIZED = re.compile(  # bitsandbytes, GPTQ and AWQ
-    r".*\.(SCB|weight_format|absmax|quant_map|quant_state(\..*)?|nested_\w+|qweight|qzeros)"
+    r".*\.(SCB|weight_format|absmax|quant_map|quant_state(\..*)?|nested_(absmax|quant_map)|qweight|qzeros)"
 )
 MERGE = "a LoRA adapter: merge it first (merge_and_unload), and save the merged network"
 
@@ -104,16 +104,12 @@ def network_tensors(stored: Mapping[str, Tensor]) -> dict[str, Tensor]:
         if QUANTIZED.fullmatch(key):
             raise CheckpointError(f"quantized weights ({key}): save them unquantized")
     tensors = dict(stored)
-    for key in stored:
-        if reason := reason_to_drop(key):
-            logger.info("%s is not used: %s", key, reason)
-            del tensors[key]
+    for pattern, reason in LEFTOVERS:
+        if unused := [key for key in tensors if pattern.fullmatch(key)]:
+            logger.info("%s: not used (%s)", join_names(unused, 3), reason)
+            for key in unused:
+                del tensors[key]
     return without_prefixes(tensors)
-
-
-def reason_to_drop(key: str) -> str | None:
-    """Return why no output depends on a tensor, or None if this is not known."""
-    return next((reason for pattern, reason in LEFTOVERS if pattern.fullmatch(key)), None)
 
 
 def without_prefixes(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -240,7 +240,7 @@ def test_a_quantization_config_is_refused_with_what_to_do(config, named, folder)
 def test_tensors_that_no_output_depends_on_are_dropped(name, trained, folder, assert_loads):
     reason = next(reason for pattern, reason in LEFTOVERS if pattern.fullmatch(name))
     write(folder, trained[1] | {name: torch.arange(3)})
-    assert_loads(f"{name} is not used: {reason}")
+    assert_loads(f"{name}: not used ({reason})")
 
 
 def test_a_loss_beside_a_prefix_does_not_matter(trained, folder, assert_loads):
