@@ -37,7 +37,7 @@ LEFTOVERS = (  # tensors that no output depends on, with the reason
 )
 ADAPTER = re.compile(r"base_model\.model\..*|.*\.lora_(A|B|embedding_A|embedding_B)\..*")
 QUANTIZED = re.compile(  # bitsandbytes, GPTQ and AWQ
-    r".*\.(SCB|weight_format|absmax|quant_map|quant_state(\..*)?|nested_(absmax|quant_map)|qweight|qzeros)"
+    r".*\.(SCB|weight_format|(nested_)?(absmax|quant_map)|quant_state(\..*)?|qweight|qzeros)"
 )
 MERGE = "a LoRA adapter: merge it first (merge_and_unload), and save the merged network"
 
