@@ -31,7 +31,8 @@ from models.checkpoint.network import (
 from models.checkpoint.options import DEFAULT_OPTIONS, LoadOptions
 from models.checkpoint.parameter_names import translate
 from models.checkpoint.stored import Stored
-from models.checkpoint.weights import WEIGHT_SUFFIXES, write_weights
+from models.checkpoint.unusual_folders import WEIGHT_SUFFIXES
+from models.checkpoint.weights import write_weights
 from models.errors import CheckpointError
 from models.preprocessing import Preprocessing
 from models.registry import Network, ProblemType, Task, architecture_named, architecture_of

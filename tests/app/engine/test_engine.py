@@ -1,5 +1,6 @@
 """The engine on small random networks: outputs, devices, warm-up, errors."""
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import get_args
 
@@ -132,6 +133,15 @@ def test_an_explanation_does_not_change_later_outputs(save):
     before = engine.run([image]).outputs
     engine.run([ExplainInput(image.pixels, 1, "gradient")])
     assert engine.run([image]).outputs == before
+
+
+def test_what_a_checkpoint_leaves_open_is_a_warning_in_the_log(save, caplog):
+    folder = save("classify")
+    (Path(folder) / "preprocessor_config.json").unlink()
+    assert TorchEngine(folder, task="classify").load().preprocessing_assumed
+    warnings = [each for each in caplog.messages if "no preprocessor_config.json" in each]
+    assert len(warnings) == 1
+    assert warnings[0].startswith(f"{Path(folder).name}: there is no preprocessor_config.json: the")
 
 
 @pytest.mark.parametrize("problem_type", [*get_args(ProblemType), None])

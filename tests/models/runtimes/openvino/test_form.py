@@ -23,6 +23,7 @@ SEGFORMER = SegformerConfig(
 )
 NETWORKS = {
     "ViT": lambda: ViT(ViTConfig(**VIT)),
+    "ViT with quick GELU": lambda: ViT(ViTConfig(**VIT, hidden_act="quick_gelu")),
     "DeiT": lambda: ViT(ViTConfig(**VIT, distillation_token=True, distillation_head=True)),
     "Segformer": lambda: Segformer(SEGFORMER),
     "SegformerClassifier": lambda: SegformerClassifier(SEGFORMER),
@@ -52,6 +53,7 @@ def vit(perturb):
     "name",
     [
         "ViT",
+        "ViT with quick GELU",
         pytest.param("ViTSegmenter", marks=pytest.mark.slow),  # the encoder of ViT
         pytest.param("Segformer", marks=pytest.mark.slow),  # its export takes 15 s
         pytest.param("DeiT", marks=pytest.mark.slow),  # a ViT with one more token

@@ -44,6 +44,7 @@ VITS = {
     "no bias": {"qkv_bias": False},
     "tanh GELU": {"hidden_act": "gelu_new"},
     "SiLU": {"hidden_act": "silu"},
+    "quick GELU": {"hidden_act": "quick_gelu"},
     "axial": {"attention": "axial", "pooling": "mean"},
     "distilled": {"distillation_token": True},
     "two heads": {"distillation_token": True, "distillation_head": True},
@@ -58,6 +59,7 @@ SEGFORMERS = {
     "SegFormer": {},
     "SegFormer with ReLU": {"hidden_act": "relu"},
     "SegFormer with SiLU": {"hidden_act": "silu"},
+    "SegFormer with quick GELU": {"hidden_act": "quick_gelu"},
     "SegFormer of one stage": {
         name: value[:1] for name, value in SMALL_SEGFORMER.items() if isinstance(value, tuple)
     },
