@@ -50,7 +50,7 @@ class Checkpoint:
 
     `network(pixels)` maps float32 (B, 3, H, W) to logits: (B, num_labels) for the task "classify",
     (B, num_labels, h, w) for "segment", where (h, w) is (ceil(H / 4), ceil(W / 4)) for a SegFormer
-    and (H, W) for a ViT. `problem_type` says what the outputs of a classifier mean: exactly one
+    and (H, W) for a ViT or a SegFormer with `aligned_upsampling`. `problem_type` says what the outputs of a classifier mean: exactly one
     label applies (softmax), each label applies or not (sigmoid), or the outputs are the values
     (regression). `warnings` says what was assumed, one sentence each.
     """

@@ -6,7 +6,13 @@ from reprlib import repr as shown  # of limited length and depth
 from typing import Any, get_args
 
 from models.errors import CheckpointError
-from models.registry import Architecture, ProblemType, Sizes, architecture_named
+from models.registry import (
+    SEGFORMER_OPTIONS,
+    Architecture,
+    ProblemType,
+    Sizes,
+    architecture_named,
+)
 from models.segformer import SegformerConfig
 
 MAX_LAYERS = 256  # also of all stages together; ViT-22B has 48
@@ -79,7 +85,9 @@ def document_of(configuration: Configuration) -> dict[str, Any]:
         "num_channels": 3,
     }
     for ours, theirs in architecture.fields.items():
-        document[theirs] = getattr(configuration.sizes, ours)
+        value = getattr(configuration.sizes, ours)
+        if ours not in SEGFORMER_OPTIONS or value != getattr(SegformerConfig, ours):
+            document[theirs] = value
     if isinstance(configuration.sizes, SegformerConfig):
         document["num_encoder_blocks"] = len(configuration.sizes.depths)
     elif len(set(configuration.sizes.image_size)) == 1:
