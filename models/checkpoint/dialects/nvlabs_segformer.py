@@ -58,6 +58,4 @@ def preprocessing(stored: Stored) -> tuple[Preprocessing, bool]:
     return preprocessor_config.parse({}, preprocessor_config.SEGFORMER), True
 
 
-NVLABS_SEGFORMER = Dialect(
-    "SegFormer of NVlabs", recognizes, document, preprocessing, NAMES
-)
+NVLABS_SEGFORMER = Dialect("SegFormer of NVlabs", recognizes, document, preprocessing, NAMES)
