@@ -43,10 +43,13 @@ SEGFORMER_FIELDS = {  # name in SegformerConfig: name in config.json
     "attention_dropout": "attention_probs_dropout_prob",
     "classifier_dropout": "classifier_dropout_prob",
     "drop_path": "drop_path_rate",
+    "norm_eps": "norm_eps",
+    "aligned_upsampling": "aligned_upsampling",
 }
 SIGLIP_FIELDS = {  # name in ViTConfig: name in vision_config
     ours: theirs for ours, theirs in VIT_FIELDS.items() if ours not in ("qkv_bias", "dropout")
 } | {"attention_dropout": "attention_dropout"}
+SEGFORMER_OPTIONS = ("norm_eps", "aligned_upsampling")  # patchserve's own; others ignore them
 VIT_OPTIONS = ("patch_embedding", "positions", "attention", "pooling", "head")  # patchserve's own
 DISTILLATION = ("distillation_token", "distillation_head")
 PLAIN = MappingProxyType(  # a ViT without any of these options

@@ -57,9 +57,10 @@ class Checkpoint:
 
     `network(pixels)` maps float32 (B, 3, H, W) to logits: (B, num_labels) for the task "classify",
     (B, num_labels, h, w) for "segment", where (h, w) is (ceil(H / 4), ceil(W / 4)) for a SegFormer
-    and (H, W) for a ViT. `problem_type` says what the outputs of a classifier mean: exactly one
-    label applies (softmax), each label applies or not (sigmoid), or the outputs are the values
-    (regression). `warnings` says what was assumed, one sentence each.
+    and (H, W) for a ViT or a SegFormer with `aligned_upsampling`. `problem_type` says what the
+    outputs of a classifier mean: exactly one label applies (softmax), each label applies or not
+    (sigmoid), or the outputs are the values (regression). `warnings` says what was assumed, one
+    sentence each.
     """
 
     network: Network
@@ -109,8 +110,9 @@ def load(source: str | Path, options: LoadOptions = DEFAULT_OPTIONS) -> Checkpoi
     Half precision becomes float32.
 
     Args:
-        source: a folder of transformers or timm, a file of weights of torchvision or timm, or a Hub
-            id org/name[@revision]. An existing folder or file takes precedence.
+        source: a folder or a file of weights, of transformers (folders only) or of another library
+            (see `dialects`), or a Hub id org/name[@revision]. An existing folder or file takes
+            precedence.
         options: what the files do not say, and whether anything may be assumed.
 
     Raises:

@@ -7,7 +7,13 @@ from typing import Any, get_args
 
 from models.checkpoint.labels import labels_of
 from models.errors import CheckpointError
-from models.registry import Architecture, ProblemType, Sizes, architecture_named
+from models.registry import (
+    SEGFORMER_OPTIONS,
+    Architecture,
+    ProblemType,
+    Sizes,
+    architecture_named,
+)
 from models.segformer import SegformerConfig
 
 MAX_LAYERS = 256  # also of all stages together; ViT-22B has 48
@@ -95,7 +101,9 @@ def document_of(configuration: Configuration) -> dict[str, Any]:
     }
     sizes: dict[str, Any] = {"num_channels": 3}
     for ours, theirs in architecture.fields.items():
-        sizes[theirs] = getattr(configuration.sizes, ours)
+        value = getattr(configuration.sizes, ours)
+        if ours not in SEGFORMER_OPTIONS or value != getattr(SegformerConfig, ours):
+            sizes[theirs] = value
     if isinstance(configuration.sizes, SegformerConfig):
         sizes["num_encoder_blocks"] = len(configuration.sizes.depths)
     elif len(set(configuration.sizes.image_size)) == 1:

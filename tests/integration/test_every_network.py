@@ -1,6 +1,7 @@
 """Every architecture and option, from an untrained network to the output of the engine."""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -68,6 +69,8 @@ def networks():
         name = "-".join(["vit-segmenter", *options.values()])
         yield pytest.param(lambda o=options: ViTSegmenter(ViTSegmenterConfig(**SMALL | o)), id=name)
     yield pytest.param(lambda: Segformer(STAGES), id="segformer")
+    aligned = replace(STAGES, aligned_upsampling=True, norm_eps=1e-6)
+    yield pytest.param(lambda: Segformer(aligned), id="segformer-aligned")
     yield pytest.param(lambda: SegformerClassifier(STAGES), id="mit")
 
 

@@ -1,6 +1,7 @@
 """The OpenVINO runtime gives the outputs of the plain networks, also for concurrent calls."""
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 import torch
@@ -26,6 +27,7 @@ NETWORKS = {
     "ViT with quick GELU": lambda: ViT(ViTConfig(**VIT, hidden_act="quick_gelu")),
     "DeiT": lambda: ViT(ViTConfig(**VIT, distillation_token=True, distillation_head=True)),
     "Segformer": lambda: Segformer(SEGFORMER),
+    "aligned": lambda: Segformer(replace(SEGFORMER, aligned_upsampling=True, norm_eps=0.1)),
     "SegformerClassifier": lambda: SegformerClassifier(SEGFORMER),
     "ViTSegmenter": lambda: ViTSegmenter(ViTSegmenterConfig(**VIT)),
 }
@@ -56,6 +58,7 @@ def vit(perturb):
         "ViT with quick GELU",
         pytest.param("ViTSegmenter", marks=pytest.mark.slow),  # the encoder of ViT
         pytest.param("Segformer", marks=pytest.mark.slow),  # its export takes 15 s
+        pytest.param("aligned", marks=pytest.mark.slow),
         pytest.param("DeiT", marks=pytest.mark.slow),  # a ViT with one more token
         pytest.param("SegformerClassifier", marks=pytest.mark.slow),  # the encoder of Segformer
     ],

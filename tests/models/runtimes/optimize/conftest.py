@@ -60,6 +60,7 @@ SEGFORMERS = {
     "SegFormer with ReLU": {"hidden_act": "relu"},
     "SegFormer with SiLU": {"hidden_act": "silu"},
     "SegFormer with quick GELU": {"hidden_act": "quick_gelu"},
+    "SegFormer with aligned upsampling": {"aligned_upsampling": True, "norm_eps": 0.1},
     "SegFormer of one stage": {
         name: value[:1] for name, value in SMALL_SEGFORMER.items() if isinstance(value, tuple)
     },
