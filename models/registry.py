@@ -1,6 +1,6 @@
 """Every supported architecture with its config.json field names, and the published model sizes."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import fields
 from reprlib import repr as shown  # of limited length and depth
 from types import MappingProxyType
@@ -44,11 +44,22 @@ SEGFORMER_FIELDS = {  # name in SegformerConfig: name in config.json
     "classifier_dropout": "classifier_dropout_prob",
     "drop_path": "drop_path_rate",
 }
-VIT_OPTIONS = ("patch_embedding", "positions", "attention", "pooling", "head")  # patchserve's own
+VIT_OPTIONS = (  # patchserve's own
+    "patch_embedding",
+    "positions",
+    "attention",
+    "pooling",
+    "head",
+    "mlp",
+    "num_registers",
+    "antialias",
+)
 DISTILLATION = ("distillation_token", "distillation_head")
 PLAIN = MappingProxyType(  # a ViT without any of these options
     {f.name: f.default for f in fields(ViTConfig) if f.name in VIT_OPTIONS + DISTILLATION}
 )
+DINOV2_FIELDS = VIT_FIELDS | {"mlp": "mlp"}  # `checkpoint.dinov2` computes it, and the MLP's size
+DINOV2 = {k: v for k, v in PLAIN.items() if k != "mlp"} | {"pooling": "class_mean"}
 VIT_SIZES = {  # hidden_size, num_layers, num_heads; arXiv:2010.11929, table 1, and 2012.12877
     "Ti": (192, 12, 3),
     "S": (384, 12, 6),
@@ -76,6 +87,27 @@ class Architecture(NamedTuple):
     config: type[Sizes]
     fields: Mapping[str, str]  # config fields that config.json stores, by our names
     fixed: Mapping[str, Any]  # config fields that the architecture's name determines
+    suits: Callable[[Any], bool] = lambda sizes: True  # whether config.json can express the sizes
+
+
+def dinov2_mlp_size(width: int, ratio: int, mlp: str) -> int:
+    """Return the size of DINOv2's MLP; of SwiGLU two thirds, rounded up to a multiple of 8.
+
+    With three layers of this size SwiGLU has as many parameters as an MLP with two layers.
+    """
+    return (int(width * ratio * 2 / 3) + 7) // 8 * 8 if mlp == "swiglu" else width * ratio
+
+
+def dinov2_mlp_ratio(width: int, mlp_size: int, mlp: str) -> int | None:
+    """Return the ratio from which `dinov2_mlp_size` gives this size, or None if there is none."""
+    ratios = range(1, 2 * mlp_size // width + 2)
+    return next((r for r in ratios if dinov2_mlp_size(width, r, mlp) == mlp_size), None)
+
+
+def is_dinov2(sizes: ViTConfig) -> bool:
+    """Whether transformers can build a DINOv2 of these sizes, and resample its positions."""
+    ratio = dinov2_mlp_ratio(sizes.hidden_size, sizes.mlp_size, sizes.mlp)
+    return ratio is not None and sizes.grid[0] == sizes.grid[1]
 
 
 ARCHITECTURES = (  # without a name in config.json, the first one of the model type is meant
@@ -97,6 +129,26 @@ ARCHITECTURES = (  # without a name in config.json, the first one of the model t
         ViTConfig,
         VIT_FIELDS,
         PLAIN | {"distillation_token": True, "distillation_head": True},
+    ),
+    Architecture(
+        "Dinov2ForImageClassification",
+        "dinov2",
+        "classify",
+        ViT,
+        ViTConfig,
+        DINOV2_FIELDS,
+        DINOV2,
+        is_dinov2,
+    ),
+    Architecture(
+        "Dinov2WithRegistersForImageClassification",
+        "dinov2_with_registers",
+        "classify",
+        ViT,
+        ViTConfig,
+        DINOV2_FIELDS | {"num_registers": "num_register_tokens"},
+        {k: v for k, v in DINOV2.items() if k != "num_registers"} | {"antialias": True},
+        lambda sizes: is_dinov2(sizes) and sizes.num_registers > 0,
     ),
     Architecture(
         "SegformerForSemanticSegmentation",
@@ -131,7 +183,7 @@ ARCHITECTURES = (  # without a name in config.json, the first one of the model t
         "segment",
         ViTSegmenter,
         ViTSegmenterConfig,
-        VIT_FIELDS | {"attention": "attention"},
+        VIT_FIELDS | {"attention": "attention", "mlp": "mlp"},
         {},
     ),
 )
@@ -144,6 +196,7 @@ def architecture_of(network: Network) -> Architecture:
         for architecture in ARCHITECTURES
         if type(network) is architecture.network
         and all(getattr(network.config, name) == v for name, v in architecture.fixed.items())
+        and architecture.suits(network.config)
     )
 
 

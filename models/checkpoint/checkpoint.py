@@ -38,6 +38,8 @@ ANY_SIZE = (512, 512)  # height and width to check if the network's input has th
 PROCESSORS = {  # by model type, for folders without a preprocessor_config.json
     "vit": preprocessor_config.VIT,
     "deit": preprocessor_config.DEIT,
+    "dinov2": preprocessor_config.BIT,
+    "dinov2_with_registers": preprocessor_config.BIT,
     "segformer": preprocessor_config.SEGFORMER,
     "patchserve_vit": preprocessor_config.VIT,
     "patchserve_vit_segmenter": preprocessor_config.SEGFORMER,

@@ -5,6 +5,7 @@ from dataclasses import dataclass, fields
 from reprlib import repr as shown  # of limited length and depth
 from typing import Any, get_args
 
+from models.checkpoint.layouts import LAYOUTS, SAME
 from models.errors import CheckpointError
 from models.registry import Architecture, ProblemType, Sizes, architecture_named
 from models.segformer import SegformerConfig
@@ -45,6 +46,7 @@ def parse(document: Mapping[str, Any]) -> Configuration:
     """
     architecture = architecture_named(document.get("architectures"), document.get("model_type"))
     labels = labels_of(document)
+    document = LAYOUTS.get(architecture.name, SAME).read_sizes(document)
     if (channels := document.get("num_channels", 3)) != 3:
         raise CheckpointError(
             f"config.json: num_channels is {shown(channels)}; only 3 (RGB) is supported"
@@ -86,6 +88,7 @@ def document_of(configuration: Configuration) -> dict[str, Any]:
         document["image_size"] = configuration.sizes.image_size[0]  # the usual form of a square
     if configuration.problem_type != "single_label_classification":
         document["problem_type"] = configuration.problem_type
+    document = dict(LAYOUTS.get(architecture.name, SAME).write_sizes(document))
     document["id2label"] = {str(index): label for index, label in enumerate(labels)}
     document["label2id"] = {label: index for index, label in enumerate(labels)}
     return document
@@ -116,6 +119,8 @@ def field_value(name: str, raw: object, default: object) -> Any:
             return integers(name, raw, 2) if isinstance(raw, list) else (integer(name, raw),) * 2
         case "patch_size", _:
             return integer(name, raw[0] if isinstance(raw, list) and raw == raw[:1] * 2 else raw)
+        case "num_registers", _ if raw == 0 and type(raw) is int:
+            return 0
         case _, tuple():
             return integers(name, raw)
         case _, bool() | str() if isinstance(raw, type(default)):

@@ -24,7 +24,9 @@ Config = Mapping[str, Any]
 MAX_SIDE = 2**12  # pixels of a side of the network's input
 
 VIT, DEIT, SEGFORMER = "ViTImageProcessor", "DeiTImageProcessor", "SegformerImageProcessor"
-COMMON = {  # defaults of all three image processors
+BIT = "BitImageProcessor"
+CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+COMMON = {  # defaults of all image processors, if an entry has no other
     "do_resize": True,
     "default_to_square": True,
     "do_center_crop": False,
@@ -40,11 +42,17 @@ DEFAULTS: dict[str, dict[str, Any]] = {  # by image processor
     DEIT: COMMON
     | {"size": 256, "resample": BICUBIC, "image_mean": HALF, "image_std": HALF}
     | {"do_center_crop": True, "crop_size": 224},
+    BIT: COMMON
+    | {"size": 224, "default_to_square": False, "resample": BICUBIC}
+    | {"image_mean": CLIP_MEAN, "image_std": CLIP_STD}
+    | {"do_center_crop": True, "crop_size": 224},
     SEGFORMER: COMMON
     | {"size": 512, "resample": BILINEAR}
     | {"image_mean": IMAGENET_MEAN, "image_std": IMAGENET_STD},
 }
-PROCESSOR_NAMES = re.compile(r"(ViT|DeiT|Segformer)(FeatureExtractor|ImageProcessor(Fast|Pil)?)")
+PROCESSOR_NAMES = re.compile(
+    r"(ViT|DeiT|Segformer|Bit)(FeatureExtractor|ImageProcessor(Fast|Pil)?)"
+)
 
 
 def parse(config: Config, default: str) -> Preprocessing:

@@ -9,7 +9,11 @@ from models.registry import ARCHITECTURES, architecture_named, architecture_of
 from models.segformer import Segformer, SegformerConfig
 from models.vit import ViT, ViTConfig
 
-OWN = defaultdict(dict, PatchserveViT={"pooling": "mean"})  # transformers cannot load it
+OWN = defaultdict(
+    dict,
+    PatchserveViT={"pooling": "mean"},  # transformers cannot load it
+    Dinov2WithRegistersForImageClassification={"num_registers": 4},
+)
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES, ids=lambda a: a.name)
@@ -27,6 +31,8 @@ def test_an_architecture_is_found_by_name_and_by_network(architecture):
     [
         ("vit", "ViTForImageClassification"),
         ("deit", "DeiTForImageClassification"),
+        ("dinov2", "Dinov2ForImageClassification"),
+        ("dinov2_with_registers", "Dinov2WithRegistersForImageClassification"),
         ("segformer", "SegformerForSemanticSegmentation"),
         ("patchserve_vit", "PatchserveViT"),
         ("patchserve_vit_segmenter", "PatchserveViTSegmenter"),

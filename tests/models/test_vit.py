@@ -141,7 +141,7 @@ def test_the_trained_size_need_not_be_square():
         ({"distillation_head": True}, "needs the distillation token"),
         ({"hidden_act": "softsign"}, "unknown activation 'softsign'"),
         ({"positions": "rotary"}, "positions is 'rotary', not one of learned, sinusoidal_1d"),
-        ({"pooling": "max"}, "pooling is 'max', not one of class, mean"),
+        ({"pooling": "max"}, "pooling is 'max', not one of class, mean, class_mean"),
         ({"attention": "axial"}, "axial attention needs mean pooling"),
         (
             {"attention": "axial", "pooling": "mean", "positions": "relative"},
