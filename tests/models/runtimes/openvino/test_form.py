@@ -24,6 +24,14 @@ SEGFORMER = SegformerConfig(
 NETWORKS = {
     "ViT": lambda: ViT(ViTConfig(**VIT)),
     "DeiT": lambda: ViT(ViTConfig(**VIT, distillation_token=True, distillation_head=True)),
+    "DINOv2": lambda: ViT(
+        ViTConfig(**{**VIT, "image_size": (64, 64)}, pooling="class_mean", mlp="swiglu")
+    ),
+    "DINOv2 with registers": lambda: ViT(
+        ViTConfig(
+            **{**VIT, "image_size": (64, 64)}, pooling="class_mean", num_registers=4, antialias=True
+        )
+    ),
     "Segformer": lambda: Segformer(SEGFORMER),
     "SegformerClassifier": lambda: SegformerClassifier(SEGFORMER),
     "ViTSegmenter": lambda: ViTSegmenter(ViTSegmenterConfig(**VIT)),
@@ -52,6 +60,8 @@ def vit(perturb):
     "name",
     [
         "ViT",
+        "DINOv2",  # SwiGLU, resampled positions
+        "DINOv2 with registers",  # resampled with antialiasing
         pytest.param("ViTSegmenter", marks=pytest.mark.slow),  # the encoder of ViT
         pytest.param("Segformer", marks=pytest.mark.slow),  # its export takes 15 s
         pytest.param("DeiT", marks=pytest.mark.slow),  # a ViT with one more token
