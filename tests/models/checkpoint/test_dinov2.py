@@ -9,6 +9,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from models import checkpoint
+from models.checkpoint.config import parse
 from models.checkpoint.dinov2 import read_tensors
 from models.errors import CheckpointError
 from models.explain.recording import record
@@ -16,6 +17,7 @@ from models.explain.relevance import gradient_relevance
 from models.preprocessing import IMAGENET_MEAN, IMAGENET_STD, fit, normalize
 from models.registry import ARCHITECTURES, dinov2_mlp_ratio, dinov2_mlp_size
 from models.runtimes.optimize import optimize
+from models.vit import ViT
 
 SMALL = {
     "hidden_size": 24,
@@ -169,7 +171,7 @@ def test_fields_that_config_json_lacks_have_the_defaults_of_transformers():
     for architecture in ARCHITECTURES:
         if not architecture.name.startswith("Dinov2"):
             continue
-        sizes = checkpoint.config.parse({"architectures": [architecture.name]}).sizes
+        sizes = parse({"architectures": [architecture.name]}).sizes
         theirs = getattr(transformers, architecture.name).config_class()
         assert sizes.mlp_size == theirs.hidden_size * theirs.mlp_ratio
         for ours, name in architecture.fields.items():
@@ -186,6 +188,31 @@ def test_relevance_has_a_part_for_each_patch_and_none_for_registers(folder):
     relevance = gradient_relevance(network, recording)
     assert relevance.shape == (2, 5, 4)
     torch.testing.assert_close(relevance.sum((1, 2)), torch.ones(2))
+
+
+@pytest.mark.parametrize("kind", [kind for kind, _ in (CASES["plain"], CASES["registers"])])
+@pytest.mark.parametrize(
+    ("width", "layers", "heads", "swiglu"),
+    [(384, 12, 6, False), (768, 12, 12, False), (1024, 24, 16, False), (1536, 40, 24, True)],
+    ids=["small", "base", "large", "giant"],
+)
+def test_a_published_size_has_the_parameters_of_transformers_without_layer_scale(
+    kind, width, layers, heads, swiglu
+):
+    config = kind.config_class(
+        hidden_size=width,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        use_swiglu_ffn=swiglu,
+        patch_size=14,
+        image_size=518,
+    )
+    document = json.loads(config.to_json_string(use_diff=False))
+    with torch.device("meta"):
+        theirs = kind(config).named_parameters()
+        ours = ViT(parse(document | {"architectures": [kind.__name__]}).sizes).parameters()
+    read = [p.numel() for name, p in theirs if not name.endswith(("lambda1", "mask_token"))]
+    assert sum(p.numel() for p in ours) == sum(read)
 
 
 def test_a_ratio_is_found_for_each_size_of_an_mlp():
