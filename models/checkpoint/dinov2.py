@@ -69,8 +69,10 @@ def read_tensors(tensors: Tensors) -> Tensors:
     joined: Tensors = {}
     for name, tensor in tensors.items():
         if match := GATE.fullmatch(name):
-            up = f"{match[1]}.up_proj.{match[2]}"
-            joined[f"{match[1]}.weights_in.{match[2]}"] = stacked(name, tensor, up, tensors.get(up))
+            up, both = (f"{match[1]}.{part}.{match[2]}" for part in ("up_proj", "weights_in"))
+            if both in tensors:
+                raise CheckpointError(f"{name} and {both} are the same layer, stored twice")
+            joined[both] = stacked(name, tensor, up, tensors.get(up))
         elif not (name.endswith(MASK_TOKEN) or is_up_of_gate(name, tensors)):
             joined[name] = tensor
     return fold_layer_scale(joined, BRANCHES)

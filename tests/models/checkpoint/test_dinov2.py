@@ -10,13 +10,12 @@ from safetensors.torch import load_file, save_file
 
 from models import checkpoint
 from models.checkpoint.config import parse
-from models.checkpoint.dinov2 import read_tensors
-from models.errors import CheckpointError
 from models.explain.recording import record
 from models.explain.relevance import gradient_relevance
 from models.preprocessing import IMAGENET_MEAN, IMAGENET_STD, fit, normalize
 from models.registry import ARCHITECTURES, dinov2_mlp_ratio, dinov2_mlp_size
 from models.runtimes.optimize import optimize
+from models.training.fitting.initialize import from_checkpoint
 from models.vit import ViT
 
 SMALL = {
@@ -182,6 +181,18 @@ def test_fields_that_config_json_lacks_have_the_defaults_of_transformers():
                 assert getattr(sizes, ours) == expected, name
 
 
+@torch.no_grad()
+def test_training_starts_from_its_logits_at_another_image_size(
+    model, tmp_path, assert_equal_logits
+):
+    model.save_pretrained(tmp_path)
+    loaded, pixels = checkpoint.load(tmp_path), torch.randn(2, 3, 24, 24)
+    start = from_checkpoint(loaded, "classify", loaded.labels, image_size=24)
+    assert start.network.config.grid == (3, 3)
+    assert not start.fresh
+    assert_equal_logits(start.network.eval()(pixels), model(pixels).logits)
+
+
 def test_relevance_has_a_part_for_each_patch_and_none_for_registers(folder):
     network = checkpoint.load(folder).network
     recording = record(network, torch.randn(2, 3, 43, 37), gradients=True)
@@ -222,70 +233,6 @@ def test_a_ratio_is_found_for_each_size_of_an_mlp():
         assert dinov2_mlp_size(width, found, mlp) == size
     assert dinov2_mlp_size(1536, 4, "swiglu") == 4096  # of the published giant
     assert dinov2_mlp_ratio(24, 25, "plain") is None
-
-
-@pytest.mark.parametrize(
-    ("fields", "message"),
-    [
-        ({"mlp_ratio": 2.5}, r"mlp_ratio is 2\.5, not a positive integer"),
-        ({"mlp_ratio": None}, "mlp_ratio is None, not a positive integer"),
-        ({"mlp_ratio": True}, "mlp_ratio is True"),
-        ({"mlp_ratio": 10**9}, "mlp_ratio is 1000000000"),
-        ({"mlp_ratio": 10**6}, "intermediate_size is 16000000, not an integer"),
-        ({"hidden_size": {}}, r"hidden_size is \{\}, not a positive integer"),
-        ({"use_swiglu_ffn": [1]}, r"use_swiglu_ffn is \[1\], not true or false"),
-        ({"num_register_tokens": 0}, "num_register_tokens is 0, not an integer from 1"),
-        ({"num_register_tokens": 3}, r"register_tokens is \[1, 2, 24\], not \[1, 3, 24\]"),
-        ({"mlp_ratio": 3}, r"mlp\.weights_in\.weight is \[64, 24\], not \[96, 24\]"),
-        ({"use_swiglu_ffn": False}, r"missing keys: .*mlp\.fc1\.weight.*weights_in"),
-    ],
-)
-def test_a_wrong_value_of_config_json_is_refused_by_its_name(folder, fields, message):
-    change(folder, **fields)
-    with pytest.raises(CheckpointError, match=message):
-        checkpoint.load(folder)
-
-
-LAYER = "dinov2_with_registers.encoder.layer.0"
-
-
-@pytest.mark.parametrize(
-    ("name", "tensor", "message"),
-    [
-        ("layer_scale1.lambda1", None, r"output\.dense\.weight has no layer scale .*scale1"),
-        ("layer_scale2.lambda1", torch.ones(23), r"lambda1 is \[23\], which does not fit .*\[24"),
-        ("layer_scale2.lambda1", torch.ones(1, 24), r"is \[1, 24\], which does not fit"),
-        ("layer_scale2.lambda1", torch.tensor(1.0), r"is \[\], which does not fit"),
-        ("layer_scale1.lambda1", torch.ones(24, dtype=torch.int8), "quantized weights"),
-        ("attention.output.dense.weight", torch.ones(24, 24, dtype=torch.int8), "quantized"),
-        ("attention.output.dense.weight", torch.tensor(1.0), "which does not fit"),
-        ("attention.output.dense.weight", torch.ones(24, 0), r"is \[24, 0\], not \[24, 24\]"),
-        ("attention.output.dense.weight", None, r"missing keys: .*unexpected keys: .*scale1"),
-        ("mlp.gate_proj.weight", torch.ones(32, 24), r"no tensor .*mlp\.up_proj\.weight"),
-        ("mlp.up_proj.weight", torch.ones(32, 24), r"unexpected keys: .*mlp\.up_proj\.weight"),
-    ],
-)
-def test_tensors_that_do_not_fit_are_refused_by_name(folder, name, tensor, message):
-    tensors = load_file(folder / "model.safetensors")
-    tensors[f"{LAYER}.{name}"] = tensor
-    kept = {name: each for name, each in tensors.items() if each is not None}
-    save_file(kept, folder / "model.safetensors")
-    with pytest.raises(CheckpointError, match=message):
-        checkpoint.load(folder)
-
-
-@pytest.mark.parametrize(
-    ("up", "message"),
-    [
-        (torch.ones(31, 24), r"up_proj\.weight is \[31, 24\].*does not fit.*\[32, 24\]"),
-        (torch.ones(32, 24, dtype=torch.float16), r"of torch\.float16, which does not fit"),
-        (torch.ones(1).expand(32, 24), r"is \[32, 24\], but its file has only 4 bytes for it"),
-    ],
-)
-def test_halves_of_swiglu_that_do_not_fit_are_refused(up, message):
-    gate = torch.ones(32, 24)
-    with pytest.raises(CheckpointError, match=message):
-        read_tensors({"a.mlp.gate_proj.weight": gate, "a.mlp.up_proj.weight": up})
 
 
 def test_sizes_that_transformers_cannot_express_are_saved_under_a_name_of_this_project(
