@@ -1,6 +1,6 @@
 """Every supported architecture with its config.json field names, and the published model sizes."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import fields
 from reprlib import repr as shown  # of limited length and depth
 from types import MappingProxyType
@@ -50,11 +50,22 @@ SIGLIP_FIELDS = {  # name in ViTConfig: name in vision_config
     ours: theirs for ours, theirs in VIT_FIELDS.items() if ours not in ("qkv_bias", "dropout")
 } | {"attention_dropout": "attention_dropout"}
 SEGFORMER_OPTIONS = ("norm_eps", "aligned_upsampling")  # patchserve's own; others ignore them
-VIT_OPTIONS = ("patch_embedding", "positions", "attention", "pooling", "head")  # patchserve's own
+VIT_OPTIONS = (  # patchserve's own
+    "patch_embedding",
+    "positions",
+    "attention",
+    "pooling",
+    "head",
+    "mlp",
+    "num_registers",
+    "antialias",
+)
 DISTILLATION = ("distillation_token", "distillation_head")
 PLAIN = MappingProxyType(  # a ViT without any of these options
     {f.name: f.default for f in fields(ViTConfig) if f.name in VIT_OPTIONS + DISTILLATION}
 )
+DINOV2_FIELDS = VIT_FIELDS | {"mlp": "mlp"}  # `checkpoint.dinov2` computes it, and the MLP's size
+DINOV2 = {k: v for k, v in PLAIN.items() if k != "mlp"} | {"pooling": "class_mean"}
 VIT_SIZES = {  # hidden_size, num_layers, num_heads; arXiv:2010.11929, table 1, and 2012.12877
     "Ti": (192, 12, 3),
     "S": (384, 12, 6),
@@ -91,7 +102,32 @@ class Architecture(NamedTuple):
     fixed: Mapping[str, Any]  # config fields that the architecture's name determines
     defaults: Mapping[str, Any] = MappingProxyType({})  # of absent fields, if not the class's
     section: Section | None = None
-    square: bool = False  # images have equal sides
+    suits: Callable[[Any], bool] = lambda sizes: True  # whether config.json can express the sizes
+
+
+def dinov2_mlp_size(width: int, ratio: int, mlp: str) -> int:
+    """Return the size of DINOv2's MLP; of SwiGLU two thirds, rounded up to a multiple of 8.
+
+    With three layers of this size SwiGLU has as many parameters as an MLP with two layers.
+    """
+    return (int(width * ratio * 2 / 3) + 7) // 8 * 8 if mlp == "swiglu" else width * ratio
+
+
+def dinov2_mlp_ratio(width: int, mlp_size: int, mlp: str) -> int | None:
+    """Return the ratio from which `dinov2_mlp_size` gives this size, or None if there is none."""
+    ratios = range(1, 2 * mlp_size // width + 2)
+    return next((r for r in ratios if dinov2_mlp_size(width, r, mlp) == mlp_size), None)
+
+
+def is_dinov2(sizes: ViTConfig) -> bool:
+    """Whether transformers can build a DINOv2 of these sizes, and resample its positions."""
+    ratio = dinov2_mlp_ratio(sizes.hidden_size, sizes.mlp_size, sizes.mlp)
+    return ratio is not None and sizes.grid[0] == sizes.grid[1]
+
+
+def is_square(sizes: ViTConfig) -> bool:
+    """Whether images have equal sides."""
+    return len(set(sizes.image_size)) == 1
 
 
 ARCHITECTURES = (  # without a name in config.json, the first one of the model type is meant
@@ -113,6 +149,26 @@ ARCHITECTURES = (  # without a name in config.json, the first one of the model t
         ViTConfig,
         VIT_FIELDS,
         PLAIN | {"distillation_token": True, "distillation_head": True},
+    ),
+    Architecture(
+        "Dinov2ForImageClassification",
+        "dinov2",
+        "classify",
+        ViT,
+        ViTConfig,
+        DINOV2_FIELDS,
+        DINOV2,
+        suits=is_dinov2,
+    ),
+    Architecture(
+        "Dinov2WithRegistersForImageClassification",
+        "dinov2_with_registers",
+        "classify",
+        ViT,
+        ViTConfig,
+        DINOV2_FIELDS | {"num_registers": "num_register_tokens"},
+        {k: v for k, v in DINOV2.items() if k != "num_registers"} | {"antialias": True},
+        suits=lambda sizes: is_dinov2(sizes) and sizes.num_registers > 0,
     ),
     Architecture(
         "SegformerForSemanticSegmentation",
@@ -154,7 +210,7 @@ ARCHITECTURES = (  # without a name in config.json, the first one of the model t
         section=Section(
             "vision_config", {"model_type": "siglip_vision_model", "vision_use_head": False}
         ),
-        square=True,
+        suits=is_square,
     ),
     Architecture(  # a name of its own, because other software would ignore the options
         "PatchserveViT",
@@ -171,7 +227,7 @@ ARCHITECTURES = (  # without a name in config.json, the first one of the model t
         "segment",
         ViTSegmenter,
         ViTSegmenterConfig,
-        VIT_FIELDS | {"attention": "attention"},
+        VIT_FIELDS | {"attention": "attention", "mlp": "mlp"},
         {},
     ),
 )
@@ -188,11 +244,11 @@ def architecture_of(network: Network) -> Architecture:
 
 def can_save(architecture: Architecture, network: Network) -> bool:
     """Whether the architecture describes the network completely."""
-    if type(network) is not architecture.network:
-        return False
-    if architecture.square and len(set(getattr(network.config, "image_size", ()))) > 1:
-        return False
-    return all(getattr(network.config, name) == v for name, v in architecture.fixed.items())
+    return (
+        type(network) is architecture.network
+        and all(getattr(network.config, name) == v for name, v in architecture.fixed.items())
+        and architecture.suits(network.config)
+    )
 
 
 def architecture_named(names: object, model_type: object) -> Architecture:

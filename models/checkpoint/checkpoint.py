@@ -43,6 +43,8 @@ ANY_SIZE = (512, 512)  # height and width to check if the network's input has th
 PROCESSORS = {  # by model type, for folders without a preprocessor_config.json
     "vit": preprocessor_config.VIT,
     "deit": preprocessor_config.DEIT,
+    "dinov2": preprocessor_config.BIT,
+    "dinov2_with_registers": preprocessor_config.BIT,
     "segformer": preprocessor_config.SEGFORMER,
     "vit_msn": preprocessor_config.VIT,
     "siglip": preprocessor_config.SIGLIP,

@@ -6,6 +6,7 @@ from reprlib import repr as shown  # of limited length and depth
 from typing import Any, get_args
 
 from models.checkpoint.labels import labels_of
+from models.checkpoint.layouts import LAYOUTS, SAME
 from models.errors import CheckpointError
 from models.registry import (
     SEGFORMER_OPTIONS,
@@ -55,6 +56,7 @@ def parse(document: Mapping[str, Any], labels: tuple[str, ...] | None = None) ->
     """
     architecture = architecture_named(document.get("architectures"), document.get("model_type"))
     labels = labels_of(document).names if labels is None else labels
+    document = LAYOUTS.get(architecture.name, SAME).read_sizes(document)
     section = section_of(document, architecture)
     if (channels := section.get("num_channels", 3)) != 3:
         raise CheckpointError(
@@ -114,6 +116,7 @@ def document_of(configuration: Configuration) -> dict[str, Any]:
         document[section.name] = {**section.constants, **sizes}
     if configuration.problem_type != "single_label_classification":
         document["problem_type"] = configuration.problem_type
+    document = dict(LAYOUTS.get(architecture.name, SAME).write_sizes(document))
     document["id2label"] = {str(index): label for index, label in enumerate(labels)}
     document["label2id"] = {label: index for index, label in enumerate(labels)}
     return document
@@ -126,6 +129,8 @@ def field_value(name: str, raw: object, default: object) -> Any:
             return integers(name, raw, 2) if isinstance(raw, list) else (integer(name, raw),) * 2
         case "patch_size", _:
             return integer(name, raw[0] if isinstance(raw, list) and raw == raw[:1] * 2 else raw)
+        case "num_registers", _ if raw == 0 and type(raw) is int:
+            return 0
         case _, tuple():
             return integers(name, raw)
         case _, bool() | str() if isinstance(raw, type(default)):

@@ -1,12 +1,16 @@
-"""How transformers stores the parameters of an architecture, where a name alone does not say it."""
+"""How transformers stores an architecture, where it differs by more than names."""
 
 import re
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from functools import partial
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
+from models.checkpoint import dinov2
+
 Tensors = dict[str, Tensor]
+Document = Mapping[str, Any]
 
 
 class Layout(NamedTuple):
@@ -17,10 +21,14 @@ class Layout(NamedTuple):
     Attributes:
         read: converts stored tensors, and drops those that a classifier does not use.
         write: converts back, so that transformers computes the same.
+        read_sizes: gives the contents of config.json with the fields that `registry` names.
+        write_sizes: converts back.
     """
 
     read: Callable[[Tensors], Tensors]
     write: Callable[[Tensors], Tensors]
+    read_sizes: Callable[[Document], Document] = lambda document: document
+    write_sizes: Callable[[Document], Document] = lambda document: document
 
 
 SAME = Layout(read=lambda tensors: tensors, write=lambda tensors: tensors)
@@ -61,7 +69,18 @@ def write_siglip(tensors: Tensors) -> Tensors:
     return tensors | {SIGLIP_POSITIONS: tensors[SIGLIP_POSITIONS][0]}
 
 
+DINOV2 = Layout(
+    read=dinov2.read_tensors,
+    write=dinov2.write_tensors,
+    read_sizes=partial(dinov2.read_sizes, defaults=dinov2.DEFAULTS),
+    write_sizes=dinov2.write_sizes,
+)
+DINOV2_WITH_REGISTERS = DINOV2._replace(
+    read_sizes=partial(dinov2.read_sizes, defaults=dinov2.DEFAULTS_WITH_REGISTERS)
+)
 LAYOUTS: Mapping[str, Layout] = {  # by architecture; others are the same
     "ViTMSNForImageClassification": Layout(read=read_vit_msn, write=SAME.write),
     "SiglipForImageClassification": Layout(read=read_siglip, write=write_siglip),
+    "Dinov2ForImageClassification": DINOV2,
+    "Dinov2WithRegistersForImageClassification": DINOV2_WITH_REGISTERS,
 }

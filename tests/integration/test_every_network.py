@@ -51,6 +51,13 @@ OPTIONS = (
     + [
         {"pooling": "mean"},
         {"pooling": "mean", "positions": "relative"},
+        {"pooling": "class_mean"},
+        {"pooling": "class_mean", "mlp": "swiglu", "num_registers": 2, "antialias": True},
+        {"pooling": "class_mean", "mlp_size": 48},  # DINOv2 of transformers
+        {"pooling": "class_mean", "mlp_size": 48, "num_registers": 1, "antialias": True},
+        {"pooling": "class_mean", "head": "mlp"},
+        {"num_registers": 3},
+        {"mlp": "swiglu"},
         {"head": "mlp"},
         {"num_heads": 1},
         {"distillation_token": True},
@@ -58,7 +65,7 @@ OPTIONS = (
         {"distillation_token": True, "distillation_head": True, "head": "mlp"},
     ]
 )
-SEGMENTERS = [{}, {"attention": "axial"}]
+SEGMENTERS = [{}, {"attention": "axial"}, {"mlp": "swiglu"}]
 
 
 def networks():

@@ -9,7 +9,11 @@ from models.registry import ARCHITECTURES, architecture_named, architecture_of
 from models.segformer import Segformer, SegformerConfig
 from models.vit import ViT, ViTConfig
 
-OWN = defaultdict(dict, PatchserveViT={"head": "mlp"})  # transformers cannot load it
+OWN = defaultdict(  # transformers cannot load it
+    dict,
+    PatchserveViT={"head": "mlp"},
+    Dinov2WithRegistersForImageClassification={"num_registers": 4},
+)
 SAVED_AS = {"ViTMSNForImageClassification": "ViTForImageClassification"}  # the same network
 
 
@@ -30,6 +34,8 @@ def test_an_architecture_is_found_by_name_and_by_network(architecture):
         ("deit", "DeiTForImageClassification"),
         ("vit_msn", "ViTMSNForImageClassification"),
         ("siglip", "SiglipForImageClassification"),
+        ("dinov2", "Dinov2ForImageClassification"),
+        ("dinov2_with_registers", "Dinov2WithRegistersForImageClassification"),
         ("segformer", "SegformerForSemanticSegmentation"),
         ("patchserve_vit", "PatchserveViT"),
         ("patchserve_vit_segmenter", "PatchserveViTSegmenter"),

@@ -147,9 +147,12 @@ def converted(name: str, tensor: Tensor, old: Network, new: Network) -> Tensor:
         return tensor
     rows, columns = new.config.grid
     if name == "positions":
-        K = new.config.num_prefix_tokens if isinstance(new.config, ViTConfig) else 0
-        prefix, patches = tensor.tensor_split([K], dim=1)
-        return torch.cat([prefix, resample(patches, old.config.grid, (rows, columns))], dim=1)
+        sizes, C, antialias = new.config, 0, False
+        if isinstance(sizes, ViTConfig):
+            C, antialias = sizes.num_class_tokens, sizes.antialias
+        prefix, patches = tensor.tensor_split([C], dim=1)
+        patches = resample(patches, old.config.grid, (rows, columns), antialias=antialias)
+        return torch.cat([prefix, patches], dim=1)
     if name == "relative_bias.table" and old.config.grid != new.config.grid:
         size = (2 * rows - 1, 2 * columns - 1)
         return interpolate(tensor[None], size, mode="bicubic", align_corners=False)[0]
@@ -184,7 +187,7 @@ def attend_nearby(network: ViT) -> None:
     y, x = torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij")
     angles = torch.cat([x.reshape(-1, 1) * pace, y.reshape(-1, 1) * pace], dim=1)  # (N, D / 2)
     with torch.no_grad():
-        network.positions[0, network.config.num_prefix_tokens :] = torch.cat(
+        network.positions[0, network.config.num_class_tokens :] = torch.cat(
             [angles.sin(), angles.cos()], dim=1
         )  # (N, D)
         for attention in network.modules():
@@ -201,6 +204,11 @@ BODIES: Mapping[str, tuple[str, str]] = MappingProxyType(
         "ViTMSNModel": ("ViTMSNForImageClassification", "vit."),
         "SiglipModel": ("SiglipForImageClassification", ""),
         "SiglipVisionModel": ("SiglipForImageClassification", "vision_model."),
+        "Dinov2Model": ("Dinov2ForImageClassification", "dinov2."),
+        "Dinov2WithRegistersModel": (
+            "Dinov2WithRegistersForImageClassification",
+            "dinov2_with_registers.",
+        ),
         "SegformerModel": ("SegformerForImageClassification", "segformer."),
     }
 )

@@ -38,6 +38,8 @@ NETWORKS: dict[str, Callable[[], Network]] = {
     "relative": lambda: vit(positions="relative"),
     "mean": lambda: vit(pooling="mean", positions="sinusoidal_2d"),
     "axial": lambda: vit(pooling="mean", attention="axial"),
+    "registers": lambda: vit(num_registers=3),
+    "dinov2": lambda: vit(pooling="class_mean", num_registers=2, mlp="swiglu", antialias=True),
     "deit": lambda: vit(**DISTILLED),
     "deit_with_teacher": lambda: vit(**DISTILLED, distillation_head=True),
     "vit_segmenter": vit_segmenter,

@@ -26,6 +26,14 @@ NETWORKS = {
     "ViT": lambda: ViT(ViTConfig(**VIT)),
     "ViT with quick GELU": lambda: ViT(ViTConfig(**VIT, hidden_act="quick_gelu")),
     "DeiT": lambda: ViT(ViTConfig(**VIT, distillation_token=True, distillation_head=True)),
+    "DINOv2": lambda: ViT(
+        ViTConfig(**{**VIT, "image_size": (64, 64)}, pooling="class_mean", mlp="swiglu")
+    ),
+    "DINOv2 with registers": lambda: ViT(
+        ViTConfig(
+            **{**VIT, "image_size": (64, 64)}, pooling="class_mean", num_registers=4, antialias=True
+        )
+    ),
     "Segformer": lambda: Segformer(SEGFORMER),
     "aligned": lambda: Segformer(replace(SEGFORMER, aligned_upsampling=True, norm_eps=0.1)),
     "SegformerClassifier": lambda: SegformerClassifier(SEGFORMER),
@@ -56,6 +64,8 @@ def vit(perturb):
     [
         "ViT",
         "ViT with quick GELU",
+        "DINOv2",  # SwiGLU, resampled positions
+        "DINOv2 with registers",  # resampled with antialiasing
         pytest.param("ViTSegmenter", marks=pytest.mark.slow),  # the encoder of ViT
         pytest.param("Segformer", marks=pytest.mark.slow),  # its export takes 15 s
         pytest.param("aligned", marks=pytest.mark.slow),

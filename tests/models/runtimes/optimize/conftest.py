@@ -48,6 +48,11 @@ VITS = {
     "axial": {"attention": "axial", "pooling": "mean"},
     "distilled": {"distillation_token": True},
     "two heads": {"distillation_token": True, "distillation_head": True},
+    "class and mean": {"pooling": "class_mean"},
+    "registers and SwiGLU": {"num_registers": 3, "antialias": True, "mlp": "swiglu"},
+    "DINOv2": {"pooling": "class_mean", "num_registers": 2, "antialias": True, "mlp": "swiglu"},
+    "mean without registers": {"pooling": "mean", "num_registers": 2},
+    "relative registers": {"positions": "relative", "num_registers": 2},
     "two relative heads": {
         "distillation_token": True,
         "distillation_head": True,
@@ -71,6 +76,7 @@ KINDS = (  # together they take every code path of the transformations
     "hybrid",
     "two relative heads",  # class token, convolution patches, mask of the attention
     "axial",
+    "DINOv2",  # SwiGLU
     "SiLU",  # an activation without a post-op
     "segmenting ViT",
     "SegFormer",

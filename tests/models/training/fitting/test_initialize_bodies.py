@@ -20,11 +20,14 @@ MIT = {
     "num_attention_heads": [1, 1, 1, 1],
     "decoder_hidden_size": 8,
 }
+DINOV2 = {name: value for name, value in VIT.items() if name != "intermediate_size"}
 BODIES = [
     (transformers.ViTModel, transformers.ViTConfig, VIT),
     (transformers.DeiTModel, transformers.DeiTConfig, VIT),
     (transformers.ViTMSNModel, transformers.ViTMSNConfig, VIT),
     (transformers.SiglipVisionModel, transformers.SiglipVisionConfig, VIT),
+    (transformers.Dinov2Model, transformers.Dinov2Config, DINOV2),
+    (transformers.Dinov2WithRegistersModel, transformers.Dinov2WithRegistersConfig, DINOV2),
     (transformers.SegformerModel, transformers.SegformerConfig, MIT),
 ]
 
@@ -48,6 +51,9 @@ def test_a_checkpoint_without_a_head_can_start_a_run(tmp_path, perturb, kind, co
         expected = features.mean(1)
     else:
         expected = features.mean((2, 3)) if features.ndim == 4 else features[:, 0]
+    if config in (transformers.Dinov2Config, transformers.Dinov2WithRegistersConfig):
+        registers = getattr(body.config, "num_register_tokens", 0)
+        expected = torch.cat([expected, features[:, 1 + registers :].mean(1)], dim=1)
     assert torch.allclose(actual, expected, atol=1e-5)
     assert not start.network(pixels).any()
 
