@@ -17,9 +17,8 @@ MIN_SIDE = 32  # smallest supported input, in pixels; B0 to B5 still work with 2
 class SegformerConfig:
     """Sizes and options of a SegFormer; tuples have a value per stage, the defaults are MiT-B0.
 
-    `drop_path` is the probability that training skips the last block; it grows linearly from 0 at
-    the first block. `norm_eps` is of the LayerNorms of blocks and stages. With `aligned_upsampling`
-    the logits have the input's size, see `Segformer`.
+    `drop_path` is the probability that training skips the last block; it grows linearly from 0.
+    `norm_eps` is of the norms of blocks and stages. `aligned_upsampling`: see `Segformer`.
 
     Raises:
         ValueError: the sizes do not fit together.

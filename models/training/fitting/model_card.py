@@ -9,6 +9,7 @@ from pathlib import Path
 
 from models.checkpoint import Checkpoint
 from models.registry import Task, architecture_of
+from models.segformer import Segformer
 from models.training.confusion import Confusion
 from models.training.data.augmentation import Augmentation
 from models.training.data.curriculum import Curriculum
@@ -74,7 +75,7 @@ def model_card(fitted: Fitted) -> str:
     architecture = architecture_of(checkpoint.network)
     own = architecture.name.startswith("Patchserve")
     others = f" and with transformers' `{architecture.name}`"
-    if getattr(checkpoint.network.config, "aligned_upsampling", False):
+    if isinstance(checkpoint.network, Segformer) and checkpoint.network.config.aligned_upsampling:
         others += ", which ignores `aligned_upsampling` and resizes the logits differently"
     height, width = checkpoint.preprocessing.input_size or (0, 0)
     loads = "`models.checkpoint.load` of patchserve"
