@@ -17,9 +17,8 @@ MIN_SIDE = 32  # smallest supported input, in pixels; B0 to B5 still work with 2
 class SegformerConfig:
     """Sizes and options of a SegFormer; tuples have a value per stage, the defaults are MiT-B0.
 
-    `drop_path` is the probability that training skips the last block; it grows linearly over the
-    blocks, from 0 at the first block. `norm_eps` is the epsilon of the LayerNorms of blocks and
-    stages. With `aligned_upsampling` the logits have the input's size, see `Segformer`.
+    `drop_path` is the probability that training skips the last block; it grows linearly from 0.
+    `norm_eps` is of the norms of blocks and stages. `aligned_upsampling`: see `Segformer`.
 
     Raises:
         ValueError: the sizes do not fit together.
@@ -208,9 +207,9 @@ class Segformer(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         logits = self.decoder(self.encoder(pixels))  # (B, num_labels, H / 4, W / 4)
-        if not self.config.aligned_upsampling:
-            return logits
-        return interpolate(logits, pixels.shape[2:], mode="bilinear", align_corners=True)
+        if self.config.aligned_upsampling:
+            logits = interpolate(logits, pixels.shape[2:], mode="bilinear", align_corners=True)
+        return logits
 
 
 class SegformerClassifier(nn.Module):

@@ -11,6 +11,7 @@ from torch.nn.functional import interpolate
 from models import checkpoint
 from models.errors import CheckpointError
 from models.label_map import label_map
+from models.training.fitting.initialize import from_checkpoint
 
 HEAD = "segmentation_head.0.weight"
 
@@ -86,6 +87,14 @@ def test_a_saved_copy_computes_the_same(originals, tmp_path, assert_equal):
     again = checkpoint.load(tmp_path / "saved")
     assert again.network.config == loaded.network.config
     assert_equal(again, folder)
+
+
+def test_training_keeps_the_upsampling(originals):
+    loaded = checkpoint.load(originals("smp_segformer") / "b0")
+    start = from_checkpoint(loaded, "segment", ("a", "b", "c"), image_size=64)
+    assert start.network.config.aligned_upsampling
+    assert start.fresh == {"decoder.head.weight", "decoder.head.bias"}
+    assert start.network(torch.zeros(1, 3, 64, 64)).shape == (1, 3, 64, 64)
 
 
 @torch.no_grad()
