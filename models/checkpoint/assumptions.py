@@ -7,25 +7,25 @@ from models.preprocessing import Preprocessing
 
 
 def assumptions(
-    config: Configuration, preprocessing: Preprocessing, *, assumed: bool, is_file: bool
+    config: Configuration, preprocessing: Preprocessing, *, defaults: str, is_file: bool
 ) -> tuple[str, ...]:
     """What a user should know of the preprocessing of a checkpoint that loads; one sentence each.
 
     Args:
         config: of the checkpoint.
         preprocessing: of the checkpoint.
-        assumed: whether no file says what it is.
+        defaults: whose defaults it is, if no file says what it is; else empty.
         is_file: whether the checkpoint is a file of weights, which has no file beside it.
     """
     result = []
-    if assumed:
+    if defaults:
         remedy = (
             "save it as a folder (models.checkpoint.save) and correct its preprocessor_config.json"
             if is_file
             else "add the file that the training has used"
         )
         result.append(
-            f"there is no preprocessor_config.json: the defaults of {preprocessing.processor} are "
+            f"there is no preprocessor_config.json: the defaults of {defaults} are "
             "assumed, and results are wrong if the network was trained with other preprocessing; "
             f"{remedy}"
         )

@@ -130,8 +130,10 @@ def load(source: str | Path, options: LoadOptions = DEFAULT_OPTIONS) -> Checkpoi
     labels = config.labels
     if isinstance(network, Segformer) and len(labels) == 1:
         network, labels = with_background(network), ("background", *labels)
+    source_of_defaults = preprocessing.processor if dialect is None else dialect.name
+    defaults = source_of_defaults if assumed else ""
     warnings = (
-        *assumptions(config, preprocessing, assumed=assumed, is_file=stored.is_file),
+        *assumptions(config, preprocessing, defaults=defaults, is_file=stored.is_file),
         *of_labels,
     )
     if options.strict and warnings:

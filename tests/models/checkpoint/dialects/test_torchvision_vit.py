@@ -11,6 +11,7 @@ def test_a_file_of_torchvision_gives_its_pixels_and_logits(case, originals, asse
     loaded = checkpoint.load(folder / "model.pth")
     assert_equal(loaded, folder)
     assert loaded.preprocessing_assumed
+    assert "the defaults of ViT of torchvision are assumed" in loaded.warnings[0]
     assert loaded.labels == tuple(f"LABEL_{n}" for n in range(5))
 
 

@@ -1,4 +1,4 @@
-"""SigLIP and ViTMSN classifiers in the real process, and as the start of a training run."""
+"""Classifiers that are ViTs under other names, in the real process and as the start of a run."""
 
 import json
 from io import BytesIO
@@ -30,6 +30,9 @@ CONFIGS = {
     transformers.ViTMSNForImageClassification: lambda: transformers.ViTMSNConfig(
         **SIZES, id2label=LABELS
     ),
+    transformers.Dinov2WithRegistersForImageClassification: lambda: (
+        transformers.Dinov2WithRegistersConfig(**SIZES, num_register_tokens=2, id2label=LABELS)
+    ),
 }
 PROCESSOR = transformers.SiglipImageProcessorPil(size={"height": 32, "width": 32})
 
@@ -59,14 +62,17 @@ def png(image):
 
 
 def reference(folder, image):
-    """The logits (3,) of transformers, and the embedding (24,) that they come from."""
+    """The logits (3,) of transformers, and the embedding (24,) or (48,) that they come from."""
     model = transformers.AutoModelForImageClassification.from_pretrained(folder).eval()
     pixels = PROCESSOR(image, return_tensors="pt").pixel_values
     with torch.no_grad():
         if hasattr(model, "vision_model"):
             embedding = model.vision_model(pixels).last_hidden_state.mean(1)
-        else:
+        elif hasattr(model, "vit"):
             embedding = model.vit(pixels).last_hidden_state[:, 0]
+        else:  # class token, two registers, patches
+            tokens = model.dinov2_with_registers(pixels).last_hidden_state
+            embedding = torch.cat([tokens[:, 0], tokens[:, 3:].mean(1)], dim=1)
         return model(pixels).logits[0], embedding[0]
 
 
