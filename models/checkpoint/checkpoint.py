@@ -15,6 +15,7 @@ from models.checkpoint import preprocessor_config
 from models.checkpoint.assumptions import assumptions, refusal
 from models.checkpoint.config import Configuration, document_of, parse
 from models.checkpoint.dialects import Dialect, dialect_of
+from models.checkpoint.files import expanded
 from models.checkpoint.hub import fetch, is_hub_id
 from models.checkpoint.json_files import write_document
 from models.checkpoint.labels import labels_in, labels_of
@@ -96,7 +97,7 @@ def path_of(source: str | Path) -> Path:
     Raises:
         CheckpointError: the source is none of these, or cannot be downloaded.
     """
-    path = Path(source).expanduser()
+    path = expanded(Path(source))
     if str(source) and (path.is_dir() or path.is_file()):  # "" is not the current folder
         return path
     if isinstance(source, str) and is_hub_id(source):
@@ -124,13 +125,13 @@ def load(source: str | Path, options: LoadOptions = DEFAULT_OPTIONS) -> Checkpoi
     stored = Stored(path_of(source))
     dialect = dialect_of(stored)
     config, of_labels = configuration_of(stored, dialect, options)
-    preprocessing, assumed = preprocessing_of(stored, config, dialect)
+    preprocessing, assumed = preprocessing_of(stored, config, dialect, options.arch)
     check_input(config.sizes, preprocessing.input_size or ANY_SIZE)
     network = filled(config, stored, dialect)
     labels = config.labels
     if isinstance(network, Segformer) and len(labels) == 1:
         network, labels = with_background(network), ("background", *labels)
-    source_of_defaults = preprocessing.processor if dialect is None else dialect.name
+    source_of_defaults = preprocessing.processor if dialect is None else dialect.defaults
     defaults = source_of_defaults if assumed else ""
     warnings = (
         *assumptions(config, preprocessing, defaults=defaults, is_file=stored.is_file),
@@ -196,7 +197,7 @@ def float_dtypes(tensors: Iterable[Tensor]) -> tuple[str, ...]:
 
 
 def preprocessing_of(
-    stored: Stored, config: Configuration, dialect: Dialect | None
+    stored: Stored, config: Configuration, dialect: Dialect | None, arch: str = ""
 ) -> tuple[Preprocessing, bool]:
     """Return the preprocessing, and whether it is assumed because no file says it.
 
@@ -204,7 +205,7 @@ def preprocessing_of(
         CheckpointError: a file is damaged or specifies unsupported steps.
     """
     if stored.preprocessor is None and dialect is not None:
-        return dialect.preprocessing(stored)
+        return dialect.preprocessing(stored, arch)
     name, contents = stored.preprocessor or ("", {})
     try:
         found = preprocessor_config.parse(contents, PROCESSORS[config.architecture.model_type])

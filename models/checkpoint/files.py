@@ -25,3 +25,11 @@ def is_present(path: Path) -> bool:
     if not regular:
         raise CheckpointError(f"{path.name} cannot be read: it is not a regular file")
     return True
+
+
+def expanded(path: Path) -> Path:
+    """Return the path with the home folder for ~. CheckpointError if there is no such user."""
+    try:
+        return path.expanduser()
+    except RuntimeError as error:
+        raise CheckpointError(f"{path}: {error}") from error

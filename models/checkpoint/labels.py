@@ -6,7 +6,7 @@ from pathlib import Path
 from reprlib import repr as shown  # of limited length and depth
 from typing import Any, NamedTuple
 
-from models.checkpoint.files import is_present
+from models.checkpoint.files import expanded, is_present
 from models.errors import CheckpointError
 
 MAX_LABELS = 2**17
@@ -75,7 +75,7 @@ def labels_in(path: Path, outputs: int | None) -> Labels:
     Raises:
         CheckpointError: the file cannot be read, or the network has another number of outputs.
     """
-    names = read_labels(path.expanduser())
+    names = read_labels(expanded(path))
     checked_count(len(names))
     if outputs is not None and len(names) != outputs:
         raise CheckpointError(

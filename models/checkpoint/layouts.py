@@ -46,21 +46,17 @@ def read_vit_msn(tensors: Tensors) -> Tensors:
 
 
 SIGLIP_UNREAD = re.compile(r"vision_model\.head\..+|text_model\..+|logit_(scale|bias)")
-SIGLIP_PATCHES = "vision_model.embeddings.patch_embedding"
 SIGLIP_POSITIONS = "vision_model.embeddings.position_embedding.weight"
 
 
 def read_siglip(tensors: Tensors) -> Tensors:
     """Drop the attention pooling and the text model, which a classifier does not have.
 
-    Positions (N, D) become (1, N, D). Patches without a bias get one of zeros, as in transformers.
+    Positions (N, D) become (1, N, D).
     """
     kept = {n: tensor for n, tensor in tensors.items() if not SIGLIP_UNREAD.fullmatch(n)}
     if (positions := kept.get(SIGLIP_POSITIONS)) is not None:
         kept[SIGLIP_POSITIONS] = positions[None]
-    if (weight := kept.get(f"{SIGLIP_PATCHES}.weight")) is not None:
-        zero = weight.new_zeros(())  # repeated without memory for a width from a file
-        kept.setdefault(f"{SIGLIP_PATCHES}.bias", zero.expand(weight.shape[:1]))
     return kept
 
 

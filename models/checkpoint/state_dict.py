@@ -7,8 +7,10 @@ tensors that inference does not use. What is removed is logged; what is ambiguou
 import logging
 import re
 from collections.abc import Collection, Mapping
+from reprlib import repr as shown  # of limited length and depth
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from models.checkpoint.parameter_names import join_names
@@ -35,6 +37,7 @@ LEFTOVERS = (  # tensors that no output depends on, with the reason
     (re.compile(r"(.*\.)?(total_ops|total_params)"), "counters of the profiler thop"),
     (re.compile(r"n_averaged"), "counter of torch.optim.swa_utils.AveragedModel"),
 )
+UNREADABLE = (torch.float4_e2m1fn_x2,)  # which torch converts to no other format
 ADAPTER = re.compile(r"base_model\.model\..*|.*\.lora_(A|B|embedding_A|embedding_B)\..*")
 QUANTIZED = re.compile(  # bitsandbytes, GPTQ and AWQ
     r".*\.(SCB|weight_format|(nested_)?(absmax|quant_map)|quant_state(\..*)?|qweight|qzeros)"
@@ -83,7 +86,7 @@ def checked(content: dict[Any, Any], file: str) -> dict[str, Tensor]:
     if is_table(content):
         return content
     others = [
-        str(key)
+        key if isinstance(key, str) else shown(key)
         for key, value in content.items()
         if not (isinstance(key, str) and isinstance(value, Tensor))
     ]
@@ -103,6 +106,8 @@ def network_tensors(stored: Mapping[str, Tensor]) -> dict[str, Tensor]:
             raise CheckpointError(f"the weights ({key}) are {MERGE}")
         if QUANTIZED.fullmatch(key):
             raise CheckpointError(f"quantized weights ({key}): save them unquantized")
+        if stored[key].dtype in UNREADABLE:
+            raise CheckpointError(f"{key} is {stored[key].dtype}: save it as float16 or float32")
     tensors = dict(stored)
     for pattern, reason in LEFTOVERS:
         if unused := [key for key in tensors if pattern.fullmatch(key)]:

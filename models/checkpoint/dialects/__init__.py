@@ -21,6 +21,11 @@ def dialect_of(stored: Stored) -> Dialect | None:
         CheckpointError: a single file, whose names of tensors are of no known library.
     """
     dialect = next((dialect for dialect in DIALECTS if dialect.recognizes(stored)), None)
+    if stored.is_file and (stored.path.parent / "config.json").is_file():
+        raise CheckpointError(
+            f"{stored.path.name} lies beside a config.json, which says more than the weights: "
+            f"give the folder {stored.path.parent}"
+        )
     if dialect is None and stored.is_file:
         known = ", ".join(dialect.name for dialect in DIALECTS)
         names = join_names(sorted(stored.tensors), 5)

@@ -37,15 +37,18 @@ class Dialect(NamedTuple):
         recognizes: whether the files are of this family.
         document: gives what transformers would write to config.json for this network, from the
             files and the name of the architecture, which is empty if the user did not give it.
-        preprocessing: gives the preprocessing and whether it is assumed, because no file says it.
+        defaults: whose preprocessing is assumed, if no file says it.
+        preprocessing: gives the preprocessing and whether it is assumed, because no file says it;
+            from the same.
         names: of the parameters.
         adapt: changes the tensors by our names where the mathematics are written differently.
     """
 
     name: str
+    defaults: str
     recognizes: Callable[[Stored], bool]
     document: Callable[[Stored, str], dict[str, Any]]
-    preprocessing: Callable[[Stored], tuple[Preprocessing, bool]]
+    preprocessing: Callable[[Stored, str], tuple[Preprocessing, bool]]
     names: Sequence[Rename]
     adapt: Callable[[dict[str, Tensor]], dict[str, Tensor]] = lambda tensors: tensors
 
@@ -89,6 +92,15 @@ def shape_of(tensors: Mapping[str, Tensor], name: str, axes: int) -> tuple[int, 
     if len(shape) != axes or 0 in shape:
         raise CheckpointError(f"{name} is {list(shape)}, not a tensor of {axes} axes with values")
     return shape
+
+
+def refuse_arch(arch: str, family: str) -> None:
+    """Raise CheckpointError for a name of an architecture that the family has no use for."""
+    if arch:
+        raise CheckpointError(
+            f"the weights are a {family}, whose sizes follow from its tensors: leave out the "
+            f"architecture {arch!r}"
+        )
 
 
 def renamed(

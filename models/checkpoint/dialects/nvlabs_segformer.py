@@ -5,9 +5,9 @@ Source: NVlabs/SegFormer, mmseg/models/decode_heads/segformer_head.py.
 
 from typing import Any
 
-from models.checkpoint import preprocessor_config
-from models.checkpoint.dialects.dialect import Dialect, Rename, shape_of
+from models.checkpoint.dialects.dialect import Dialect, Rename, refuse_arch, shape_of
 from models.checkpoint.dialects.mit import STAGES, encoder_document, encoder_names
+from models.checkpoint.preprocessor_config import SEGFORMER, parse
 from models.checkpoint.stored import Stored
 from models.errors import CheckpointError
 from models.preprocessing import Preprocessing
@@ -29,6 +29,8 @@ OPENMMLAB = (  # names of mmsegmentation from 0.20
     f"{HEAD}.convs.0.conv.weight",
 )
 
+FAMILY = "SegFormer of NVlabs"
+
 
 def recognizes(stored: Stored) -> bool:
     """Whether this is a file with the names of NVlabs, or of the later mmsegmentation."""
@@ -39,6 +41,7 @@ def recognizes(stored: Stored) -> bool:
 
 def document(stored: Stored, arch: str) -> dict[str, Any]:
     """Return the sizes in the terms of transformers; they follow from the shapes of the tensors."""
+    refuse_arch(arch, FAMILY)
     tensors = stored.tensors
     if MARK not in tensors:
         raise CheckpointError(
@@ -53,9 +56,9 @@ def document(stored: Stored, arch: str) -> dict[str, Any]:
     }
 
 
-def preprocessing(stored: Stored) -> tuple[Preprocessing, bool]:
+def preprocessing(stored: Stored, arch: str) -> tuple[Preprocessing, bool]:
     """Return the preprocessing of SegFormer's image processor, because no file says it."""
-    return preprocessor_config.parse({}, preprocessor_config.SEGFORMER), True
+    return parse({}, SEGFORMER), True
 
 
-NVLABS_SEGFORMER = Dialect("SegFormer of NVlabs", recognizes, document, preprocessing, NAMES)
+NVLABS_SEGFORMER = Dialect(FAMILY, SEGFORMER, recognizes, document, preprocessing, NAMES)

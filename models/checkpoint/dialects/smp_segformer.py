@@ -9,9 +9,9 @@ Sources: segmentation-models-pytorch 0.6, decoders/segformer/, base/heads.py, ba
 from reprlib import repr as shown  # of limited length and depth
 from typing import Any
 
-from models.checkpoint import preprocessor_config
-from models.checkpoint.dialects.dialect import Dialect, Rename, shape_of
+from models.checkpoint.dialects.dialect import Dialect, Rename, refuse_arch, shape_of
 from models.checkpoint.dialects.mit import STAGES, encoder_document, encoder_names
+from models.checkpoint.preprocessor_config import SEGFORMER, parse
 from models.checkpoint.stored import Stored
 from models.errors import CheckpointError
 from models.preprocessing import Preprocessing
@@ -24,6 +24,7 @@ NAMES = (
     Rename("decoder.fuse_stage.1", "decoder.norm"),
     Rename("segmentation_head.0", "decoder.head"),
 )
+FAMILY = "SegFormer of segmentation-models-pytorch"
 MARKS = (
     "encoder.patch_embed1.proj.weight",
     "decoder.mlp_stage.0.linear.weight",
@@ -49,6 +50,7 @@ def recognizes(stored: Stored) -> bool:
 
 def document(stored: Stored, arch: str) -> dict[str, Any]:
     """Return the sizes in the terms of transformers; they follow from the shapes of the tensors."""
+    refuse_arch(arch, FAMILY)
     for name, supported in SETTINGS.items():
         if (value := stored.document.get(name, supported[0])) not in supported:
             raise CheckpointError(
@@ -69,11 +71,9 @@ def document(stored: Stored, arch: str) -> dict[str, Any]:
     }
 
 
-def preprocessing(stored: Stored) -> tuple[Preprocessing, bool]:
+def preprocessing(stored: Stored, arch: str) -> tuple[Preprocessing, bool]:
     """Return the preprocessing of SegFormer's image processor, because no file says it."""
-    return preprocessor_config.parse({}, preprocessor_config.SEGFORMER), True
+    return parse({}, SEGFORMER), True
 
 
-SMP_SEGFORMER = Dialect(
-    "SegFormer of segmentation-models-pytorch", recognizes, document, preprocessing, NAMES
-)
+SMP_SEGFORMER = Dialect(FAMILY, SEGFORMER, recognizes, document, preprocessing, NAMES)

@@ -6,7 +6,7 @@ data/transforms_factory.py.
 
 import re
 from collections.abc import Mapping
-from math import floor, isqrt
+from math import isqrt
 from reprlib import repr as shown  # of limited length and depth
 from typing import Any
 
@@ -14,21 +14,11 @@ import torch
 from torch import Tensor
 
 from models.checkpoint.dialects.dialect import Dialect, Rename, shape_of
+from models.checkpoint.dialects.timm_preprocessing import input_size, preprocessing_of, pretrained
 from models.checkpoint.layer_scale import check_stored, fold_layer_scale
-from models.checkpoint.preprocessor_config import DEIT
 from models.checkpoint.stored import Stored
 from models.errors import CheckpointError
-from models.preprocessing import (
-    BICUBIC,
-    BILINEAR,
-    BOX,
-    HALF,
-    HAMMING,
-    LANCZOS,
-    NEAREST,
-    Preprocessing,
-    Size,
-)
+from models.preprocessing import Preprocessing, Size
 
 BLOCK = "encoder.blocks.{i}"
 NAMES = (
@@ -62,21 +52,19 @@ ARCHITECTURE = re.compile(
 )
 ARGUMENTS = re.compile(  # of the network; the shapes of the tensors say the same, or training only
     r"num_classes|img_size|patch_size|embed_dim|depth|num_heads|mlp_ratio|qkv_bias|in_chans"
-    r"|global_pool|distilled|dynamic_img_size|no_embed_class|init_values|weight_init|fix_init"
+    r"|global_pool|distilled|no_embed_class|init_values|weight_init|fix_init"
     r"|.*drop.*"
 )
-HEADS = {"tiny": 3, "small": 6, "medium": 8, "base": 12, "large": 16, "huge": 16}  # by the size
-HEADS_OF_WIDTH = {192: 3, 384: 6, 512: 8, 768: 12, 1024: 16, 1280: 16}  # for a file of weights
-FILTERS = {
-    "nearest": NEAREST,
-    "lanczos": LANCZOS,
-    "bilinear": BILINEAR,
-    "bicubic": BICUBIC,
-    "box": BOX,
-    "hamming": HAMMING,
+SIZES = {  # width and number of heads, by the name of the size
+    "tiny": (192, 3),
+    "small": (384, 6),
+    "medium": (512, 8),
+    "base": (768, 12),
+    "large": (1024, 16),
+    "huge": (1280, 16),
 }
-CROP_PCT = 0.875  # timm's default, if a pretrained_cfg does not have it
-CROP_PCT_OF_VIT = 0.9  # of most ViTs of timm, if there is no pretrained_cfg
+DEIT_MARKS = {"dist_token", "blocks.0.ls1.gamma"}  # DeiT, DeiT III or DINOv2, of a bare file
+OLD_FIELDS = ("mean", "std", "input_size", "crop_pct", "labels")  # of timm before 0.9, at the top
 
 
 def recognizes(stored: Stored) -> bool:
@@ -88,7 +76,7 @@ def recognizes(stored: Stored) -> bool:
 
 def document(stored: Stored, arch: str) -> dict[str, Any]:
     """Return the sizes in the terms of transformers; they follow from the shapes of the tensors."""
-    name = arch or stored.document.get("architecture", "")
+    name = arch.partition(".")[0] or stored.document.get("architecture", "")  # without the tag
     tensors = stored.tensors
     refuse_others(stored, name)
     width, _, *patch = shape_of(tensors, "patch_embed.proj.weight", 4)
@@ -118,10 +106,15 @@ def refuse_others(stored: Stored, name: str) -> None:
     if name and not ARCHITECTURE.fullmatch(name):
         raise CheckpointError(
             f"the architecture {shown(name)} of timm is not supported; supported are vit, deit and "
-            f"deit3 of the sizes {', '.join(HEADS)}, for example vit_base_patch16_224"
+            f"deit3 of the sizes {', '.join(SIZES)}, for example vit_base_patch16_224"
         )
     if absent := [mark for mark in MARKS if mark not in stored.tensors]:
         raise CheckpointError(f"a ViT of timm has {', '.join(absent)}, but this checkpoint has not")
+    if old := [field for field in OLD_FIELDS if field in stored.document]:
+        raise CheckpointError(
+            f"config.json has {', '.join(old)} outside of pretrained_cfg, as timm wrote it before "
+            "version 0.9: save the network with a current timm"
+        )
     given = arguments(stored)
     if others := [key for key in given if not ARGUMENTS.fullmatch(key)]:
         raise CheckpointError(
@@ -136,13 +129,20 @@ def refuse_others(stored: Stored, name: str) -> None:
 
 def heads(stored: Stored, name: str, width: int) -> Any:
     """Return the number of heads, by the arguments, the name of the size or the width."""
-    match = ARCHITECTURE.fullmatch(name)
-    by_name = HEADS.get(match["size"]) if match else HEADS_OF_WIDTH.get(width)
-    number = arguments(stored).get("num_heads") or by_name
+    given, match = arguments(stored), ARCHITECTURE.fullmatch(name)
+    known = SIZES.get(match["size"]) if match else None
+    if known and known[0] != width and "embed_dim" not in given:
+        raise CheckpointError(
+            f"a {name} has a width of {known[0]}, but the weights have {width}: the architecture "
+            "is another one"
+        )
+    by_name = known[1] if known else None
+    by_width = None if match else dict(SIZES.values()).get(width)
+    number = given.get("num_heads") or by_name or by_width
     if number is None:
         raise CheckpointError(
             f"the number of heads of {shown(name or stored.path.name)} is not known; it is for "
-            f"vit, deit and deit3 of the sizes {', '.join(HEADS)}: for a file of weights, give the "
+            f"vit, deit and deit3 of the sizes {', '.join(SIZES)}: for a file of weights, give the "
             "architecture as --arch, for example vit_base_patch16_224"
         )
     return number
@@ -151,15 +151,9 @@ def heads(stored: Stored, name: str, width: int) -> Any:
 def arguments(stored: Stored) -> Mapping[str, Any]:
     """Return the arguments of the network that differ from those of its architecture."""
     given = stored.document.get("model_args") or {}
-    return given if isinstance(given, dict) else {}
-
-
-def pretrained(stored: Stored) -> Mapping[str, Any]:
-    """Return timm's pretrained_cfg."""
-    config = stored.document.get("pretrained_cfg") or {}
-    if not isinstance(config, dict):
-        raise CheckpointError("config.json: pretrained_cfg is not a JSON object")
-    return config
+    if not isinstance(given, dict):
+        raise CheckpointError(f"config.json: model_args is {shown(given)}, not a JSON object")
+    return given
 
 
 def image_size(stored: Stored, patch: int) -> Size:
@@ -193,17 +187,6 @@ def square_or_pair(value: object) -> Size | None:
     return None
 
 
-def input_size(stored: Stored) -> Size | None:
-    """Return the height and width of the input, or None if the folder does not say it."""
-    match pretrained(stored).get("input_size"):
-        case None:
-            return None
-        case [3, int() as height, int() as width] if height > 0 and width > 0:
-            return height, width
-        case other:
-            raise CheckpointError(f"config.json: input_size is {shown(other)}, not [3, h, w]")
-
-
 def labels_of(stored: Stored) -> dict[str, Any]:
     """Return `id2label` from label_names and label_descriptions, or the number of labels."""
     names = stored.document.get("label_names")
@@ -214,50 +197,6 @@ def labels_of(stored: Stored) -> dict[str, Any]:
         return {"num_labels": shape_of(stored.tensors, "head.weight", 2)[0]}
     labels = [descriptions.get(each, each) if isinstance(each, str) else each for each in names]
     return {"id2label": {str(number): label for number, label in enumerate(labels)}}
-
-
-def preprocessing(stored: Stored) -> tuple[Preprocessing, bool]:
-    """Return the preprocessing of timm's pretrained_cfg."""
-    config = pretrained(stored)
-    patch = shape_of(stored.tensors, "patch_embed.proj.weight", 4)[2]
-    size = input_size(stored) or image_size(stored, patch)
-    default_pct = CROP_PCT if config else CROP_PCT_OF_VIT
-    pct, mode = config.get("crop_pct") or default_pct, config.get("crop_mode") or "center"
-    interpolation = config.get("interpolation") or "bicubic"
-    if not isinstance(pct, int | float) or not 0 < pct <= 1:
-        raise CheckpointError(f"config.json: crop_pct is {shown(pct)}, not above 0 and at most 1")
-    if not isinstance(interpolation, str) or interpolation not in FILTERS:
-        raise CheckpointError(
-            f"config.json: interpolation is {shown(interpolation)}, not one of {', '.join(FILTERS)}"
-        )
-    resized = floor(size[0] / pct), floor(size[1] / pct)
-    square = mode == "center" and resized[0] == resized[1]
-    if not square and mode != "squash":
-        raise CheckpointError(
-            f"config.json: crop_mode is {shown(mode)} for an input of {size[1]} x {size[0]} "
-            "pixels; supported are center with a square input, and squash"
-        )
-    return Preprocessing(
-        processor=DEIT,
-        size=None if square else resized,
-        shortest_edge=resized[0] if square else None,
-        resample=FILTERS[interpolation],
-        crop_size=size,
-        crop_rounding="even",
-        mean=color(config, "mean"),
-        std=color(config, "std"),
-    ), not config
-
-
-def color(config: Mapping[str, Any], name: str) -> tuple[float, float, float]:
-    """Return a number for each channel."""
-    match config.get(name):
-        case None:
-            return HALF
-        case [int() | float() as r, int() | float() as g, int() | float() as b]:
-            return float(r), float(g), float(b)
-        case other:
-            raise CheckpointError(f"config.json: {name} is {shown(other)}, not three numbers")
 
 
 def adapt(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -280,4 +219,12 @@ def is_of_patches_alone(count: int, *, scaled: bool) -> bool:
     return scaled and isqrt(count) ** 2 == count
 
 
-TIMM_VIT = Dialect("ViT of timm", recognizes, document, preprocessing, NAMES, adapt)
+def preprocessing(stored: Stored, arch: str) -> tuple[Preprocessing, bool]:
+    """Return the preprocessing, and whether it is assumed."""
+    patch = shape_of(stored.tensors, "patch_embed.proj.weight", 4)[2]
+    imagenet = arch.startswith("deit") or not DEIT_MARKS.isdisjoint(stored.tensors)
+    found = preprocessing_of(stored, image_size(stored, patch), patch, imagenet=imagenet)
+    return found, not pretrained(stored)
+
+
+TIMM_VIT = Dialect("ViT of timm", "timm", recognizes, document, preprocessing, NAMES, adapt)

@@ -30,9 +30,12 @@ NAMES = (
     Rename("encoder.ln", "norm"),
     Rename("heads.head", "head"),
 )
+FAMILY = "ViT of torchvision"
+DEFAULTS = "torchvision for weights trained on ImageNet-1k"
 MARKS = ("class_token", "conv_proj.weight", "encoder.pos_embedding")
 MLP = "encoder.layers.encoder_layer_0.mlp.0.weight"
-HEADS = {768: 12, 1024: 16, 1280: 16}  # by the width: vit_b, vit_l and vit_h
+HEADS = {768: 12, 1024: 16, 1280: 16}  # by the width
+NAMES_OF_WIDTH = {768: "vit_b", 1024: "vit_l", 1280: "vit_h"}
 TRAINED = 224  # pixels a side, of the weights trained on ImageNet-1k; larger ones are fine-tuned
 
 
@@ -45,6 +48,11 @@ def document(stored: Stored, arch: str) -> dict[str, Any]:
     """Return the sizes in the terms of transformers; they follow from the shapes of the tensors."""
     tensors = stored.tensors
     width, _, *patch = shape_of(tensors, "conv_proj.weight", 4)
+    name = f"{NAMES_OF_WIDTH.get(width)}_{patch[0]}"
+    if arch not in ("", name):
+        raise CheckpointError(
+            f"the weights are a {name} of torchvision, not {arch!r}: leave it out"
+        )
     if width not in HEADS:
         raise CheckpointError(
             f"a ViT of torchvision has a width of {', '.join(map(str, HEADS))}, not {width}"
@@ -71,13 +79,15 @@ def side(stored: Stored) -> int:
     return rows * shape_of(stored.tensors, "conv_proj.weight", 4)[2]
 
 
-def preprocessing(stored: Stored) -> tuple[Preprocessing, bool]:
+def preprocessing(stored: Stored, arch: str) -> tuple[Preprocessing, bool]:
     """Return the preprocessing of torchvision's weights for this image size."""
     crop = side(stored)
+    width, _, patch, _ = shape_of(stored.tensors, "conv_proj.weight", 4)
+    edge = 242 if (width, patch) == (1024, 16) else 256  # of vit_l_16, and of all others
     return Preprocessing(
         processor=DEIT,
         size=None,
-        shortest_edge=256 if crop == TRAINED else crop,
+        shortest_edge=edge if crop == TRAINED else crop,
         resample=BILINEAR if crop == TRAINED else BICUBIC,
         crop_size=(crop, crop),
         crop_rounding="even",
@@ -86,4 +96,4 @@ def preprocessing(stored: Stored) -> tuple[Preprocessing, bool]:
     ), True
 
 
-TORCHVISION_VIT = Dialect("ViT of torchvision", recognizes, document, preprocessing, NAMES)
+TORCHVISION_VIT = Dialect(FAMILY, DEFAULTS, recognizes, document, preprocessing, NAMES)

@@ -9,6 +9,7 @@ from safetensors.torch import load_file, save_file
 from torch.nn.functional import interpolate
 
 from models import checkpoint
+from models.checkpoint import LoadOptions
 from models.errors import CheckpointError
 from models.label_map import label_map
 from models.training.fitting.initialize import from_checkpoint
@@ -45,9 +46,16 @@ def test_a_folder_gives_the_pixels_and_logits_of_the_library(case, originals, as
     assert "SegformerImageProcessor are assumed" in loaded.warnings[0]
 
 
-def test_a_file_of_weights_gives_the_pixels_and_logits_of_the_library(originals, assert_equal):
+def test_a_file_of_weights_gives_the_pixels_and_logits_of_the_library(
+    originals, tmp_path, assert_equal
+):
     folder = originals("smp_segformer") / "b0"
-    assert_equal(checkpoint.load(folder / "weights.pth"), folder)
+    file = shutil.copy(folder / "weights.pth", tmp_path)
+    assert_equal(checkpoint.load(file), folder)
+    with pytest.raises(CheckpointError, match=r"weights\.pth lies beside a config\.json"):
+        checkpoint.load(folder / "weights.pth")
+    with pytest.raises(CheckpointError, match="leave out the architecture 'mit_b0'"):
+        checkpoint.load(file, LoadOptions(arch="mit_b0"))
 
 
 def expected_of(folder):

@@ -7,7 +7,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from models import checkpoint
+from models.checkpoint import LoadOptions
 from models.errors import CheckpointError
+from models.preprocessing import IMAGENET_MEAN, IMAGENET_STD
 
 CASES = ("vit", "vit-384", "squash", "wide", "deit", "deit-distilled", "deit3", "dinov2")
 LABELS = ("label 0", "the second label", "label 2", "label 3", "label 4")
@@ -205,7 +207,7 @@ def test_positions_that_fit_two_grids_are_refused(originals, tmp_path):
         ({"crop_pct": "all"}, "crop_pct is 'all'"),
         ({"interpolation": "random"}, "interpolation is 'random'"),
         ({"input_size": [1, 32, 32]}, r"input_size is \[1, 32, 32\]"),
-        ({"mean": [0.5]}, r"mean is \[0.5\]"),
+        ({"mean": [0.5]}, r"image_mean is \[0.5\]"),
     ],
 )
 def test_preprocessing_that_is_not_supported_is_refused_by_name(folder, fields, message):
@@ -226,13 +228,66 @@ def test_a_size_of_the_name_without_known_heads_is_refused(folder):
 
 
 def test_the_number_of_heads_of_a_file_may_follow_from_the_architecture(originals, tmp_path):
-    tensors = load_file(originals("timm_vit") / "vit" / "model.safetensors")
-    save_file(tensors, tmp_path / "model.safetensors")
+    stored = torch.load(originals("timm_vit") / "file" / "model.pth", weights_only=True)
+    save_file(stored, tmp_path / "model.safetensors")
+    loaded = checkpoint.load(
+        tmp_path / "model.safetensors", LoadOptions(arch="vit_tiny_patch16_224")
+    )
+    assert loaded.network.config.num_heads == 3
+    small = load_file(originals("timm_vit") / "vit" / "model.safetensors")
+    save_file(small, tmp_path / "model.safetensors")
     with pytest.raises(CheckpointError, match="--arch"):
         checkpoint.load(tmp_path / "model.safetensors")
-    options = checkpoint.LoadOptions(arch="vit_tiny_patch8_224")
-    loaded = checkpoint.load(tmp_path / "model.safetensors", options)
-    assert loaded.network.config.num_heads == 3
+
+
+def test_the_architecture_must_be_that_of_the_weights(originals, tmp_path):
+    file = originals("timm_vit") / "file" / "model.pth"
+    assert checkpoint.load(file, LoadOptions(arch="vit_tiny_patch16_224.augreg_in21k"))
+    with pytest.raises(CheckpointError, match="has a width of 768, but the weights have 192"):
+        checkpoint.load(file, LoadOptions(arch="vit_base_patch16_224"))
+    assumed = checkpoint.load(file, LoadOptions(arch="deit_tiny_patch16_224")).preprocessing
+    assert assumed.mean == IMAGENET_MEAN
+
+
+def test_timms_defaults_replace_what_a_pretrained_cfg_leaves_out(folder):
+    config = json.loads((folder / "config.json").read_text())["pretrained_cfg"]
+    left = {name: config[name] for name in ("input_size", "interpolation")}
+    change(folder, pretrained_cfg=left)
+    preprocessing = checkpoint.load(folder).preprocessing
+    assert (preprocessing.mean, preprocessing.std) == (IMAGENET_MEAN, IMAGENET_STD)
+    assert preprocessing.shortest_edge == 36  # 32 / 0.875
+
+
+def test_a_fixed_input_size_is_that_of_the_positions(folder):
+    pretrained(folder, input_size=[3, 64, 64], fixed_input_size=True)
+    assert checkpoint.load(folder).preprocessing.crop_size == (32, 32)
+    pretrained(folder, fixed_input_size=False)
+    with pytest.raises(CheckpointError, match="input_size is 64 x 64, but the positions are those"):
+        checkpoint.load(folder)
+
+
+def test_a_config_of_an_old_timm_is_refused(folder):
+    change(folder, mean=[0.5, 0.5, 0.5], pretrained_cfg=None)
+    with pytest.raises(CheckpointError, match=r"has mean outside of pretrained_cfg.*current timm"):
+        checkpoint.load(folder)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"crop_pct": 1e-320},
+        {"crop_pct": 1e-5},
+        {"input_size": [3, 10**400, 10**400]},
+        {"input_size": [3, 32, 10**6]},
+        {"mean": [10**400] * 3},
+        {"std": [0, 0, 0]},
+        {"std": [float("nan")] * 3},
+    ],
+)
+def test_numbers_out_of_range_are_refused(folder, fields):
+    pretrained(folder, **fields)
+    with pytest.raises(CheckpointError):
+        checkpoint.load(folder)
 
 
 def test_labels_may_be_missing(folder):

@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from models import checkpoint
+from models.checkpoint import LoadOptions
 from models.errors import CheckpointError
 
 
@@ -11,7 +12,10 @@ def test_a_file_of_torchvision_gives_its_pixels_and_logits(case, originals, asse
     loaded = checkpoint.load(folder / "model.pth")
     assert_equal(loaded, folder)
     assert loaded.preprocessing_assumed
-    assert "the defaults of ViT of torchvision are assumed" in loaded.warnings[0]
+    assert (
+        "the defaults of torchvision for weights trained on ImageNet-1k are assumed"
+        in loaded.warnings[0]
+    )
     assert loaded.labels == tuple(f"LABEL_{n}" for n in range(5))
 
 
@@ -19,6 +23,23 @@ def change(originals, tmp_path, **tensors):
     stored = torch.load(originals("torchvision_vit") / "vit_b" / "model.pth", weights_only=True)
     torch.save(stored | tensors, tmp_path / "model.pth")
     return tmp_path / "model.pth"
+
+
+def test_the_architecture_must_be_that_of_the_weights(originals):
+    file = originals("torchvision_vit") / "vit_b" / "model.pth"
+    assert checkpoint.load(file, LoadOptions(arch="vit_b_32")).network.config.num_heads == 12
+    with pytest.raises(CheckpointError, match="a vit_b_32 of torchvision, not 'vit_l_16'"):
+        checkpoint.load(file, LoadOptions(arch="vit_l_16"))
+
+
+def test_the_shortest_edge_of_vit_l_16_is_shorter(originals, tmp_path):
+    stored = torch.load(originals("torchvision_vit") / "vit_l" / "model.pth", weights_only=True)
+    more = {
+        "conv_proj.weight": torch.zeros(1024, 3, 16, 16),
+        "encoder.pos_embedding": torch.zeros(1, 197, 1024),
+    }
+    torch.save(stored | more, tmp_path / "model.pth")
+    assert checkpoint.load(tmp_path / "model.pth").preprocessing.shortest_edge == 242
 
 
 def test_a_width_without_known_heads_is_refused(originals, tmp_path):
