@@ -44,7 +44,14 @@ SEGFORMER_FIELDS = {  # name in SegformerConfig: name in config.json
     "classifier_dropout": "classifier_dropout_prob",
     "drop_path": "drop_path_rate",
 }
-VIT_OPTIONS = ("patch_embedding", "positions", "attention", "pooling", "head")  # patchserve's own
+VIT_OPTIONS = (  # patchserve's own
+    "patch_embedding",
+    "positions",
+    "attention",
+    "head_dim",
+    "pooling",
+    "head",
+)
 DISTILLATION = ("distillation_token", "distillation_head")
 PLAIN = MappingProxyType(  # a ViT without any of these options
     {f.name: f.default for f in fields(ViTConfig) if f.name in VIT_OPTIONS + DISTILLATION}
@@ -131,7 +138,7 @@ ARCHITECTURES = (  # without a name in config.json, the first one of the model t
         "segment",
         ViTSegmenter,
         ViTSegmenterConfig,
-        VIT_FIELDS | {"attention": "attention"},
+        VIT_FIELDS | {name: name for name in ("attention", "head_dim")},
         {},
     ),
 )

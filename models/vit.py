@@ -30,6 +30,8 @@ CHOICES = {  # allowed values of the config fields that name an option
 class EncoderConfig:
     """Sizes and options of a transformer encoder, by default the sizes and options of ViT-B.
 
+    A head has `head_dim` channels, or hidden_size / num_heads without it.
+
     With full attention the encoder takes tokens (B, N, D). With axial attention it takes a token
     grid (B, H, W, D).
 
@@ -40,6 +42,7 @@ class EncoderConfig:
     hidden_size: int = 768
     num_layers: int = 12
     num_heads: int = 12
+    head_dim: int | None = None
     mlp_size: int = 3072
     hidden_act: str = "gelu"
     layer_norm_eps: float = 1e-12
@@ -49,10 +52,12 @@ class EncoderConfig:
     attention: Literal["full", "axial"] = "full"
 
     def __post_init__(self) -> None:
-        if self.hidden_size % self.num_heads:
+        if self.head_dim is None and self.hidden_size % self.num_heads:
             raise ValueError(
                 f"hidden_size {self.hidden_size} is not a multiple of {self.num_heads} heads"
             )
+        if self.head_dim is not None and self.head_dim < 1:
+            raise ValueError(f"head_dim is {self.head_dim}, not 1 or more")
         if self.attention not in ("full", "axial"):
             raise ValueError(f"attention is {self.attention!r}, not full or axial")
 
@@ -137,7 +142,11 @@ class Block(nn.Module):
         attention = AxialAttention if config.attention == "axial" else Attention
         self.norm_1 = nn.LayerNorm(D, eps=eps)
         self.attention = attention(
-            D, config.num_heads, qkv_bias=config.qkv_bias, dropout=config.attention_dropout
+            D,
+            config.num_heads,
+            head_dim=config.head_dim,
+            qkv_bias=config.qkv_bias,
+            dropout=config.attention_dropout,
         )
         self.norm_2 = nn.LayerNorm(D, eps=eps)
         self.mlp = MLP(config)

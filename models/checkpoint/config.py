@@ -118,6 +118,8 @@ def field_value(name: str, raw: object, default: object) -> Any:
             return integer(name, raw[0] if isinstance(raw, list) and raw == raw[:1] * 2 else raw)
         case _, tuple():
             return integers(name, raw)
+        case _, None:
+            return None if raw is None else integer(name, raw)
         case _, bool() | str() if isinstance(raw, type(default)):
             return raw
         case _, bool() | str():

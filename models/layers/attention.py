@@ -3,18 +3,20 @@
 Each class has a method `weights`, which returns the attention weights that its `forward` applies.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
 
 def split_heads(x: Tensor, num_heads: int) -> Tensor:
-    """Split the channels into heads: (B, N, D) -> (B, heads, N, D / heads)."""
+    """Split the channels into heads: (B, N, heads * d) -> (B, heads, N, d)."""
     return x.unflatten(-1, (num_heads, -1)).transpose(1, 2)
 
 
 def join_heads(x: Tensor) -> Tensor:
-    """Concatenate the heads: (B, heads, N, D / heads) -> (B, N, D)."""
+    """Concatenate the heads: (B, heads, N, d) -> (B, N, heads * d)."""
     return x.transpose(1, 2).flatten(2)
 
 
@@ -48,21 +50,28 @@ def attention_weights(query: Tensor, key: Tensor, mask: Tensor | None = None) ->
 class Attention(nn.Module):
     """Multi-head self-attention (arXiv:1706.03762).
 
-    `forward(x, mask)` maps (B, N, D) to the same shape; D is a multiple of `num_heads`. The mask
-    broadcasts to (B, heads, N, N) and is interpreted as in `attention_weights`. `dropout` is the
-    rate at which training drops attention weights.
+    `forward(x, mask)` maps (B, N, D) to the same shape. Each head has d channels: `head_dim`, or
+    D / num_heads without it. The mask broadcasts to (B, heads, N, N) and is interpreted as in
+    `attention_weights`. `dropout` is the rate at which training drops attention weights.
     """
 
     def __init__(
-        self, width: int, num_heads: int, *, qkv_bias: bool = True, dropout: float = 0.0
+        self,
+        width: int,
+        num_heads: int,
+        *,
+        head_dim: int | None = None,
+        qkv_bias: bool = True,
+        dropout: float = 0.0,
     ) -> None:
         super().__init__()
         self.num_heads = num_heads
         self.dropout = dropout
-        self.query = nn.Linear(width, width, bias=qkv_bias)
-        self.key = nn.Linear(width, width, bias=qkv_bias)
-        self.value = nn.Linear(width, width, bias=qkv_bias)
-        self.output = nn.Linear(width, width)
+        inner = num_heads * (width // num_heads if head_dim is None else head_dim)
+        self.query = nn.Linear(width, inner, bias=qkv_bias)
+        self.key = nn.Linear(width, inner, bias=qkv_bias)
+        self.value = nn.Linear(width, inner, bias=qkv_bias)
+        self.output = nn.Linear(inner, width)
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         return self.attend(x, x, mask)  # (B, N, D)
@@ -73,17 +82,17 @@ class Attention(nn.Module):
 
     def attend(self, x: Tensor, context: Tensor, mask: Tensor | None = None) -> Tensor:
         """Queries come from x (B, N, D), keys and values from context (B, M, D): (B, N, D)."""
-        query = split_heads(self.query(x), self.num_heads)  # (B, heads, N, D / heads)
-        key = split_heads(self.key(context), self.num_heads)  # (B, heads, M, D / heads)
-        value = split_heads(self.value(context), self.num_heads)  # (B, heads, M, D / heads)
+        query = split_heads(self.query(x), self.num_heads)  # (B, heads, N, d)
+        key = split_heads(self.key(context), self.num_heads)  # (B, heads, M, d)
+        value = split_heads(self.value(context), self.num_heads)  # (B, heads, M, d)
         dropout = self.dropout if self.training else 0.0
         heads = scaled_dot_product_attention(query, key, value, mask, dropout_p=dropout)
         return self.output(join_heads(heads))  # (B, N, D)
 
     def weights_between(self, x: Tensor, context: Tensor, mask: Tensor | None = None) -> Tensor:
         """Return the attention weights of `attend`, (B, heads, N, M)."""
-        query = split_heads(self.query(x), self.num_heads)  # (B, heads, N, D / heads)
-        key = split_heads(self.key(context), self.num_heads)  # (B, heads, M, D / heads)
+        query = split_heads(self.query(x), self.num_heads)  # (B, heads, N, d)
+        key = split_heads(self.key(context), self.num_heads)  # (B, heads, M, d)
         return attention_weights(query, key, mask)
 
 
@@ -95,10 +104,8 @@ class AxisAttention(Attention):
     arXiv:1912.12180, which has (H W) (H + W) attention weights instead of (H W)^2.
     """
 
-    def __init__(
-        self, width: int, num_heads: int, axis: int, *, qkv_bias: bool = True, dropout: float = 0.0
-    ) -> None:
-        super().__init__(width, num_heads, qkv_bias=qkv_bias, dropout=dropout)
+    def __init__(self, width: int, num_heads: int, axis: int, **options: Any) -> None:
+        super().__init__(width, num_heads, **options)
         self.axis = axis  # 1: lines are columns, along the height; 2: lines are rows
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -123,17 +130,14 @@ class AxisAttention(Attention):
 class AxialAttention(nn.Module):
     """Attention along the height, then along the width: (B, H, W, D) -> (B, H, W, D).
 
-    After both steps each token depends on all tokens (arXiv:1912.12180).
+    After both steps each token depends on all tokens (arXiv:1912.12180). The options are those of
+    `Attention`.
     """
 
-    def __init__(
-        self, width: int, num_heads: int, *, qkv_bias: bool = True, dropout: float = 0.0
-    ) -> None:
+    def __init__(self, width: int, num_heads: int, **options: Any) -> None:
         super().__init__()
-        self.height, self.width = (
-            AxisAttention(width, num_heads, axis, qkv_bias=qkv_bias, dropout=dropout)
-            for axis in (1, 2)
-        )
+        self.height = AxisAttention(width, num_heads, 1, **options)
+        self.width = AxisAttention(width, num_heads, 2, **options)
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         return self.width(self.height(x, mask), mask)  # (B, H, W, D)

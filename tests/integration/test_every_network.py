@@ -52,6 +52,7 @@ OPTIONS = (
         {"pooling": "mean", "positions": "relative"},
         {"head": "mlp"},
         {"num_heads": 1},
+        {"num_heads": 2, "head_dim": 20},
         {"distillation_token": True},
         {"distillation_token": True, "distillation_head": True},
         {"distillation_token": True, "distillation_head": True, "head": "mlp"},

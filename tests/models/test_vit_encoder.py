@@ -35,6 +35,18 @@ def test_an_encoder_applies_its_blocks_in_order():
     assert torch.equal(encoder(x), y)
 
 
+@pytest.mark.parametrize("attention", ["full", "axial"])
+def test_the_width_of_a_head_is_independent_of_the_width_of_the_tokens(attention):
+    encoder = Encoder(replace(SMALL, num_heads=5, head_dim=7, attention=attention))
+    weights = {
+        name.rsplit(".", 2)[1]: tuple(parameter.shape)
+        for name, parameter in encoder.named_parameters()
+        if "attention" in name and name.endswith("weight")
+    }
+    inner = {"query": (35, 12), "key": (35, 12), "value": (35, 12)}
+    assert weights == inner | {"output": (12, 35)}
+
+
 def test_without_positions_an_encoder_is_permutation_equivariant():
     encoder, order = Encoder(SMALL), torch.randperm(5)
     x = torch.randn(2, 5, 12)
@@ -60,6 +72,7 @@ def test_axial_attention_replaces_full_attention():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        ({"head_dim": 0}, "head_dim is 0, not 1 or more"),
         ({"num_heads": 5}, "12 is not a multiple of 5 heads"),
         ({"attention": "local"}, "attention is 'local', not full or axial"),
     ],

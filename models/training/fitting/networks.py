@@ -122,12 +122,13 @@ def value(name: str, text: str, default: object) -> Any:
         match default:
             case bool():
                 return {"true": True, "false": False}[text.lower()]
-            case int():
+            case int() | None:
                 return int(text)
             case float():
                 return float(text)
             case tuple():
                 return tuple(int(part) for part in text.split(","))
     except (ValueError, KeyError):
-        raise ValueError(f"option {name}={text} is not a value like {default!r}") from None
+        expected = "an integer" if default is None else f"a value like {default!r}"
+        raise ValueError(f"option {name}={text} is not {expected}") from None
     return text

@@ -13,6 +13,7 @@ from models.vit_segmenter import ViTSegmenterConfig
 
 TWO = {"0": "cat", "1": "dog"}
 VIT = {"model_type": "vit", "id2label": TWO}
+OPTIONS = {"model_type": "patchserve_vit", "id2label": TWO}
 SEGFORMER = {"model_type": "segformer", "id2label": TWO}
 REFERENCES = {
     "vit": transformers.ViTConfig,
@@ -63,7 +64,9 @@ def test_missing_fields_have_the_defaults_of_the_reference(architecture):
             "PatchserveViT",
             ViTConfig(pooling="mean", attention="axial", positions="sinusoidal_2d", num_labels=2),
         ),
+        ("PatchserveViT", ViTConfig(num_heads=5, head_dim=48, num_labels=2)),
         ("PatchserveViTSegmenter", ViTSegmenterConfig(dropout=0.3, num_labels=2)),
+        ("PatchserveViTSegmenter", ViTSegmenterConfig(head_dim=48, num_labels=2)),
         ("SegformerForSemanticSegmentation", THREE_STAGES),
         ("SegformerForImageClassification", THREE_STAGES),
     ],
@@ -147,6 +150,9 @@ def test_unknown_fields_are_ignored():
             r"depths is \[100, .*\], not 256 layers or fewer",
         ),
         (SEGFORMER | {"depths": [1] * 100}, "depths is .*, not a list of 1 to 16 integers"),
+        (OPTIONS | {"head_dim": 1025}, "head_dim is 1025, not an integer from 1 to 1024"),
+        (OPTIONS | {"head_dim": [64]}, r"head_dim is \[64\], not an integer"),
+        (OPTIONS | {"head_dim": 64.0}, "head_dim is 64.0, not an integer"),
         (VIT | {"num_attention_heads": 7}, "768 is not a multiple of 7 heads"),
         (VIT | {"image_size": [224, 224, 3]}, "image_size is .*, not a list of 2 integers"),
         (VIT | {"image_size": "224"}, "image_size is '224'"),

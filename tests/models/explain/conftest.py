@@ -25,7 +25,7 @@ DISTILLED = {"distillation_token": True}
 
 
 def vit(**options: object) -> ViT:
-    return ViT(ViTConfig(**ENCODER, num_labels=5, **options))
+    return ViT(ViTConfig(**ENCODER | {"num_labels": 5} | options))
 
 
 def vit_segmenter(**options: object) -> ViTSegmenter:
@@ -38,6 +38,7 @@ NETWORKS: dict[str, Callable[[], Network]] = {
     "relative": lambda: vit(positions="relative"),
     "mean": lambda: vit(pooling="mean", positions="sinusoidal_2d"),
     "axial": lambda: vit(pooling="mean", attention="axial"),
+    "wide_heads": lambda: vit(num_heads=3, head_dim=11),
     "deit": lambda: vit(**DISTILLED),
     "deit_with_teacher": lambda: vit(**DISTILLED, distillation_head=True),
     "vit_segmenter": vit_segmenter,

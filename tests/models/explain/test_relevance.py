@@ -8,7 +8,16 @@ from models.explain.recording import record
 from models.explain.relevance import distribute, gradient_relevance, normalized, rollout
 from models.preprocessing import fit, normalize
 
-VITS = ["vit", "relative", "deit", "deit_with_teacher", "mean", "axial", "vit_segmenter"]
+VITS = [
+    "vit",
+    "wide_heads",
+    "relative",
+    "deit",
+    "deit_with_teacher",
+    "mean",
+    "axial",
+    "vit_segmenter",
+]
 CLOSE = {"rtol": 1e-3, "atol": 1e-6}
 
 

@@ -31,6 +31,39 @@ def test_attention_equals_the_formula_of_the_paper():
     torch.testing.assert_close(attention(x), loop_attention(attention, x, x))
 
 
+def loop_over_heads_and_queries(attention, x, head_dim):
+    """Compute equation 1 of 1706.03762 for one query of one head at a time, heads of d channels."""
+    heads = torch.zeros(*x.shape[:2], attention.num_heads, head_dim)
+    shape = (*x.shape[:2], attention.num_heads, head_dim)
+    query, key, value = (
+        layer(x).reshape(shape) for layer in (attention.query, attention.key, attention.value)
+    )
+    for image in range(x.shape[0]):
+        for head in range(attention.num_heads):
+            for token in range(x.shape[1]):
+                q = query[image, token, head]
+                logits = torch.stack([q @ k for k in key[image, :, head]]) / head_dim**0.5
+                weights = logits.exp() / logits.exp().sum()
+                for other in range(x.shape[1]):
+                    heads[image, token, head] += weights[other] * value[image, other, head]
+    return attention.output(heads.reshape(*x.shape[:2], -1))
+
+
+@pytest.mark.parametrize(("num_heads", "head_dim"), [(3, 7), (1, 5), (5, 1), (4, 16)])
+def test_heads_may_have_any_number_of_channels(num_heads, head_dim):
+    attention = Attention(12, num_heads, head_dim=head_dim)
+    x = torch.randn(2, 5, 12)
+    inner = num_heads * head_dim
+    assert attention.query.weight.shape == attention.value.weight.shape == (inner, 12)
+    assert attention.output.weight.shape == (12, inner)
+    expected = loop_over_heads_and_queries(attention, x, head_dim)
+    torch.testing.assert_close(attention(x), expected)
+    weights = attention.weights(x)
+    assert weights.shape == (2, num_heads, 5, 5)
+    value = split_heads(attention.value(x), num_heads)
+    torch.testing.assert_close(attention.output(join_heads(weights @ value)), expected)
+
+
 def test_keys_and_values_may_come_from_other_tokens():
     attention = Attention(12, 3)
     x, context = torch.randn(2, 7, 12), torch.randn(2, 4, 12)

@@ -27,6 +27,7 @@ NETWORKS = {
     "Segformer": lambda: Segformer(SEGFORMER),
     "SegformerClassifier": lambda: SegformerClassifier(SEGFORMER),
     "ViTSegmenter": lambda: ViTSegmenter(ViTSegmenterConfig(**VIT)),
+    "wide heads": lambda: ViT(ViTConfig(**VIT, head_dim=24)),
 }
 IMAGENET = Preprocessing(mean=IMAGENET_MEAN, std=IMAGENET_STD)
 BYTES = torch.randint(

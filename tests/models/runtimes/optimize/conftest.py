@@ -45,6 +45,9 @@ VITS = {
     "tanh GELU": {"hidden_act": "gelu_new"},
     "SiLU": {"hidden_act": "silu"},
     "axial": {"attention": "axial", "pooling": "mean"},
+    "narrow heads": {"head_dim": 5},
+    "wide heads, no bias": {"num_heads": 2, "head_dim": 20, "qkv_bias": False},
+    "axial with wide heads": {"attention": "axial", "pooling": "mean", "head_dim": 16},
     "distilled": {"distillation_token": True},
     "two heads": {"distillation_token": True, "distillation_head": True},
     "two relative heads": {
