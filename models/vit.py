@@ -6,7 +6,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from models.layers.attention import Attention, AxialAttention
+from models.layers.attention import Attention, AxialAttention, GridMask
 from models.layers.heads import ClassifierOutput, MLPHead, activation
 from models.layers.patch_embedding import PATCH_EMBEDDINGS
 from models.layers.positions import (
@@ -32,8 +32,7 @@ class EncoderConfig:
 
     A head has `head_dim` channels, or hidden_size / num_heads without it.
 
-    With full attention the encoder takes tokens (B, N, D). With axial attention it takes a token
-    grid (B, H, W, D).
+    With axial attention the encoder's mask is a `GridMask`, which also says where the tokens lie.
 
     Raises:
         ValueError: the sizes do not fit together, or an option is unknown.
@@ -68,8 +67,8 @@ class ViTConfig(EncoderConfig):
 
     `image_size` is the (height, width) of training; position embeddings are resampled for other
     sizes. With pooling "mean" the head reads the mean of the patch tokens, and there is no class
-    token. Axial attention requires it, because a token grid has no place for a class token. DeiT
-    (arXiv:2012.12877) adds a distillation token, and optionally a second head that reads it.
+    token. DeiT (arXiv:2012.12877) adds a distillation token, and optionally a second head that
+    reads it.
 
     Raises:
         ValueError: the sizes or options do not fit together.
@@ -90,7 +89,7 @@ class ViTConfig(EncoderConfig):
         for name, allowed in CHOICES.items():
             if (value := getattr(self, name)) not in allowed:
                 raise ValueError(f"{name} is {value!r}, not one of {', '.join(allowed)}")
-        axial, mean = self.attention == "axial", self.pooling == "mean"
+        mean = self.pooling == "mean"
         D, P = self.hidden_size, self.patch_size
         conflicts = {
             f"a patch of {P} px exceeds the image {self.image_size}": min(self.image_size) < P,
@@ -100,8 +99,7 @@ class ViTConfig(EncoderConfig):
             and not self.distillation_token,
             "a distillation token needs a class token, not mean pooling": self.distillation_token
             and mean,
-            "axial attention needs mean pooling": axial and not mean,
-            "axial attention and relative positions exclude each other": axial
+            "axial attention and relative positions exclude each other": self.attention == "axial"
             and self.positions == "relative",
         }
         for message, applies in conflicts.items():
@@ -152,19 +150,19 @@ class Block(nn.Module):
         self.mlp = MLP(config)
         self.dropout = nn.Dropout(config.dropout)
 
-    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, mask: Tensor | GridMask | None = None) -> Tensor:
         x = x + self.dropout(self.attention(self.norm_1(x), mask))  # equation 2
         return x + self.dropout(self.mlp(self.norm_2(x)))  # equation 3
 
 
 class Encoder(nn.Module):
-    """`num_layers` blocks in sequence; each block gets the same attention mask, see `Attention`."""
+    """`num_layers` blocks in sequence; each block gets the same mask for its attention."""
 
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.num_layers))
 
-    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, mask: Tensor | GridMask | None = None) -> Tensor:
         for block in self.blocks:
             x = block(x, mask)
         return x
@@ -237,8 +235,7 @@ class ViT(nn.Module):
         """Encode pixels (B, 3, H, W) into normalized tokens (B, K + N, D)."""
         x, grid = self.tokens(pixels)  # (B, K + N, D)
         if self.config.attention == "axial":
-            mask = None if mask is None else mask.unflatten(1, grid)  # (B, rows, columns)
-            return self.norm(self.encoder(x.unflatten(1, grid), mask)).flatten(1, 2)
+            return self.norm(self.encoder(x, GridMask(grid, mask)))  # (B, K + N, D)
         mask = None if mask is None else mask[:, None, None]  # (B, 1, 1, K + N)
         if self.config.positions == "relative":
             bias = self.relative_bias(grid)  # (1, heads, K + N, K + N)

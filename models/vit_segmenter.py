@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from models.layers.attention import GridMask
 from models.layers.patch_embedding import LinearPatches, unpatchify
 from models.layers.positions import Grid, resample
 from models.vit import Encoder, EncoderConfig
@@ -67,7 +68,6 @@ class ViTSegmenter(nn.Module):
         patches = self.patch_embedding(self.norm(pixels))  # (B, rows, columns, D)
         grid = (patches.shape[1], patches.shape[2])
         x = patches.flatten(1, 2) + resample(self.positions, self.config.grid, grid)  # (B, N, D)
-        x = x if self.config.attention == "full" else x.unflatten(1, grid)
-        x = self.head(self.encoder(x))  # (B, N, num_labels P P), or (B, rows, columns, ...)
-        patches = x.reshape(*patches.shape[:3], -1)  # (B, rows, columns, num_labels P P)
+        x = self.encoder(x, None if self.config.attention == "full" else GridMask(grid))
+        patches = self.head(x).unflatten(1, grid)  # (B, rows, columns, num_labels P P)
         return unpatchify(patches, self.config.patch_size)  # (B, num_labels, H, W)

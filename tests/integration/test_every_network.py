@@ -43,8 +43,9 @@ OPTIONS = (
     [{"patch_embedding": kind} for kind in PATCH_EMBEDDINGS]
     + [{"positions": kind} for kind in KINDS]
     + [
-        {"positions": positions, "pooling": "mean", "attention": "axial"}
+        {"positions": positions, "pooling": pooling, "attention": "axial"}
         for positions in KINDS
+        for pooling in ("class", "mean")
         if positions != "relative"
     ]
     + [

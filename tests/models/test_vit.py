@@ -142,7 +142,6 @@ def test_the_trained_size_need_not_be_square():
         ({"hidden_act": "softsign"}, "unknown activation 'softsign'"),
         ({"positions": "rotary"}, "positions is 'rotary', not one of learned, sinusoidal_1d"),
         ({"pooling": "max"}, "pooling is 'max', not one of class, mean"),
-        ({"attention": "axial"}, "axial attention needs mean pooling"),
         (
             {"attention": "axial", "pooling": "mean", "positions": "relative"},
             "exclude each other",
@@ -266,6 +265,44 @@ def test_mean_pooling_excludes_masked_tokens(options):
     torch.testing.assert_close(network.classify(changed, mask).embedding, embedding)
 
 
+def axial_mask(rows, columns, prefix, axis):
+    """Return which token attends to which, (K + N, K + N), for one axis of a grid."""
+    place = [(row, column) for row in range(rows) for column in range(columns)]
+    line = [None] * prefix + [each[2 - axis] for each in place]
+    return torch.tensor([[None in (a, b) or a == b for b in line] for a in line])
+
+
+@pytest.mark.parametrize("distilled", [False, True])
+def test_axial_attention_with_a_class_token_equals_full_attention_with_two_masks(distilled):
+    distillation = {"distillation_token": distilled, "distillation_head": distilled}
+    network = random_vit(attention="axial", head_dim=11, **distillation)
+    pixels = torch.randn(2, 3, 41, 50)
+    x, (rows, columns) = network.tokens(pixels)
+    masks = [axial_mask(rows, columns, 2 if distilled else 1, axis) for axis in (1, 2)]
+    for block in network.encoder.blocks:
+        y = block.norm_1(x)
+        y = block.attention.height.attend(y, y, masks[0])
+        x = x + block.attention.width.attend(y, y, masks[1])
+        x = x + block.mlp(block.norm_2(x))
+    x = network.norm(x)
+    logits = network.head(x[:, 0])
+    if distilled:
+        logits = (logits + network.distillation_head(x[:, 1])) / 2
+    torch.testing.assert_close(network(pixels), logits)
+
+
+def test_the_class_token_of_axial_attention_ignores_masked_tokens():
+    network = random_vit(attention="axial")
+    pixels = torch.randn(1, 3, 32, 48)
+    mask = torch.ones(1, 25, dtype=torch.bool)
+    torch.testing.assert_close(network(pixels, mask), network(pixels))
+    mask[0, 8] = False
+    changed = pixels.clone()
+    changed[:, :, 8:16, 8:16] += 1  # the eighth patch: the second of the second row
+    torch.testing.assert_close(network(changed, mask), network(pixels, mask))
+    assert not torch.allclose(network(changed), network(pixels))
+
+
 @pytest.mark.parametrize("option", ["linear", "normalized", "hybrid"])
 def test_the_config_selects_the_patch_embedding(option):
     network = random_vit(patch_embedding=option)
@@ -299,6 +336,8 @@ def test_the_encoder_is_replaceable():
         {"positions": "sinusoidal_2d"},
         {"positions": "relative"},
         {"pooling": "mean", "attention": "axial"},
+        {"attention": "axial"},
+        {"attention": "axial", "positions": "sinusoidal_2d", "distillation_token": True},
     ],
 )
 def test_every_option_accepts_another_input_size(size, options):

@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from models.layers.attention import AxialAttention
+from models.layers.attention import AxialAttention, GridMask
 from models.vit import Block, Encoder, EncoderConfig
 
 SMALL = EncoderConfig(hidden_size=12, num_layers=3, num_heads=3, mlp_size=20)
@@ -66,7 +66,7 @@ def test_a_masked_token_does_not_change_other_tokens():
 def test_axial_attention_replaces_full_attention():
     encoder = Encoder(replace(SMALL, attention="axial"))
     assert all(isinstance(block.attention, AxialAttention) for block in encoder.blocks)
-    assert encoder(torch.randn(2, 3, 4, 12)).shape == (2, 3, 4, 12)
+    assert encoder(torch.randn(2, 1 + 3 * 4, 12), GridMask((3, 4))).shape == (2, 13, 12)
 
 
 @pytest.mark.parametrize(

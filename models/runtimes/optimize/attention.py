@@ -9,8 +9,9 @@ from torch.nn.functional import scaled_dot_product_attention
 from models.layers.attention import (
     Attention,
     AxisAttention,
+    GridMask,
     ReducedAttention,
-    axis_lines,
+    attend_in_lines,
     join_heads,
     split_heads,
 )
@@ -59,15 +60,12 @@ class FusedAxisAttention(FusedAttention):
         super().__init__(plain)
         self.axis = plain.axis
 
-    def forward(
-        self, x: Tensor, mask: Tensor | None = None, residual: Tensor | None = None
+    def forward(  # type: ignore[override]  # the mask has the grid
+        self, x: Tensor, mask: GridMask, residual: Tensor | None = None
     ) -> Tensor:
-        lines = axis_lines(x, self.axis)  # (B, L, T, D)
-        if mask is not None:
-            mask = axis_lines(mask, self.axis).flatten(0, 1)[:, None, None]  # (B L, 1, 1, T)
-        x = super().forward(lines.flatten(0, 1), mask).view(lines.shape)  # (B, L, T, D)
-        x = axis_lines(x, self.axis)  # (B, H, W, D)
-        return x if residual is None else x + residual
+        query, key, value = self.qkv(x).chunk(3, dim=-1)  # each (B, K + N, heads * d)
+        heads = attend_in_lines(self.dot_product, query, key, value, mask, self.axis)
+        return self.output(heads, residual)  # (B, K + N, D)
 
 
 class FusedGridAttention(FusedAttention):

@@ -38,6 +38,7 @@ NETWORKS: dict[str, Callable[[], Network]] = {
     "relative": lambda: vit(positions="relative"),
     "mean": lambda: vit(pooling="mean", positions="sinusoidal_2d"),
     "axial": lambda: vit(pooling="mean", attention="axial"),
+    "axial_class_token": lambda: vit(attention="axial", **DISTILLED),
     "wide_heads": lambda: vit(num_heads=3, head_dim=11),
     "deit": lambda: vit(**DISTILLED),
     "deit_with_teacher": lambda: vit(**DISTILLED, distillation_head=True),

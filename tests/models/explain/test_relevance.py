@@ -16,6 +16,7 @@ VITS = [
     "deit_with_teacher",
     "mean",
     "axial",
+    "axial_class_token",
     "vit_segmenter",
 ]
 CLOSE = {"rtol": 1e-3, "atol": 1e-6}

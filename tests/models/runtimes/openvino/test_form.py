@@ -27,6 +27,7 @@ NETWORKS = {
     "Segformer": lambda: Segformer(SEGFORMER),
     "SegformerClassifier": lambda: SegformerClassifier(SEGFORMER),
     "ViTSegmenter": lambda: ViTSegmenter(ViTSegmenterConfig(**VIT)),
+    "axial": lambda: ViT(ViTConfig(**VIT, attention="axial")),
     "wide heads": lambda: ViT(ViTConfig(**VIT, head_dim=24)),
 }
 IMAGENET = Preprocessing(mean=IMAGENET_MEAN, std=IMAGENET_STD)

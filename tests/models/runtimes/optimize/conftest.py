@@ -47,6 +47,12 @@ VITS = {
     "axial": {"attention": "axial", "pooling": "mean"},
     "narrow heads": {"head_dim": 5},
     "wide heads, no bias": {"num_heads": 2, "head_dim": 20, "qkv_bias": False},
+    "axial, class token": {"attention": "axial"},
+    "axial, two heads": {
+        "attention": "axial",
+        "distillation_token": True,
+        "distillation_head": True,
+    },
     "axial with wide heads": {"attention": "axial", "pooling": "mean", "head_dim": 16},
     "distilled": {"distillation_token": True},
     "two heads": {"distillation_token": True, "distillation_head": True},
@@ -71,6 +77,7 @@ KINDS = (  # together they take every code path of the transformations
     "hybrid",
     "two relative heads",  # class token, convolution patches, mask of the attention
     "axial",
+    "axial, class token",
     "SiLU",  # an activation without a post-op
     "segmenting ViT",
     "SegFormer",
