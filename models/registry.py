@@ -46,6 +46,7 @@ SEGFORMER_FIELDS = {  # name in SegformerConfig: name in config.json
 }
 VIT_OPTIONS = (  # patchserve's own
     "patch_embedding",
+    "patch_order",
     "positions",
     "attention",
     "head_dim",

@@ -1,14 +1,14 @@
 """The Vision Transformer (ViT) classifier of arXiv:2010.11929, and its distilled form, DeiT."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
 from models.layers.attention import Attention, AxialAttention, GridMask
 from models.layers.heads import ClassifierOutput, MLPHead, activation
-from models.layers.patch_embedding import PATCH_EMBEDDINGS
+from models.layers.patch_embedding import ORDERED, PATCH_EMBEDDINGS, PatchOrder
 from models.layers.positions import (
     KINDS,
     Grid,
@@ -20,6 +20,7 @@ from models.layers.positions import (
 
 CHOICES = {  # allowed values of the config fields that name an option
     "patch_embedding": tuple(PATCH_EMBEDDINGS),
+    "patch_order": get_args(PatchOrder),
     "positions": KINDS,
     "pooling": ("class", "mean"),
     "head": ("linear", "mlp"),
@@ -66,9 +67,11 @@ class ViTConfig(EncoderConfig):
     """Sizes and options of a ViT, by default the sizes and options of ViT-B/16.
 
     `image_size` is the (height, width) of training; position embeddings are resampled for other
-    sizes. With pooling "mean" the head reads the mean of the patch tokens, and there is no class
-    token. DeiT (arXiv:2012.12877) adds a distillation token, and optionally a second head that
-    reads it.
+    sizes. `patch_order` is the order in which linear and normalized patches read the values of a
+    patch: (channel, row, column), or (row, column, channel).
+
+    With pooling "mean" the head reads the mean of the patch tokens, and there is no class token.
+    DeiT (arXiv:2012.12877) adds a distillation token, and optionally a second head that reads it.
 
     Raises:
         ValueError: the sizes or options do not fit together.
@@ -78,6 +81,7 @@ class ViTConfig(EncoderConfig):
     patch_size: int = 16
     num_labels: int = 1000
     patch_embedding: Literal["convolution", "linear", "normalized", "hybrid"] = "convolution"
+    patch_order: PatchOrder = "channels_first"
     positions: Literal["learned", "sinusoidal_1d", "sinusoidal_2d", "relative"] = "learned"
     pooling: Literal["class", "mean"] = "class"
     head: Literal["linear", "mlp"] = "linear"
@@ -95,6 +99,9 @@ class ViTConfig(EncoderConfig):
             f"a patch of {P} px exceeds the image {self.image_size}": min(self.image_size) < P,
             f"sinusoidal positions need a hidden_size that is a multiple of 4, not {D}": D % 4
             and self.positions.startswith("sinusoidal"),
+            "patch_order channels_last needs linear or normalized patches": self.patch_embedding
+            not in ORDERED
+            and self.patch_order != "channels_first",
             "a distillation head needs the distillation token": self.distillation_head
             and not self.distillation_token,
             "a distillation token needs a class token, not mean pooling": self.distillation_token
@@ -186,7 +193,9 @@ class ViT(nn.Module):
         self.config = config
         D, K = config.hidden_size, config.num_prefix_tokens
         N = config.grid[0] * config.grid[1]
-        self.patch_embedding = PATCH_EMBEDDINGS[config.patch_embedding](D, config.patch_size)
+        order = {"order": config.patch_order} if config.patch_embedding in ORDERED else {}
+        embedding = PATCH_EMBEDDINGS[config.patch_embedding]
+        self.patch_embedding = embedding(D, config.patch_size, **order)
         if K:
             self.class_token = nn.Parameter(torch.zeros(1, 1, D))
         if config.distillation_token:

@@ -1,11 +1,10 @@
 """Draws principal components of the first layer's filters: figure 7, left, of ViT (2010.11929)."""
 
-from math import isqrt
-
 import torch
 from torch import Tensor, nn
 
 from models.figures.canvas import blank, png
+from models.layers.patch_embedding import convolution_weight
 from models.registry import Network
 from models.vit import ViT
 from models.vit_segmenter import ViTSegmenter
@@ -43,9 +42,9 @@ def first_filters(network: Network) -> Tensor:
         first = network.encoder.stages[0]
     layer = next(m for m in first.modules() if isinstance(m, nn.Conv2d | nn.Linear))
     weight = layer.weight.detach().float()
-    if isinstance(layer, nn.Linear):  # on the pixels of a patch, channels outermost
-        side = isqrt(layer.in_features // 3)
-        return weight.unflatten(1, (3, side, side))
+    if isinstance(layer, nn.Linear):  # on the pixels of a patch
+        order = getattr(network.config, "patch_order", "channels_first")
+        return convolution_weight(weight, network.config.patch_size, order)
     return weight
 
 

@@ -11,7 +11,7 @@ from app.engine.interface import ClassifyInput, SegmentInput
 from models import checkpoint
 from models.checkpoint import Checkpoint
 from models.explain import attention_maps, explain
-from models.layers.patch_embedding import PATCH_EMBEDDINGS
+from models.layers.patch_embedding import ORDERED, PATCH_EMBEDDINGS
 from models.layers.positions import KINDS
 from models.preprocessing import Preprocessing, normalize
 from models.registry import (
@@ -41,6 +41,7 @@ STAGES = SegformerConfig(
 )  # fmt: skip
 OPTIONS = (
     [{"patch_embedding": kind} for kind in PATCH_EMBEDDINGS]
+    + [{"patch_embedding": kind, "patch_order": "channels_last"} for kind in ORDERED]
     + [{"positions": kind} for kind in KINDS]
     + [
         {"positions": positions, "pooling": pooling, "attention": "axial"}

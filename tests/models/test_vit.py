@@ -141,6 +141,8 @@ def test_the_trained_size_need_not_be_square():
         ({"distillation_head": True}, "needs the distillation token"),
         ({"hidden_act": "softsign"}, "unknown activation 'softsign'"),
         ({"positions": "rotary"}, "positions is 'rotary', not one of learned, sinusoidal_1d"),
+        ({"patch_order": "channels_last"}, "needs linear or normalized patches"),
+        ({"patch_order": "rows"}, "patch_order is 'rows', not one of channels_first"),
         ({"pooling": "max"}, "pooling is 'max', not one of class, mean"),
         (
             {"attention": "axial", "pooling": "mean", "positions": "relative"},
@@ -309,6 +311,20 @@ def test_the_config_selects_the_patch_embedding(option):
     patches = network.patch_embedding(torch.randn(2, 3, 32, 48))
     assert type(network.patch_embedding) is PATCH_EMBEDDINGS[option]
     assert patches.shape == (2, 4, 6, 24)
+
+
+@pytest.mark.parametrize("option", ["linear", "normalized"])
+def test_the_config_selects_the_order_of_the_values_in_a_patch(option):
+    network = random_vit(patch_embedding=option, patch_order="channels_last")
+    other = random_vit(patch_embedding=option)
+    state = network.state_dict()
+    for name in ("norm_1.weight", "norm_1.bias", "projection.weight"):
+        if (name := f"patch_embedding.{name}") in state:
+            values = state[name].unflatten(-1, (8, 8, 3))
+            state[name] = values.movedim(-1, -3).flatten(-3)  # (..., channel, row, column)
+    other.load_state_dict(state)
+    pixels = torch.randn(2, 3, 33, 50)
+    torch.testing.assert_close(network(pixels), other(pixels))
 
 
 def test_a_head_may_be_an_mlp():

@@ -67,7 +67,7 @@ def matrix_patches(module: nn.Module) -> nn.Module | None:
     if isinstance(module, ConvolutionPatches):
         return MatrixPatches(module.projection.weight, module.projection.bias)
     if isinstance(module, LinearPatches):
-        weight = convolution_weight(module.projection.weight, module.patch_size)
+        weight = convolution_weight(module.projection.weight, module.patch_size, module.order)
         return MatrixPatches(weight, module.projection.bias)
     return None
 

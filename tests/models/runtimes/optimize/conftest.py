@@ -33,6 +33,14 @@ SMALL_SEGFORMER = {
 VITS = {
     "plain": {},
     "linear patches": {"patch_embedding": "linear"},
+    "linear patches, channels last": {
+        "patch_embedding": "linear",
+        "patch_order": "channels_last",
+    },
+    "normalized patches, channels last": {
+        "patch_embedding": "normalized",
+        "patch_order": "channels_last",
+    },
     "normalized patches": {"patch_embedding": "normalized"},
     "hybrid": {"patch_embedding": "hybrid"},
     "1-D sinusoids": {"positions": "sinusoidal_1d"},
