@@ -79,6 +79,7 @@ class ViTConfig(EncoderConfig):
 
     image_size: tuple[int, int] = (224, 224)
     patch_size: int = 16
+    num_channels: int = 3
     num_labels: int = 1000
     patch_embedding: Literal["convolution", "linear", "normalized", "hybrid"] = "convolution"
     patch_order: PatchOrder = "channels_first"
@@ -102,6 +103,7 @@ class ViTConfig(EncoderConfig):
             "patch_order channels_last needs linear or normalized patches": self.patch_embedding
             not in ORDERED
             and self.patch_order != "channels_first",
+            f"num_channels is {self.num_channels}, not 1 or more": self.num_channels < 1,
             "a distillation head needs the distillation token": self.distillation_head
             and not self.distillation_token,
             "a distillation token needs a class token, not mean pooling": self.distillation_token
@@ -176,11 +178,11 @@ class Encoder(nn.Module):
 
 
 class ViT(nn.Module):
-    """`forward(pixels, mask)` maps float (B, 3, H, W) to logits (B, num_labels).
+    """`forward(pixels, mask)` maps float (B, C, H, W) to logits (B, num_labels).
 
-    H and W are at least one patch; pixels at the right and lower edge that do not fill a patch are
-    cut off. There are K prefix tokens and N patch tokens of D channels. The optional mask, bool
-    (B, K + N), is True for the tokens that attention may attend to.
+    C is `num_channels`. H and W are at least one patch; pixels at the right and lower edge that do
+    not fill a patch are cut off. There are K prefix tokens and N patch tokens of D channels. The
+    optional mask, bool (B, K + N), is True for the tokens that attention may attend to.
 
     Args:
         config: sizes and options.
@@ -195,7 +197,7 @@ class ViT(nn.Module):
         N = config.grid[0] * config.grid[1]
         order = {"order": config.patch_order} if config.patch_embedding in ORDERED else {}
         embedding = PATCH_EMBEDDINGS[config.patch_embedding]
-        self.patch_embedding = embedding(D, config.patch_size, **order)
+        self.patch_embedding = embedding(D, config.patch_size, config.num_channels, **order)
         if K:
             self.class_token = nn.Parameter(torch.zeros(1, 1, D))
         if config.distillation_token:
@@ -214,7 +216,7 @@ class ViT(nn.Module):
         initialize(self)
 
     def tokens(self, pixels: Tensor) -> tuple[Tensor, Grid]:
-        """Embed pixels (B, 3, H, W): prefix and patch tokens (B, K + N, D), and the patch grid."""
+        """Embed pixels (B, C, H, W): prefix and patch tokens (B, K + N, D), and the patch grid."""
         patches = self.patch_embedding(pixels)  # (B, rows, columns, D)
         grid = (patches.shape[1], patches.shape[2])
         names = ("class_token", "distillation_token")[: self.config.num_prefix_tokens]
@@ -241,7 +243,7 @@ class ViT(nn.Module):
         return x.new_zeros(())  # relative positions are a bias of the attention, see `features`
 
     def features(self, pixels: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Encode pixels (B, 3, H, W) into normalized tokens (B, K + N, D)."""
+        """Encode pixels (B, C, H, W) into normalized tokens (B, K + N, D)."""
         x, grid = self.tokens(pixels)  # (B, K + N, D)
         if self.config.attention == "axial":
             return self.norm(self.encoder(x, GridMask(grid, mask)))  # (B, K + N, D)

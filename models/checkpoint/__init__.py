@@ -6,8 +6,18 @@ from models.checkpoint.checkpoint import (
     load,
     name_of,
     path_of,
+    require_rgb,
     save,
 )
 from models.errors import CheckpointError
 
-__all__ = ["Checkpoint", "CheckpointError", "bundled", "load", "name_of", "path_of", "save"]
+__all__ = [
+    "Checkpoint",
+    "CheckpointError",
+    "bundled",
+    "load",
+    "name_of",
+    "path_of",
+    "require_rgb",
+    "save",
+]

@@ -48,7 +48,7 @@ PROCESSORS = {  # by model type, for folders without a preprocessor_config.json
 class Checkpoint:
     """A trained network with its labels and its preprocessing.
 
-    `network(pixels)` maps float32 (B, 3, H, W) to logits: (B, num_labels) for the task "classify",
+    `network(pixels)` maps float32 (B, C, H, W) to logits: (B, num_labels) for the task "classify",
     (B, num_labels, h, w) for "segment", where (h, w) is (ceil(H / 4), ceil(W / 4)) for a SegFormer
     and (H, W) for a ViT. `problem_type` says what the outputs of a classifier mean: exactly one
     label applies (softmax), each label applies or not (sigmoid), or the outputs are the values
@@ -139,6 +139,15 @@ def load(source: str | Path, *, arch: str = "") -> Checkpoint:
     )
 
 
+def require_rgb(loaded: Checkpoint) -> None:
+    """Raise CheckpointError unless the network takes RGB images, as `to_rgb` gives them."""
+    if (channels := loaded.network.config.num_channels) != 3:
+        raise CheckpointError(
+            f"{loaded.name} takes images of num_channels {channels}; only networks of 3 channels "
+            "(RGB) can be served, evaluated or trained"
+        )
+
+
 def float_dtypes(tensors: Iterable[Tensor]) -> tuple[str, ...]:
     """Return the names of the tensors' floating-point formats, sorted."""
     dtypes = {tensor.dtype for tensor in tensors if tensor.is_floating_point()}
@@ -155,9 +164,16 @@ def preprocessing_of(
     """
     if stored.preprocessor is None and dialect is not None:
         return dialect.preprocessing(stored)
+    if stored.preprocessor is None and config.sizes.num_channels != 3:
+        raise CheckpointError(
+            f"there is no preprocessor_config.json, and the defaults are for 3 channels, not for "
+            f"num_channels {config.sizes.num_channels}: add a file with image_mean and image_std"
+        )
     name, contents = stored.preprocessor or ("", {})
     try:
-        found = preprocessor_config.parse(contents, PROCESSORS[config.architecture.model_type])
+        found = preprocessor_config.parse(
+            contents, PROCESSORS[config.architecture.model_type], config.sizes.num_channels
+        )
     except CheckpointError as error:
         raise CheckpointError(f"{name}: {error}") from error
     return found, stored.preprocessor is None

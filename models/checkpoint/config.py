@@ -45,10 +45,6 @@ def parse(document: Mapping[str, Any]) -> Configuration:
     """
     architecture = architecture_named(document.get("architectures"), document.get("model_type"))
     labels = labels_of(document)
-    if (channels := document.get("num_channels", 3)) != 3:
-        raise CheckpointError(
-            f"config.json: num_channels is {shown(channels)}; only 3 (RGB) is supported"
-        )
     defaults = {field.name: field.default for field in fields(architecture.config)}
     values = {
         ours: field_value(theirs, document[theirs], defaults[ours])
@@ -76,7 +72,6 @@ def document_of(configuration: Configuration) -> dict[str, Any]:
         "architectures": [architecture.name],
         "model_type": architecture.model_type,
         "dtype": "float32",
-        "num_channels": 3,
     }
     for ours, theirs in architecture.fields.items():
         document[theirs] = getattr(configuration.sizes, ours)

@@ -83,5 +83,5 @@ def stages_of(sizes: Sizes, size: Size) -> Iterator[Stage]:
     outputs = sizes.num_labels * P * P if isinstance(sizes, ViTSegmenterConfig) else 0
     keys = rows * columns if sizes.attention == "full" else max(rows, columns)
     heads = sizes.num_heads * (sizes.head_dim or 0)  # without it, hidden_size
-    layers = (3 * P * P, sizes.hidden_size, heads, sizes.mlp_size, outputs)
+    layers = (sizes.num_channels * P * P, sizes.hidden_size, heads, sizes.mlp_size, outputs)
     yield Stage(rows * columns, keys, max(layers))

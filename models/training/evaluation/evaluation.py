@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from models.checkpoint import Checkpoint, CheckpointError, load, name_of, path_of
+from models.checkpoint import Checkpoint, CheckpointError, load, name_of, path_of, require_rgb
 from models.preprocessing import Preprocessing
 from models.registry import Task
 from models.training.confusion import Confusion
@@ -99,6 +99,7 @@ def opened(source: str | Path, task: Task) -> tuple[Checkpoint, Record]:
     """
     folder = path_of(source)
     loaded = replace(load(folder), name=name_of(source))
+    require_rgb(loaded)
     if loaded.task != task:
         raise CheckpointError(f"{loaded.name} is a model to {loaded.task}, not to {task}")
     return loaded, read_record(folder) or Record(batch_size=batch_size_for(loaded.preprocessing))

@@ -18,7 +18,7 @@ FAMILY = re.compile(
     r"|(?P<mit>segformer|mit)-(?P<number>b\d)"
 )
 SIDES = {"vit": 224, "deit": 224, "mit": 224, "segformer": 512, "vit-segmenter": 128}
-SET_ELSEWHERE = ("image_size", "num_labels")  # not options
+SET_ELSEWHERE = ("image_size", "num_labels", "num_channels")  # not options: images are RGB
 
 
 def task_of(name: str) -> Task:
