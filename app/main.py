@@ -26,7 +26,7 @@ from app.core.shutdown import Shutdown
 from app.core.types import Task
 from app.engine.engine import TorchEngine
 from app.engine.interface import InferenceEngine
-from app.engine.placement import model_name, resolve_device
+from app.engine.placement import LoadOptions, load_options, model_name, resolve_device
 from app.imaging.cost import decode_cost
 from app.imaging.decode import Photo, decode, limit_pillow_pixels, silence_libtiff
 from app.imaging.heif_plugins import enable_formats
@@ -82,6 +82,7 @@ class EngineFactory(Protocol):
         runtime: Literal["torch", "openvino", "auto"],
         capture_s: float,
         gpu_share: float,
+        load_options: LoadOptions,
     ) -> InferenceEngine:
         """Make an engine that has not loaded its model yet."""
         ...
@@ -304,6 +305,8 @@ def options(settings: Settings, task: Task, device: str) -> dict[str, Any]:
         "classify": settings.classifier_input_size,
         "segment": settings.segmenter_input_size,
     }
+    labels = {"classify": settings.classifier_labels, "segment": settings.segmenter_labels}
+    arch = settings.arch if task == "classify" else ""
     return {
         "task": task,
         "device": device,
@@ -311,6 +314,7 @@ def options(settings: Settings, task: Task, device: str) -> dict[str, Any]:
         "input_size": sizes[task],
         "runtime": settings.runtime,
         "capture_s": settings.graph_capture_timeout_s,
+        "load_options": load_options(labels[task], arch, strict=settings.strict),
     }
 
 

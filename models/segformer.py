@@ -17,8 +17,8 @@ MIN_SIDE = 32  # smallest supported input, in pixels; B0 to B5 still work with 2
 class SegformerConfig:
     """Sizes and options of a SegFormer; tuples have a value per stage, the defaults are MiT-B0.
 
-    `drop_path` is the probability that training skips the last block; it grows linearly over the
-    blocks, from 0 at the first block.
+    `drop_path` is the probability that training skips the last block; it grows linearly from 0.
+    `norm_eps` is of the norms of blocks and stages. `aligned_upsampling`: see `Segformer`.
 
     Raises:
         ValueError: the sizes do not fit together.
@@ -39,6 +39,8 @@ class SegformerConfig:
     attention_dropout: float = 0.0
     classifier_dropout: float = 0.1
     drop_path: float = 0.1
+    norm_eps: float = 1e-5
+    aligned_upsampling: bool = False
 
     def __post_init__(self) -> None:
         per_stage = (self.hidden_sizes, self.num_heads, self.sr_ratios, self.patch_sizes)
@@ -107,11 +109,11 @@ class Block(nn.Module):
     def __init__(self, stage: int, drop_path: float, config: SegformerConfig) -> None:
         super().__init__()
         C = config.hidden_sizes[stage]
-        self.norm_1 = nn.LayerNorm(C)
+        self.norm_1 = nn.LayerNorm(C, config.norm_eps)
         self.attention = ReducedAttention(
             C, config.num_heads[stage], config.sr_ratios[stage], dropout=config.attention_dropout
         )
-        self.norm_2 = nn.LayerNorm(C)
+        self.norm_2 = nn.LayerNorm(C, config.norm_eps)
         self.mlp = MixFFN(C, C * config.mlp_ratios[stage], config)
         self.dropout = nn.Dropout(config.dropout)
         self.drop_path = DropPath(drop_path)
@@ -131,7 +133,7 @@ class Stage(nn.Module):
         patch_size, stride = config.patch_sizes[stage], config.strides[stage]
         self.patch_embedding = PatchEmbedding(C_in, C, patch_size, stride)
         self.blocks = nn.ModuleList(Block(stage, rate, config) for rate in drop_paths)
-        self.norm = nn.LayerNorm(C)
+        self.norm = nn.LayerNorm(C, config.norm_eps)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.patch_embedding(x)  # (B, H / s, W / s, C)
@@ -196,7 +198,9 @@ class DecodeHead(nn.Module):
 class Segformer(nn.Module):
     """`forward(pixels)` maps float (B, C, H, W) to logits (B, num_labels, ceil(H/4), ceil(W/4)).
 
-    C is `num_channels`. H and W are at least MIN_SIDE.
+    C is `num_channels`. H and W are at least MIN_SIDE. With `aligned_upsampling` the network
+    resizes the logits to (B, num_labels, H, W), bilinearly with align_corners=True, as
+    segmentation-models-pytorch does.
     """
 
     def __init__(self, config: SegformerConfig) -> None:
@@ -207,7 +211,10 @@ class Segformer(nn.Module):
         self.apply(initialize)
 
     def forward(self, pixels: Tensor) -> Tensor:
-        return self.decoder(self.encoder(pixels))  # (B, num_labels, H / 4, W / 4)
+        logits = self.decoder(self.encoder(pixels))  # (B, num_labels, H / 4, W / 4)
+        if self.config.aligned_upsampling:
+            logits = interpolate(logits, pixels.shape[2:], mode="bilinear", align_corners=True)
+        return logits
 
 
 class SegformerClassifier(nn.Module):

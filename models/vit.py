@@ -1,4 +1,4 @@
-"""The Vision Transformer (ViT) classifier of arXiv:2010.11929, and its distilled form, DeiT."""
+"""The Vision Transformer (ViT) classifier of arXiv:2010.11929, and its forms DeiT and DINOv2."""
 
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -7,7 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from models.layers.attention import Attention, AxialAttention, GridMask
-from models.layers.heads import ClassifierOutput, MLPHead, activation
+from models.layers.heads import ClassifierOutput, MLPHead
+from models.layers.mlp import KINDS as MLP_KINDS
+from models.layers.mlp import MLP, SwiGLU
 from models.layers.patch_embedding import ORDERED, PATCH_EMBEDDINGS, PatchOrder
 from models.layers.positions import (
     KINDS,
@@ -22,7 +24,7 @@ CHOICES = {  # allowed values of the config fields that name an option
     "patch_embedding": tuple(PATCH_EMBEDDINGS),
     "patch_order": get_args(PatchOrder),
     "positions": KINDS,
-    "pooling": ("class", "mean"),
+    "pooling": ("class", "mean", "class_mean"),
     "head": ("linear", "mlp"),
 }
 
@@ -31,7 +33,8 @@ CHOICES = {  # allowed values of the config fields that name an option
 class EncoderConfig:
     """Sizes and options of a transformer encoder, by default the sizes and options of ViT-B.
 
-    A head has `head_dim` channels, or hidden_size / num_heads without it.
+    A head has `head_dim` channels, or hidden_size / num_heads without it. The MLP "swiglu" has
+    gates of the activation SiLU instead of `hidden_act`.
 
     With axial attention the encoder's mask is a `GridMask`, which also says where the tokens lie.
 
@@ -50,6 +53,7 @@ class EncoderConfig:
     dropout: float = 0.0
     attention_dropout: float = 0.0
     attention: Literal["full", "axial"] = "full"
+    mlp: Literal["plain", "swiglu"] = "plain"
 
     def __post_init__(self) -> None:
         if self.head_dim is None and self.hidden_size % self.num_heads:
@@ -60,6 +64,8 @@ class EncoderConfig:
             raise ValueError(f"head_dim is {self.head_dim}, not 1 or more")
         if self.attention not in ("full", "axial"):
             raise ValueError(f"attention is {self.attention!r}, not full or axial")
+        if self.mlp not in MLP_KINDS:
+            raise ValueError(f"mlp is {self.mlp!r}, not one of {', '.join(MLP_KINDS)}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +79,11 @@ class ViTConfig(EncoderConfig):
     With pooling "mean" the head reads the mean of the patch tokens, and there is no class token.
     DeiT (arXiv:2012.12877) adds a distillation token, and optionally a second head that reads it.
 
+    With pooling "class_mean" the head reads the class token and the mean of the patch tokens, 2 D
+    numbers, as in DINOv2 (arXiv:2304.07193). Registers (arXiv:2309.16588) are learned tokens
+    without positions, which no head reads. With `antialias`, positions are resampled for a coarser
+    grid with antialiasing.
+
     Raises:
         ValueError: the sizes or options do not fit together.
     """
@@ -84,17 +95,18 @@ class ViTConfig(EncoderConfig):
     patch_embedding: Literal["convolution", "linear", "normalized", "hybrid"] = "convolution"
     patch_order: PatchOrder = "channels_first"
     positions: Literal["learned", "sinusoidal_1d", "sinusoidal_2d", "relative"] = "learned"
-    pooling: Literal["class", "mean"] = "class"
+    pooling: Literal["class", "mean", "class_mean"] = "class"
     head: Literal["linear", "mlp"] = "linear"
     distillation_token: bool = False
     distillation_head: bool = False
+    num_registers: int = 0
+    antialias: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
         for name, allowed in CHOICES.items():
             if (value := getattr(self, name)) not in allowed:
                 raise ValueError(f"{name} is {value!r}, not one of {', '.join(allowed)}")
-        mean = self.pooling == "mean"
         D, P = self.hidden_size, self.patch_size
         conflicts = {
             f"a patch of {P} px exceeds the image {self.image_size}": min(self.image_size) < P,
@@ -106,8 +118,10 @@ class ViTConfig(EncoderConfig):
             f"num_channels is {self.num_channels}, not 1 or more": self.num_channels < 1,
             "a distillation head needs the distillation token": self.distillation_head
             and not self.distillation_token,
-            "a distillation token needs a class token, not mean pooling": self.distillation_token
-            and mean,
+            "a distillation token needs a class token, not the mean of the patches": (
+                self.distillation_token and self.pooling != "class"
+            ),
+            f"num_registers is {self.num_registers}, not 0 or more": self.num_registers < 0,
             "axial attention and relative positions exclude each other": self.attention == "axial"
             and self.positions == "relative",
         }
@@ -121,23 +135,14 @@ class ViTConfig(EncoderConfig):
         return self.image_size[0] // self.patch_size, self.image_size[1] // self.patch_size
 
     @property
-    def num_prefix_tokens(self) -> int:
-        """Number of tokens before the patch tokens: class and distillation token."""
+    def num_class_tokens(self) -> int:
+        """Number of class and distillation tokens, which have positions unlike the registers."""
         return 0 if self.pooling == "mean" else 2 if self.distillation_token else 1
 
-
-class MLP(nn.Module):
-    """Two linear layers with an activation between them, applied to each token: keeps the shape."""
-
-    def __init__(self, config: EncoderConfig) -> None:
-        super().__init__()
-        self.expand = nn.Linear(config.hidden_size, config.mlp_size)
-        self.activation = activation(config.hidden_act)
-        self.contract = nn.Linear(config.mlp_size, config.hidden_size)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.activation(self.expand(x))  # (..., mlp_size)
-        return self.contract(x)  # (..., D)
+    @property
+    def num_prefix_tokens(self) -> int:
+        """Number of tokens before the patch tokens: class, distillation, registers."""
+        return self.num_class_tokens + self.num_registers
 
 
 class Block(nn.Module):
@@ -156,7 +161,11 @@ class Block(nn.Module):
             dropout=config.attention_dropout,
         )
         self.norm_2 = nn.LayerNorm(D, eps=eps)
-        self.mlp = MLP(config)
+        self.mlp = (
+            SwiGLU(D, config.mlp_size)
+            if config.mlp == "swiglu"
+            else MLP(D, config.mlp_size, config.hidden_act)
+        )
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, x: Tensor, mask: Tensor | GridMask | None = None) -> Tensor:
@@ -181,8 +190,9 @@ class ViT(nn.Module):
     """`forward(pixels, mask)` maps float (B, C, H, W) to logits (B, num_labels).
 
     C is `num_channels`. H and W are at least one patch; pixels at the right and lower edge that do
-    not fill a patch are cut off. There are K prefix tokens and N patch tokens of D channels. The
-    optional mask, bool (B, K + N), is True for the tokens that attention may attend to.
+    not fill a patch are cut off. There are K prefix tokens, the last R of which are registers, and
+    N patch tokens of D channels. The optional mask, bool (B, K + N), is True for the tokens that
+    attention may attend to.
 
     Args:
         config: sizes and options.
@@ -193,24 +203,26 @@ class ViT(nn.Module):
     def __init__(self, config: ViTConfig, encoder: nn.Module | None = None) -> None:
         super().__init__()
         self.config = config
-        D, K = config.hidden_size, config.num_prefix_tokens
+        D, K, R = config.hidden_size, config.num_prefix_tokens, config.num_registers
         N = config.grid[0] * config.grid[1]
         order = {"order": config.patch_order} if config.patch_embedding in ORDERED else {}
         embedding = PATCH_EMBEDDINGS[config.patch_embedding]
         self.patch_embedding = embedding(D, config.patch_size, config.num_channels, **order)
-        if K:
+        if config.num_class_tokens:
             self.class_token = nn.Parameter(torch.zeros(1, 1, D))
         if config.distillation_token:
             self.distillation_token = nn.Parameter(torch.zeros(1, 1, D))
+        if R:
+            self.registers = nn.Parameter(torch.zeros(1, R, D))
         if config.positions == "learned":
-            self.positions = nn.Parameter(torch.zeros(1, K + N, D))
+            self.positions = nn.Parameter(torch.zeros(1, K - R + N, D))
         elif config.positions == "relative":
             self.relative_bias = RelativeBias(config.grid, config.num_heads, K)
         self.dropout = nn.Dropout(config.dropout)
         self.encoder = Encoder(config) if encoder is None else encoder
         self.norm = nn.LayerNorm(D, eps=config.layer_norm_eps)
         head = MLPHead if config.head == "mlp" else nn.Linear
-        self.head = head(D, config.num_labels)
+        self.head = head(2 * D if config.pooling == "class_mean" else D, config.num_labels)
         if config.distillation_head:
             self.distillation_head = head(D, config.num_labels)
         initialize(self)
@@ -219,27 +231,34 @@ class ViT(nn.Module):
         """Embed pixels (B, C, H, W): prefix and patch tokens (B, K + N, D), and the patch grid."""
         patches = self.patch_embedding(pixels)  # (B, rows, columns, D)
         grid = (patches.shape[1], patches.shape[2])
-        names = ("class_token", "distillation_token")[: self.config.num_prefix_tokens]
+        C = self.config.num_class_tokens
+        names = ("class_token", "distillation_token")[:C]
         B = pixels.shape[0]  # len() would fix the batch size when torch.export traces the network
         prefix = [getattr(self, name).expand(B, -1, -1) for name in names]  # each (B, 1, D)
-        x = torch.cat([*prefix, patches.flatten(1, 2)], dim=1)  # (B, K + N, D), equation 1
-        return self.dropout(x + self.positions_for(grid, x)), grid
+        x = torch.cat([*prefix, patches.flatten(1, 2)], dim=1)  # (B, C + N, D), equation 1
+        x = x + self.positions_for(grid, x)
+        if self.config.num_registers:
+            registers = self.registers.expand(B, -1, -1)  # (B, R, D), without positions
+            x = torch.cat([x[:, :C], registers, x[:, C:]], dim=1)  # (B, K + N, D)
+        return self.dropout(x), grid
 
     def positions_for(self, grid: Grid, x: Tensor) -> Tensor:
-        """Position embeddings to add to the tokens x (B, K + N, D) of a patch grid.
+        """Position embeddings to add to the tokens x (B, C + N, D) of a patch grid.
 
-        Learned embeddings of the prefix tokens do not depend on the grid.
+        x has C class and distillation tokens, without registers. Their learned embeddings do not
+        depend on the grid.
         """
-        K, D = self.config.num_prefix_tokens, self.config.hidden_size
+        C, D = self.config.num_class_tokens, self.config.hidden_size
         match self.config.positions:
             case "learned":
-                prefix, patches = self.positions.tensor_split([K], dim=1)
-                return torch.cat([prefix, resample(patches, self.config.grid, grid)], dim=1)
+                prefix, patches = self.positions.tensor_split([C], dim=1)
+                patches = resample(patches, self.config.grid, grid, antialias=self.config.antialias)
+                return torch.cat([prefix, patches], dim=1)  # (1, C + N, D)
             case "sinusoidal_1d":
-                return sinusoid_1d(x.shape[1], D).to(x)  # (K + N, D)
+                return sinusoid_1d(x.shape[1], D).to(x)  # (C + N, D)
             case "sinusoidal_2d":
                 patches = sinusoid_2d(grid, D).to(x)  # (N, D)
-                return torch.cat([patches.new_zeros(K, D), patches])  # (K + N, D)
+                return torch.cat([patches.new_zeros(C, D), patches])  # (C + N, D)
         return x.new_zeros(())  # relative positions are a bias of the attention, see `features`
 
     def features(self, pixels: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -254,19 +273,28 @@ class ViT(nn.Module):
         return self.norm(self.encoder(x, mask))  # (B, K + N, D)
 
     def classify(self, pixels: Tensor, mask: Tensor | None = None) -> ClassifierOutput:
-        """Logits (B, num_labels), and the embedding (B, D): class token or mean of the patches."""
+        """Logits (B, num_labels), and the embedding that the head reads, see `pooled`."""
         x = self.features(pixels, mask)  # (B, K + N, D)
-        if self.config.pooling == "class":
-            embedding = x[:, 0]  # (B, D), equation 4
-        elif mask is None:
-            embedding = x.mean(dim=1)  # (B, D)
-        else:
-            kept = mask[..., None].to(x)  # (B, N, 1)
-            embedding = (x * kept).sum(dim=1) / kept.sum(dim=1)  # (B, D)
+        embedding = self.pooled(x, mask)
         logits = self.head(embedding)  # (B, num_labels)
         if self.config.distillation_head:
             logits = (logits + self.distillation_head(x[:, 1])) / 2  # (B, num_labels)
         return ClassifierOutput(logits, embedding)
+
+    def pooled(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """From the tokens x (B, K + N, D), class token and/or mean of the patches: (B, D or 2 D).
+
+        The mean excludes patches that the mask, bool (B, K + N), excludes.
+        """
+        if self.config.pooling == "class":
+            return x[:, 0]  # (B, D), equation 4
+        patches = x[:, self.config.num_prefix_tokens :]  # (B, N, D)
+        if mask is None:
+            mean = patches.mean(dim=1)  # (B, D)
+        else:
+            kept = mask[:, self.config.num_prefix_tokens :, None].to(x)  # (B, N, 1)
+            mean = (patches * kept).sum(dim=1) / kept.sum(dim=1)  # (B, D)
+        return mean if self.config.pooling == "mean" else torch.cat([x[:, 0], mean], dim=1)
 
     def forward(self, pixels: Tensor, mask: Tensor | None = None) -> Tensor:
         return self.classify(pixels, mask).logits  # (B, num_labels)

@@ -3,6 +3,8 @@
 import json
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +16,8 @@ if TYPE_CHECKING:
     from PIL import Image  # the tests of the kernel run without Pillow
 
 SAMPLES = Path(__file__).parent / "samples"
+LIBRARIES = Path(sys.prefix) / "originals"  # timm, torchvision, segmentation-models-pytorch
+WRITERS = Path(__file__).parent / "originals"
 KINDS = ("cross", "disc", "stripes")
 WIDTH, HEIGHT = 40, 36
 
@@ -110,6 +114,30 @@ def masked_folder() -> Callable[..., Path]:
 def pets_folder() -> Callable[..., Path]:
     """Draw a folder with the layout of Oxford-IIIT Pet."""
     return draw_pets
+
+
+@pytest.fixture(scope="session")
+def originals(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Write checkpoints with their own libraries: a function from a script's name to its folder.
+
+    Beside a checkpoint are images, and what the library makes and computes of them.
+
+    A writer is a process of its own: the libraries are installed without their dependencies, and
+    transformers would use them if it found them.
+    """
+    written: dict[str, Path] = {}
+
+    def write(name: str) -> Path:
+        if name not in written:
+            folder = tmp_path_factory.mktemp(name)
+            env = os.environ | {"PYTHONPATH": os.pathsep.join([str(LIBRARIES), str(WRITERS)])}
+            command = [sys.executable, str(WRITERS / f"{name}.py"), str(folder)]
+            done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+            assert done.returncode == 0, done.stderr[-3000:]
+            written[name] = folder
+        return written[name]
+
+    return write
 
 
 def draw_labelled(root: Path, count: int, kinds: Sequence[str] = KINDS, seed: int = 0) -> Path:

@@ -74,7 +74,13 @@ def anchors(text: str) -> set[str]:
 def test_every_flag_is_in_the_table_with_its_default(name):
     field = Settings.model_fields[name]
     is_switch = field.annotation is bool
-    default = "on" if is_switch else f"`{field.default}`" if field.default != "" else ""
+    default = (
+        ("off", "on")[field.default]
+        if is_switch
+        else f"`{field.default}`"
+        if field.default != ""
+        else ""
+    )
     row = f"| `--{name.replace('_', '-')}` | {default} | {field.description} |"
     assert row in PAGES["docs/settings.md"].splitlines()
 

@@ -143,6 +143,10 @@ class ModelResponse(Schema):
         Literal["checkpoint", "assumed"] | None,
         Field(description="assumed: the checkpoint has no preprocessor_config.json"),
     ] = None
+    assumptions: Annotated[
+        list[str],
+        Field(description="what the checkpoint leaves open and was assumed, one sentence each"),
+    ] = []
     max_batch_size: int | None = None
     batch_costs: list[BatchCost] = []
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from app.core.types import Task
 from app.engine.check import Trial
+from app.engine.placement import LoadOptions
 from models.preprocessing import Color, Preprocessing
 
 FILTERS = ("nearest", "lanczos", "bilinear", "bicubic", "box", "hamming")  # by Pillow's numbers
@@ -40,8 +41,8 @@ def document(trial: Trial, seconds: float) -> dict[str, Any]:
     }
 
 
-def block(source: str, trial: Trial, seconds: float) -> list[str]:
-    """Return the lines of a readable report."""
+def block(source: str, trial: Trial, seconds: float, options: LoadOptions) -> list[str]:
+    """Return the lines of a readable report; `options` are those of the load."""
     info = trial.info
     height, width = trial.input_size
     where = "assumed" if info.preprocessing_assumed else "from the checkpoint"
@@ -57,8 +58,18 @@ def block(source: str, trial: Trial, seconds: float) -> list[str]:
     }
     lines = [f"  {name:<{WIDTH}}{text}" for name, text in rows.items()]
     lines += [f"  {'note':<{WIDTH}}{warning}" for warning in trial.warnings]
-    command = f"patchserve serve {FLAGS[info.task]} {shlex.quote(source)}"
+    command = shlex.join(["patchserve", "serve", *flags(source, info.task, options)])
     return [*lines, f"  {'serve it':<{WIDTH}}{command}", f"  checked in {seconds:.1f} s"]
+
+
+def flags(source: str, task: Task, options: LoadOptions) -> list[str]:
+    """Return the flags that serve a checkpoint as it was loaded."""
+    words = [FLAGS[task], source]
+    if options.labels_file is not None:
+        words += [f"{FLAGS[task]}-labels", str(options.labels_file)]
+    if options.arch and task == "classify":
+        words += ["--arch", options.arch]
+    return [*words, "--strict"] if options.strict else words
 
 
 def task_text(trial: Trial) -> str:

@@ -61,6 +61,13 @@ Images = Annotated[
     list[str], typer.Argument(help="Image files, folders of images, or globs", metavar="IMAGE")
 ]
 Source = Annotated[str, typer.Option(help="Checkpoint: `bundled`, a folder or a Hub id")]
+Labels = Annotated[
+    Path | None,
+    typer.Option(help="File of the labels, one a line, for each output of the network"),
+]
+Arch = Annotated[
+    str, typer.Option(help="Architecture of a bare file of weights, as its library names it")
+]
 Device = Annotated[str, typer.Option(help="Device: auto, cpu, cuda or cuda:N")]
 Seed = Annotated[int, typer.Option(help="Seed of all random numbers")]
 Count = Annotated[int, typer.Option(min=1, help="Number of scenes to draw")]

@@ -9,11 +9,11 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from app.cli.console import readable_errors, stop, write
+from app.cli.console import Arch, Labels, readable_errors, stop, write
 from app.cli.evaluation_report import document, quality_of, show
 from app.core.process import INTERRUPTED
 from app.core.types import Task
-from app.engine.placement import resolve_source
+from app.engine.placement import load_options, resolve_source
 from models import figures, training
 from models.training.data.sources import Part
 
@@ -46,6 +46,8 @@ def evaluate(  # noqa: PLR0913 - each is a flag
     data: Data = None,
     classifier: Checkpoint = None,
     segmenter: Checkpoint = None,
+    labels: Labels = None,
+    arch: Arch = "",
     split: Split = None,
     seed: Seed = None,
     count: Count = None,
@@ -58,7 +60,13 @@ def evaluate(  # noqa: PLR0913 - each is a flag
 
     Without --data, print that of a classifier and a segmenter on new scenes.
     """
-    only_data = {"split": split, "batch-size": batch_size, "device": device}
+    only_data = {
+        "split": split,
+        "batch-size": batch_size,
+        "device": device,
+        "labels": labels,
+        "arch": arch or None,
+    }
     with interruptible(), readable_errors():
         if data is None:
             refuse(only_data, "needs --data FOLDER")
@@ -66,8 +74,14 @@ def evaluate(  # noqa: PLR0913 - each is a flag
             return
         refuse({"count": count}, "is for drawn scenes, without --data")
         task, source = one_checkpoint(classifier, segmenter)
-        options = {"part": split or "val", "seed": seed, "batch_size": batch_size}
-        evaluate_data(source, data, task, options | {"device": device or "auto"}, out, json_)
+        options = {
+            "part": split or "val",
+            "seed": seed,
+            "batch_size": batch_size,
+            "device": device or "auto",
+            "load_options": load_options(labels, arch),
+        }
+        evaluate_data(source, data, task, options, out, json_)
 
 
 @contextmanager

@@ -9,7 +9,7 @@ import typer
 
 from app.api import responses
 from app.cli.answering import Failure, Work, write_result
-from app.cli.console import Device, Source, readable_errors, stop, write
+from app.cli.console import Arch, Device, Labels, Source, readable_errors, stop, write
 from app.cli.display import Display
 from app.cli.files import ImageFile, find_images, targets
 from app.cli.report import Report, WrittenFiles
@@ -17,7 +17,7 @@ from app.cli.run_images import Model, run_images
 from app.core.process import USAGE_ERROR
 from app.core.types import Method
 from app.engine.interface import EngineOutput, ExplainInput, ModelInfo, Relevance
-from app.engine.placement import model_name, resolve_source
+from app.engine.placement import LoadOptions, load_options, model_name, resolve_source
 from app.imaging.decode import Photo
 from models import checkpoint, figures
 from models.registry import Network
@@ -33,13 +33,15 @@ TOP_K = 5
 CPU_BATCH_SIZE = 8  # images on a core: explanations keep the attention weights of all layers
 
 
-def explain(
+def explain(  # noqa: PLR0913 - each is a flag
     out: Annotated[Path, typer.Option(help="Folder for the output files")],
     images: Annotated[
         list[str] | None,
         typer.Argument(help="Image files, folders of images, or globs", metavar="IMAGE"),
     ] = None,
     classifier: Source = "bundled",
+    labels: Labels = None,
+    arch: Arch = "",
     device: Device = "auto",
     method: Annotated[
         Method,
@@ -67,12 +69,13 @@ def explain(
         found = find_images(images or [], out)
         target_of = targets(found, out, ".relevance.png") if figure is None else {}
         out.mkdir(parents=True, exist_ok=True)
+    options = load_options(labels, arch)
     if figure in NETWORK_FIGURES:
-        draw_network(NETWORK_FIGURES[figure], classifier, out / f"{figure}.png")
+        draw_network(NETWORK_FIGURES[figure], classifier, options, out / f"{figure}.png")
         return
     with readable_errors():
         name = model_name(classifier, "classify")
-    model = Model(classifier, "classify", device)
+    model = Model(classifier, "classify", device, options)
     if figure is not None:
         draw_distances(found, model, name, method, out / f"{figure}.png")
     else:
@@ -103,10 +106,12 @@ def input_for(method: Method) -> Callable[[Photo, ModelInfo], ExplainInput]:
     return lambda photo, info: ExplainInput(photo.pixels, min(TOP_K, len(info.labels)), method)
 
 
-def draw_network(draw: Callable[[Network, str], bytes], classifier: str, target: Path) -> None:
+def draw_network(
+    draw: Callable[[Network, str], bytes], classifier: str, options: LoadOptions, target: Path
+) -> None:
     """Draw a figure of a checkpoint, which needs no image."""
     with readable_errors():
-        loaded = checkpoint.load(resolve_source(classifier, "classify"))
+        loaded = checkpoint.load(resolve_source(classifier, "classify"), options)
         drawn = draw(loaded.network, loaded.name)
     write(target, drawn)
     typer.echo(target)

@@ -9,7 +9,7 @@ import typer
 from app.api import responses
 from app.api.drawing import STYLES
 from app.cli.answering import Work, write_result
-from app.cli.console import Device, Images, Source, readable_errors, stop
+from app.cli.console import Arch, Device, Images, Labels, Source, readable_errors, stop
 from app.cli.display import Display
 from app.cli.files import find_images, targets
 from app.cli.label_form import LabelForm
@@ -24,7 +24,7 @@ from app.engine.interface import (
     Segmentation,
     SegmentInput,
 )
-from app.engine.placement import model_name
+from app.engine.placement import load_options, model_name
 from app.imaging.decode import Photo
 from app.imaging.overlay import AUTO, OPACITY, Overlay, background_class
 
@@ -37,6 +37,8 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print a JSON object on a l
 def classify(  # noqa: PLR0913 - each is a flag
     images: Images,
     classifier: Source = "bundled",
+    labels: Labels = None,
+    arch: Arch = "",
     device: Device = "auto",
     top_k: Annotated[int, typer.Option(min=1, help="Maximum number of labels")] = 5,
     threshold: Annotated[
@@ -60,7 +62,7 @@ def classify(  # noqa: PLR0913 - each is a flag
     def make_input(photo: Photo, info: ModelInfo) -> ClassifyInput:
         return ClassifyInput(photo.pixels, min(top_k, len(info.labels)))
 
-    def labels(file: Path, photo: Photo, output: EngineOutput, info: ModelInfo) -> Body:
+    def answer(file: Path, photo: Photo, output: EngineOutput, info: ModelInfo) -> Body:
         predictions = responses.predictions(info, cast(Ranking, output))
         if threshold is not None:
             predictions = [each for each in predictions if each["score"] >= threshold]
@@ -73,8 +75,8 @@ def classify(  # noqa: PLR0913 - each is a flag
 
     run_images(
         files,
-        Model(classifier, "classify", device),
-        Work(make_input, labels, CLASSIFY_BATCH),
+        Model(classifier, "classify", device, load_options(labels, arch)),
+        Work(make_input, answer, CLASSIFY_BATCH),
         report,
     )
 
@@ -83,6 +85,8 @@ def segment(  # noqa: PLR0913 - each is a flag
     images: Images,
     out: Annotated[Path, typer.Option(help="Folder for the masks")],
     segmenter: Source = "bundled",
+    labels: Labels = None,
+    arch: Arch = "",
     device: Device = "auto",
     render: Annotated[str, typer.Option(help="mask, color, overlay or confidence")] = "mask",
     opacity: Annotated[
@@ -132,7 +136,12 @@ def segment(  # noqa: PLR0913 - each is a flag
             JsonLines(display.print) if as_json else WrittenFiles(display.print, target_of)
         )
 
-    run_images(list(target_of), Model(segmenter, "segment", device), work, report)
+    run_images(
+        list(target_of),
+        Model(segmenter, "segment", device, load_options(labels, arch)),
+        work,
+        report,
+    )
 
 
 def segments(name: str, found: Segmentation, info: ModelInfo) -> Body:

@@ -28,7 +28,7 @@ from app.core.settings import Settings
 from app.core.types import Task
 from app.engine.engine import TorchEngine
 from app.engine.interface import DeviceLost, ModelInfo, OutOfMemory
-from app.engine.placement import resolve_device
+from app.engine.placement import LoadOptions, resolve_device
 from app.imaging.cost import decode_cost
 from app.main import make_decoder, prepare_decoders
 
@@ -37,11 +37,12 @@ MakeReport = Callable[[ModelInfo, Display], AbstractContextManager[Report[Value]
 
 
 class Model(NamedTuple):
-    """A checkpoint, its task, and the device that runs it."""
+    """A checkpoint, its task, the device that runs it, and how it is loaded."""
 
     source: str
     task: Task
     device: str
+    load_options: LoadOptions
 
 
 def run_images(
@@ -63,7 +64,9 @@ def run_images(
         settings = Settings.read()
         prepare_decoders(settings)
         device = resolve_device(model.device)
-        engine = TorchEngine(model.source, task=model.task, device=device)
+        engine = TorchEngine(
+            model.source, task=model.task, device=device, load_options=model.load_options
+        )
     display = Display(len(files))
     with (
         ended_early(display),

@@ -28,7 +28,10 @@ def announce_ready(
     addresses = {"docs": f"{address}{settings.root_path}/docs"}
     if settings.playground:
         addresses = {"page": f"{address}{settings.root_path}/"} | addresses
-    models = [describe(each).model_dump(exclude_none=True) for each in deployments]
+    models = [
+        describe(each).model_dump(exclude_none=True) | {"assumptions": list(each.info.assumptions)}
+        for each in deployments
+    ]
     age = age_s()
     ready = "ready" if age is None else f"ready in {age:.1f} s"
     if not sys.stderr.isatty():
@@ -39,6 +42,9 @@ def announce_ready(
         logger.info("%s", ready)
         return
     rows = [(str(model["task"]), in_words(model)) for model in models]
+    rows += [
+        ("note", f"{model['name']}: {text}") for model in models for text in model["assumptions"]
+    ]
     rows += [(name, url) for name, url in addresses.items()]
     lines = "".join(f"\n    {name:<10}{text}" for name, text in rows)
     logger.info("patchserve %s is %s%s", version("patchserve"), ready, lines)

@@ -62,6 +62,26 @@ class Settings(BaseSettings):
         "bundled",
         description="Checkpoint of the segmenter: `bundled`, a folder, a Hub id, or `none`",
     )
+    classifier_labels: str = Field(
+        "",
+        description="File of the classifier's labels, one a line, for each output of the network; "
+        "empty: those of the checkpoint",
+    )
+    segmenter_labels: str = Field(
+        "",
+        description="File of the segmenter's labels, one a line, for each output of the network; "
+        "empty: those of the checkpoint",
+    )
+    arch: str = Field(
+        "",
+        description="Architecture of a classifier that is a bare file of weights, as its library "
+        "names it, such as `vit_tiny_patch16_224`; empty: as the weights tell",
+    )
+    strict: bool = Field(
+        False,
+        description="Refuse a checkpoint that leaves something open, such as its labels or its "
+        "preprocessing; with `--no-strict` it is assumed, with a warning",
+    )
     device: str = Field(
         "auto",
         pattern=r"^(auto|cpu|cuda(:\d+)?)$",
@@ -273,6 +293,14 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="Lowest level that is logged: `debug`, `info`, `warning` or `error`"
     )
+
+    @field_validator("classifier_labels", "segmenter_labels")
+    @classmethod
+    def check_labels(cls, path: str) -> str:
+        """Refuse a file that does not exist."""
+        if path and not Path(path).is_file():
+            raise ValueError(f"there is no file {path}")
+        return path
 
     @field_validator("image_formats")
     @classmethod

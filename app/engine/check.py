@@ -7,6 +7,7 @@ from pathlib import Path
 from app.engine.engine import TorchEngine
 from app.engine.interface import ModelInfo, blank_input
 from models import checkpoint
+from models.checkpoint import DEFAULT_OPTIONS, LoadOptions
 from models.registry import architecture_of
 from models.runtimes.select import Runtime
 
@@ -17,7 +18,7 @@ class Trial:
 
     Attributes:
         name: of the model.
-        architecture: as config.json names it.
+        architecture: the name in transformers under which the network is saved.
         info: what the engine says of the loaded model.
         stored_dtypes: number formats of the stored tensors.
         warnings: what was assumed, one sentence each.
@@ -35,7 +36,13 @@ class Trial:
 
 
 def try_checkpoint(
-    source: str | Path, *, device: str, dtype: str, runtime: Runtime, input_size: int = 0
+    source: str | Path,
+    *,
+    device: str,
+    dtype: str,
+    runtime: Runtime,
+    input_size: int = 0,
+    load_options: LoadOptions = DEFAULT_OPTIONS,
 ) -> Trial:
     """Load a checkpoint of any task and run an image.
 
@@ -45,13 +52,14 @@ def try_checkpoint(
         dtype: as for `TorchEngine`.
         runtime: as for `TorchEngine`.
         input_size: as for `TorchEngine`.
+        load_options: for `models.checkpoint.load`.
 
     Raises:
         models.checkpoint.CheckpointError: it cannot be loaded, or its output is not finite.
         OutOfMemory: not even one image fits.
         ValueError: the device does not exist, or the runtime is not installed.
     """
-    loaded = checkpoint.load(source)
+    loaded = checkpoint.load(source, load_options)
     engine = TorchEngine(
         str(source),
         task=loaded.task,

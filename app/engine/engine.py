@@ -34,6 +34,7 @@ from app.engine.placement import (
     resolve_source,
 )
 from models import checkpoint
+from models.checkpoint import DEFAULT_OPTIONS, LoadOptions
 from models.explain import explain
 from models.preprocessing import normalize
 from models.runtimes.select import Runtime, inference_form
@@ -62,6 +63,7 @@ class TorchEngine:
         runtime: `torch`, `openvino`, or `auto` for the faster runtime.
         capture_s: time limit of the capture of CUDA graphs, in seconds.
         gpu_share: the part of the GPU's memory that this process may use.
+        load_options: for `models.checkpoint.load`.
     """
 
     def __init__(  # noqa: PLR0913  # each is a setting of its own
@@ -75,6 +77,7 @@ class TorchEngine:
         runtime: Runtime = "torch",
         capture_s: float = 60.0,
         gpu_share: float = 1.0,
+        load_options: LoadOptions = DEFAULT_OPTIONS,
     ) -> None:
         self._source = source
         self._task = task
@@ -84,6 +87,7 @@ class TorchEngine:
         self._input_size = input_size
         self._capture_s = capture_s
         self._gpu_share = gpu_share
+        self._load_options = load_options
 
     def load(self) -> ModelInfo:
         """Read the checkpoint, place the network on the device, and run one image.
@@ -122,6 +126,7 @@ class TorchEngine:
             parameters=sum(parameter.numel() for parameter in self._plain.parameters()),
             problem_type=loaded.problem_type,
             preprocessing_assumed=loaded.preprocessing_assumed,
+            assumptions=loaded.warnings,
         )
 
     def _build(self) -> str:
@@ -145,7 +150,7 @@ class TorchEngine:
 
     def _checkpoint(self) -> checkpoint.Checkpoint:
         """Read the checkpoint and log its warnings; CheckpointError if it is for another task."""
-        loaded = checkpoint.load(resolve_source(self._source, self._task))
+        loaded = checkpoint.load(resolve_source(self._source, self._task), self._load_options)
         if loaded.task != self._task:
             raise checkpoint.CheckpointError(
                 f"{loaded.name} is a model to {loaded.task}, not to {self._task}"

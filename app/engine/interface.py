@@ -138,6 +138,7 @@ class ModelInfo:
     runtime: str = "torch"
     problem_type: ProblemType = "single_label_classification"
     preprocessing_assumed: bool = False  # the checkpoint does not say
+    assumptions: tuple[str, ...] = ()  # what the checkpoint leaves open, one sentence each
 
 
 class OutOfMemory(Exception):

@@ -6,6 +6,7 @@ import torch
 
 from app.core.types import Task
 from models import checkpoint
+from models.checkpoint import LoadOptions as LoadOptions  # also for the modules above the engine
 from models.preprocessing import Preprocessing
 from models.segformer import MIN_SIDE
 
@@ -58,6 +59,11 @@ def model_name(source: str, task: Task) -> str:
 def resolve_source(source: str, task: Task) -> str | Path:
     """The source for `models.checkpoint.load`; `bundled` is the bundled checkpoint of the task."""
     return checkpoint.bundled(task) if source == "bundled" else source
+
+
+def load_options(labels: str | Path | None, arch: str, *, strict: bool = False) -> LoadOptions:
+    """The options of `models.checkpoint.load`; empty texts stand for what the user did not give."""
+    return LoadOptions(arch=arch, labels_file=Path(labels) if labels else None, strict=strict)
 
 
 def configure_cuda(dtype: torch.dtype) -> None:

@@ -9,11 +9,14 @@ from models.checkpoint.checkpoint import (
     require_rgb,
     save,
 )
+from models.checkpoint.options import DEFAULT_OPTIONS, LoadOptions
 from models.errors import CheckpointError
 
 __all__ = [
+    "DEFAULT_OPTIONS",
     "Checkpoint",
     "CheckpointError",
+    "LoadOptions",
     "bundled",
     "load",
     "name_of",

@@ -12,25 +12,30 @@ import torch
 from torch import Tensor
 
 from models.checkpoint import preprocessor_config
+from models.checkpoint.assumptions import assumptions, refusal
 from models.checkpoint.config import Configuration, document_of, parse
 from models.checkpoint.dialects import Dialect, dialect_of
 from models.checkpoint.hub import fetch, is_hub_id
 from models.checkpoint.json_files import write_document
+from models.checkpoint.labels import labels_in, labels_of
 from models.checkpoint.layouts import LAYOUTS, SAME
 from models.checkpoint.limits import check_input, check_parameters
 from models.checkpoint.network import (
     build,
     fill,
+    outputs_of,
     parameters_of,
     parameters_of_transformers,
     with_background,
 )
+from models.checkpoint.options import DEFAULT_OPTIONS, LoadOptions
 from models.checkpoint.parameter_names import translate
 from models.checkpoint.stored import Stored
-from models.checkpoint.weights import WEIGHT_SUFFIXES, write_weights
+from models.checkpoint.unusual_folders import WEIGHT_SUFFIXES
+from models.checkpoint.weights import write_weights
 from models.errors import CheckpointError
 from models.preprocessing import Preprocessing
-from models.registry import Network, ProblemType, Task, architecture_of
+from models.registry import Network, ProblemType, Task, architecture_named, architecture_of
 from models.segformer import Segformer
 
 BUNDLED: dict[Task, str] = {"classify": "shapes-vit", "segment": "shapes-segformer"}
@@ -38,7 +43,11 @@ ANY_SIZE = (512, 512)  # height and width to check if the network's input has th
 PROCESSORS = {  # by model type, for folders without a preprocessor_config.json
     "vit": preprocessor_config.VIT,
     "deit": preprocessor_config.DEIT,
+    "dinov2": preprocessor_config.BIT,
+    "dinov2_with_registers": preprocessor_config.BIT,
     "segformer": preprocessor_config.SEGFORMER,
+    "vit_msn": preprocessor_config.VIT,
+    "siglip": preprocessor_config.SIGLIP,
     "patchserve_vit": preprocessor_config.VIT,
     "patchserve_vit_segmenter": preprocessor_config.SEGFORMER,
 }
@@ -50,9 +59,10 @@ class Checkpoint:
 
     `network(pixels)` maps float32 (B, C, H, W) to logits: (B, num_labels) for the task "classify",
     (B, num_labels, h, w) for "segment", where (h, w) is (ceil(H / 4), ceil(W / 4)) for a SegFormer
-    and (H, W) for a ViT. `problem_type` says what the outputs of a classifier mean: exactly one
-    label applies (softmax), each label applies or not (sigmoid), or the outputs are the values
-    (regression). `warnings` says what was assumed, one sentence each.
+    and (H, W) for a ViT or a SegFormer with `aligned_upsampling`. `problem_type` says what the
+    outputs of a classifier mean: exactly one label applies (softmax), each label applies or not
+    (sigmoid), or the outputs are the values (regression). `warnings` says what was assumed, one
+    sentence each.
     """
 
     network: Network
@@ -96,24 +106,77 @@ def path_of(source: str | Path) -> Path:
     )
 
 
-def load(source: str | Path, *, arch: str = "") -> Checkpoint:
-    """Load a checkpoint strictly: every parameter has a stored tensor of its shape, and vice versa.
+def load(source: str | Path, options: LoadOptions = DEFAULT_OPTIONS) -> Checkpoint:
+    """Load a checkpoint: every parameter has a stored tensor of its shape, and vice versa.
 
     Half precision becomes float32.
 
     Args:
-        source: a folder of transformers or timm, a file of weights of torchvision or timm, or a Hub
-            id org/name[@revision]. An existing folder or file takes precedence.
-        arch: the name of the architecture in its library, if a file of weights does not tell.
+        source: a folder or a file of weights, of transformers (folders only) or of another library
+            (see `dialects`), or a Hub id org/name[@revision]. An existing folder or file takes
+            precedence.
+        options: what the files do not say, and whether anything may be assumed.
 
     Raises:
-        CheckpointError: the checkpoint is missing, damaged or unsupported.
+        CheckpointError: the checkpoint is missing, damaged or unsupported, or does not fit the
+            options.
     """
     stored = Stored(path_of(source))
     dialect = dialect_of(stored)
-    config = parse(stored.document if dialect is None else dialect.document(stored, arch))
+    config, of_labels = configuration_of(stored, dialect, options)
     preprocessing, assumed = preprocessing_of(stored, config, dialect)
     check_input(config.sizes, preprocessing.input_size or ANY_SIZE)
+    network = filled(config, stored, dialect)
+    labels = config.labels
+    if isinstance(network, Segformer) and len(labels) == 1:
+        network, labels = with_background(network), ("background", *labels)
+    source_of_defaults = preprocessing.processor if dialect is None else dialect.name
+    defaults = source_of_defaults if assumed else ""
+    warnings = (
+        *assumptions(config, preprocessing, defaults=defaults, is_file=stored.is_file),
+        *of_labels,
+    )
+    if options.strict and warnings:
+        raise CheckpointError(refusal(name_of(source), warnings))
+    return Checkpoint(
+        network=network.eval(),
+        labels=labels,
+        preprocessing=preprocessing,
+        task=config.architecture.task,
+        warnings=warnings,
+        preprocessing_assumed=assumed,
+        problem_type=config.problem_type,
+        name=name_of(source),
+        stored_dtypes=float_dtypes(stored.tensors.values()),
+    )
+
+
+def configuration_of(
+    stored: Stored, dialect: Dialect | None, options: LoadOptions
+) -> tuple[Configuration, tuple[str, ...]]:
+    """Return the configuration with its labels, and what was assumed about the labels.
+
+    Raises:
+        CheckpointError: a file is damaged, unsupported, or does not fit the options.
+    """
+    if options.arch and not stored.is_file:
+        raise CheckpointError(
+            f"the architecture {options.arch!r} is given, but only for a file of weights: the "
+            "config.json of a folder names it; leave it out"
+        )
+    document = stored.document if dialect is None else dialect.document(stored, options.arch)
+    architecture = architecture_named(document.get("architectures"), document.get("model_type"))
+    outputs = outputs_of(architecture, stored.tensors, dialect)
+    if options.labels_file is not None:
+        labels = labels_in(options.labels_file, outputs)
+    else:
+        folder = stored.path.parent if stored.is_file else stored.path
+        labels = labels_of(document, outputs, folder)
+    return parse(document, labels.names), labels.warnings
+
+
+def filled(config: Configuration, stored: Stored, dialect: Dialect | None) -> Network:
+    """Return the network with its stored parameters. CheckpointError if they do not fit."""
     with torch.device("meta"):  # no memory for parameters that the stored tensors replace
         network = build(config)
     found = (
@@ -123,20 +186,7 @@ def load(source: str | Path, *, arch: str = "") -> Checkpoint:
     )
     check_parameters(network, stored.size)
     fill(network, found)
-    labels = config.labels
-    if isinstance(network, Segformer) and len(labels) == 1:
-        network, labels = with_background(network), ("background", *labels)
-    return Checkpoint(
-        network=network.eval(),
-        labels=labels,
-        preprocessing=preprocessing,
-        task=config.architecture.task,
-        warnings=assumptions(config, preprocessing, assumed=assumed),
-        preprocessing_assumed=assumed,
-        problem_type=config.problem_type,
-        name=name_of(source),
-        stored_dtypes=float_dtypes(stored.tensors.values()),
-    )
+    return network
 
 
 def require_rgb(loaded: Checkpoint) -> None:
@@ -162,50 +212,25 @@ def preprocessing_of(
     Raises:
         CheckpointError: a file is damaged or specifies unsupported steps.
     """
-    if stored.preprocessor is None and dialect is not None:
-        return dialect.preprocessing(stored)
-    if stored.preprocessor is None and config.sizes.num_channels != 3:
-        raise CheckpointError(
-            f"there is no preprocessor_config.json, and the defaults are for 3 channels, not for "
-            f"num_channels {config.sizes.num_channels}: add a file with image_mean and image_std"
+    channels, default = config.sizes.num_channels, PROCESSORS[config.architecture.model_type]
+    if stored.preprocessor is None:
+        found, assumed = (
+            (preprocessor_config.parse({}, default), True)
+            if dialect is None
+            else dialect.preprocessing(stored)
         )
-    name, contents = stored.preprocessor or ("", {})
+        if found.mean is not None and len(found.mean) != channels:
+            add = "give a folder with one that has" if stored.is_file else "add a file with"
+            raise CheckpointError(
+                f"there is no preprocessor_config.json, and the defaults are for {len(found.mean)} "
+                f"channels, not for num_channels {channels}: {add} image_mean and image_std"
+            )
+        return found, assumed
+    name, contents = stored.preprocessor
     try:
-        found = preprocessor_config.parse(
-            contents, PROCESSORS[config.architecture.model_type], config.sizes.num_channels
-        )
+        return preprocessor_config.parse(contents, default, channels), False
     except CheckpointError as error:
         raise CheckpointError(f"{name}: {error}") from error
-    return found, stored.preprocessor is None
-
-
-def assumptions(
-    config: Configuration, preprocessing: Preprocessing, *, assumed: bool
-) -> tuple[str, ...]:
-    """What a user should know of a checkpoint that loads; one sentence each.
-
-    Args:
-        config: of the checkpoint.
-        preprocessing: of the checkpoint.
-        assumed: whether no file says what it is.
-    """
-    result = []
-    if assumed:
-        result.append(
-            f"there is no preprocessor_config.json: the defaults of {preprocessing.processor} are "
-            "assumed, and results are wrong if the network was trained with other preprocessing"
-        )
-    trained = getattr(config.sizes, "image_size", None)
-    if trained is not None and preprocessing.input_size != trained:
-        given = preprocessing.input_size
-        images = (
-            "images keep their size" if given is None else f"images become {given[1]} x {given[0]}"
-        )
-        result.append(
-            f"{images}, but the network was trained for {trained[1]} x {trained[0]}, "
-            "so its positions are resampled"
-        )
-    return tuple(result)
 
 
 def save(checkpoint: Checkpoint, folder: str | Path) -> None:

@@ -5,8 +5,16 @@ from dataclasses import dataclass, fields
 from reprlib import repr as shown  # of limited length and depth
 from typing import Any, get_args
 
+from models.checkpoint.labels import labels_of
+from models.checkpoint.layouts import LAYOUTS, SAME
 from models.errors import CheckpointError
-from models.registry import Architecture, ProblemType, Sizes, architecture_named
+from models.registry import (
+    SEGFORMER_OPTIONS,
+    Architecture,
+    ProblemType,
+    Sizes,
+    architecture_named,
+)
 from models.segformer import SegformerConfig
 
 MAX_LAYERS = 256  # also of all stages together; ViT-22B has 48
@@ -19,7 +27,6 @@ MAX_VALUES = {  # of the integers in config.json, by field; several times as lar
     "decoder_hidden_size": 2**14,
     "intermediate_size": 2**16,
     "image_size": 2**13,
-    "num_labels": 2**17,
 }
 MAX_OTHERS = 2**10  # heads, patch sizes, strides and ratios
 
@@ -34,22 +41,28 @@ class Configuration:
     problem_type: ProblemType = "single_label_classification"
 
 
-def parse(document: Mapping[str, Any]) -> Configuration:
+def parse(document: Mapping[str, Any], labels: tuple[str, ...] | None = None) -> Configuration:
     """Read a configuration from the contents of config.json.
 
     Missing fields have Hugging Face's defaults, which our dataclasses have too. Unknown fields are
     ignored.
 
+    Args:
+        document: the contents.
+        labels: a label for each output; None for those of the document.
+
     Raises:
         CheckpointError: the architecture is unsupported, or a value is invalid.
     """
     architecture = architecture_named(document.get("architectures"), document.get("model_type"))
-    labels = labels_of(document)
+    labels = labels_of(document).names if labels is None else labels
+    document = LAYOUTS.get(architecture.name, SAME).read_sizes(document)
+    section = section_of(document, architecture)
     defaults = {field.name: field.default for field in fields(architecture.config)}
-    values = {
-        ours: field_value(theirs, document[theirs], defaults[ours])
+    values = dict(architecture.defaults) | {
+        ours: field_value(theirs, section[theirs], defaults[ours])
         for ours, theirs in architecture.fields.items()
-        if theirs in document
+        if theirs in section
     }
     try:
         sizes = architecture.config(**values, **architecture.fixed, num_labels=len(labels))
@@ -65,6 +78,17 @@ def parse(document: Mapping[str, Any]) -> Configuration:
     return Configuration(architecture, sizes, labels, problem_type)
 
 
+def section_of(document: Mapping[str, Any], architecture: Architecture) -> Mapping[str, Any]:
+    """Return the object of config.json that has the sizes; empty if it is absent or null."""
+    if architecture.section is None:
+        return document
+    name = architecture.section.name
+    section = {} if document.get(name) is None else document[name]
+    if not isinstance(section, dict):
+        raise invalid_field(name, section, "a JSON object")
+    return section
+
+
 def document_of(configuration: Configuration) -> dict[str, Any]:
     """Return the contents of config.json, from which `parse` and transformers read it back."""
     architecture, labels = configuration.architecture, configuration.labels
@@ -73,35 +97,25 @@ def document_of(configuration: Configuration) -> dict[str, Any]:
         "model_type": architecture.model_type,
         "dtype": "float32",
     }
+    sizes: dict[str, Any] = {}
     for ours, theirs in architecture.fields.items():
-        document[theirs] = getattr(configuration.sizes, ours)
+        value = getattr(configuration.sizes, ours)
+        if ours not in SEGFORMER_OPTIONS or value != getattr(SegformerConfig, ours):
+            sizes[theirs] = value
     if isinstance(configuration.sizes, SegformerConfig):
-        document["num_encoder_blocks"] = len(configuration.sizes.depths)
+        sizes["num_encoder_blocks"] = len(configuration.sizes.depths)
     elif len(set(configuration.sizes.image_size)) == 1:
-        document["image_size"] = configuration.sizes.image_size[0]  # the usual form of a square
+        sizes["image_size"] = configuration.sizes.image_size[0]  # the usual form of a square
+    if (section := architecture.section) is None:
+        document |= sizes
+    else:
+        document[section.name] = {**section.constants, **sizes}
     if configuration.problem_type != "single_label_classification":
         document["problem_type"] = configuration.problem_type
+    document = dict(LAYOUTS.get(architecture.name, SAME).write_sizes(document))
     document["id2label"] = {str(index): label for index, label in enumerate(labels)}
     document["label2id"] = {label: index for index, label in enumerate(labels)}
     return document
-
-
-def labels_of(document: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the labels by index; without id2label, `num_labels` (default 2) names like LABEL_0."""
-    by_index = document.get("id2label")
-    if by_index is None:
-        count = integer("num_labels", document.get("num_labels", 2))
-        return tuple(f"LABEL_{index}" for index in range(count))
-    if not isinstance(by_index, dict) or not all(isinstance(v, str) for v in by_index.values()):
-        raise CheckpointError("config.json: id2label is not a JSON object from indices to names")
-    indices = [str(index) for index in range(len(by_index))]
-    if by_index:
-        integer("num_labels", len(by_index))
-    if not by_index or by_index.keys() != set(indices):
-        raise CheckpointError(
-            f"config.json: id2label does not number its {len(by_index)} labels from 0 without gaps"
-        )
-    return tuple(by_index[index] for index in indices)
 
 
 def field_value(name: str, raw: object, default: object) -> Any:
@@ -111,17 +125,24 @@ def field_value(name: str, raw: object, default: object) -> Any:
             return integers(name, raw, 2) if isinstance(raw, list) else (integer(name, raw),) * 2
         case "patch_size", _:
             return integer(name, raw[0] if isinstance(raw, list) and raw == raw[:1] * 2 else raw)
+        case "num_registers", _ if raw == 0 and type(raw) is int:
+            return 0
         case _, tuple():
             return integers(name, raw)
         case _, None:
             return None if raw is None else integer(name, raw)
-        case _, bool() | str() if isinstance(raw, type(default)):
-            return raw
         case _, bool() | str():
-            raise invalid_field(name, raw, f"a value like {default!r}")
+            return like(name, raw, default)
         case _, int():
             return integer(name, raw)
     return number(name, raw)
+
+
+def like(name: str, raw: object, default: bool | str) -> Any:
+    """Check a value that has the type of the default."""
+    if not isinstance(raw, type(default)):
+        raise invalid_field(name, raw, f"a value like {default!r}")
+    return raw
 
 
 def integers(name: str, raw: object, count: int | None = None) -> tuple[int, ...]:

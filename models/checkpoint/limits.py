@@ -70,7 +70,8 @@ def stages_of(sizes: Sizes, size: Size) -> Iterator[Stage]:
     """Yield the stages of a network for an image of (height, width) pixels."""
     height, width = size
     if isinstance(sizes, SegformerConfig):
-        outputs = max(sizes.decoder_hidden_size * len(sizes.depths), sizes.num_labels)
+        scale = sizes.strides[0] ** 2 if sizes.aligned_upsampling else 1  # the input's size
+        outputs = max(sizes.decoder_hidden_size * len(sizes.depths), sizes.num_labels * scale)
         for C, ratio, stride, r in zip(
             sizes.hidden_sizes, sizes.mlp_ratios, sizes.strides, sizes.sr_ratios, strict=True
         ):

@@ -10,10 +10,11 @@ from torch import Tensor, nn
 from models.checkpoint.config import Configuration
 from models.checkpoint.dialects import Dialect
 from models.checkpoint.layouts import LAYOUTS, SAME
-from models.checkpoint.parameter_names import join_names, match_stored_names
+from models.checkpoint.parameter_names import join_names, match_stored_names, possible_names
 from models.errors import CheckpointError
-from models.registry import Network
-from models.segformer import Segformer
+from models.registry import Architecture, Network
+from models.segformer import Segformer, SegformerClassifier
+from models.vit import ViT
 
 
 class Parameter(NamedTuple):
@@ -24,6 +25,11 @@ class Parameter(NamedTuple):
 
 
 Parameters = Mapping[str, Parameter]  # by our names
+HEADS: Mapping[type[Network], str] = {  # the weights with a row for each output
+    ViT: "head.weight",
+    SegformerClassifier: "head.weight",
+    Segformer: "decoder.head.weight",
+}
 
 
 def build(config: Configuration) -> Network:
@@ -32,6 +38,17 @@ def build(config: Configuration) -> Network:
         return config.architecture.network(config.sizes)  # type: ignore[arg-type]  # they match
     except ValueError as error:  # for example an unknown activation
         raise CheckpointError(f"config.json: {error}") from error
+
+
+def outputs_of(
+    architecture: Architecture, stored: Mapping[str, Tensor], dialect: Dialect | None
+) -> int | None:
+    """Return the number of outputs of the stored head, or None if no tensor says it."""
+    if (ours := HEADS.get(architecture.network)) is None:
+        return None
+    names = possible_names(ours, architecture.name) if dialect is None else (dialect.name_of(ours),)
+    shape = next((stored[name].shape for name in names if name in stored), ())
+    return shape[0] if shape else None
 
 
 def parameters_of_transformers(

@@ -64,6 +64,65 @@ DEIT = (
         "deit.embeddings.distillation_token",
     ),
 )
+SIGLIP_BLOCK = (
+    Names("norm_1", "layer_norm1", "layer_norm1"),
+    Names("attention.query", "self_attn.q_proj", "self_attn.q_proj"),
+    Names("attention.key", "self_attn.k_proj", "self_attn.k_proj"),
+    Names("attention.value", "self_attn.v_proj", "self_attn.v_proj"),
+    Names("attention.output", "self_attn.out_proj", "self_attn.out_proj"),
+    Names("norm_2", "layer_norm2", "layer_norm2"),
+    Names("mlp.expand", "mlp.fc1", "mlp.fc1"),
+    Names("mlp.contract", "mlp.fc2", "mlp.fc2"),
+)
+SIGLIP = (
+    Names(
+        "positions",
+        "vision_model.embeddings.position_embedding.weight",
+        "vision_model.embeddings.position_embedding.weight",
+    ),
+    Names(
+        "patch_embedding.projection",
+        "vision_model.embeddings.patch_embedding",
+        "vision_model.embeddings.patch_embedding",
+    ),
+    *with_prefix(
+        "encoder.blocks.{i}",
+        "vision_model.encoder.layers.{i}",
+        "vision_model.encoder.layers.{i}",
+        SIGLIP_BLOCK,
+    ),
+    Names("norm", "vision_model.post_layernorm", "vision_model.post_layernorm"),
+)
+DINOV2_BLOCK = (  # layer scale is folded into the output layers, see `layouts`
+    Names("norm_1", "norm1", "norm1"),
+    Names("attention.query", "attention.attention.query", "attention.q_proj"),
+    Names("attention.key", "attention.attention.key", "attention.k_proj"),
+    Names("attention.value", "attention.attention.value", "attention.v_proj"),
+    Names("attention.output", "attention.output.dense", "attention.o_proj"),
+    Names("norm_2", "norm2", "norm2"),
+    Names("mlp.expand", "mlp.fc1", "mlp.fc1"),
+    Names("mlp.contract", "mlp.fc2", "mlp.fc2"),
+    Names("mlp.gate_up", "mlp.weights_in", "mlp.weights_in"),  # new: gate_proj and up_proj
+    Names("mlp.down", "mlp.weights_out", "mlp.down_proj"),
+)
+
+
+def dinov2(prefix: str) -> tuple[Names, ...]:
+    """Return the names of a DINOv2 without its head."""
+    modules = {
+        "class_token": "embeddings.cls_token",
+        "registers": "embeddings.register_tokens",
+        "positions": "embeddings.position_embeddings",
+        "patch_embedding.projection": "embeddings.patch_embeddings.projection",
+        "norm": "layernorm",
+    }
+    layer = f"{prefix}.encoder.layer.{{i}}"
+    return (
+        *(Names(ours, f"{prefix}.{name}", f"{prefix}.{name}") for ours, name in modules.items()),
+        *with_prefix("encoder.blocks.{i}", layer, layer, DINOV2_BLOCK),
+    )
+
+
 SEGFORMER_BLOCK = (
     Names("norm_1", "layer_norm_1", "layernorm_before"),
     Names("attention.query", "attention.self.query", "attention.q_proj"),
@@ -129,8 +188,12 @@ NAMES: dict[str, tuple[Names, ...]] = {  # by architecture
     "ViTForImageClassification": (*VIT, HEAD),
     "DeiTForImageClassification": (*DEIT, HEAD),
     "DeiTForImageClassificationWithTeacher": (*DEIT, *TEACHER_HEADS),
+    "Dinov2ForImageClassification": (*dinov2("dinov2"), HEAD),
+    "Dinov2WithRegistersForImageClassification": (*dinov2("dinov2_with_registers"), HEAD),
     "SegformerForSemanticSegmentation": (*MIT, *DECODER),
     "SegformerForImageClassification": (*MIT, HEAD),
+    "ViTMSNForImageClassification": (*VIT, HEAD),
+    "SiglipForImageClassification": (*SIGLIP, HEAD),
     "PatchserveViT": (UNCHANGED,),  # transformers does not have these architectures
     "PatchserveViTSegmenter": (UNCHANGED,),
 }

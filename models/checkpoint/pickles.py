@@ -16,6 +16,8 @@ from zipfile import ZIP_STORED, BadZipFile, ZipFile
 ZIP_MAGIC = b"PK\x03\x04"  # by which torch.load recognizes the zip format
 OLD_PICKLES = 5  # before the bytes of the tensors
 MAX_PICKLE_BYTES = 2**22  # a ViT-H has 0.1 MB
+HOW_TO_SAVE = 'save the tensors alone: torch.save(model.state_dict(), "model.pth")'
+TORCHSCRIPT = re.compile(r".*/(constants\.pkl|code/.*)")  # members of an archive of torch.jit.save
 NAMES = re.compile(  # what the pickle of a state dict imports; all else may build other objects
     r"collections OrderedDict|torch \w+|torch\.storage \w*Storage|torch\.nn\.parameter Parameter"
     r"|torch\._utils _rebuild_(tensor(_v[23])?|parameter)"
@@ -46,6 +48,11 @@ def zipped_pickle(path: Path) -> IO[bytes]:
     try:
         with ZipFile(path) as archive:
             members = archive.infolist()
+            if any(TORCHSCRIPT.fullmatch(member.filename) for member in members):
+                raise UnpicklingError(
+                    "it is TorchScript, a program, which is never run; save its tensors alone: "
+                    'torch.save(torch.jit.load("model.pt").state_dict(), "model.pth")'
+                )
             if any(member.compress_type != ZIP_STORED for member in members):
                 raise UnpicklingError("it is compressed, which torch.save never does")
             pickles = [each for each in members if each.filename.endswith(".pkl")]
@@ -64,9 +71,14 @@ def check_names(file: IO[bytes], count: int) -> None:
     try:
         for name in (name for _ in range(count) for name in names_of(file)):
             if not NAMES.fullmatch(name):
-                raise UnpicklingError(f"it contains {name.replace(' ', '.')}, not only tensors")
+                raise UnpicklingError(objects(name.replace(" ", ".")))
     except ValueError as error:
         raise UnpicklingError(f"it is not a pickle: {error}") from error
+
+
+def objects(what: str) -> str:
+    """Say why a pickle with other objects than tensors is never read, and what to do."""
+    return f"it contains {what}, not only tensors, and to read objects can run code; {HOW_TO_SAVE}"
 
 
 def names_of(file: IO[bytes]) -> Iterator[str]:
@@ -80,6 +92,6 @@ def names_of(file: IO[bytes]) -> Iterator[str]:
         if position is not None and position > MAX_PICKLE_BYTES:
             raise UnpicklingError(f"its pickle has more than {MAX_PICKLE_BYTES} bytes")
         if opcode.name in ("STACK_GLOBAL", "INST", "EXT1", "EXT2", "EXT4"):
-            raise UnpicklingError("it contains objects, not only tensors")
+            raise UnpicklingError(objects("objects"))
         if opcode.name == "GLOBAL":
             yield str(argument)

@@ -24,7 +24,9 @@ Config = Mapping[str, Any]
 MAX_SIDE = 2**12  # pixels of a side of the network's input
 
 VIT, DEIT, SEGFORMER = "ViTImageProcessor", "DeiTImageProcessor", "SegformerImageProcessor"
-COMMON = {  # defaults of all three image processors
+BIT, CLIP = "BitImageProcessor", "CLIPImageProcessor"
+BEIT, SIGLIP = "BeitImageProcessor", "SiglipImageProcessor"
+COMMON = {  # defaults of all image processors, if they have no others
     "do_resize": True,
     "default_to_square": True,
     "do_center_crop": False,
@@ -33,7 +35,20 @@ COMMON = {  # defaults of all three image processors
     "do_normalize": True,
     "do_pad": False,
     "do_reduce_labels": False,
+    "use_square_size": False,  # of CLIP's
     "crop_rounding": "down",  # of patchserve; transformers ignores it
+}
+CLIP_MEAN: Color = (0.48145466, 0.4578275, 0.40821073)
+CLIP_STD: Color = (0.26862954, 0.26130258, 0.27577711)
+SQUARE = {"height": 224, "width": 224}
+OF_CLIP = {
+    "size": {"shortest_edge": 224},
+    "default_to_square": False,
+    "resample": BICUBIC,
+    "do_center_crop": True,
+    "crop_size": SQUARE,
+    "image_mean": CLIP_MEAN,
+    "image_std": CLIP_STD,
 }
 DEFAULTS: dict[str, dict[str, Any]] = {  # by image processor
     VIT: COMMON | {"size": 224, "resample": BILINEAR, "image_mean": HALF, "image_std": HALF},
@@ -43,8 +58,18 @@ DEFAULTS: dict[str, dict[str, Any]] = {  # by image processor
     SEGFORMER: COMMON
     | {"size": 512, "resample": BILINEAR}
     | {"image_mean": IMAGENET_MEAN, "image_std": IMAGENET_STD},
+    BIT: COMMON | OF_CLIP,
+    CLIP: COMMON | OF_CLIP,
+    BEIT: COMMON
+    | {"size": SQUARE, "crop_size": SQUARE, "resample": BICUBIC}
+    | {"image_mean": HALF, "image_std": HALF},
+    SIGLIP: COMMON
+    | {"size": SQUARE, "default_to_square": False, "resample": BICUBIC}
+    | {"image_mean": HALF, "image_std": HALF},
 }
-PROCESSOR_NAMES = re.compile(r"(ViT|DeiT|Segformer)(FeatureExtractor|ImageProcessor(Fast|Pil)?)")
+PROCESSOR_NAMES = re.compile(
+    r"(ViT|DeiT|Segformer|Bit|CLIP|Beit|Siglip)(FeatureExtractor|ImageProcessor(Fast|Pil)?)"
+)
 
 
 def parse(config: Config, default: str, channels: int = 3) -> Preprocessing:
@@ -63,6 +88,8 @@ def parse(config: Config, default: str, channels: int = 3) -> Preprocessing:
     options = DEFAULTS[processor] | dict(config)
     if flag(options, "do_pad"):
         raise CheckpointError("do_pad is true, but padding is not supported")
+    if flag(options, "use_square_size"):
+        raise CheckpointError("use_square_size is true: write the size as height and width instead")
     crops = flag(options, "do_center_crop") and processor != SEGFORMER  # the reference never crops
     resizes, normalizes = flag(options, "do_resize"), flag(options, "do_normalize")
     if options["resample"] is None and not resizes:
@@ -122,8 +149,11 @@ def processor_of(config: Config, default: str) -> str:
     """Return the current name of the image processor. CheckpointError for an unknown name."""
     name = config.get("image_processor_type") or config.get("feature_extractor_type") or default
     if not isinstance(name, str) or not (match := PROCESSOR_NAMES.fullmatch(name)):
+        known = isinstance(name, str) and name.startswith("ConvNext")
+        reason = ", because it crops by crop_pct" if known else ""
         raise CheckpointError(
-            f"the image processor {shown(name)} is not supported; supported: {', '.join(DEFAULTS)}"
+            f"the image processor {shown(name)} is not supported{reason}; "
+            f"supported: {', '.join(DEFAULTS)}"
         )
     return f"{match[1]}ImageProcessor"
 

@@ -9,6 +9,8 @@ from torch import Tensor
 
 from models.checkpoint.files import is_present
 from models.checkpoint.json_files import read_document
+from models.checkpoint.state_dict import network_tensors, refuse_quantization
+from models.checkpoint.unusual_folders import advice, names_in, refuse_adapter, refuse_format
 from models.checkpoint.weights import read_files, stored_bytes, weight_files
 from models.errors import CheckpointError
 
@@ -27,7 +29,16 @@ class Stored:
     @cached_property
     def document(self) -> Mapping[str, Any]:
         """The contents of config.json; empty for a file of weights."""
-        return {} if self.is_file else read_document(self.path / "config.json")
+        if self.is_file:
+            return {}
+        refuse_adapter(self.path)
+        path = self.path / "config.json"
+        if not is_present(path):
+            instead = advice(names_in(self.path), str(self.path))
+            raise CheckpointError(
+                f"config.json cannot be read: no such file in {self.path}{instead}"
+            )
+        return read_document(path)
 
     @cached_property
     def preprocessor(self) -> tuple[str, Mapping[str, Any]] | None:
@@ -48,12 +59,16 @@ class Stored:
     @cached_property
     def files(self) -> Mapping[Path, list[str]]:
         """The files with the weights, see `weight_files`."""
-        return {self.path: []} if self.is_file else weight_files(self.path)
+        if not self.is_file:
+            return weight_files(self.path)
+        refuse_format(self.path)
+        return {self.path: []}
 
     @cached_property
     def tensors(self) -> Mapping[str, Tensor]:
-        """The tensors by their stored names; they may be memory-mapped."""
-        return read_files(self.files)
+        """The tensors of the network by the names of its library; they may be memory-mapped."""
+        refuse_quantization(self.document)
+        return network_tensors(read_files(self.files))
 
     @property
     def size(self) -> int:

@@ -4,43 +4,43 @@ No code in a file is executed: pickles are read with `weights_only=True`, and an
 name files of its own folder. Memory and time are in proportion to the size of the files.
 """
 
+import logging
 import pickle
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from safetensors.torch import save as serialize
 from torch import Tensor
 
 from models.checkpoint.files import is_present
 from models.checkpoint.json_files import read_document
-from models.checkpoint.pickles import check_pickle, is_zip
+from models.checkpoint.pickles import HOW_TO_SAVE, check_pickle, is_zip
+from models.checkpoint.state_dict import table_of
+from models.checkpoint.unusual_folders import SAFETENSORS, WEIGHT_FILES, names_in, only_weights
 from models.errors import CheckpointError
 
-SAFETENSORS = "model.safetensors"
-WEIGHT_FILES = (  # in order of preference
-    SAFETENSORS,
-    "model.safetensors.index.json",
-    "pytorch_model.bin",
-    "pytorch_model.bin.index.json",
-)
-WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pth", ".pt")  # of a single file of weights
+logger = logging.getLogger(__name__)
+
 LFS_POINTER = b"version https://git-lfs."  # how the placeholder of a file in Git LFS begins
 
 
 def weight_files(folder: Path) -> dict[Path, list[str]]:
     """Return the files with the weights, each with the keys that an index assigns to it.
 
-    They are the first one of WEIGHT_FILES in the folder, or its shards.
+    They are the first one of WEIGHT_FILES in the folder, or its shards; without it, the only
+    other file of weights.
 
     Raises:
-        CheckpointError: there is no weight file, or an index is damaged or unsafe.
+        CheckpointError: there is no weight file, or more than one of other names, or an index is
+            damaged or unsafe.
     """
     path = next((folder / name for name in WEIGHT_FILES if is_present(folder / name)), None)
     if path is None:
-        raise CheckpointError(f"no weights found in {folder}: looked for {', '.join(WEIGHT_FILES)}")
+        path = folder / only_weights(names_in(folder), str(folder))
+        is_present(path)  # raises if it is a pipe or a device
+        logger.info("the weights are read from %s, the only file of weights", path.name)
     return shards(path) if path.suffix == ".json" else {path: []}
 
 
@@ -105,32 +105,33 @@ def read_file(path: Path) -> dict[str, Tensor]:
     """Read the tensors of one file. CheckpointError if it is damaged or holds other objects."""
     try:
         content = load_file(path) if path.suffix == ".safetensors" else read_pickle(path)
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
+    except Exception as error:  # of any type, for example an IndexError of a damaged pickle
         reason = (
             "it is a Git LFS pointer; run git lfs pull to get the file"
             if is_lfs_pointer(path)
             else error
         )
         raise CheckpointError(f"{path.name} cannot be read: {reason}") from error
-    if not isinstance(content, dict):
-        raise CheckpointError(f"{path.name} is not a state dict")
-    others = [
-        str(key)
-        for key, value in content.items()
-        if not (isinstance(key, str) and isinstance(value, Tensor))
-    ]
-    if others:
-        raise CheckpointError(f"{path.name} has entries that are not tensors: {', '.join(others)}")
-    return content
+    return table_of(content, path.name)
 
 
 def read_pickle(path: Path) -> object:
     """Read the tensors of a torch.save file; memory-mapped if the file's format allows it."""
     check_pickle(path)
-    return torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip(path))
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip(path))
+    except OSError:
+        raise
+    except Exception as error:  # of any type if it is damaged; torch advises to read all objects
+        raise pickle.UnpicklingError(
+            f"it is damaged, or contains more than tensors; {HOW_TO_SAVE}"
+        ) from error
 
 
 def is_lfs_pointer(path: Path) -> bool:
     """Whether the file is the placeholder of a file that Git LFS has not fetched."""
-    with path.open("rb") as file:
-        return file.read(len(LFS_POINTER)) == LFS_POINTER
+    try:
+        with path.open("rb") as file:
+            return file.read(len(LFS_POINTER)) == LFS_POINTER
+    except OSError:  # the reason is already known
+        return False

@@ -84,9 +84,10 @@ def propagate(
 def read_by_head(network: Network, recording: Recording, index: int) -> Tensor:
     """Return the part of the prediction that the head reads from each token of a stage, (B, K + N).
 
-    A class token has 1, or one half if the distillation token also has a head. Tokens of a mean
-    have equal parts. Each stage that a SegFormer's decoder reads has the same part. A segmenter's
-    prediction is the mean over its pixels.
+    A class token has 1, or one half if the distillation token also has a head, or if the head also
+    reads the mean of the patches. Patches of a mean have equal parts, registers none. Each stage
+    that a SegFormer's decoder reads has the same part. A segmenter's prediction is the mean over
+    its pixels.
     """
     stage, B = recording.stages[index], len(recording.logits)
     tokens = stage.prefix + stage.grid[0] * stage.grid[1]
@@ -94,6 +95,12 @@ def read_by_head(network: Network, recording: Recording, index: int) -> Tensor:
     if isinstance(network, ViT) and network.config.pooling == "class":
         heads = 2 if network.config.distillation_head else 1
         start[:, :heads] = 1 / heads
+        return start
+    if isinstance(network, ViT):
+        start[:, stage.prefix :] = 1 / (tokens - stage.prefix)
+        if network.config.pooling == "class_mean":
+            start[:, 0] = 1
+            start /= 2
         return start
     if isinstance(network, SegformerClassifier):
         return start + (1 / tokens if index == len(recording.stages) - 1 else 0.0)

@@ -56,10 +56,10 @@ def position_table(network: Network) -> tuple[Tensor, Grid]:
     config = network.config
     if config.positions == "relative":
         raise FigureError("relative positions are a bias of the attention, not embeddings")
-    N, K = config.grid[0] * config.grid[1], config.num_prefix_tokens
+    N, C = config.grid[0] * config.grid[1], config.num_class_tokens
     with torch.no_grad():
-        positions = network.positions_for(config.grid, torch.zeros(1, K + N, config.hidden_size))
-    return positions.view(K + N, -1)[K:].float(), config.grid
+        positions = network.positions_for(config.grid, torch.zeros(1, C + N, config.hidden_size))
+    return positions.view(C + N, -1)[C:].float(), config.grid
 
 
 def sinusoids_figure(network: Network, name: str) -> bytes:

@@ -31,7 +31,7 @@ class ClassifierOutput(NamedTuple):
     """The logits of a batch, and the embedding that the head computes them from."""
 
     logits: Tensor  # (B, num_labels)
-    embedding: Tensor  # (B, D)
+    embedding: Tensor  # (B, D), or (B, 2 D) for the class token and the mean of the patches
 
 
 class MLPHead(nn.Module):

@@ -10,16 +10,17 @@ Grid = tuple[int, int]  # rows, columns
 KINDS = ("learned", "sinusoidal_1d", "sinusoidal_2d", "relative")
 
 
-def resample(positions: Tensor, grid: Grid, new_grid: Grid) -> Tensor:
+def resample(positions: Tensor, grid: Grid, new_grid: Grid, *, antialias: bool = False) -> Tensor:
     """Resample learned position embeddings for another grid, by bicubic interpolation.
 
-    As in ViT (arXiv:2010.11929, section 3.2), with half-pixel centers and no antialiasing, like the
-    reference implementations.
+    As in ViT (arXiv:2010.11929, section 3.2), with half-pixel centers, like the reference
+    implementations. Most of them have no antialiasing.
 
     Args:
         positions: (1, rows * columns, D) of any floating dtype, row by row.
         grid: rows and columns of these positions.
         new_grid: rows and columns to resample for.
+        antialias: whether the filter is as wide as a step of a coarser new grid.
 
     Returns:
         (1, new rows * new columns, D) of the same dtype, computed in float32 because half precision
@@ -28,7 +29,7 @@ def resample(positions: Tensor, grid: Grid, new_grid: Grid) -> Tensor:
     if grid == new_grid:
         return positions
     image = positions.float().unflatten(1, grid).permute(0, 3, 1, 2)  # (1, D, rows, columns)
-    image = interpolate(image, new_grid, mode="bicubic", align_corners=False)
+    image = interpolate(image, new_grid, mode="bicubic", align_corners=False, antialias=antialias)
     return image.flatten(2).transpose(1, 2).to(positions.dtype)  # (1, new rows * new columns, D)
 
 

@@ -73,6 +73,25 @@ def test_classify_prints_json_lines_and_writes_csv_at_the_same_time(patchserve, 
     ]
 
 
+def test_a_file_gives_the_labels(patchserve, truth, tmp_path):
+    name = next(iter(truth))
+    own = [f"label {number}" for number in range(7)]
+    for command, count in (("classify", 6), ("segment", 7), ("explain", 6)):
+        (tmp_path / "labels.txt").write_text("\n".join(own[:count]))
+        out = [] if command == "classify" else ["--out", tmp_path]
+        labels = ["--labels", tmp_path / "labels.txt"]
+        ended = patchserve(command, SAMPLES / name, *labels, *out, "--json")
+        assert ended.exit_code == 0, ended.output
+    classes = checkpoint.load(checkpoint.bundled("classify")).labels
+    with Image.open(tmp_path / f"{Path(name).stem}.relevance.png") as picture:
+        assert picture.text["label"] == own[classes.index(truth[name]["label"])]
+    for command in ("classify", "explain"):
+        out = [] if command == "classify" else ["--out", tmp_path]
+        ended = patchserve(command, SAMPLES / name, *out, "--arch", "vit_b_16")
+        assert ended.exit_code == 2
+        assert "'vit_b_16' is given, but only for a file of weights" in ended.stderr
+
+
 def test_segment_writes_a_mask_for_each_image(patchserve, truth, tmp_path):
     name, entry = next(iter(truth.items()))
     ended = patchserve("segment", SAMPLES / name, "--out", tmp_path / "masks")

@@ -7,6 +7,7 @@ import pytest
 from app import main
 from app.api.openapi import COMPONENTS
 from app.core.settings import Settings
+from app.engine.placement import LoadOptions
 from app.main import create_app, model_names, options
 
 pytestmark = pytest.mark.anyio
@@ -35,6 +36,21 @@ def test_each_model_has_its_own_input_size():
     settings = Settings(classifier_input_size=384)
     assert options(settings, "classify", "cpu")["input_size"] == 384
     assert options(settings, "segment", "cpu")["input_size"] == 0
+
+
+def test_each_model_has_its_own_labels_file_and_the_classifier_an_architecture(tmp_path):
+    for name in ("one.txt", "other.txt"):
+        (tmp_path / name).touch()
+    files = {"classifier_labels": tmp_path / "one.txt", "segmenter_labels": tmp_path / "other.txt"}
+    texts = {name: str(path) for name, path in files.items()}
+    settings = Settings(arch="vit_b_16", strict=True, **texts)
+    assert options(settings, "classify", "cpu")["load_options"] == LoadOptions(
+        arch="vit_b_16", labels_file=files["classifier_labels"], strict=True
+    )
+    assert options(settings, "segment", "cpu")["load_options"] == LoadOptions(
+        labels_file=files["segmenter_labels"], strict=True
+    )
+    assert options(Settings(), "classify", "cpu")["load_options"] == LoadOptions()
 
 
 def test_the_app_of_a_plain_server_reads_the_environment(monkeypatch, caplog):

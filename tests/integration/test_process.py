@@ -1,5 +1,6 @@
 """Start of the real process: the port opens before the models are ready; errors take one line."""
 
+import json
 import os
 import resource
 import shutil
@@ -98,3 +99,28 @@ def test_the_port_is_open_while_the_models_load(launch):
         assert set(early.json()["models"]) == {"shapes-vit", "shapes-segformer"}
         service.wait_for_status("/startupz", 200)
         assert service.get("/readyz").status_code == 200
+
+
+def test_a_file_names_the_labels_of_a_folder_without_labels(launch, small, refuse, tmp_path):
+    flag, folder, *others = small
+    shutil.copytree(folder, tmp_path / "unlabeled")
+    path = tmp_path / "unlabeled" / "config.json"
+    document = json.loads(path.read_text())
+    del document["id2label"], document["label2id"]
+    path.write_text(json.dumps(document))
+    (tmp_path / "mine.txt").write_text("cat\ndog\nneither\n")
+    flags = (flag, tmp_path / "unlabeled", *others)
+    with launch(*flags, "--classifier-labels", tmp_path / "mine.txt", "--strict") as service:
+        model = service.get("/models/unlabeled").json()
+        assert (model["labels"], model["assumptions"]) == (["cat", "dog", "neither"], [])
+    with launch(*flags) as service:
+        model = service.get("/models/unlabeled").json()
+        assert model["labels"] == ["LABEL_0", "LABEL_1", "LABEL_2"]
+        (assumed,) = model["assumptions"]
+        assert "because no file names them" in assumed
+        assert f"unlabeled: {assumed}" in [one["message"] for one in service.complaints()]
+    ended = refuse(*flags, "--strict", "--port", 0)
+    assert ended.returncode == 3
+    assert ended.stderr.splitlines()[-1].startswith(
+        "patchserve: cannot load: unlabeled leaves open what strict loading does not assume: (1) "
+    )

@@ -9,7 +9,12 @@ from models.registry import ARCHITECTURES, architecture_named, architecture_of
 from models.segformer import Segformer, SegformerConfig
 from models.vit import ViT, ViTConfig
 
-OWN = defaultdict(dict, PatchserveViT={"pooling": "mean"})  # transformers cannot load it
+OWN = defaultdict(  # transformers cannot load it
+    dict,
+    PatchserveViT={"head": "mlp"},
+    Dinov2WithRegistersForImageClassification={"num_registers": 4},
+)
+SAVED_AS = {"ViTMSNForImageClassification": "ViTForImageClassification"}  # the same network
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES, ids=lambda a: a.name)
@@ -19,7 +24,7 @@ def test_an_architecture_is_found_by_name_and_by_network(architecture):
     assert architecture_named([architecture.name], None) is architecture
     with torch.device("meta"):
         network = architecture.network(architecture.config(**architecture.fixed | OWN[name]))
-    assert architecture_of(network) is architecture
+    assert architecture_of(network).name == SAVED_AS.get(name, name)
 
 
 @pytest.mark.parametrize(
@@ -27,6 +32,10 @@ def test_an_architecture_is_found_by_name_and_by_network(architecture):
     [
         ("vit", "ViTForImageClassification"),
         ("deit", "DeiTForImageClassification"),
+        ("vit_msn", "ViTMSNForImageClassification"),
+        ("siglip", "SiglipForImageClassification"),
+        ("dinov2", "Dinov2ForImageClassification"),
+        ("dinov2_with_registers", "Dinov2WithRegistersForImageClassification"),
         ("segformer", "SegformerForSemanticSegmentation"),
         ("patchserve_vit", "PatchserveViT"),
         ("patchserve_vit_segmenter", "PatchserveViTSegmenter"),
@@ -44,7 +53,10 @@ def test_without_an_architecture_the_model_type_decides(names, model_type, name)
         (["SegformerForImageClassification"], "vit"),
         (["BeitForImageClassification"], "beit"),
         (["ViTForImageClassification"], "deit"),
+        (["SiglipModel"], "siglip"),
+        (["Siglip2ForImageClassification"], "siglip2"),
         (None, "resnet"),
+        (None, []),
         (None, None),
         ("ViTForImageClassification", None),
         ([{}], "vit"),

@@ -176,3 +176,15 @@ def test_a_mit_classifier_reads_the_mean_of_its_last_stage():
     logits, embedding = network.classify(pixels)
     torch.testing.assert_close(embedding, network.encoder(pixels)[-1].flatten(2).mean(2))
     torch.testing.assert_close(logits, network.head(embedding))
+
+
+@pytest.mark.parametrize("size", [(64, 96), (33, 47)])
+@torch.no_grad()
+def test_aligned_upsampling_gives_logits_of_the_size_of_the_input(size, perturb):
+    plain = Segformer(SMALL).eval()
+    perturb(plain)
+    aligned = Segformer(replace(SMALL, aligned_upsampling=True)).eval()
+    aligned.load_state_dict(plain.state_dict())
+    pixels = torch.randn(2, 3, *size)
+    expected = nn.functional.interpolate(plain(pixels), size, mode="bilinear", align_corners=True)
+    assert torch.equal(aligned(pixels), expected)

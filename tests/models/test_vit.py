@@ -143,7 +143,7 @@ def test_the_trained_size_need_not_be_square():
         ({"positions": "rotary"}, "positions is 'rotary', not one of learned, sinusoidal_1d"),
         ({"patch_order": "channels_last"}, "needs linear or normalized patches"),
         ({"patch_order": "rows"}, "patch_order is 'rows', not one of channels_first"),
-        ({"pooling": "max"}, "pooling is 'max', not one of class, mean"),
+        ({"pooling": "max"}, "pooling is 'max', not one of class, mean, class_mean"),
         (
             {"attention": "axial", "pooling": "mean", "positions": "relative"},
             "exclude each other",
@@ -153,6 +153,10 @@ def test_the_trained_size_need_not_be_square():
             {"positions": "sinusoidal_2d", "hidden_size": 18},
             "a multiple of 4, not 18",
         ),
+        ({"mlp": "geglu"}, "mlp is 'geglu', not one of plain, swiglu"),
+        ({"num_registers": -1}, "num_registers is -1, not 0 or more"),
+        ({"distillation_token": True, "pooling": "class_mean"}, "needs a class token, not the"),
+        ({"attention": "axial", "pooling": "class_mean"}, "axial attention needs mean pooling"),
         ({"patch_embedding": "hybrid", "patch_size": 6}, "a multiple of 4, not 6"),
     ],
 )
@@ -305,6 +309,38 @@ def test_the_class_token_of_axial_attention_ignores_masked_tokens():
     assert not torch.allclose(network(changed), network(pixels))
 
 
+@pytest.mark.parametrize("registers", [0, 2])
+def test_the_head_may_read_the_class_token_and_the_mean_of_the_patches(registers):
+    network = random_vit(pooling="class_mean", num_registers=registers)
+    pixels = torch.randn(1, 3, 32, 48)
+    tokens = network.features(pixels)
+    patches = tokens[:, 1 + registers :]
+    assert patches.shape == (1, 24, 24)
+    classified = network.classify(pixels)
+    expected = torch.cat([tokens[:, 0], patches.mean(1)], dim=1)
+    torch.testing.assert_close(classified.embedding, expected)
+    torch.testing.assert_close(classified.logits, network.head(expected))
+    mask = torch.ones(1, 1 + registers + 24, dtype=torch.bool)
+    torch.testing.assert_close(network(pixels, mask), classified.logits)
+    mask[0, 1 + registers + 7] = False
+    changed = pixels.clone()
+    changed[:, :, 8:16, 8:16] += 1  # the eighth patch: the second of the second row
+    torch.testing.assert_close(network(changed, mask), network(pixels, mask))
+
+
+def test_registers_follow_the_class_token_and_have_no_positions():
+    network = random_vit(num_registers=2)
+    assert network.positions.shape == (1, 1 + 24, 24)
+    with torch.no_grad():
+        network.positions.zero_()
+        tokens, _ = network.tokens(torch.randn(2, 3, 32, 48))
+        network.positions.fill_(1)
+        moved, _ = network.tokens(torch.randn(2, 3, 32, 48))
+    for each in (tokens, moved):
+        torch.testing.assert_close(each[:, 1:3], network.registers.expand(2, -1, -1))
+    torch.testing.assert_close(moved[:, 0], tokens[:, 0] + 1)
+
+
 @pytest.mark.parametrize("option", ["linear", "normalized", "hybrid"])
 def test_the_config_selects_the_patch_embedding(option):
     network = random_vit(patch_embedding=option)
@@ -354,6 +390,7 @@ def test_the_encoder_is_replaceable():
         {"pooling": "mean", "attention": "axial"},
         {"attention": "axial"},
         {"attention": "axial", "positions": "sinusoidal_2d", "distillation_token": True},
+        {"pooling": "class_mean", "num_registers": 2, "mlp": "swiglu", "antialias": True},
     ],
 )
 def test_every_option_accepts_another_input_size(size, options):

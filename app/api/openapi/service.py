@@ -23,6 +23,7 @@ _MODEL = {
     "dtype": "float32",
     "runtime": "torch",
     "parameters": 812006,
+    "assumptions": [],
     "max_batch_size": 16,
     "batch_costs": [{"lane": "wide", "batch_size": 1, "seconds": 0.002}],
 }
@@ -108,6 +109,7 @@ STATUS = operation(OPERATIONS_TAG, "status", "State of the service for the page"
                             "dtype": "float32",
                             "runtime": "torch",
                             "parameters": 812006,
+                            "assumptions": [],
                             "max_batch_size": 16,
                             "labels": 6,
                             "input_size": [64, 64],

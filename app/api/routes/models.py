@@ -58,6 +58,7 @@ def describe(deployment: Deployment) -> ModelResponse:
             "parameters": info.parameters,
             "problem_type": info.problem_type if info.task == "classify" else None,
             "preprocessing_source": "assumed" if info.preprocessing_assumed else "checkpoint",
+            "assumptions": list(info.assumptions),
             "max_batch_size": sizer.largest,
             "batch_costs": [
                 BatchCost(lane=lane, batch_size=size, seconds=seconds)

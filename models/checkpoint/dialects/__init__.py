@@ -1,6 +1,8 @@
 """The checkpoints of libraries other than transformers."""
 
 from models.checkpoint.dialects.dialect import Dialect
+from models.checkpoint.dialects.nvlabs_segformer import NVLABS_SEGFORMER
+from models.checkpoint.dialects.smp_segformer import SMP_SEGFORMER
 from models.checkpoint.dialects.timm_vit import TIMM_VIT
 from models.checkpoint.dialects.torchvision_vit import TORCHVISION_VIT
 from models.checkpoint.parameter_names import join_names
@@ -9,7 +11,7 @@ from models.errors import CheckpointError
 
 __all__ = ["DIALECTS", "Dialect", "dialect_of"]
 
-DIALECTS = (TIMM_VIT, TORCHVISION_VIT)
+DIALECTS = (TIMM_VIT, TORCHVISION_VIT, SMP_SEGFORMER, NVLABS_SEGFORMER)
 
 
 def dialect_of(stored: Stored) -> Dialect | None:

@@ -17,7 +17,7 @@ class Rename(NamedTuple):
     """Their name of a parameter, or of a module with all its parameters, and ours.
 
     {s} and {i} stand for the index of a stage and a block. With several names of ours, the stored
-    tensor is these parameters, stacked on the first axis.
+    tensor is these parameters, stacked on the first axis; with none, it is not used.
     """
 
     theirs: str
@@ -98,16 +98,17 @@ def renamed(
     found: dict[str, Tensor] = {}
     unknown = []
     for key, tensor in stored.items():
-        if (ours := ours_of(key, names)) is None:
+        ours = ours_of(key, names)
+        if ours is None or any(name in found for name in ours):
             unknown.append(key)
-        elif len(ours) == 1:
-            found[ours[0]] = tensor
-        elif tensor.ndim == 0 or tensor.shape[0] % len(ours):
+        elif len(ours) > 1 and (not tensor.ndim or tensor.shape[0] % len(ours)):
             raise CheckpointError(
                 f"{key} is {list(tensor.shape)}, not {len(ours)} stacked tensors of equal shape"
             )
-        else:
-            found.update(zip(ours, tensor.chunk(len(ours)), strict=True))
+        elif len(ours) == 1:
+            found[ours[0]] = tensor
+        elif ours:
+            found.update(zip(ours, tensor.tensor_split(len(ours)), strict=True))
     return found, unknown
 
 
@@ -128,6 +129,6 @@ def filled(name: str, match: re.Match[str]) -> str:
 
 @cache
 def pattern(name: str) -> re.Pattern[str]:
-    """Return the pattern of a name: indices filled in, then optionally .weight or .bias."""
+    """Return the pattern of a name: indices filled in, then optionally .weight, .bias etc."""
     text = re.escape(name).replace(r"\{s\}", r"(?P<s>\d+)").replace(r"\{i\}", r"(?P<i>\d+)")
-    return re.compile(rf"{text}(?P<leaf>\.(weight|bias))?")
+    return re.compile(rf"{text}(?P<leaf>\.(weight|bias|running_mean|running_var))?")

@@ -1,6 +1,7 @@
-"""ViT and DeiT classifiers of timm: hub folders, and files of weights.
+"""ViT, DeiT and DeiT III classifiers of timm: hub folders, and files of weights.
 
-Sources: timm 1.0, models/vision_transformer.py, layers/attention.py, data/transforms_factory.py.
+Sources: timm 1.0, models/vision_transformer.py, models/deit.py, layers/attention.py,
+data/transforms_factory.py.
 """
 
 import re
@@ -9,7 +10,11 @@ from math import floor, isqrt
 from reprlib import repr as shown  # of limited length and depth
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from models.checkpoint.dialects.dialect import Dialect, Rename, shape_of
+from models.checkpoint.layer_scale import check_stored, fold_layer_scale
 from models.checkpoint.preprocessor_config import DEIT
 from models.checkpoint.stored import Stored
 from models.errors import CheckpointError
@@ -21,6 +26,7 @@ from models.preprocessing import (
     HAMMING,
     LANCZOS,
     NEAREST,
+    Color,
     Preprocessing,
     Size,
 )
@@ -37,22 +43,31 @@ NAMES = (
         (f"{BLOCK}.attention.query", f"{BLOCK}.attention.key", f"{BLOCK}.attention.value"),
     ),
     Rename("blocks.{i}.attn.proj", f"{BLOCK}.attention.output"),
+    Rename("blocks.{i}.ls1.gamma", f"{BLOCK}.layer_scale_1"),  # folded by `adapt`
     Rename("blocks.{i}.norm2", f"{BLOCK}.norm_2"),
     Rename("blocks.{i}.mlp.fc1", f"{BLOCK}.mlp.expand"),
     Rename("blocks.{i}.mlp.fc2", f"{BLOCK}.mlp.contract"),
+    Rename("blocks.{i}.ls2.gamma", f"{BLOCK}.layer_scale_2"),
     Rename("norm", "norm"),
     Rename("head", "head"),
     Rename("head_dist", "distillation_head"),
 )
+BRANCHES = (
+    (r"(.+)\.attention\.output", r"\1.layer_scale_1"),
+    (r"(.+)\.mlp\.contract", r"\1.layer_scale_2"),
+)
 MARKS = ("cls_token", "pos_embed", "blocks.0.attn.qkv.weight", "patch_embed.proj.weight")
 # others, for example vit_base_patch16_clip_224, may compute something else with the same parameters
-ARCHITECTURE = re.compile(r"(vit|deit)_(?P<size>[a-z]+)_(distilled_)?patch\d+_\d+(_\w+)?")
+ARCHITECTURE = re.compile(
+    r"(vit|deit3?)_(?P<size>[a-z]+)_(distilled_)?patch\d+_(\d+(_\w+)?|dinov2)"
+)
 ARGUMENTS = re.compile(  # of the network; the shapes of the tensors say the same, or training only
     r"num_classes|img_size|patch_size|embed_dim|depth|num_heads|mlp_ratio|qkv_bias|in_chans"
-    r"|global_pool|distilled|dynamic_img_size|weight_init|fix_init|.*drop.*"
+    r"|global_pool|distilled|dynamic_img_size|no_embed_class|init_values|weight_init|fix_init"
+    r"|.*drop.*"
 )
-HEADS = {"tiny": 3, "small": 6, "base": 12, "large": 16, "huge": 16}  # by the name of the size
-HEADS_OF_WIDTH = {192: 3, 384: 6, 768: 12, 1024: 16, 1280: 16}  # the same, for a file of weights
+HEADS = {"tiny": 3, "small": 6, "medium": 8, "base": 12, "large": 16, "huge": 16}  # by the size
+HEADS_OF_WIDTH = {192: 3, 384: 6, 512: 8, 768: 12, 1024: 16, 1280: 16}  # for a file of weights
 FILTERS = {
     "nearest": NEAREST,
     "lanczos": LANCZOS,
@@ -77,7 +92,7 @@ def document(stored: Stored, arch: str) -> dict[str, Any]:
     name = arch or stored.document.get("architecture", "")
     tensors = stored.tensors
     refuse_others(stored, name)
-    width, _, *patch = shape_of(tensors, "patch_embed.proj.weight", 4)
+    width, channels, *patch = shape_of(tensors, "patch_embed.proj.weight", 4)
     teacher = "head_dist.weight" in tensors
     labels = labels_of(stored)
     return {
@@ -90,6 +105,7 @@ def document(stored: Stored, arch: str) -> dict[str, Any]:
         ],
         "image_size": list(image_size(stored, patch[0])),
         "patch_size": list(patch),
+        "num_channels": channels,
         "hidden_size": width,
         "num_hidden_layers": sum(key.endswith(".attn.qkv.weight") for key in tensors),
         "num_attention_heads": heads(stored, name, width),
@@ -103,8 +119,8 @@ def refuse_others(stored: Stored, name: str) -> None:
     """Raise CheckpointError for an architecture that is not a plain ViT or DeiT classifier."""
     if name and not ARCHITECTURE.fullmatch(name):
         raise CheckpointError(
-            f"the architecture {shown(name)} of timm is not supported; supported are vit and deit "
-            f"of the sizes {', '.join(HEADS)}, for example vit_base_patch16_224"
+            f"the architecture {shown(name)} of timm is not supported; supported are vit, deit and "
+            f"deit3 of the sizes {', '.join(HEADS)}, for example vit_base_patch16_224"
         )
     if absent := [mark for mark in MARKS if mark not in stored.tensors]:
         raise CheckpointError(f"a ViT of timm has {', '.join(absent)}, but this checkpoint has not")
@@ -127,8 +143,8 @@ def heads(stored: Stored, name: str, width: int) -> Any:
     number = arguments(stored).get("num_heads") or by_name
     if number is None:
         raise CheckpointError(
-            f"the number of heads of {shown(name or stored.path.name)} is not known; it is for vit "
-            f"and deit of the sizes {', '.join(HEADS)}: for a file of weights, give the "
+            f"the number of heads of {shown(name or stored.path.name)} is not known; it is for "
+            f"vit, deit and deit3 of the sizes {', '.join(HEADS)}: for a file of weights, give the "
             "architecture as --arch, for example vit_base_patch16_224"
         )
     return number
@@ -149,14 +165,20 @@ def pretrained(stored: Stored) -> Mapping[str, Any]:
 
 
 def image_size(stored: Stored, patch: int) -> Size:
-    """Return the size whose grid has as many patches as there are positions."""
-    tensors = stored.tensors
-    prefix = 1 + ("dist_token" in tensors)
-    count = shape_of(tensors, "pos_embed", 3)[1] - prefix
+    """Return the size whose grid has as many patches as there are positions of patches."""
+    count = shape_of(stored.tensors, "pos_embed", 3)[1]
+    alone = is_of_patches_alone(count, scaled="blocks.0.ls1.gamma" in stored.tensors)
+    if not alone:
+        count -= 1 + ("dist_token" in stored.tensors)
     sizes = (square_or_pair(arguments(stored).get("img_size")), input_size(stored))
     for height, width in filter(None, sizes):
         if (height // patch) * (width // patch) == count:
             return height, width
+        if alone and (height // patch) * (width // patch) == count - 1:
+            raise CheckpointError(
+                f"pos_embed has {count} positions, of a square of patches or of the class token "
+                f"and {width} x {height} pixels: such a network is supported for square images only"
+            )
     side = isqrt(count)
     if side * side != count:
         raise CheckpointError(f"pos_embed has {count} patches, which no size in config.json gives")
@@ -178,10 +200,12 @@ def input_size(stored: Stored) -> Size | None:
     match pretrained(stored).get("input_size"):
         case None:
             return None
-        case [3, int() as height, int() as width] if height > 0 and width > 0:
+        case [int(), int() as height, int() as width] if height > 0 and width > 0:
             return height, width
         case other:
-            raise CheckpointError(f"config.json: input_size is {shown(other)}, not [3, h, w]")
+            raise CheckpointError(
+                f"config.json: input_size is {shown(other)}, not [channels, h, w]"
+            )
 
 
 def labels_of(stored: Stored) -> dict[str, Any]:
@@ -199,7 +223,7 @@ def labels_of(stored: Stored) -> dict[str, Any]:
 def preprocessing(stored: Stored) -> tuple[Preprocessing, bool]:
     """Return the preprocessing of timm's pretrained_cfg."""
     config = pretrained(stored)
-    patch = shape_of(stored.tensors, "patch_embed.proj.weight", 4)[2]
+    _, channels, patch, _ = shape_of(stored.tensors, "patch_embed.proj.weight", 4)
     size = input_size(stored) or image_size(stored, patch)
     default_pct = CROP_PCT if config else CROP_PCT_OF_VIT
     pct, mode = config.get("crop_pct") or default_pct, config.get("crop_mode") or "center"
@@ -224,20 +248,44 @@ def preprocessing(stored: Stored) -> tuple[Preprocessing, bool]:
         resample=FILTERS[interpolation],
         crop_size=size,
         crop_rounding="even",
-        mean=color(config, "mean"),
-        std=color(config, "std"),
+        mean=color(config, "mean", channels),
+        std=color(config, "std", channels),
     ), not config
 
 
-def color(config: Mapping[str, Any], name: str) -> tuple[float, float, float]:
-    """Return a number for each channel."""
-    match config.get(name):
-        case None:
-            return HALF
-        case [int() | float() as r, int() | float() as g, int() | float() as b]:
-            return float(r), float(g), float(b)
-        case other:
-            raise CheckpointError(f"config.json: {name} is {shown(other)}, not three numbers")
+def color(config: Mapping[str, Any], name: str, channels: int) -> Color:
+    """Return a number for each channel; without numbers in the file, timm's for RGB."""
+    values = config.get(name)
+    if values is None:
+        return HALF
+    if (
+        not isinstance(values, list)
+        or len(values) != channels
+        or not all(isinstance(each, int | float) for each in values)
+    ):
+        expected = {1: "one number", 3: "three numbers"}.get(channels, f"{channels} numbers")
+        raise CheckpointError(f"config.json: {name} is {shown(values)}, not {expected}")
+    return tuple(map(float, values))
 
 
-TIMM_VIT = Dialect("ViT of timm", recognizes, document, preprocessing, NAMES)
+def adapt(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Fold layer scale, and give the class token of DeiT III a position of zero."""
+    if not any(name.endswith("layer_scale_1") for name in tensors):
+        return tensors
+    positions = tensors.get("positions")
+    if positions is not None and is_of_patches_alone(positions.shape[1], scaled=True):
+        check_stored("pos_embed", positions)
+        zero = torch.zeros_like(positions[:, :1])
+        tensors = {**tensors, "positions": torch.cat([zero, positions], dim=1)}
+    return fold_layer_scale(tensors, BRANCHES)
+
+
+def is_of_patches_alone(count: int, *, scaled: bool) -> bool:
+    """Whether so many positions are those of a square of patches, without the class token.
+
+    Only networks with layer scale, such as DeiT III (arXiv:2204.07118), have them.
+    """
+    return scaled and isqrt(count) ** 2 == count
+
+
+TIMM_VIT = Dialect("ViT of timm", recognizes, document, preprocessing, NAMES, adapt)

@@ -4,6 +4,7 @@ A converted model takes any batch of images of one size.
 """
 
 import warnings
+from dataclasses import replace
 from typing import Any, cast
 
 import torch
@@ -16,8 +17,9 @@ from models.runtimes.optimize import fold
 from models.runtimes.optimize.decoder import FoldedDecodeHead
 from models.runtimes.optimize.dense import Dense
 from models.runtimes.optimize.normalization import channels_of, fold_normalization
-from models.runtimes.optimize.rewriting import rewrite
+from models.runtimes.optimize.rewriting import rewrite, shallow_copy
 from models.segformer import DecodeHead, Segformer
+from models.vit import ViT
 from models.vit_segmenter import ViTSegmenter
 
 MAX_BATCH = 2**16  # torch.export needs an upper bound
@@ -59,6 +61,23 @@ def decode_by_convolutions(network: nn.Module) -> nn.Module:
     return rewrite(network, rule)
 
 
+def positions_for_size(network: nn.Module, size: Size) -> nn.Module:
+    """Resample a ViT's positions for one (height, width) where OpenVINO cannot: antialiased."""
+
+    def rule(module: nn.Module) -> nn.Module | None:
+        if not isinstance(module, ViT) or not module.config.antialias:
+            return None
+        if module.config.positions != "learned":
+            return None
+        twin = shallow_copy(module)
+        twin.config = replace(module.config, image_size=size)
+        positions = module.positions_for(twin.config.grid, module.positions)
+        twin.positions = nn.Parameter(positions, requires_grad=False)
+        return twin
+
+    return rewrite(network, rule)
+
+
 class Outputs(nn.Module):
     """The model's outputs: (logits, embedding) of a classifier, (logits,) of a segmenter.
 
@@ -87,7 +106,8 @@ def convert(network: nn.Module, size: Size, normalization: Preprocessing | None)
     With a normalization the model takes uint8 (B, H, W, C), otherwise float32 (B, C, H, W).
     """
     channels = channels_of(network)
-    form, example = fold(decode_by_convolutions(network)), torch.zeros(2, channels, *size)
+    network = positions_for_size(decode_by_convolutions(network), size)
+    form, example = fold(network), torch.zeros(2, channels, *size)
     if normalization is not None:
         form = fold_normalization(form, preprocessing=normalization)
         example = torch.zeros(2, *size, channels, dtype=torch.uint8)

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from models import segformer, vit
 from models.layers.attention import AxialAttention, GridMask
+from models.layers.mlp import MLP, SwiGLU, gated
 from models.runtimes.optimize.attention import FirstTokensAttention, FusedAttention, fuse_qkv
 from models.runtimes.optimize.dense import Dense
 from models.runtimes.optimize.rewriting import rewrite, with_submodule
@@ -28,15 +29,27 @@ class ResidualBlock(nn.Module):
 
 
 class ResidualMLP(nn.Module):
-    """`models.vit.MLP` plus the residual: (..., D) -> (..., D)."""
+    """`models.layers.mlp.MLP` plus the residual: (..., D) -> (..., D)."""
 
-    def __init__(self, plain: vit.MLP) -> None:
+    def __init__(self, plain: MLP) -> None:
         super().__init__()
         self.expand = Dense.of(plain.expand, plain.activation)
         self.contract = Dense.of(plain.contract)
 
     def forward(self, x: Tensor, residual: Tensor) -> Tensor:
         return self.contract(self.expand(x), residual)  # (..., D)
+
+
+class ResidualSwiGLU(nn.Module):
+    """`models.layers.mlp.SwiGLU` plus the residual: (..., D) -> (..., D)."""
+
+    def __init__(self, plain: SwiGLU) -> None:
+        super().__init__()
+        self.gate_up = Dense.of(plain.gate_up)
+        self.down = Dense.of(plain.down)
+
+    def forward(self, x: Tensor, residual: Tensor) -> Tensor:
+        return self.down(gated(self.gate_up(x)), residual)  # (..., D)
 
 
 class DepthwiseConvolution(nn.Module):
@@ -82,11 +95,22 @@ def residual_block(module: nn.Module) -> ResidualBlock | None:
     if not isinstance(module, vit.Block | segformer.Block):
         return None
     attention: nn.Module = module.attention
-    mlp = module.mlp
     if isinstance(attention, AxialAttention):
         attention = FusedAxialAttention(fuse_qkv(attention.height), fuse_qkv(attention.width))
-    feed_forward = ResidualMLP(mlp) if isinstance(mlp, vit.MLP) else ResidualMixFFN(mlp)
-    return ResidualBlock(module.norm_1, fuse_qkv(attention), module.norm_2, feed_forward)
+    mlp = residual_mlp(module.mlp)
+    return ResidualBlock(module.norm_1, fuse_qkv(attention), module.norm_2, mlp)
+
+
+def residual_mlp(plain: nn.Module) -> nn.Module:
+    """Return the form of a block's MLP that adds the residual."""
+    match plain:
+        case MLP():
+            return ResidualMLP(plain)
+        case SwiGLU():
+            return ResidualSwiGLU(plain)
+        case segformer.MixFFN():
+            return ResidualMixFFN(plain)
+    raise TypeError(f"{type(plain).__name__} is not an MLP of a block")
 
 
 def fuse_residuals(network: nn.Module) -> nn.Module:

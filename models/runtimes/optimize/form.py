@@ -81,7 +81,7 @@ class ClassifierForm(Form):
     """The form of a classifier, which can also return the embedding."""
 
     def classify(self, pixels: Tensor) -> ClassifierOutput:
-        """Return the logits (B, num_labels) and the embedding (B, D) that the head reads."""
+        """Return the logits (B, num_labels) and the embedding, see `ClassifierOutput`."""
         parts = [self.network.classify(part) for part in self.inputs(pixels)]  # type: ignore[operator]
         return ClassifierOutput(
             concatenated([part.logits for part in parts]),

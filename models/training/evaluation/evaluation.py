@@ -5,7 +5,16 @@ from pathlib import Path
 
 import torch
 
-from models.checkpoint import Checkpoint, CheckpointError, load, name_of, path_of, require_rgb
+from models.checkpoint import (
+    DEFAULT_OPTIONS,
+    Checkpoint,
+    CheckpointError,
+    LoadOptions,
+    load,
+    name_of,
+    path_of,
+    require_rgb,
+)
 from models.preprocessing import Preprocessing
 from models.registry import Task
 from models.training.confusion import Confusion
@@ -38,6 +47,7 @@ def evaluate_data(  # noqa: PLR0913 - each is a flag of the command
     seed: int | None = None,
     batch_size: int | None = None,
     device: str = "auto",
+    load_options: LoadOptions = DEFAULT_OPTIONS,
     watcher: Watcher | None = None,
 ) -> Evaluation:
     """Measure a checkpoint on a part of the data; both as `train` takes them.
@@ -53,6 +63,7 @@ def evaluate_data(  # noqa: PLR0913 - each is a flag of the command
         seed: of the split; None for that of the run, or of `train`'s default.
         batch_size: in images; None for that of the run, or for one that fits the input size.
         device: for the network.
+        load_options: for `models.checkpoint.load`.
         watcher: of the progress.
 
     Raises:
@@ -60,7 +71,7 @@ def evaluate_data(  # noqa: PLR0913 - each is a flag of the command
     """
     watcher = watcher or Watcher()
     where = select_device(device)
-    loaded, record = opened(source, task)
+    loaded, record = opened(source, task, load_options)
     if loaded.preprocessing.input_size is None:  # images of several sizes make no batch
         batch_size = 1
     record = replace(
@@ -91,14 +102,14 @@ def evaluate_data(  # noqa: PLR0913 - each is a flag of the command
     return Evaluation(loaded, examples, record, confusion)
 
 
-def opened(source: str | Path, task: Task) -> tuple[Checkpoint, Record]:
+def opened(source: str | Path, task: Task, options: LoadOptions) -> tuple[Checkpoint, Record]:
     """Load the checkpoint, and read how its run has measured it, if patchserve trained it.
 
     Raises:
         CheckpointError: it cannot be loaded, or is for another task.
     """
     folder = path_of(source)
-    loaded = replace(load(folder), name=name_of(source))
+    loaded = replace(load(folder, options), name=name_of(source))
     require_rgb(loaded)
     if loaded.task != task:
         raise CheckpointError(f"{loaded.name} is a model to {loaded.task}, not to {task}")

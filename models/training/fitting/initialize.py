@@ -21,7 +21,7 @@ from models.layers.attention import Attention
 from models.layers.heads import MLPHead
 from models.layers.positions import resample
 from models.preprocessing import Preprocessing
-from models.registry import Network, Sizes, Task
+from models.registry import Network, Sizes, Task, architecture_named
 from models.segformer import Segformer, SegformerClassifier, SegformerConfig
 from models.training.fitting.networks import (
     check_side,
@@ -149,9 +149,12 @@ def converted(name: str, tensor: Tensor, old: Network, new: Network) -> Tensor:
         return tensor
     rows, columns = new.config.grid
     if name == "positions":
-        K = new.config.num_prefix_tokens if isinstance(new.config, ViTConfig) else 0
-        prefix, patches = tensor.tensor_split([K], dim=1)
-        return torch.cat([prefix, resample(patches, old.config.grid, (rows, columns))], dim=1)
+        sizes, C, antialias = new.config, 0, False
+        if isinstance(sizes, ViTConfig):
+            C, antialias = sizes.num_class_tokens, sizes.antialias
+        prefix, patches = tensor.tensor_split([C], dim=1)
+        patches = resample(patches, old.config.grid, (rows, columns), antialias=antialias)
+        return torch.cat([prefix, patches], dim=1)
     if name == "relative_bias.table" and old.config.grid != new.config.grid:
         size = (2 * rows - 1, 2 * columns - 1)
         return interpolate(tensor[None], size, mode="bicubic", align_corners=False)[0]
@@ -186,7 +189,7 @@ def attend_nearby(network: ViT) -> None:
     y, x = torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij")
     angles = torch.cat([x.reshape(-1, 1) * pace, y.reshape(-1, 1) * pace], dim=1)  # (N, D / 2)
     with torch.no_grad():
-        network.positions[0, network.config.num_prefix_tokens :] = torch.cat(
+        network.positions[0, network.config.num_class_tokens :] = torch.cat(
             [angles.sin(), angles.cos()], dim=1
         )  # (N, D)
         for attention in network.modules():
@@ -200,6 +203,14 @@ BODIES: Mapping[str, tuple[str, str]] = MappingProxyType(
     {
         "ViTModel": ("ViTForImageClassification", "vit."),
         "DeiTModel": ("DeiTForImageClassification", "deit."),
+        "ViTMSNModel": ("ViTMSNForImageClassification", "vit."),
+        "SiglipModel": ("SiglipForImageClassification", ""),
+        "SiglipVisionModel": ("SiglipForImageClassification", "vision_model."),
+        "Dinov2Model": ("Dinov2ForImageClassification", "dinov2."),
+        "Dinov2WithRegistersModel": (
+            "Dinov2WithRegistersForImageClassification",
+            "dinov2_with_registers.",
+        ),
         "SegformerModel": ("SegformerForImageClassification", "segformer."),
     }
 )
@@ -219,9 +230,11 @@ def load_body(source: str | Path) -> Checkpoint:
     if not isinstance(body, str) or body not in BODIES:
         return load(source)
     whole, prefix = BODIES[body]
-    config = parse({**stored.document, "architectures": [whole]})
+    config = parse(document_with_head(stored.document, whole))
     network = build(config)
-    tensors = {f"{prefix}{key}": tensor for key, tensor in stored.tensors.items()}
+    tensors = dict(stored.tensors)
+    if not any(key.startswith(prefix) for key in tensors):  # SiglipVisionModel may have it
+        tensors = {f"{prefix}{key}": tensor for key, tensor in tensors.items()}
     for name, tensor in network.state_dict().items():
         if HEAD_NAMES.fullmatch(name):
             tensors[translate(name, whole)[0]] = tensor
@@ -234,3 +247,14 @@ def load_body(source: str | Path) -> Checkpoint:
         task=config.architecture.task,
         name=name_of(source),
     )
+
+
+def document_with_head(document: Mapping[str, Any], whole: str) -> Mapping[str, Any]:
+    """Return the config.json of the architecture with a head, for the config.json of its body.
+
+    The config.json of a vision model alone has the sizes that otherwise are in a section.
+    """
+    section = architecture_named([whole], None).section
+    if section is not None and section.name not in document:
+        return {"architectures": [whole], section.name: document}
+    return {**document, "architectures": [whole]}

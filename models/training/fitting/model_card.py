@@ -9,6 +9,7 @@ from pathlib import Path
 
 from models.checkpoint import Checkpoint
 from models.registry import Task, architecture_of
+from models.segformer import Segformer
 from models.training.confusion import Confusion
 from models.training.data.augmentation import Augmentation
 from models.training.data.curriculum import Curriculum
@@ -73,6 +74,9 @@ def model_card(fitted: Fitted) -> str:
     classifies = checkpoint.task == "classify"
     architecture = architecture_of(checkpoint.network)
     own = architecture.name.startswith("Patchserve")
+    others = f" and with transformers' `{architecture.name}`"
+    if isinstance(checkpoint.network, Segformer) and checkpoint.network.config.aligned_upsampling:
+        others += ", which ignores `aligned_upsampling` and resizes the logits differently"
     height, width = checkpoint.preprocessing.input_size or (0, 0)
     loads = "`models.checkpoint.load` of patchserve"
     return CARD.format(
@@ -86,7 +90,7 @@ def model_card(fitted: Fitted) -> str:
         height=height,
         width=width,
         labels=", ".join(checkpoint.labels),
-        loads=loads if own else f"{loads} and with transformers' `{architecture.name}`",
+        loads=loads if own else loads + others,
         role="classifier" if classifies else "segmenter",
         source=shlex.quote(fitted.source),
         data=fitted.data.about,

@@ -68,6 +68,50 @@ def test_both_bundled_checkpoints_are_a_line_of_json_each():
     assert segmenter["input_size"] == [128, 128]
 
 
+@pytest.fixture
+def unlabeled(tmp_path):
+    """A copy of the bundled classifier without labels."""
+    folder = shutil.copytree(bundled("classify"), tmp_path / "unlabeled")
+    document = json.loads((folder / "config.json").read_text())
+    del document["id2label"], document["label2id"]
+    (folder / "config.json").write_text(json.dumps(document))
+    return folder
+
+
+def test_labels_that_are_assumed_are_a_note_and_a_file_names_them(unlabeled, tmp_path):
+    words = ("check", unlabeled, "--device", "cpu")
+    ended = patchserve(*words)
+    assert ended.exit_code == 0, ended.output
+    (note,) = (line for line in ended.stdout.splitlines() if line.startswith("  note"))
+    assert "numbered from LABEL_0, because no file names them" in note
+    file = tmp_path / "my labels.txt"
+    file.write_text("a\nb\nc\nd\ne\nf\n")
+    ended = patchserve(*words, "--labels", file, "--strict")
+    assert ended.exit_code == 0, ended.output
+    assert "6: a, b, c, d, e, ..." in ended.stdout
+    assert "  note" not in ended.stdout
+    flags = f"--classifier {unlabeled} --classifier-labels '{file}' --strict"
+    assert f"patchserve serve {flags}\n" in ended.stdout
+
+
+def test_strict_refuses_what_would_be_assumed(unlabeled):
+    ended = patchserve("check", unlabeled, "--strict", "--json", "--device", "cpu")
+    assert ended.exit_code == 1
+    error = json.loads(ended.stdout)["error"]
+    assert error.startswith("unlabeled leaves open what strict loading does not assume: (1) the la")
+    assert "labels.txt" in error
+
+
+def test_labels_and_an_architecture_that_do_not_fit_are_the_reason(unlabeled, tmp_path):
+    (tmp_path / "two.txt").write_text("a\nb\n")
+    ended = patchserve("check", unlabeled, "--labels", tmp_path / "two.txt")
+    assert ended.exit_code == 1
+    assert "two.txt has 2 labels for 6 outputs of the network" in ended.stdout
+    ended = patchserve("check", unlabeled, "--arch", "vit_b_16")
+    assert ended.exit_code == 1
+    assert "'vit_b_16' is given, but only for a file of weights" in ended.stdout
+
+
 def test_a_checkpoint_that_cannot_be_served_has_status_1_and_the_reason(odd):
     (odd / "model.safetensors").unlink()
     ended = patchserve("check", odd)

@@ -64,6 +64,22 @@ def test_the_numbers_are_those_of_the_training(data, run, tmp_path):
         assert row["precision"] == (hits / predicted if predicted else None)
 
 
+def test_a_labels_file_names_the_outputs(data, run, tmp_path):
+    own = checkpoint.load(run[0]).labels
+    (tmp_path / "labels.txt").write_text("\n".join(reversed(own)))
+    words = ["--data", data, "--classifier", run[0], "--json"]
+    ended = patchserve("evaluate", *words, "--labels", tmp_path / "labels.txt")
+    assert ended.exit_code == 0, ended.output
+    renamed = [row["label"] for row in json.loads(ended.stdout)["labels"]]
+    assert renamed == list(reversed(own))
+    ended = patchserve("evaluate", *words, "--arch", "vit_b_16")
+    assert ended.exit_code == 2
+    assert "only for a file of weights" in ended.stderr
+    ended = patchserve("evaluate", "--labels", tmp_path / "labels.txt")
+    assert ended.exit_code == 2
+    assert "--labels needs --data FOLDER" in ended.stderr
+
+
 def test_people_get_a_table_and_a_figure(data, run, tmp_path):
     ended = patchserve("evaluate", "--data", data, "--classifier", run[0], "--out", tmp_path / "o")
     assert ended.exit_code == 0, ended.output

@@ -272,3 +272,21 @@ def test_a_folder_of_samples_needs_an_image(tmp_path):
         Settings(samples=str(tmp_path))
     (tmp_path / "photo.JPG").touch()
     assert Settings(samples=str(tmp_path)).samples == str(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["classifier_labels", "segmenter_labels"])
+def test_a_labels_file_must_exist(tmp_path, name):
+    for path in (tmp_path, tmp_path / "missing.txt"):
+        with pytest.raises(ValueError, match=f"there is no file {path}"):
+            Settings.read(**{name: str(path)})
+    (tmp_path / "labels.txt").touch()
+    path = str(tmp_path / "labels.txt")
+    assert getattr(Settings.read(**{name: path}), name) == path
+
+
+def test_strict_and_the_architecture_are_settings_with_variables(monkeypatch):
+    assert (Settings.read().strict, Settings.read().arch) == (False, "")
+    monkeypatch.setenv("PATCHSERVE_STRICT", "true")
+    monkeypatch.setenv("PATCHSERVE_ARCH", "vit_b_16")
+    assert (Settings.read().strict, Settings.read().arch) == (True, "vit_b_16")
+    assert not Settings.read(strict=False).strict

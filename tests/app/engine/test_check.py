@@ -170,7 +170,8 @@ def pickled(content):
         (with_config(architectures=["ResNetForImageClassification"]), "is not supported"),
         (quantized, "quantized weights are not supported"),
         (pickled([torch.ones(1)]), "is not a state dict"),
-        (pickled({"model": {"a": torch.ones(1)}}), "entries that are not tensors"),
+        (pickled({"epoch": 3}), "entries that are not tensors"),
+        (pickled({"teacher": {"a": torch.ones(1)}}), "tables of tensors under teacher"),
         (pickled({"a": torch.ones(1)}), "a bare backbone cannot be served"),
     ],
 )

@@ -1,6 +1,7 @@
 """The engine on small random networks: outputs, devices, warm-up, errors."""
 
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import get_args
 
@@ -13,7 +14,7 @@ from app.engine.engine import TorchEngine
 from app.engine.interface import ClassifyInput, EmbedInput, ExplainInput, SegmentInput
 from app.engine.pipeline.streams import HostStreams
 from models import checkpoint
-from models.checkpoint import Checkpoint, CheckpointError
+from models.checkpoint import Checkpoint, CheckpointError, LoadOptions
 from models.explain import METHODS, explain
 from models.preprocessing import Preprocessing, normalize
 from models.registry import ProblemType
@@ -133,6 +134,15 @@ def test_an_explanation_does_not_change_later_outputs(save):
     before = engine.run([image]).outputs
     engine.run([ExplainInput(image.pixels, 1, "gradient")])
     assert engine.run([image]).outputs == before
+
+
+def test_what_a_checkpoint_leaves_open_is_a_warning_in_the_log(save, caplog):
+    folder = save("classify")
+    (Path(folder) / "preprocessor_config.json").unlink()
+    assert TorchEngine(folder, task="classify").load().preprocessing_assumed
+    warnings = [each for each in caplog.messages if "no preprocessor_config.json" in each]
+    assert len(warnings) == 1
+    assert warnings[0].startswith(f"{Path(folder).name}: there is no preprocessor_config.json: the")
 
 
 @pytest.mark.parametrize("problem_type", [*get_args(ProblemType), None])
@@ -372,3 +382,17 @@ def test_an_overflow_in_half_precision_names_the_number_format(save):
     TorchEngine(folder, task="classify", device="cpu").load()
     with pytest.raises(CheckpointError, match="not finite in float16; --dtype float32 may help"):
         TorchEngine(folder, task="classify", device="cpu", dtype="float16").load()
+
+
+def test_labels_are_those_of_the_file_and_assumptions_are_logged(save, tmp_path, caplog):
+    folder = save("classify")
+    (tmp_path / "labels.txt").write_text("x\ny\nz\n")
+    (tmp_path / "classify" / "preprocessor_config.json").unlink()
+    options = LoadOptions(labels_file=tmp_path / "labels.txt")
+    info = TorchEngine(folder, task="classify", device="cpu", load_options=options).load()
+    assert info.labels == ("x", "y", "z")
+    assert info.assumptions == checkpoint.load(folder).warnings
+    assert all(f"classify: {text}" in caplog.text for text in info.assumptions)
+    strict = LoadOptions(strict=True)
+    with pytest.raises(CheckpointError, match="strict loading does not assume"):
+        TorchEngine(folder, task="classify", device="cpu", load_options=strict).load()

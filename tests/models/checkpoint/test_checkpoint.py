@@ -121,7 +121,7 @@ def test_a_segmenter_with_one_label_gives_the_binary_masks_of_transformers(
 def test_missing_preprocessing_is_assumed_with_a_warning(folder):
     assert load(folder).warnings == (
         "images become 224 x 224, but the network was trained for "
-        "32 x 32, so its positions are resampled",
+        "32 x 32, so its positions are resampled; set this size in preprocessor_config.json",
     )
     assert not load(folder).preprocessing_assumed
     (folder / "preprocessor_config.json").unlink()
@@ -252,12 +252,12 @@ def test_missing_batch_counters_are_0(tmp_path):
 
 
 def test_the_error_lists_mismatched_shapes(folder):
-    change(folder / "config.json", id2label={"0": "a", "1": "b"}, intermediate_size=40)
+    change(folder / "config.json", intermediate_size=40)
     with pytest.raises(CheckpointError) as caught:
         load(folder)
     message = str(caught.value)
     assert message.startswith("tensor shapes do not match config.json: ")
-    assert "classifier.weight is [3, 24], not [2, 24]" in message
+    assert "vit.encoder.layer.0.intermediate.dense.weight is [32, 24], not [40, 24]" in message
     assert "vit.encoder.layer.1.intermediate.dense.bias is [32], not [40]" in message
 
 

@@ -18,6 +18,8 @@ SEGFORMER = {"model_type": "segformer", "id2label": TWO}
 REFERENCES = {
     "vit": transformers.ViTConfig,
     "deit": transformers.DeiTConfig,
+    "vit_msn": transformers.ViTMSNConfig,
+    "siglip": transformers.SiglipConfig,
     "segformer": transformers.SegformerConfig,
 }
 
@@ -59,6 +61,11 @@ def test_missing_fields_have_the_defaults_of_the_reference(architecture):
         (
             "DeiTForImageClassificationWithTeacher",
             ViTConfig(distillation_token=True, distillation_head=True, num_labels=2),
+        ),
+        ("ViTMSNForImageClassification", ViTConfig(layer_norm_eps=1e-3, num_labels=2)),
+        (
+            "SiglipForImageClassification",
+            ViTConfig(pooling="mean", attention_dropout=0.1, hidden_act="relu", num_labels=2),
         ),
         (
             "PatchserveViT",
@@ -130,10 +137,23 @@ def test_unknown_fields_are_ignored():
     ("document", "message"),
     [
         (VIT | {"id2label": {"0": "a", "2": "b"}}, "does not number its 2 labels from 0"),
-        (VIT | {"id2label": {"00": "a"}}, "does not number"),
-        (VIT | {"id2label": {}}, "does not number"),
-        (VIT | {"id2label": ["a"]}, "not a JSON object from indices"),
-        (VIT | {"id2label": {"0": 7}}, "not a JSON object from indices"),
+        (VIT | {"id2label": {"1": "a"}}, "does not number its 1 labels from 0"),
+        (VIT | {"id2label": {"0": "a", "00": "b"}}, "does not number its 2 labels"),
+        (VIT | {"id2label": {"zero": "a"}}, "does not number"),
+        (VIT | {"id2label": {"-1": "a"}}, "does not number"),
+        (VIT | {"id2label": "cat"}, "id2label is 'cat', not a JSON object from indices"),
+        (VIT | {"id2label": {"0": None}}, "id2label is None, not the text of a name"),
+        (VIT | {"id2label": {"0": ["cat"]}}, r"id2label is \['cat'\], not the text of a name"),
+        (VIT | {"id2label": [["cat"]]}, r"id2label is \['cat'\], not the text of a name"),
+        (VIT | {"id2label": {"0": "\ud800"}}, "not the text of a name"),
+        ({"model_type": "vit", "label2id": ["cat"]}, "label2id is .*, not a JSON object from"),
+        ({"model_type": "vit", "label2id": {"a": 0, "b": 0}}, "does not number its 2 labels"),
+        ({"model_type": "vit", "label2id": {"a": [0]}}, "does not number"),
+        ({"model_type": "vit", "label2id": {"a": True}}, "does not number"),
+        ({"model_type": "vit", "label2id": {"a": 1.0}}, "does not number"),
+        ({"model_type": "vit", "num_labels": [2]}, r"num_labels is \[2\], not an integer"),
+        ({"model_type": "vit", "num_labels": {}}, "num_labels is {}, not an integer"),
+        ({"model_type": "vit", "num_labels": True}, "num_labels is True, not an integer"),
         ({"model_type": "vit", "num_labels": 0}, "num_labels is 0"),
         (VIT | {"num_channels": 0}, "num_channels is 0, not an integer from 1 to 1024"),
         (VIT | {"num_channels": [3]}, r"num_channels is \[3\], not an integer"),

@@ -22,7 +22,9 @@ REFUSED = {
     "org/unknown": "the Hub has no repository org/unknown",
     "org/name@v9": "org/name has no revision 'v9'",
     "gated/name": "gated/name is gated",
-    "org/empty": "config.json cannot be read: no such file",
+    "org/empty": "as a Hub id: no weights found in org/empty: looked for model.safetensors, ",
+    "org/exported": "it has only weights of ONNX (onnx/model.onnx): serve the PyTorch network",
+    "org/adapter": "has an adapter_config.json: it is a LoRA adapter: merge it first",
     "org/na..me": "not a valid Hub id",
 }
 LOAD = """
@@ -132,7 +134,18 @@ def files(tmp_path_factory):
 def hub(files):
     pickled = {name: content for name, content in files.items() if name != "model.safetensors"}
     empty = {"README.md": b"# Nothing"}
-    hub = Hub({"org/name": files, "org/pickled": pickled, "org/empty": empty})
+    half = {**pickled, "model.fp16.safetensors": files["model.safetensors"]}
+    del half["pytorch_model.bin"]
+    hub = Hub(
+        {
+            "org/name": files,
+            "org/pickled": pickled,
+            "org/half": half,
+            "org/empty": empty,
+            "org/exported": empty | {"onnx/model.onnx": b"graph"},
+            "org/adapter": {"adapter_config.json": b"{}", "adapter_model.safetensors": b""},
+        }
+    )
     thread = threading.Thread(target=hub.serve_forever)
     thread.start()
     yield hub
@@ -160,14 +173,16 @@ def load_in_a_process(*sources, url, home, **environment):
 def downloads(hub, tmp_path_factory, process_coverage):
     """The Hub's cache after some downloads, the outcomes, the progress and the requests."""
     home = tmp_path_factory.mktemp("home")
-    sources = ("org/name", "org/name@v1", "org/pickled", *REFUSED)
+    sources = ("org/name", "org/name@v1", "org/pickled", "org/half", *REFUSED)
     online, progress = load_in_a_process(*sources, url=hub.url, home=home, **process_coverage)
     return home, online, progress, list(hub.log)
 
 
 def test_a_hub_checkpoint_is_downloaded_once_and_then_read_from_the_cache(hub, downloads):
     home, online, progress, requests = downloads
-    assert online[:3] == [["name", "cat", "dog"], ["name", "cat", "dog"], ["pickled", "cat", "dog"]]
+    names = [name for name, *_ in online[: -len(REFUSED)]]
+    assert names == ["name", "name", "pickled", "half"]
+    assert all(labels == ["cat", "dog"] for _, *labels in online[: -len(REFUSED)])
     assert "100%" in progress
     fetched = [line.split("/")[-1] for line in requests if line.startswith("GET /org/name/")]
     assert sorted(fetched) == ["config.json", "model.safetensors", "preprocessor_config.json"]
@@ -176,13 +191,14 @@ def test_a_hub_checkpoint_is_downloaded_once_and_then_read_from_the_cache(hub, d
     offline, _ = load_in_a_process(
         "org/name",
         "org/pickled@main",
+        "org/half",
         "org/other",
         url=hub.url,
         home=home,
         HF_HUB_OFFLINE="1",
     )
-    assert offline[:2] == [["name", "cat", "dog"], ["pickled", "cat", "dog"]]
-    assert "not completely in the cache" in offline[2]
+    assert [name for name, *_ in offline[:3]] == ["name", "pickled", "half"]
+    assert "not completely in the cache" in offline[3]
     assert not hub.log
 
 
@@ -211,9 +227,16 @@ def test_without_a_network_connection_the_cache_is_used(downloads):
 
 
 def test_the_error_says_why_the_hub_does_not_give_a_checkpoint(downloads):
-    refused = downloads[1][3:]
+    refused = downloads[1][-len(REFUSED) :]
     for outcome, text in zip(refused, REFUSED.values(), strict=True):
         assert text in outcome
+
+
+def test_the_error_says_first_that_there_is_no_folder(downloads):
+    outcome = downloads[1][-len(REFUSED)]
+    assert outcome.startswith(
+        "there is no folder org/unknown here, and as a Hub id: the Hub has no repository"
+    )
 
 
 @pytest.mark.parametrize(

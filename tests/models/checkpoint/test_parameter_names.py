@@ -27,6 +27,14 @@ PARAMETERS = {
     "DeiTForImageClassificationWithTeacher": list(
         ViT(replace(DISTILLED, distillation_head=True)).state_dict()
     ),
+    "ViTMSNForImageClassification": list(ViT(SMALL).state_dict()),
+    "SiglipForImageClassification": list(ViT(replace(SMALL, pooling="mean")).state_dict()),
+    "Dinov2ForImageClassification": list(ViT(replace(SMALL, pooling="class_mean")).state_dict()),
+    "Dinov2WithRegistersForImageClassification": list(
+        ViT(
+            replace(SMALL, pooling="class_mean", num_registers=2, mlp="swiglu", antialias=True)
+        ).state_dict()
+    ),
     SEGFORMER: list(Segformer(STAGES).state_dict()),
     "SegformerForImageClassification": list(SegformerClassifier(STAGES).state_dict()),
     "PatchserveViT": list(ViT(replace(SMALL, head="mlp", patch_embedding="hybrid")).state_dict()),

@@ -7,7 +7,17 @@ import torch
 import transformers
 from PIL import Image
 
-from models.checkpoint.preprocessor_config import DEIT, SEGFORMER, VIT, document, parse
+from models.checkpoint.preprocessor_config import (
+    BEIT,
+    BIT,
+    CLIP,
+    DEIT,
+    SEGFORMER,
+    SIGLIP,
+    VIT,
+    document,
+    parse,
+)
 from models.errors import CheckpointError
 from models.preprocessing import (
     BICUBIC,
@@ -51,6 +61,15 @@ OLD_SEGFORMER = {
 }
 
 
+OTHERS = {
+    BIT: transformers.BitImageProcessorPil,
+    CLIP: transformers.CLIPImageProcessorPil,
+    BEIT: transformers.BeitImageProcessorPil,
+    SIGLIP: transformers.SiglipImageProcessorPil,
+}
+SIZES = ((48, 56), (231, 97), (64, 301))  # of images, height x width
+
+
 def test_the_old_style_of_vit():
     assert parse(OLD_VIT, SEGFORMER) == Preprocessing(size=(384, 384))
 
@@ -90,6 +109,7 @@ def test_all_historical_processor_names_are_accepted(name):
         (VIT, transformers.ViTImageProcessorPil),
         (DEIT, transformers.DeiTImageProcessorPil),
         (SEGFORMER, transformers.SegformerImageProcessorPil),
+        *OTHERS.items(),
     ],
 )
 def test_missing_values_have_the_defaults_of_the_reference(processor, reference, tmp_path):
@@ -97,6 +117,30 @@ def test_missing_values_have_the_defaults_of_the_reference(processor, reference,
     complete = json.loads((tmp_path / "preprocessor_config.json").read_text())
     assert complete["image_processor_type"] == processor
     assert parse({}, processor) == parse(complete, VIT)
+
+
+@pytest.mark.parametrize("suffix", ["ImageProcessor", "ImageProcessorFast", "FeatureExtractor"])
+@pytest.mark.parametrize("processor", OTHERS)
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"size": 37},
+        {"size": 41, "crop_size": 33, "do_center_crop": True, "resample": 2},
+        {"size": {"shortest_edge": 45}, "do_center_crop": False, "image_mean": [0.1, 0.2, 0.3]},
+        {"size": {"height": 30, "width": 51}, "crop_size": [35, 40], "do_center_crop": True},
+        {"do_resize": False, "do_rescale": None, "image_std": [0.3, 0.2, 0.1]},
+    ],
+)
+def test_other_processors_on_a_vit_give_the_pixels_of_transformers(processor, suffix, fields):
+    name = {"image_processor_type": processor.replace("ImageProcessor", suffix)}
+    ours, theirs = parse(name | fields, VIT), OTHERS[processor](**fields)
+    assert parse(json.loads(json.dumps(document(ours))), VIT) == ours
+    for seed, size in enumerate(SIZES):
+        noise = np.random.default_rng(seed).integers(0, 256, (*size, 3), np.uint8)
+        expected = theirs(Image.fromarray(noise), return_tensors="pt").pixel_values[0]
+        pixels = torch.tensor(np.array(fit(Image.fromarray(noise), ours)))[None]  # (1, H, W, 3)
+        assert torch.equal(normalize(pixels, ours)[0], expected.float())
 
 
 @pytest.mark.parametrize(
@@ -193,7 +237,12 @@ def test_one_number_applies_to_all_three_channels():
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        ({"image_processor_type": "CLIPImageProcessor"}, "'CLIPImageProcessor' is not supported"),
+        ({"image_processor_type": "BlipImageProcessor"}, "'BlipImageProcessor' is not supported;"),
+        (
+            {"feature_extractor_type": "ConvNextFeatureExtractor"},
+            "'ConvNextFeatureExtractor' is not supported, because it crops by crop_pct; supported",
+        ),
+        ({"use_square_size": True}, "use_square_size is true: write the size as height and width"),
         ({"image_processor_type": 3}, "3 is not supported"),
         ({"size": 0}, r"size is 0, not n, \[h, w\] or"),
         ({"size": True}, "size is True, not n"),

@@ -1,5 +1,6 @@
 import json
 import os
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,8 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from models.checkpoint.weights import WEIGHT_FILES, read_files, weight_files, write_weights
+from models.checkpoint.unusual_folders import WEIGHT_FILES
+from models.checkpoint.weights import read_file, read_files, weight_files, write_weights
 from models.errors import CheckpointError
 
 TENSORS = {
@@ -117,6 +119,19 @@ def test_the_error_names_the_damaged_file(name, damage, tmp_path):
         read_weights(tmp_path)
 
 
+@pytest.mark.parametrize("zipped", [True, False])
+def test_every_damage_to_a_pickle_is_a_checkpoint_error(zipped, tmp_path):
+    path, damaged = tmp_path / "model.pth", tmp_path / "damaged.pth"
+    torch.save(TENSORS, path, _use_new_zipfile_serialization=zipped)
+    content = path.read_bytes()
+    start = content.index(b"\x80\x02}") if zipped else 0  # of the pickle
+    for position in range(start, start + 400):
+        for byte in b".R0":
+            damaged.write_bytes(content[:position] + bytes([byte]) + content[position + 1 :])
+            with suppress(CheckpointError):  # some changes do no harm
+                read_file(damaged)
+
+
 def test_a_git_lfs_pointer_is_reported(tmp_path):
     text = "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n"
     (tmp_path / "model.safetensors").write_text(text)
@@ -128,7 +143,7 @@ def test_a_git_lfs_pointer_is_reported(tmp_path):
     ("content", "message"),
     [
         ([torch.ones(1)], "is not a state dict"),
-        ({"model": {"a": torch.ones(1)}}, "entries that are not tensors: model"),
+        ({"a": torch.ones(1), "epoch": 3}, "entries that are not tensors: epoch"),
         ({0: torch.ones(1)}, "entries that are not tensors: 0"),
     ],
 )

@@ -17,17 +17,24 @@ VITS = [
     "mean",
     "axial",
     "axial_class_token",
+    "axial_registers",
     "vit_segmenter",
+    "registers",
+    "dinov2",
 ]
 CLOSE = {"rtol": 1e-3, "atol": 1e-6}
 
 
 def start(network, size):
-    """Return what the head reads, (1, tokens): the class tokens, or every patch."""
+    """Return what the head reads, (1, tokens): the class tokens, every patch, or both."""
     config = network.config
     if getattr(config, "pooling", "mean") == "mean":
         return torch.full((1, size), 1 / size)
     first = torch.zeros(1, size)
+    if config.pooling == "class_mean":
+        first[:, 0] = 0.5
+        first[:, 1 + config.num_registers :] = 0.5 / (size - 1 - config.num_registers)
+        return first
     first[:, : 2 if config.distillation_head else 1] = 1.0
     return first / first.sum()
 

@@ -31,3 +31,16 @@ async def test_a_model_says_where_its_preprocessing_comes_from(serve, assumed, s
         one = (await running.client.get("/models/shapes-vit")).json()
     assert one["preprocessing_source"] == source
     assert one["problem_type"] == "single_label_classification"
+
+
+async def test_a_model_lists_what_was_assumed(serve):
+    def prepare(engine):
+        info = replace(engine.load(), assumptions=("the labels are numbered", "other"))
+        engine.load = lambda: info
+
+    async with serve(prepare) as running:
+        one = (await running.client.get("/models/shapes-vit")).json()
+    async with serve() as running:
+        other = (await running.client.get("/models/shapes-vit")).json()
+    assert one["assumptions"] == ["the labels are numbered", "other"]
+    assert other["assumptions"] == []

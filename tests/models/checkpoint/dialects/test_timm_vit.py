@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 from models import checkpoint
 from models.errors import CheckpointError
 
-CASES = ("vit", "vit-384", "squash", "wide", "deit", "deit-distilled")
+CASES = ("vit", "vit-384", "squash", "wide", "deit", "deit-distilled", "deit3", "dinov2")
 LABELS = ("label 0", "the second label", "label 2", "label 3", "label 4")
 
 
@@ -58,7 +58,7 @@ def test_a_saved_copy_is_a_folder_of_transformers(case, originals, tmp_path, ass
     assert_equal(again, originals("timm_vit") / case)
 
 
-@pytest.mark.parametrize("case", ["vit", "deit-distilled"])
+@pytest.mark.parametrize("case", ["vit", "deit-distilled", "deit3"])
 @torch.no_grad()
 def test_transformers_computes_the_logits_of_a_saved_copy(
     case, originals, tmp_path, assert_equal_logits
@@ -165,6 +165,38 @@ def test_a_wrong_shape_has_its_stored_name(folder):
 
 
 @pytest.mark.parametrize(
+    ("name", "tensor", "message"),
+    [
+        ("blocks.0.ls1.gamma", torch.ones(23), r"layer_scale_1 is \[23\], which does not fit"),
+        ("blocks.1.ls2.gamma", None, r"blocks\.1\.mlp\.contract\.weight has no layer scale"),
+        ("pos_embed", torch.ones(1, 24, 24), "pos_embed has 23 patches, which no size"),
+        ("pos_embed", torch.ones(25, 24), r"pos_embed is \[25, 24\], not a tensor of 3 axes"),
+        ("pos_embed", torch.ones(1, 0, 24), r"pos_embed is \[1, 0, 24\], not a tensor"),
+        ("pos_embed", torch.ones(1, 25, 24, dtype=torch.int8), "quantized weights"),
+        ("pos_embed", torch.ones(2, 25, 24), r"pos_embed is \[\d, 26, 24\], not \[1, 26, 24\]"),
+    ],
+)
+def test_tensors_of_deit_iii_that_do_not_fit_are_refused(
+    originals, tmp_path, name, tensor, message
+):
+    folder = shutil.copytree(originals("timm_vit") / "deit3", tmp_path / "deit3")
+    tensors = load_file(folder / "model.safetensors") | {name: tensor}
+    kept = {name: each for name, each in tensors.items() if each is not None}
+    save_file(kept, folder / "model.safetensors")
+    with pytest.raises(CheckpointError, match=message):
+        checkpoint.load(folder)
+
+
+def test_positions_that_fit_two_grids_are_refused(originals, tmp_path):
+    folder = shutil.copytree(originals("timm_vit") / "dinov2", tmp_path / "dinov2")
+    tensors = load_file(folder / "model.safetensors")
+    save_file(tensors | {"pos_embed": torch.ones(1, 25, 24)}, folder / "model.safetensors")
+    change(folder, model_args={"img_size": [32, 48], "num_heads": 3})  # 4 x 6 and the class token
+    with pytest.raises(CheckpointError, match=r"pos_embed has 25 positions.*48 x 32 pixels"):
+        checkpoint.load(folder)
+
+
+@pytest.mark.parametrize(
     ("fields", "message"),
     [
         ({"crop_mode": "border"}, "crop_mode is 'border'"),
@@ -198,7 +230,8 @@ def test_the_number_of_heads_of_a_file_may_follow_from_the_architecture(original
     save_file(tensors, tmp_path / "model.safetensors")
     with pytest.raises(CheckpointError, match="--arch"):
         checkpoint.load(tmp_path / "model.safetensors")
-    loaded = checkpoint.load(tmp_path / "model.safetensors", arch="vit_tiny_patch8_224")
+    options = checkpoint.LoadOptions(arch="vit_tiny_patch8_224")
+    loaded = checkpoint.load(tmp_path / "model.safetensors", options)
     assert loaded.network.config.num_heads == 3
 
 

@@ -11,6 +11,7 @@ def test_a_file_of_torchvision_gives_its_pixels_and_logits(case, originals, asse
     loaded = checkpoint.load(folder / "model.pth")
     assert_equal(loaded, folder)
     assert loaded.preprocessing_assumed
+    assert "the defaults of ViT of torchvision are assumed" in loaded.warnings[0]
     assert loaded.labels == tuple(f"LABEL_{n}" for n in range(5))
 
 
@@ -37,3 +38,13 @@ def test_names_of_no_library_are_refused(tmp_path):
     message = "model.pth has tensors with unknown names: layer.weight; known without a config.json"
     with pytest.raises(CheckpointError, match=message):
         checkpoint.load(tmp_path / "model.pth")
+
+
+def test_a_training_checkpoint_of_torchvision_is_read(originals, tmp_path, assert_equal):
+    folder = originals("torchvision_vit") / "vit_b"
+    tensors = torch.load(folder / "model.pth", weights_only=True)
+    content = {"model": {f"module.{key}": each for key, each in tensors.items()}, "epoch": 3}
+    torch.save(content, tmp_path / "last.ckpt")
+    loaded = checkpoint.load(tmp_path / "last.ckpt")
+    assert_equal(loaded, folder)
+    assert loaded.name == "last"

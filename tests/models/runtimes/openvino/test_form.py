@@ -1,6 +1,7 @@
 """The OpenVINO runtime gives the outputs of the plain networks, also for concurrent calls."""
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 import torch
@@ -23,8 +24,18 @@ SEGFORMER = SegformerConfig(
 )
 NETWORKS = {
     "ViT": lambda: ViT(ViTConfig(**VIT)),
+    "ViT with quick GELU": lambda: ViT(ViTConfig(**VIT, hidden_act="quick_gelu")),
     "DeiT": lambda: ViT(ViTConfig(**VIT, distillation_token=True, distillation_head=True)),
+    "DINOv2": lambda: ViT(
+        ViTConfig(**{**VIT, "image_size": (64, 64)}, pooling="class_mean", mlp="swiglu")
+    ),
+    "DINOv2 with registers": lambda: ViT(
+        ViTConfig(
+            **{**VIT, "image_size": (64, 64)}, pooling="class_mean", num_registers=4, antialias=True
+        )
+    ),
     "Segformer": lambda: Segformer(SEGFORMER),
+    "aligned": lambda: Segformer(replace(SEGFORMER, aligned_upsampling=True, norm_eps=0.1)),
     "SegformerClassifier": lambda: SegformerClassifier(SEGFORMER),
     "ViTSegmenter": lambda: ViTSegmenter(ViTSegmenterConfig(**VIT)),
     "axial": lambda: ViT(ViTConfig(**VIT, attention="axial")),
@@ -54,8 +65,12 @@ def vit(perturb):
     "name",
     [
         "ViT",
+        "ViT with quick GELU",
+        "DINOv2",  # SwiGLU, resampled positions
+        "DINOv2 with registers",  # resampled with antialiasing
         pytest.param("ViTSegmenter", marks=pytest.mark.slow),  # the encoder of ViT
         pytest.param("Segformer", marks=pytest.mark.slow),  # its export takes 15 s
+        pytest.param("aligned", marks=pytest.mark.slow),
         pytest.param("DeiT", marks=pytest.mark.slow),  # a ViT with one more token
         pytest.param("SegformerClassifier", marks=pytest.mark.slow),  # the encoder of Segformer
     ],

@@ -52,6 +52,7 @@ VITS = {
     "no bias": {"qkv_bias": False},
     "tanh GELU": {"hidden_act": "gelu_new"},
     "SiLU": {"hidden_act": "silu"},
+    "quick GELU": {"hidden_act": "quick_gelu"},
     "axial": {"attention": "axial", "pooling": "mean"},
     "narrow heads": {"head_dim": 5},
     "wide heads, no bias": {"num_heads": 2, "head_dim": 20, "qkv_bias": False},
@@ -61,9 +62,15 @@ VITS = {
         "distillation_token": True,
         "distillation_head": True,
     },
+    "axial, registers": {"attention": "axial", "num_registers": 2},
     "axial with wide heads": {"attention": "axial", "pooling": "mean", "head_dim": 16},
     "distilled": {"distillation_token": True},
     "two heads": {"distillation_token": True, "distillation_head": True},
+    "class and mean": {"pooling": "class_mean"},
+    "registers and SwiGLU": {"num_registers": 3, "antialias": True, "mlp": "swiglu"},
+    "DINOv2": {"pooling": "class_mean", "num_registers": 2, "antialias": True, "mlp": "swiglu"},
+    "mean without registers": {"pooling": "mean", "num_registers": 2},
+    "relative registers": {"positions": "relative", "num_registers": 2},
     "two relative heads": {
         "distillation_token": True,
         "distillation_head": True,
@@ -75,6 +82,8 @@ SEGFORMERS = {
     "SegFormer": {},
     "SegFormer with ReLU": {"hidden_act": "relu"},
     "SegFormer with SiLU": {"hidden_act": "silu"},
+    "SegFormer with quick GELU": {"hidden_act": "quick_gelu"},
+    "SegFormer with aligned upsampling": {"aligned_upsampling": True, "norm_eps": 0.1},
     "SegFormer of one stage": {
         name: value[:1] for name, value in SMALL_SEGFORMER.items() if isinstance(value, tuple)
     },
@@ -86,6 +95,7 @@ KINDS = (  # together they take every code path of the transformations
     "two relative heads",  # class token, convolution patches, mask of the attention
     "axial",
     "axial, class token",
+    "DINOv2",  # SwiGLU
     "SiLU",  # an activation without a post-op
     "segmenting ViT",
     "SegFormer",

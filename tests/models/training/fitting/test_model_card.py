@@ -13,7 +13,8 @@ LABELS = ("a", "b")
 
 
 def card(name: str, **options: str) -> str:
-    network = network_named(name, num_labels=2, image_size=32, options=TINY | options)
+    options = ({} if "-b0" in name else TINY) | options
+    network = network_named(name, num_labels=2, image_size=32, options=options)
     preprocessing, task = preprocessing_for(name, 32, as_is=False), task_of(name)
     checkpoint = Checkpoint(network, LABELS, preprocessing, task, name="mine")
     fitted = Fitted(
@@ -55,6 +56,13 @@ def test_the_card_of_a_network_of_patchserve_does_not_name_transformers(name, op
     text = card(name, **options)
     assert "library_name: patchserve" in text
     assert "transformers" not in text
+
+
+def test_the_card_says_that_transformers_ignores_the_aligned_upsampling():
+    text = card("segformer-b0", aligned_upsampling="true")
+    assert "transformers' `SegformerForSemanticSegmentation`, which ignores" in text
+    assert "which ignores" not in card("segformer-b0")
+    assert "which ignores" not in card("mit-b0", aligned_upsampling="true")
 
 
 def test_the_quality_of_a_segmenter_is_its_iou_at_the_measured_size():

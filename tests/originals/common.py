@@ -38,7 +38,9 @@ def perturb(module, seed=0):
         if not tensor.is_floating_point():
             continue
         noise = torch.randn(tensor.shape, generator=generator)
-        if name.endswith("running_var"):
+        if name.endswith("gamma"):  # of layer scale
+            tensor.copy_(0.3 + noise.abs())
+        elif name.endswith("running_var"):
             tensor.copy_(noise.abs() + 0.5)
         elif tensor.ndim == 1:
             tensor.copy_(0.1 * noise + (1.0 if name.endswith("weight") else 0.0))

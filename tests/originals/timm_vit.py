@@ -1,4 +1,4 @@
-"""Writes checkpoints of timm's ViT and DeiT: hub folders and a file of weights."""
+"""Writes checkpoints of timm's ViT, DeiT and DeiT III: hub folders and a file of weights."""
 
 import sys
 from pathlib import Path
@@ -37,6 +37,16 @@ CASES = {  # name: architecture, its arguments, and its preprocessing
         "deit_tiny_distilled_patch16_224",
         SMALL | {"img_size": 32},
         {"input_size": (3, 32, 32), "crop_pct": 0.9},
+    ),
+    "deit3": (
+        "deit3_small_patch16_224",
+        SMALL | {"img_size": 40},
+        {"input_size": (3, 40, 40), "crop_pct": 1.0},
+    ),
+    "dinov2": (  # layer scale, and a class token with a position
+        "vit_small_patch14_dinov2",
+        SMALL | {"img_size": 32, "patch_size": 8},
+        {"input_size": (3, 32, 32), "crop_pct": 1.0},
     ),
 }
 
