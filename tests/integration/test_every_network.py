@@ -59,6 +59,7 @@ OPTIONS = (
         {"pooling": "class_mean", "mlp_size": 48, "num_registers": 1, "antialias": True},
         {"pooling": "class_mean", "head": "mlp"},
         {"num_registers": 3},
+        {"num_registers": 3, "attention": "axial"},
         {"mlp": "swiglu"},
         {"head": "mlp"},
         {"num_heads": 1},

@@ -172,6 +172,32 @@ def test_the_reference_has_the_same_logits_for_any_number_of_channels(
         assert_equal_logits(loaded.network(pixels), model(pixels).logits)
 
 
+@pytest.mark.parametrize("channels", CHANNELS)
+@torch.no_grad()
+def test_siglip_has_the_number_of_channels_in_its_section(
+    channels, perturb, assert_equal_logits, tmp_path
+):
+    sizes = {"hidden_size": 24, "num_attention_heads": 3, "intermediate_size": 40}
+    sizes |= {"num_hidden_layers": 2, "image_size": 32, "patch_size": 8, "num_channels": channels}
+    config = transformers.SiglipConfig(vision_config=sizes, num_labels=4)
+    model = transformers.SiglipForImageClassification(config).eval()
+    perturb(model)
+    model.save_pretrained(tmp_path / "theirs")
+    (tmp_path / "theirs" / "preprocessor_config.json").write_text(
+        json.dumps({"image_mean": [0.4] * channels, "image_std": 0.3})
+    )
+    loaded = checkpoint.load(tmp_path / "theirs")
+    assert loaded.network.config.num_channels == channels
+    pixels = torch.randn(2, channels, 32, 32)
+    assert_equal_logits(loaded.network(pixels), model(pixels).logits)
+    checkpoint.save(loaded, tmp_path / "ours")
+    document = json.loads((tmp_path / "ours" / "config.json").read_text())
+    assert document["vision_config"]["num_channels"] == channels
+    assert "num_channels" not in document
+    again = transformers.SiglipForImageClassification.from_pretrained(tmp_path / "ours").eval()
+    assert_equal_logits(again(pixels).logits, model(pixels).logits)
+
+
 @pytest.mark.parametrize("size", [(32, 48), (57, 33), (90, 121)])
 def test_gray_pixels_equal_those_of_the_reference(size):
     gray = Image.fromarray(bytes_of(1, size[:1] + size[1:])[..., 0].numpy(), "L")

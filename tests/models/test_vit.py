@@ -156,7 +156,6 @@ def test_the_trained_size_need_not_be_square():
         ({"mlp": "geglu"}, "mlp is 'geglu', not one of plain, swiglu"),
         ({"num_registers": -1}, "num_registers is -1, not 0 or more"),
         ({"distillation_token": True, "pooling": "class_mean"}, "needs a class token, not the"),
-        ({"attention": "axial", "pooling": "class_mean"}, "axial attention needs mean pooling"),
         ({"patch_embedding": "hybrid", "patch_size": 6}, "a multiple of 4, not 6"),
     ],
 )
@@ -257,14 +256,20 @@ def test_mean_pooling_reads_all_patches_and_has_no_class_token():
 
 
 @pytest.mark.parametrize(
-    "options", [{"pooling": "mean"}, {"pooling": "mean", "attention": "axial"}]
+    "options",
+    [
+        {"pooling": "mean"},
+        {"pooling": "mean", "attention": "axial"},
+        {"pooling": "mean", "attention": "axial", "num_registers": 2},
+    ],
 )
 def test_mean_pooling_excludes_masked_tokens(options):
     network = random_vit(**options)
     pixels = torch.randn(1, 3, 32, 48)
-    mask = torch.ones(1, 24, dtype=torch.bool)
+    registers = network.config.num_registers
+    mask = torch.ones(1, registers + 24, dtype=torch.bool)
     torch.testing.assert_close(network(pixels, mask), network(pixels))
-    mask[0, 7] = False
+    mask[0, registers + 7] = False
     embedding = network.classify(pixels, mask).embedding
     changed = pixels.clone()
     changed[:, :, 8:16, 8:16] += 1  # the eighth patch: the second of the second row
@@ -278,13 +283,17 @@ def axial_mask(rows, columns, prefix, axis):
     return torch.tensor([[None in (a, b) or a == b for b in line] for a in line])
 
 
+@pytest.mark.parametrize("registers", [0, 2])
 @pytest.mark.parametrize("distilled", [False, True])
-def test_axial_attention_with_a_class_token_equals_full_attention_with_two_masks(distilled):
+def test_axial_attention_with_prefix_tokens_equals_full_attention_with_two_masks(
+    distilled, registers
+):
     distillation = {"distillation_token": distilled, "distillation_head": distilled}
-    network = random_vit(attention="axial", head_dim=11, **distillation)
+    network = random_vit(attention="axial", head_dim=11, num_registers=registers, **distillation)
     pixels = torch.randn(2, 3, 41, 50)
     x, (rows, columns) = network.tokens(pixels)
-    masks = [axial_mask(rows, columns, 2 if distilled else 1, axis) for axis in (1, 2)]
+    prefix = (2 if distilled else 1) + registers
+    masks = [axial_mask(rows, columns, prefix, axis) for axis in (1, 2)]
     for block in network.encoder.blocks:
         y = block.norm_1(x)
         y = block.attention.height.attend(y, y, masks[0])
@@ -391,6 +400,7 @@ def test_the_encoder_is_replaceable():
         {"attention": "axial"},
         {"attention": "axial", "positions": "sinusoidal_2d", "distillation_token": True},
         {"pooling": "class_mean", "num_registers": 2, "mlp": "swiglu", "antialias": True},
+        {"pooling": "class_mean", "num_registers": 2, "attention": "axial"},
     ],
 )
 def test_every_option_accepts_another_input_size(size, options):

@@ -196,11 +196,17 @@ def square_or_pair(value: object) -> Size | None:
 
 
 def input_size(stored: Stored) -> Size | None:
-    """Return the height and width of the input, or None if the folder does not say it."""
+    """Return the height and width of the input, or None if the folder does not say it.
+
+    timm writes 3 channels also for a network that takes another number of them.
+    """
+    channels = shape_of(stored.tensors, "patch_embed.proj.weight", 4)[1]
     match pretrained(stored).get("input_size"):
         case None:
             return None
-        case [int(), int() as height, int() as width] if height > 0 and width > 0:
+        case [int() as depth, int() as height, int() as width] if (
+            depth in (3, channels) and height > 0 and width > 0
+        ):
             return height, width
         case other:
             raise CheckpointError(

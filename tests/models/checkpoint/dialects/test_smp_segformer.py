@@ -42,7 +42,9 @@ def test_a_folder_gives_the_pixels_and_logits_of_the_library(case, originals, as
     assert loaded.labels == tuple(f"LABEL_{n}" for n in range(len(loaded.labels)))
     assert loaded.preprocessing_assumed
     assert loaded.preprocessing.input_size == (512, 512)
-    assert "SegformerImageProcessor are assumed" in loaded.warnings[0]
+    assert (
+        "the defaults of SegFormer of segmentation-models-pytorch are assumed" in loaded.warnings[0]
+    )
 
 
 def test_a_file_of_weights_gives_the_pixels_and_logits_of_the_library(originals, assert_equal):
