@@ -22,7 +22,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from bench.common import machine
 from bench.common.axes import plain_log_scale
-from models.layers.attention import Attention, AxialAttention, ReducedAttention
+from models.layers.attention import Attention, AxialAttention, GridMask, ReducedAttention
 
 RESULTS = Path(__file__).parent / "results" / "attention.md"
 SIDES = (16, 32, 64, 128)
@@ -37,10 +37,18 @@ class Full(Attention):
         return super().forward(x.flatten(1, 2)).view(x.shape)  # (B, H, W, D)
 
 
+class Axial(AxialAttention):
+    """Axial attention on a token grid (B, H, W, D)."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
+        grid = (x.shape[1], x.shape[2])
+        return super().forward(x.flatten(1, 2), GridMask(grid)).view(x.shape)  # (B, H, W, D)
+
+
 KINDS: dict[str, Callable[[], nn.Module]] = {
     "full": lambda: Full(WIDTH, HEADS),
     "reduced": lambda: ReducedAttention(WIDTH, HEADS, RATIO),
-    "axial": lambda: AxialAttention(WIDTH, HEADS),
+    "axial": lambda: Axial(WIDTH, HEADS),
 }
 
 

@@ -16,12 +16,12 @@ from torch import Tensor
 
 Size = tuple[int, int]  # height, width
 Box = tuple[float, float, float, float]  # top, left, bottom, right in pixels
-Color = tuple[float, float, float]  # red, green, blue
+Color = tuple[float, ...]  # a number per channel: red, green, blue
 
 NEAREST, LANCZOS, BILINEAR, BICUBIC, BOX, HAMMING = range(6)  # Pillow's resampling filters
-IMAGENET_MEAN: Color = (0.485, 0.456, 0.406)
-IMAGENET_STD: Color = (0.229, 0.224, 0.225)
-HALF: Color = (0.5, 0.5, 0.5)
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+HALF = (0.5, 0.5, 0.5)
 
 NO_RANGE = ("F", "I")  # Pillow's modes of gray with 32 bits; `convert` would clip at 0 and 255
 
@@ -238,14 +238,14 @@ def scaled_size(height: int, width: int, shortest: int, longest: int | None = No
 
 
 def normalize(pixels: Tensor, preprocessing: Preprocessing) -> Tensor:
-    """Rescale and normalize uint8 (B, H, W, 3) to float32 (B, 3, H, W) on the same device.
+    """Rescale and normalize uint8 (B, H, W, C) to float32 (B, C, H, W) on the same device.
 
     The reference computes `(pixels * factor - mean) / std`, partly in double and partly in single
     precision. On a CPU the result equals it to the last bit for factors 1/n; on other devices it
     is within 1e-6.
     """
-    x = pixels.permute(0, 3, 1, 2)  # (B, 3, H, W), a view
-    x = x.to(torch.float32, memory_format=torch.contiguous_format)  # (B, 3, H, W)
+    x = pixels.permute(0, 3, 1, 2)  # (B, C, H, W), a view
+    x = x.to(torch.float32, memory_format=torch.contiguous_format)  # (B, C, H, W)
     if preprocessing.rescale_factor is not None:
         x.div_(1 / preprocessing.rescale_factor)  # exact for 1/255; a multiplication is not
     if preprocessing.mean is not None and preprocessing.std is not None:
@@ -256,5 +256,5 @@ def normalize(pixels: Tensor, preprocessing: Preprocessing) -> Tensor:
 
 @cache
 def per_channel(values: Color, device: torch.device) -> Tensor:
-    """Return a tensor (1, 3, 1, 1) on the device; cached, so it is copied once, not per batch."""
-    return torch.tensor(values, dtype=torch.float32, device=device).view(1, 3, 1, 1)
+    """Return a tensor (1, C, 1, 1) on the device; cached, so it is copied once, not per batch."""
+    return torch.tensor(values, dtype=torch.float32, device=device).view(1, -1, 1, 1)

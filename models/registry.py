@@ -19,6 +19,7 @@ Sizes = ViTConfig | ViTSegmenterConfig | SegformerConfig
 VIT_FIELDS = {  # name in ViTConfig: name in config.json
     "image_size": "image_size",
     "patch_size": "patch_size",
+    "num_channels": "num_channels",
     "hidden_size": "hidden_size",
     "num_layers": "num_hidden_layers",
     "num_heads": "num_attention_heads",
@@ -30,6 +31,7 @@ VIT_FIELDS = {  # name in ViTConfig: name in config.json
     "attention_dropout": "attention_probs_dropout_prob",
 }
 SEGFORMER_FIELDS = {  # name in SegformerConfig: name in config.json
+    "num_channels": "num_channels",
     "depths": "depths",
     "hidden_sizes": "hidden_sizes",
     "num_heads": "num_attention_heads",
@@ -52,8 +54,10 @@ SIGLIP_FIELDS = {  # name in ViTConfig: name in vision_config
 SEGFORMER_OPTIONS = ("norm_eps", "aligned_upsampling")  # patchserve's own; others ignore them
 VIT_OPTIONS = (  # patchserve's own
     "patch_embedding",
+    "patch_order",
     "positions",
     "attention",
+    "head_dim",
     "pooling",
     "head",
     "mlp",
@@ -227,7 +231,7 @@ ARCHITECTURES = (  # without a name in config.json, the first one of the model t
         "segment",
         ViTSegmenter,
         ViTSegmenterConfig,
-        VIT_FIELDS | {"attention": "attention", "mlp": "mlp"},
+        VIT_FIELDS | {name: name for name in ("attention", "head_dim", "mlp")},
         {},
     ),
 )

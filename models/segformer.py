@@ -32,6 +32,7 @@ class SegformerConfig:
     strides: tuple[int, ...] = (4, 2, 2, 2)
     mlp_ratios: tuple[int, ...] = (4, 4, 4, 4)
     decoder_hidden_size: int = 256
+    num_channels: int = 3
     num_labels: int = 150
     hidden_act: str = "gelu"
     dropout: float = 0.0
@@ -45,6 +46,8 @@ class SegformerConfig:
         per_stage = (self.hidden_sizes, self.num_heads, self.sr_ratios, self.patch_sizes)
         if any(len(v) != len(self.depths) for v in (*per_stage, self.strides, self.mlp_ratios)):
             raise ValueError(f"not every field has {len(self.depths)} stages, as depths has")
+        if self.num_channels < 1:
+            raise ValueError(f"num_channels is {self.num_channels}, not 1 or more")
         for width, heads in zip(self.hidden_sizes, self.num_heads, strict=True):
             if width % heads:
                 raise ValueError(f"hidden size {width} is not a multiple of {heads} heads")
@@ -126,7 +129,7 @@ class Stage(nn.Module):
     def __init__(self, stage: int, drop_paths: list[float], config: SegformerConfig) -> None:
         super().__init__()
         C = config.hidden_sizes[stage]
-        C_in = config.hidden_sizes[stage - 1] if stage else 3
+        C_in = config.hidden_sizes[stage - 1] if stage else config.num_channels
         patch_size, stride = config.patch_sizes[stage], config.strides[stage]
         self.patch_embedding = PatchEmbedding(C_in, C, patch_size, stride)
         self.blocks = nn.ModuleList(Block(stage, rate, config) for rate in drop_paths)
@@ -140,10 +143,11 @@ class Stage(nn.Module):
 
 
 class MiT(nn.Module):
-    """The Mix Transformer encoder: `forward(pixels)` maps (B, 3, H, W) to each stage's features.
+    """The Mix Transformer encoder: `forward(pixels)` maps (B, C, H, W) to each stage's features.
 
-    Stage i gives (B, C_i, H_i, W_i), finest first: (ceil(H / 4), ceil(W / 4)) at the first stage,
-    half of that, rounded up, at each further stage. H and W are at least MIN_SIDE.
+    C is `num_channels`. Stage i gives (B, C_i, H_i, W_i), finest first: (ceil(H / 4), ceil(W / 4))
+    at the first stage, half of that, rounded up, at each further stage. H and W are at least
+    MIN_SIDE.
     """
 
     def __init__(self, config: SegformerConfig) -> None:
@@ -192,10 +196,11 @@ class DecodeHead(nn.Module):
 
 
 class Segformer(nn.Module):
-    """`forward(pixels)` maps float (B, 3, H, W) to logits (B, num_labels, ceil(H/4), ceil(W/4)).
+    """`forward(pixels)` maps float (B, C, H, W) to logits (B, num_labels, ceil(H/4), ceil(W/4)).
 
-    H and W are at least MIN_SIDE. With `aligned_upsampling` the network resizes the logits to
-    (B, num_labels, H, W), bilinearly with align_corners=True, as segmentation-models-pytorch does.
+    C is `num_channels`. H and W are at least MIN_SIDE. With `aligned_upsampling` the network
+    resizes the logits to (B, num_labels, H, W), bilinearly with align_corners=True, as
+    segmentation-models-pytorch does.
     """
 
     def __init__(self, config: SegformerConfig) -> None:
@@ -213,9 +218,10 @@ class Segformer(nn.Module):
 
 
 class SegformerClassifier(nn.Module):
-    """`forward(pixels)` maps float (B, 3, H, W) to logits (B, num_labels).
+    """`forward(pixels)` maps float (B, C, H, W) to logits (B, num_labels).
 
-    The network that pre-trains a MiT encoder: a linear layer on the mean of the last stage.
+    C is `num_channels`. The network that pre-trains a MiT encoder: a linear layer on the mean of
+    the last stage.
     """
 
     def __init__(self, config: SegformerConfig) -> None:

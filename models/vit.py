@@ -1,16 +1,16 @@
 """The Vision Transformer (ViT) classifier of arXiv:2010.11929, and its forms DeiT and DINOv2."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
-from models.layers.attention import Attention, AxialAttention
+from models.layers.attention import Attention, AxialAttention, GridMask
 from models.layers.heads import ClassifierOutput, MLPHead
 from models.layers.mlp import KINDS as MLP_KINDS
 from models.layers.mlp import MLP, SwiGLU
-from models.layers.patch_embedding import PATCH_EMBEDDINGS
+from models.layers.patch_embedding import ORDERED, PATCH_EMBEDDINGS, PatchOrder
 from models.layers.positions import (
     KINDS,
     Grid,
@@ -22,6 +22,7 @@ from models.layers.positions import (
 
 CHOICES = {  # allowed values of the config fields that name an option
     "patch_embedding": tuple(PATCH_EMBEDDINGS),
+    "patch_order": get_args(PatchOrder),
     "positions": KINDS,
     "pooling": ("class", "mean", "class_mean"),
     "head": ("linear", "mlp"),
@@ -32,8 +33,10 @@ CHOICES = {  # allowed values of the config fields that name an option
 class EncoderConfig:
     """Sizes and options of a transformer encoder, by default the sizes and options of ViT-B.
 
-    With full attention the encoder takes tokens (B, N, D). With axial attention it takes a token
-    grid (B, H, W, D). The MLP "swiglu" has gates of the activation SiLU instead of `hidden_act`.
+    A head has `head_dim` channels, or hidden_size / num_heads without it. The MLP "swiglu" has
+    gates of the activation SiLU instead of `hidden_act`.
+
+    With axial attention the encoder's mask is a `GridMask`, which also says where the tokens lie.
 
     Raises:
         ValueError: the sizes do not fit together, or an option is unknown.
@@ -42,6 +45,7 @@ class EncoderConfig:
     hidden_size: int = 768
     num_layers: int = 12
     num_heads: int = 12
+    head_dim: int | None = None
     mlp_size: int = 3072
     hidden_act: str = "gelu"
     layer_norm_eps: float = 1e-12
@@ -52,10 +56,12 @@ class EncoderConfig:
     mlp: Literal["plain", "swiglu"] = "plain"
 
     def __post_init__(self) -> None:
-        if self.hidden_size % self.num_heads:
+        if self.head_dim is None and self.hidden_size % self.num_heads:
             raise ValueError(
                 f"hidden_size {self.hidden_size} is not a multiple of {self.num_heads} heads"
             )
+        if self.head_dim is not None and self.head_dim < 1:
+            raise ValueError(f"head_dim is {self.head_dim}, not 1 or more")
         if self.attention not in ("full", "axial"):
             raise ValueError(f"attention is {self.attention!r}, not full or axial")
         if self.mlp not in MLP_KINDS:
@@ -67,9 +73,11 @@ class ViTConfig(EncoderConfig):
     """Sizes and options of a ViT, by default the sizes and options of ViT-B/16.
 
     `image_size` is the (height, width) of training; position embeddings are resampled for other
-    sizes. With pooling "mean" the head reads the mean of the patch tokens, and there is no class
-    token. Axial attention requires it, because a token grid has no place for a class token. DeiT
-    (arXiv:2012.12877) adds a distillation token, and optionally a second head that reads it.
+    sizes. `patch_order` is the order in which linear and normalized patches read the values of a
+    patch: (channel, row, column), or (row, column, channel).
+
+    With pooling "mean" the head reads the mean of the patch tokens, and there is no class token.
+    DeiT (arXiv:2012.12877) adds a distillation token, and optionally a second head that reads it.
 
     With pooling "class_mean" the head reads the class token and the mean of the patch tokens, 2 D
     numbers, as in DINOv2 (arXiv:2304.07193). Registers (arXiv:2309.16588) are learned tokens
@@ -82,8 +90,10 @@ class ViTConfig(EncoderConfig):
 
     image_size: tuple[int, int] = (224, 224)
     patch_size: int = 16
+    num_channels: int = 3
     num_labels: int = 1000
     patch_embedding: Literal["convolution", "linear", "normalized", "hybrid"] = "convolution"
+    patch_order: PatchOrder = "channels_first"
     positions: Literal["learned", "sinusoidal_1d", "sinusoidal_2d", "relative"] = "learned"
     pooling: Literal["class", "mean", "class_mean"] = "class"
     head: Literal["linear", "mlp"] = "linear"
@@ -97,22 +107,22 @@ class ViTConfig(EncoderConfig):
         for name, allowed in CHOICES.items():
             if (value := getattr(self, name)) not in allowed:
                 raise ValueError(f"{name} is {value!r}, not one of {', '.join(allowed)}")
-        axial, mean = self.attention == "axial", self.pooling == "mean"
         D, P = self.hidden_size, self.patch_size
         conflicts = {
             f"a patch of {P} px exceeds the image {self.image_size}": min(self.image_size) < P,
             f"sinusoidal positions need a hidden_size that is a multiple of 4, not {D}": D % 4
             and self.positions.startswith("sinusoidal"),
+            "patch_order channels_last needs linear or normalized patches": self.patch_embedding
+            not in ORDERED
+            and self.patch_order != "channels_first",
+            f"num_channels is {self.num_channels}, not 1 or more": self.num_channels < 1,
             "a distillation head needs the distillation token": self.distillation_head
             and not self.distillation_token,
             "a distillation token needs a class token, not the mean of the patches": (
                 self.distillation_token and self.pooling != "class"
             ),
-            "axial attention needs mean pooling": axial and not mean,
-            "a token grid of axial attention has no place for registers": axial
-            and self.num_registers,
             f"num_registers is {self.num_registers}, not 0 or more": self.num_registers < 0,
-            "axial attention and relative positions exclude each other": axial
+            "axial attention and relative positions exclude each other": self.attention == "axial"
             and self.positions == "relative",
         }
         for message, applies in conflicts.items():
@@ -144,7 +154,11 @@ class Block(nn.Module):
         attention = AxialAttention if config.attention == "axial" else Attention
         self.norm_1 = nn.LayerNorm(D, eps=eps)
         self.attention = attention(
-            D, config.num_heads, qkv_bias=config.qkv_bias, dropout=config.attention_dropout
+            D,
+            config.num_heads,
+            head_dim=config.head_dim,
+            qkv_bias=config.qkv_bias,
+            dropout=config.attention_dropout,
         )
         self.norm_2 = nn.LayerNorm(D, eps=eps)
         self.mlp = (
@@ -154,31 +168,31 @@ class Block(nn.Module):
         )
         self.dropout = nn.Dropout(config.dropout)
 
-    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, mask: Tensor | GridMask | None = None) -> Tensor:
         x = x + self.dropout(self.attention(self.norm_1(x), mask))  # equation 2
         return x + self.dropout(self.mlp(self.norm_2(x)))  # equation 3
 
 
 class Encoder(nn.Module):
-    """`num_layers` blocks in sequence; each block gets the same attention mask, see `Attention`."""
+    """`num_layers` blocks in sequence; each block gets the same mask for its attention."""
 
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.num_layers))
 
-    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, mask: Tensor | GridMask | None = None) -> Tensor:
         for block in self.blocks:
             x = block(x, mask)
         return x
 
 
 class ViT(nn.Module):
-    """`forward(pixels, mask)` maps float (B, 3, H, W) to logits (B, num_labels).
+    """`forward(pixels, mask)` maps float (B, C, H, W) to logits (B, num_labels).
 
-    H and W are at least one patch; pixels at the right and lower edge that do not fill a patch are
-    cut off. There are K prefix tokens, the last R of which are registers, and N patch tokens of D
-    channels. The optional mask, bool (B, K + N), is True for the tokens that attention may attend
-    to.
+    C is `num_channels`. H and W are at least one patch; pixels at the right and lower edge that do
+    not fill a patch are cut off. There are K prefix tokens, the last R of which are registers, and
+    N patch tokens of D channels. The optional mask, bool (B, K + N), is True for the tokens that
+    attention may attend to.
 
     Args:
         config: sizes and options.
@@ -191,7 +205,9 @@ class ViT(nn.Module):
         self.config = config
         D, K, R = config.hidden_size, config.num_prefix_tokens, config.num_registers
         N = config.grid[0] * config.grid[1]
-        self.patch_embedding = PATCH_EMBEDDINGS[config.patch_embedding](D, config.patch_size)
+        order = {"order": config.patch_order} if config.patch_embedding in ORDERED else {}
+        embedding = PATCH_EMBEDDINGS[config.patch_embedding]
+        self.patch_embedding = embedding(D, config.patch_size, config.num_channels, **order)
         if config.num_class_tokens:
             self.class_token = nn.Parameter(torch.zeros(1, 1, D))
         if config.distillation_token:
@@ -212,7 +228,7 @@ class ViT(nn.Module):
         initialize(self)
 
     def tokens(self, pixels: Tensor) -> tuple[Tensor, Grid]:
-        """Embed pixels (B, 3, H, W): prefix and patch tokens (B, K + N, D), and the patch grid."""
+        """Embed pixels (B, C, H, W): prefix and patch tokens (B, K + N, D), and the patch grid."""
         patches = self.patch_embedding(pixels)  # (B, rows, columns, D)
         grid = (patches.shape[1], patches.shape[2])
         C = self.config.num_class_tokens
@@ -246,11 +262,10 @@ class ViT(nn.Module):
         return x.new_zeros(())  # relative positions are a bias of the attention, see `features`
 
     def features(self, pixels: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Encode pixels (B, 3, H, W) into normalized tokens (B, K + N, D)."""
+        """Encode pixels (B, C, H, W) into normalized tokens (B, K + N, D)."""
         x, grid = self.tokens(pixels)  # (B, K + N, D)
         if self.config.attention == "axial":
-            mask = None if mask is None else mask.unflatten(1, grid)  # (B, rows, columns)
-            return self.norm(self.encoder(x.unflatten(1, grid), mask)).flatten(1, 2)
+            return self.norm(self.encoder(x, GridMask(grid, mask)))  # (B, K + N, D)
         mask = None if mask is None else mask[:, None, None]  # (B, 1, 1, K + N)
         if self.config.positions == "relative":
             bias = self.relative_bias(grid)  # (1, heads, K + N, K + N)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from models.layers.attention import GridMask
 from models.layers.patch_embedding import LinearPatches, unpatchify
 from models.layers.positions import Grid, resample
 from models.vit import Encoder, EncoderConfig
@@ -31,10 +32,13 @@ class ViTSegmenterConfig(EncoderConfig):
     attention_dropout: float = 0.2
     image_size: tuple[int, int] = (128, 128)
     patch_size: int = 16
+    num_channels: int = 3
     num_labels: int = 3
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.num_channels < 1:
+            raise ValueError(f"num_channels is {self.num_channels}, not 1 or more")
         if min(self.image_size) < self.patch_size:
             raise ValueError(f"a patch of {self.patch_size} px exceeds the image {self.image_size}")
 
@@ -45,11 +49,11 @@ class ViTSegmenterConfig(EncoderConfig):
 
 
 class ViTSegmenter(nn.Module):
-    """`forward(pixels)` maps float (B, 3, H, W) to logits (B, num_labels, H, W).
+    """`forward(pixels)` maps float (B, C, H, W) to logits (B, num_labels, H, W).
 
-    H and W are at least one patch. Pixels at the right and lower edge that do not fill a patch are
-    cut off, and the logits are smaller by them. There is no class token and no final LayerNorm. A
-    BatchNorm of the input replaces a fixed mean and standard deviation.
+    C is `num_channels`. H and W are at least one patch. Pixels at the right and lower edge that do
+    not fill a patch are cut off, and the logits are smaller by them. There is no class token and no
+    final LayerNorm. A BatchNorm of the input replaces a fixed mean and standard deviation.
     """
 
     def __init__(self, config: ViTSegmenterConfig) -> None:
@@ -57,8 +61,8 @@ class ViTSegmenter(nn.Module):
         self.config = config
         D, P = config.hidden_size, config.patch_size
         N = config.grid[0] * config.grid[1]
-        self.norm = nn.BatchNorm2d(3)
-        self.patch_embedding = LinearPatches(D, P)
+        self.norm = nn.BatchNorm2d(config.num_channels)
+        self.patch_embedding = LinearPatches(D, P, config.num_channels)
         self.positions = nn.Parameter(torch.randn(1, N, D))
         self.encoder = Encoder(config)
         self.head = nn.Linear(D, config.num_labels * P * P)
@@ -67,7 +71,6 @@ class ViTSegmenter(nn.Module):
         patches = self.patch_embedding(self.norm(pixels))  # (B, rows, columns, D)
         grid = (patches.shape[1], patches.shape[2])
         x = patches.flatten(1, 2) + resample(self.positions, self.config.grid, grid)  # (B, N, D)
-        x = x if self.config.attention == "full" else x.unflatten(1, grid)
-        x = self.head(self.encoder(x))  # (B, N, num_labels P P), or (B, rows, columns, ...)
-        patches = x.reshape(*patches.shape[:3], -1)  # (B, rows, columns, num_labels P P)
+        x = self.encoder(x, None if self.config.attention == "full" else GridMask(grid))
+        patches = self.head(x).unflatten(1, grid)  # (B, rows, columns, num_labels P P)
         return unpatchify(patches, self.config.patch_size)  # (B, num_labels, H, W)

@@ -106,6 +106,7 @@ class TorchEngine:
         Raises:
             models.checkpoint.CheckpointError, OutOfMemory, ValueError: as in `load`.
         """
+        checkpoint.require_rgb(loaded)
         self._dtype = resolve_dtype(self._dtype_name, self._device)
         if self._device.type == "cuda":
             configure_cuda(self._dtype)

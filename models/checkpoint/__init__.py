@@ -6,6 +6,7 @@ from models.checkpoint.checkpoint import (
     load,
     name_of,
     path_of,
+    require_rgb,
     save,
 )
 from models.checkpoint.options import DEFAULT_OPTIONS, LoadOptions
@@ -20,5 +21,6 @@ __all__ = [
     "load",
     "name_of",
     "path_of",
+    "require_rgb",
     "save",
 ]

@@ -58,7 +58,7 @@ PROCESSORS = {  # by model type, for folders without a preprocessor_config.json
 class Checkpoint:
     """A trained network with its labels and its preprocessing.
 
-    `network(pixels)` maps float32 (B, 3, H, W) to logits: (B, num_labels) for the task "classify",
+    `network(pixels)` maps float32 (B, C, H, W) to logits: (B, num_labels) for the task "classify",
     (B, num_labels, h, w) for "segment", where (h, w) is (ceil(H / 4), ceil(W / 4)) for a SegFormer
     and (H, W) for a ViT or a SegFormer with `aligned_upsampling`. `problem_type` says what the
     outputs of a classifier mean: exactly one label applies (softmax), each label applies or not
@@ -190,6 +190,15 @@ def filled(config: Configuration, stored: Stored, dialect: Dialect | None) -> Ne
     return network
 
 
+def require_rgb(loaded: Checkpoint) -> None:
+    """Raise CheckpointError unless the network takes RGB images, as `to_rgb` gives them."""
+    if (channels := loaded.network.config.num_channels) != 3:
+        raise CheckpointError(
+            f"{loaded.name} takes images of num_channels {channels}; only networks of 3 channels "
+            "(RGB) can be served, evaluated or trained"
+        )
+
+
 def float_dtypes(tensors: Iterable[Tensor]) -> tuple[str, ...]:
     """Return the names of the tensors' floating-point formats, sorted."""
     dtypes = {tensor.dtype for tensor in tensors if tensor.is_floating_point()}
@@ -204,14 +213,25 @@ def preprocessing_of(
     Raises:
         CheckpointError: a file is damaged or specifies unsupported steps.
     """
-    if stored.preprocessor is None and dialect is not None:
-        return dialect.preprocessing(stored, arch)
-    name, contents = stored.preprocessor or ("", {})
+    channels, default = config.sizes.num_channels, PROCESSORS[config.architecture.model_type]
+    if stored.preprocessor is None:
+        found, assumed = (
+            (preprocessor_config.parse({}, default), True)
+            if dialect is None
+            else dialect.preprocessing(stored, arch)
+        )
+        if found.mean is not None and len(found.mean) != channels:
+            add = "give a folder with one that has" if stored.is_file else "add a file with"
+            raise CheckpointError(
+                f"there is no preprocessor_config.json, and the defaults are for {len(found.mean)} "
+                f"channels, not for num_channels {channels}: {add} image_mean and image_std"
+            )
+        return found, assumed
+    name, contents = stored.preprocessor
     try:
-        found = preprocessor_config.parse(contents, PROCESSORS[config.architecture.model_type])
+        return preprocessor_config.parse(contents, default, channels), False
     except CheckpointError as error:
         raise CheckpointError(f"{name}: {error}") from error
-    return found, stored.preprocessor is None
 
 
 def save(checkpoint: Checkpoint, folder: str | Path) -> None:

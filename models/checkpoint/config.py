@@ -58,10 +58,6 @@ def parse(document: Mapping[str, Any], labels: tuple[str, ...] | None = None) ->
     labels = labels_of(document).names if labels is None else labels
     document = LAYOUTS.get(architecture.name, SAME).read_sizes(document)
     section = section_of(document, architecture)
-    if (channels := section.get("num_channels", 3)) != 3:
-        raise CheckpointError(
-            f"config.json: num_channels is {shown(channels)}; only 3 (RGB) is supported"
-        )
     defaults = {field.name: field.default for field in fields(architecture.config)}
     values = dict(architecture.defaults) | {
         ours: field_value(theirs, section[theirs], defaults[ours])
@@ -101,7 +97,7 @@ def document_of(configuration: Configuration) -> dict[str, Any]:
         "model_type": architecture.model_type,
         "dtype": "float32",
     }
-    sizes: dict[str, Any] = {"num_channels": 3}
+    sizes: dict[str, Any] = {}
     for ours, theirs in architecture.fields.items():
         value = getattr(configuration.sizes, ours)
         if ours not in SEGFORMER_OPTIONS or value != getattr(SegformerConfig, ours):
@@ -133,13 +129,20 @@ def field_value(name: str, raw: object, default: object) -> Any:
             return 0
         case _, tuple():
             return integers(name, raw)
-        case _, bool() | str() if isinstance(raw, type(default)):
-            return raw
+        case _, None:
+            return None if raw is None else integer(name, raw)
         case _, bool() | str():
-            raise invalid_field(name, raw, f"a value like {default!r}")
+            return like(name, raw, default)
         case _, int():
             return integer(name, raw)
     return number(name, raw)
+
+
+def like(name: str, raw: object, default: bool | str) -> Any:
+    """Check a value that has the type of the default."""
+    if not isinstance(raw, type(default)):
+        raise invalid_field(name, raw, f"a value like {default!r}")
+    return raw
 
 
 def integers(name: str, raw: object, count: int | None = None) -> tuple[int, ...]:

@@ -83,4 +83,6 @@ def stages_of(sizes: Sizes, size: Size) -> Iterator[Stage]:
     rows, columns = height // P, width // P
     outputs = sizes.num_labels * P * P if isinstance(sizes, ViTSegmenterConfig) else 0
     keys = rows * columns if sizes.attention == "full" else max(rows, columns)
-    yield Stage(rows * columns, keys, max(3 * P * P, sizes.hidden_size, sizes.mlp_size, outputs))
+    heads = sizes.num_heads * (sizes.head_dim or 0)  # without it, hidden_size
+    layers = (sizes.num_channels * P * P, sizes.hidden_size, heads, sizes.mlp_size, outputs)
+    yield Stage(rows * columns, keys, max(layers))

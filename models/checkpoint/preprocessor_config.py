@@ -72,13 +72,14 @@ PROCESSOR_NAMES = re.compile(
 )
 
 
-def parse(config: Config, default: str) -> Preprocessing:
+def parse(config: Config, default: str, channels: int = 3) -> Preprocessing:
     """Read a Preprocessing from the contents of preprocessor_config.json.
 
     Args:
         config: the contents. Missing values have the defaults of the image processor; a step whose
             flag is null is left out, as in transformers.
         default: the image processor, a key of DEFAULTS, if the contents do not name one.
+        channels: the number of channels of the network's input.
 
     Raises:
         CheckpointError: the image processor is unknown, or a value is invalid.
@@ -101,8 +102,8 @@ def parse(config: Config, default: str) -> Preprocessing:
         crop_size=exact_size(options.get("crop_size"), "crop_size") if crops else None,
         crop_rounding=crop_rounding(options),
         rescale_factor=rescale_factor(options) if flag(options, "do_rescale") else None,
-        mean=color(options, "image_mean") if normalizes else None,
-        std=color(options, "image_std") if normalizes else None,
+        mean=color(options, "image_mean", channels) if normalizes else None,
+        std=color(options, "image_std", channels) if normalizes else None,
         reduce_labels=flag(options, reduce_labels),
     )
     refuse_large(preprocessing)
@@ -223,16 +224,17 @@ def crop_rounding(options: Config) -> Literal["down", "even"]:
     return "even" if value == "even" else "down"
 
 
-def color(options: Config, name: str) -> Color:
-    """Return a number per channel from three numbers or one; image_std must be positive."""
+def color(options: Config, name: str, channels: int) -> Color:
+    """Return a number per channel from that many numbers or one; image_std must be positive."""
     value = options[name]
-    values = value if isinstance(value, list | tuple) else [value] * 3
-    if len(values) != 3 or not all(map(is_number, values)):
-        raise CheckpointError(f"{name} is {shown(value)}, not three numbers or one")
+    values = value if isinstance(value, list | tuple) else [value] * channels
+    if len(values) != channels or not all(map(is_number, values)):
+        expected = {1: "one number", 3: "three numbers or one"}.get(channels)
+        expected = expected or f"{channels} numbers or one"
+        raise CheckpointError(f"{name} is {shown(value)}, not {expected}")
     if name == "image_std" and min(values) <= 0:
         raise CheckpointError(f"{name} is {shown(value)}, but all values must be greater than 0")
-    red, green, blue = map(float, values)
-    return red, green, blue
+    return tuple(map(float, values))
 
 
 def is_number(value: object) -> bool:

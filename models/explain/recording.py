@@ -13,9 +13,7 @@ from torch import Tensor, nn
 
 from models.layers.attention import (
     Attention,
-    AxisAttention,
     ReducedAttention,
-    axis_lines,
     split_heads,
 )
 from models.layers.positions import Grid
@@ -135,8 +133,6 @@ class StageRecorder:
         layers = []
         for (attention, inputs), heads in zip(self.calls, self.head_outputs, strict=True):
             gradient = gradients.get(id(heads))
-            if gradient is not None:
-                gradient = in_token_order(attention, gradient, inputs[0])
             layers.append(Layer(attention, inputs, self.grid, self.prefix, cell, gradient))
         return Stage(tuple(layers), self.grid, self.prefix, self.stride)
 
@@ -196,10 +192,3 @@ def recorders_for(network: Network) -> list[StageRecorder]:
         StageRecorder(stage.patch_embedding, stage.blocks, stride)
         for stage, stride in zip(stages, network.config.strides, strict=True)
     ]
-
-
-def in_token_order(attention: Attention, x: Tensor, tokens: Tensor) -> Tensor:
-    """Reorder the head outputs of an attention along an axis: (B L, T, D) -> (B, N, D)."""
-    if isinstance(attention, AxisAttention):
-        return axis_lines(x.unflatten(0, (len(tokens), -1)), attention.axis).flatten(1, 2)
-    return x

@@ -1,11 +1,14 @@
 """Draws principal components of the first layer's filters: figure 7, left, of ViT (2010.11929)."""
 
-from math import isqrt
-
 import torch
 from torch import Tensor, nn
 
 from models.figures.canvas import blank, png
+from models.layers.patch_embedding import (
+    LinearPatches,
+    NormalizedPatches,
+    convolution_weight,
+)
 from models.registry import Network
 from models.vit import ViT
 from models.vit_segmenter import ViTSegmenter
@@ -18,7 +21,12 @@ def filters_figure(network: Network, name: str) -> bytes:
     """Draw the first principal components of the patch embedding's filters, largest first.
 
     Gray is 0 in each color channel. Each component is scaled by its own largest value.
+
+    Raises:
+        ValueError: the input has neither 1 nor 3 channels, so that filters have no color.
     """
+    if (channels := network.config.num_channels) not in (1, 3):
+        raise ValueError(f"filters of {channels} channels have no color; 1 or 3 channels have")
     components, parts = principal_components(first_filters(network), COMPONENTS)
     rows = -(-len(components) // COLUMNS)
     title = (
@@ -30,22 +38,22 @@ def filters_figure(network: Network, name: str) -> bytes:
         panel.axis("off")
     for panel, component, part in zip(panels, components, parts.tolist(), strict=False):
         picture = 0.5 + 0.5 * component / component.abs().max()
-        panel.imshow(picture.permute(1, 2, 0).numpy(), interpolation="nearest")
+        pixels = picture.expand(3, -1, -1).permute(1, 2, 0)  # (height, width, 3)
+        panel.imshow(pixels.numpy(), interpolation="nearest")
         panel.set_title(f"{part:.1%}", fontsize=8, pad=2)
     return png(figure)
 
 
 def first_filters(network: Network) -> Tensor:
-    """Return the weight of the first layer as filters of RGB pixels, (D, 3, height, width)."""
+    """Return the weight of the first layer as filters of pixels, (D, C, height, width)."""
     if isinstance(network, ViT | ViTSegmenter):
         first = network.patch_embedding
     else:
         first = network.encoder.stages[0]
     layer = next(m for m in first.modules() if isinstance(m, nn.Conv2d | nn.Linear))
     weight = layer.weight.detach().float()
-    if isinstance(layer, nn.Linear):  # on the pixels of a patch, channels outermost
-        side = isqrt(layer.in_features // 3)
-        return weight.unflatten(1, (3, side, side))
+    if isinstance(first, LinearPatches | NormalizedPatches):
+        return convolution_weight(weight, first.patch_size, first.order)
     return weight
 
 

@@ -12,7 +12,7 @@ from app.engine.interface import ClassifyInput, SegmentInput
 from models import checkpoint
 from models.checkpoint import Checkpoint
 from models.explain import attention_maps, explain
-from models.layers.patch_embedding import PATCH_EMBEDDINGS
+from models.layers.patch_embedding import ORDERED, PATCH_EMBEDDINGS
 from models.layers.positions import KINDS
 from models.preprocessing import Preprocessing, normalize
 from models.registry import (
@@ -42,10 +42,12 @@ STAGES = SegformerConfig(
 )  # fmt: skip
 OPTIONS = (
     [{"patch_embedding": kind} for kind in PATCH_EMBEDDINGS]
+    + [{"patch_embedding": kind, "patch_order": "channels_last"} for kind in ORDERED]
     + [{"positions": kind} for kind in KINDS]
     + [
-        {"positions": positions, "pooling": "mean", "attention": "axial"}
+        {"positions": positions, "pooling": pooling, "attention": "axial"}
         for positions in KINDS
+        for pooling in ("class", "mean")
         if positions != "relative"
     ]
     + [
@@ -57,9 +59,11 @@ OPTIONS = (
         {"pooling": "class_mean", "mlp_size": 48, "num_registers": 1, "antialias": True},
         {"pooling": "class_mean", "head": "mlp"},
         {"num_registers": 3},
+        {"num_registers": 3, "attention": "axial"},
         {"mlp": "swiglu"},
         {"head": "mlp"},
         {"num_heads": 1},
+        {"num_heads": 2, "head_dim": 20},
         {"distillation_token": True},
         {"distillation_token": True, "distillation_head": True},
         {"distillation_token": True, "distillation_head": True, "head": "mlp"},

@@ -141,8 +141,9 @@ def test_the_trained_size_need_not_be_square():
         ({"distillation_head": True}, "needs the distillation token"),
         ({"hidden_act": "softsign"}, "unknown activation 'softsign'"),
         ({"positions": "rotary"}, "positions is 'rotary', not one of learned, sinusoidal_1d"),
+        ({"patch_order": "channels_last"}, "needs linear or normalized patches"),
+        ({"patch_order": "rows"}, "patch_order is 'rows', not one of channels_first"),
         ({"pooling": "max"}, "pooling is 'max', not one of class, mean, class_mean"),
-        ({"attention": "axial"}, "axial attention needs mean pooling"),
         (
             {"attention": "axial", "pooling": "mean", "positions": "relative"},
             "exclude each other",
@@ -155,11 +156,6 @@ def test_the_trained_size_need_not_be_square():
         ({"mlp": "geglu"}, "mlp is 'geglu', not one of plain, swiglu"),
         ({"num_registers": -1}, "num_registers is -1, not 0 or more"),
         ({"distillation_token": True, "pooling": "class_mean"}, "needs a class token, not the"),
-        ({"attention": "axial", "pooling": "class_mean"}, "axial attention needs mean pooling"),
-        (
-            {"attention": "axial", "pooling": "mean", "num_registers": 1},
-            "has no place for registers",
-        ),
         ({"patch_embedding": "hybrid", "patch_size": 6}, "a multiple of 4, not 6"),
     ],
 )
@@ -260,18 +256,66 @@ def test_mean_pooling_reads_all_patches_and_has_no_class_token():
 
 
 @pytest.mark.parametrize(
-    "options", [{"pooling": "mean"}, {"pooling": "mean", "attention": "axial"}]
+    "options",
+    [
+        {"pooling": "mean"},
+        {"pooling": "mean", "attention": "axial"},
+        {"pooling": "mean", "attention": "axial", "num_registers": 2},
+    ],
 )
 def test_mean_pooling_excludes_masked_tokens(options):
     network = random_vit(**options)
     pixels = torch.randn(1, 3, 32, 48)
-    mask = torch.ones(1, 24, dtype=torch.bool)
+    registers = network.config.num_registers
+    mask = torch.ones(1, registers + 24, dtype=torch.bool)
     torch.testing.assert_close(network(pixels, mask), network(pixels))
-    mask[0, 7] = False
+    mask[0, registers + 7] = False
     embedding = network.classify(pixels, mask).embedding
     changed = pixels.clone()
     changed[:, :, 8:16, 8:16] += 1  # the eighth patch: the second of the second row
     torch.testing.assert_close(network.classify(changed, mask).embedding, embedding)
+
+
+def axial_mask(rows, columns, prefix, axis):
+    """Return which token attends to which, (K + N, K + N), for one axis of a grid."""
+    place = [(row, column) for row in range(rows) for column in range(columns)]
+    line = [None] * prefix + [each[2 - axis] for each in place]
+    return torch.tensor([[None in (a, b) or a == b for b in line] for a in line])
+
+
+@pytest.mark.parametrize("registers", [0, 2])
+@pytest.mark.parametrize("distilled", [False, True])
+def test_axial_attention_with_prefix_tokens_equals_full_attention_with_two_masks(
+    distilled, registers
+):
+    distillation = {"distillation_token": distilled, "distillation_head": distilled}
+    network = random_vit(attention="axial", head_dim=11, num_registers=registers, **distillation)
+    pixels = torch.randn(2, 3, 41, 50)
+    x, (rows, columns) = network.tokens(pixels)
+    prefix = (2 if distilled else 1) + registers
+    masks = [axial_mask(rows, columns, prefix, axis) for axis in (1, 2)]
+    for block in network.encoder.blocks:
+        y = block.norm_1(x)
+        y = block.attention.height.attend(y, y, masks[0])
+        x = x + block.attention.width.attend(y, y, masks[1])
+        x = x + block.mlp(block.norm_2(x))
+    x = network.norm(x)
+    logits = network.head(x[:, 0])
+    if distilled:
+        logits = (logits + network.distillation_head(x[:, 1])) / 2
+    torch.testing.assert_close(network(pixels), logits)
+
+
+def test_the_class_token_of_axial_attention_ignores_masked_tokens():
+    network = random_vit(attention="axial")
+    pixels = torch.randn(1, 3, 32, 48)
+    mask = torch.ones(1, 25, dtype=torch.bool)
+    torch.testing.assert_close(network(pixels, mask), network(pixels))
+    mask[0, 8] = False
+    changed = pixels.clone()
+    changed[:, :, 8:16, 8:16] += 1  # the eighth patch: the second of the second row
+    torch.testing.assert_close(network(changed, mask), network(pixels, mask))
+    assert not torch.allclose(network(changed), network(pixels))
 
 
 @pytest.mark.parametrize("registers", [0, 2])
@@ -314,6 +358,20 @@ def test_the_config_selects_the_patch_embedding(option):
     assert patches.shape == (2, 4, 6, 24)
 
 
+@pytest.mark.parametrize("option", ["linear", "normalized"])
+def test_the_config_selects_the_order_of_the_values_in_a_patch(option):
+    network = random_vit(patch_embedding=option, patch_order="channels_last")
+    other = random_vit(patch_embedding=option)
+    state = network.state_dict()
+    for name in ("norm_1.weight", "norm_1.bias", "projection.weight"):
+        if (name := f"patch_embedding.{name}") in state:
+            values = state[name].unflatten(-1, (8, 8, 3))
+            state[name] = values.movedim(-1, -3).flatten(-3)  # (..., channel, row, column)
+    other.load_state_dict(state)
+    pixels = torch.randn(2, 3, 33, 50)
+    torch.testing.assert_close(network(pixels), other(pixels))
+
+
 def test_a_head_may_be_an_mlp():
     network = random_vit(head="mlp", distillation_token=True, distillation_head=True)
     assert isinstance(network.head, MLPHead)
@@ -339,7 +397,10 @@ def test_the_encoder_is_replaceable():
         {"positions": "sinusoidal_2d"},
         {"positions": "relative"},
         {"pooling": "mean", "attention": "axial"},
+        {"attention": "axial"},
+        {"attention": "axial", "positions": "sinusoidal_2d", "distillation_token": True},
         {"pooling": "class_mean", "num_registers": 2, "mlp": "swiglu", "antialias": True},
+        {"pooling": "class_mean", "num_registers": 2, "attention": "axial"},
     ],
 )
 def test_every_option_accepts_another_input_size(size, options):

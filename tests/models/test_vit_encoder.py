@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from models.layers.attention import AxialAttention
+from models.layers.attention import AxialAttention, GridMask
 from models.vit import Block, Encoder, EncoderConfig
 
 SMALL = EncoderConfig(hidden_size=12, num_layers=3, num_heads=3, mlp_size=20)
@@ -35,6 +35,18 @@ def test_an_encoder_applies_its_blocks_in_order():
     assert torch.equal(encoder(x), y)
 
 
+@pytest.mark.parametrize("attention", ["full", "axial"])
+def test_the_width_of_a_head_is_independent_of_the_width_of_the_tokens(attention):
+    encoder = Encoder(replace(SMALL, num_heads=5, head_dim=7, attention=attention))
+    weights = {
+        name.rsplit(".", 2)[1]: tuple(parameter.shape)
+        for name, parameter in encoder.named_parameters()
+        if "attention" in name and name.endswith("weight")
+    }
+    inner = {"query": (35, 12), "key": (35, 12), "value": (35, 12)}
+    assert weights == inner | {"output": (12, 35)}
+
+
 def test_without_positions_an_encoder_is_permutation_equivariant():
     encoder, order = Encoder(SMALL), torch.randperm(5)
     x = torch.randn(2, 5, 12)
@@ -54,12 +66,13 @@ def test_a_masked_token_does_not_change_other_tokens():
 def test_axial_attention_replaces_full_attention():
     encoder = Encoder(replace(SMALL, attention="axial"))
     assert all(isinstance(block.attention, AxialAttention) for block in encoder.blocks)
-    assert encoder(torch.randn(2, 3, 4, 12)).shape == (2, 3, 4, 12)
+    assert encoder(torch.randn(2, 1 + 3 * 4, 12), GridMask((3, 4))).shape == (2, 13, 12)
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        ({"head_dim": 0}, "head_dim is 0, not 1 or more"),
         ({"num_heads": 5}, "12 is not a multiple of 5 heads"),
         ({"attention": "local"}, "attention is 'local', not full or axial"),
     ],

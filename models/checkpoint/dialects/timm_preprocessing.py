@@ -9,6 +9,7 @@ from reprlib import repr as shown  # of limited length and depth
 from typing import Any
 
 from models.checkpoint import preprocessor_config
+from models.checkpoint.dialects.dialect import shape_of
 from models.checkpoint.preprocessor_config import DEIT, MAX_SIDE, is_number
 from models.checkpoint.stored import Stored
 from models.errors import CheckpointError
@@ -48,12 +49,16 @@ def pretrained(stored: Stored) -> Mapping[str, Any]:
 
 
 def input_size(stored: Stored) -> Size | None:
-    """Return the height and width of the input, or None if the folder does not say it."""
+    """Return the height and width of the input, or None if the folder does not say it.
+
+    timm writes 3 channels also for a network that takes another number of them.
+    """
+    channels = shape_of(stored.tensors, "patch_embed.proj.weight", 4)[1]
     match pretrained(stored).get("input_size"):
         case None:
             return None
-        case [3, int() as height, int() as width] if min(height, width) > 0:
-            if max(height, width) <= MAX_SIDE:
+        case [depth, int() as height, int() as width] if depth in (3, channels):
+            if 0 < min(height, width) <= max(height, width) <= MAX_SIDE:
                 return height, width
     raise CheckpointError(
         f"config.json: input_size is {shown(pretrained(stored)['input_size'])}, not [3, h, w] with "
@@ -74,6 +79,7 @@ def preprocessing_of(stored: Stored, trained: Size, patch: int, *, imagenet: boo
         CheckpointError: a value is invalid or not supported.
     """
     config = pretrained(stored)
+    channels = shape_of(stored.tensors, "patch_embed.proj.weight", 4)[1]
     size = size_of(stored, trained, patch)
     mean, std = (IMAGENET_MEAN, IMAGENET_STD) if config or imagenet else (HALF, HALF)
     contents = {
@@ -86,7 +92,7 @@ def preprocessing_of(stored: Stored, trained: Size, patch: int, *, imagenet: boo
         "image_std": config.get("std") or std,
     }
     try:
-        return preprocessor_config.parse(contents, DEIT)
+        return preprocessor_config.parse(contents, DEIT, channels if config.get("mean") else 3)
     except CheckpointError as error:
         raise CheckpointError(f"config.json, pretrained_cfg: {error}") from error
 

@@ -79,7 +79,7 @@ def document(stored: Stored, arch: str) -> dict[str, Any]:
     name = arch.partition(".")[0] or stored.document.get("architecture", "")  # without the tag
     tensors = stored.tensors
     refuse_others(stored, name)
-    width, _, *patch = shape_of(tensors, "patch_embed.proj.weight", 4)
+    width, channels, *patch = shape_of(tensors, "patch_embed.proj.weight", 4)
     teacher = "head_dist.weight" in tensors
     labels = labels_of(stored)
     return {
@@ -92,6 +92,7 @@ def document(stored: Stored, arch: str) -> dict[str, Any]:
         ],
         "image_size": list(image_size(stored, patch[0])),
         "patch_size": list(patch),
+        "num_channels": channels,
         "hidden_size": width,
         "num_hidden_layers": sum(key.endswith(".attn.qkv.weight") for key in tensors),
         "num_attention_heads": heads(stored, name, width),

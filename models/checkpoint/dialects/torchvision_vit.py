@@ -47,7 +47,7 @@ def recognizes(stored: Stored) -> bool:
 def document(stored: Stored, arch: str) -> dict[str, Any]:
     """Return the sizes in the terms of transformers; they follow from the shapes of the tensors."""
     tensors = stored.tensors
-    width, _, *patch = shape_of(tensors, "conv_proj.weight", 4)
+    width, channels, *patch = shape_of(tensors, "conv_proj.weight", 4)
     name = f"{NAMES_OF_WIDTH.get(width)}_{patch[0]}"
     if arch not in ("", name):
         raise CheckpointError(
@@ -61,6 +61,7 @@ def document(stored: Stored, arch: str) -> dict[str, Any]:
         "architectures": ["ViTForImageClassification"],
         "image_size": side(stored),
         "patch_size": list(patch),
+        "num_channels": channels,
         "hidden_size": width,
         "num_hidden_layers": sum(key.endswith(".in_proj_weight") for key in tensors),
         "num_attention_heads": HEADS[width],

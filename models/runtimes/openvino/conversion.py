@@ -16,7 +16,7 @@ from models.runtimes.openvino.package import import_openvino
 from models.runtimes.optimize import fold
 from models.runtimes.optimize.decoder import FoldedDecodeHead
 from models.runtimes.optimize.dense import Dense
-from models.runtimes.optimize.normalization import fold_normalization
+from models.runtimes.optimize.normalization import channels_of, fold_normalization
 from models.runtimes.optimize.rewriting import rewrite, shallow_copy
 from models.segformer import DecodeHead, Segformer
 from models.vit import ViT
@@ -103,13 +103,14 @@ def segments(network: nn.Module) -> bool:
 def convert(network: nn.Module, size: Size, normalization: Preprocessing | None) -> Any:
     """Convert a network in eval mode to an openvino.Model for images of one (height, width).
 
-    With a normalization the model takes uint8 (B, H, W, 3), otherwise float32 (B, 3, H, W).
+    With a normalization the model takes uint8 (B, H, W, C), otherwise float32 (B, C, H, W).
     """
+    channels = channels_of(network)
     network = positions_for_size(decode_by_convolutions(network), size)
-    form, example = fold(network), torch.zeros(2, 3, *size)
+    form, example = fold(network), torch.zeros(2, channels, *size)
     if normalization is not None:
         form = fold_normalization(form, preprocessing=normalization)
-        example = torch.zeros(2, *size, 3, dtype=torch.uint8)
+        example = torch.zeros(2, *size, channels, dtype=torch.uint8)
     outputs = Outputs(form, segments(network)).eval()
     outputs(example[:1])  # creates the cached constants before tracing
     batch = {"pixels": {0: torch.export.Dim("batch", min=1, max=MAX_BATCH)}}

@@ -23,7 +23,7 @@ PRECISIONS = {torch.float32: "f32", torch.bfloat16: "bf16"}
 class OpenVINOForm:
     """`form(pixels)` returns float32 logits like `models.runtimes.optimize.optimize(network)`.
 
-    With a `normalization` pixels are uint8 (B, H, W, 3), otherwise float (B, 3, H, W), on the CPU.
+    With a `normalization` pixels are uint8 (B, H, W, C), otherwise float (B, C, H, W), on the CPU.
     The form of a classifier also has `classify`. The network is not modified. The first batch of an
     image size converts the network, which takes seconds unless the folder has the model. The first
     batch of 1, 2, 4 or 8 images compiles the model, which takes tenths of a second. A service

@@ -9,8 +9,9 @@ from torch.nn.functional import scaled_dot_product_attention
 from models.layers.attention import (
     Attention,
     AxisAttention,
+    GridMask,
     ReducedAttention,
-    axis_lines,
+    attend_in_lines,
     join_heads,
     split_heads,
 )
@@ -21,7 +22,8 @@ from models.runtimes.optimize.rewriting import rewrite
 class DotProductAttention(nn.Module):
     """softmax(Q K^T + mask) V of every head: (B, N, D), (B, M, D), (B, M, D) -> (B, N, D).
 
-    The mask is as in `models.layers.attention.attention_weights`. Uses torch's operators.
+    D is heads * d here. The mask is as in `models.layers.attention.attention_weights`. Uses torch's
+    operators.
     """
 
     def __init__(self, num_heads: int) -> None:
@@ -47,7 +49,7 @@ class FusedAttention(nn.Module):
     def forward(
         self, x: Tensor, mask: Tensor | None = None, residual: Tensor | None = None
     ) -> Tensor:
-        query, key, value = self.qkv(x).chunk(3, dim=-1)  # each (B, N, D)
+        query, key, value = self.qkv(x).chunk(3, dim=-1)  # each (B, N, heads * d)
         return self.output(self.dot_product(query, key, value, mask), residual)  # (B, N, D)
 
 
@@ -58,15 +60,12 @@ class FusedAxisAttention(FusedAttention):
         super().__init__(plain)
         self.axis = plain.axis
 
-    def forward(
-        self, x: Tensor, mask: Tensor | None = None, residual: Tensor | None = None
+    def forward(  # type: ignore[override]  # the mask has the grid
+        self, x: Tensor, mask: GridMask, residual: Tensor | None = None
     ) -> Tensor:
-        lines = axis_lines(x, self.axis)  # (B, L, T, D)
-        if mask is not None:
-            mask = axis_lines(mask, self.axis).flatten(0, 1)[:, None, None]  # (B L, 1, 1, T)
-        x = super().forward(lines.flatten(0, 1), mask).view(lines.shape)  # (B, L, T, D)
-        x = axis_lines(x, self.axis)  # (B, H, W, D)
-        return x if residual is None else x + residual
+        query, key, value = self.qkv(x).chunk(3, dim=-1)  # each (B, K + N, heads * d)
+        heads = attend_in_lines(self.dot_product, query, key, value, mask, self.axis)
+        return self.output(heads, residual)  # (B, K + N, D)
 
 
 class FusedGridAttention(FusedAttention):
@@ -91,7 +90,7 @@ class ContextAttention(nn.Module):
         self, x: Tensor, context: Tensor, mask: Tensor | None, residual: Tensor | None
     ) -> Tensor:
         """Queries come from x (B, N, D), keys and values from context (B, M, D): (B, N, D)."""
-        key, value = self.key_value(context).chunk(2, dim=-1)  # each (B, M, D)
+        key, value = self.key_value(context).chunk(2, dim=-1)  # each (B, M, heads * d)
         return self.output(self.dot_product(self.query(x), key, value, mask), residual)
 
 
@@ -100,10 +99,10 @@ class FirstTokensAttention(ContextAttention):
 
     def __init__(self, fused: FusedAttention, count: int) -> None:
         weight, bias = fused.qkv.weight, fused.qkv.bias
-        D = weight.shape[1]
+        inner = len(weight) // 3  # heads * d
         super().__init__(
-            Dense(weight[:D], None if bias is None else bias[:D]),
-            Dense(weight[D:], None if bias is None else bias[D:]),
+            Dense(weight[:inner], None if bias is None else bias[:inner]),
+            Dense(weight[inner:], None if bias is None else bias[inner:]),
             fused.output,
             fused.dot_product.num_heads,
         )

@@ -6,7 +6,7 @@ Dropout and drop path, which do nothing at inference, are removed.
 from torch import Tensor, nn
 
 from models import segformer, vit
-from models.layers.attention import AxialAttention
+from models.layers.attention import AxialAttention, GridMask
 from models.layers.mlp import MLP, SwiGLU, gated
 from models.runtimes.optimize.attention import FirstTokensAttention, FusedAttention, fuse_qkv
 from models.runtimes.optimize.dense import Dense
@@ -23,7 +23,7 @@ class ResidualBlock(nn.Module):
         super().__init__()
         self.norm_1, self.attention, self.norm_2, self.mlp = norm_1, attention, norm_2, mlp
 
-    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, mask: Tensor | GridMask | None = None) -> Tensor:
         x = self.attention(self.norm_1(x), mask, x)
         return self.mlp(self.norm_2(x), x)
 
@@ -84,8 +84,8 @@ class FusedAxialAttention(nn.Module):
         super().__init__()
         self.height, self.width = height, width
 
-    def forward(self, x: Tensor, mask: Tensor | None, residual: Tensor) -> Tensor:
-        return self.width(self.height(x, mask), mask, residual)  # (B, H, W, D)
+    def forward(self, x: Tensor, mask: GridMask, residual: Tensor) -> Tensor:
+        return self.width(self.height(x, mask), mask, residual)  # (B, K + N, D)
 
 
 def residual_block(module: nn.Module) -> ResidualBlock | None:

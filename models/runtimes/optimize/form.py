@@ -18,7 +18,7 @@ COMPILED_PARTS = ("encoder", "decoder")  # submodules that torch.compile gets
 
 
 class Form(nn.Module):
-    """`forward(pixels)` maps float (B, 3, H, W), or with a `mean` uint8 (B, H, W, 3), to logits.
+    """`forward(pixels)` maps float (B, C, H, W), or with a `mean` uint8 (B, H, W, C), to logits.
 
     The network gets pixels of `dtype`. From uint8 pixels the mean is subtracted; then they are
     multiplied by the scale, unless it is None because the network's weights include it. A batch is
@@ -46,16 +46,17 @@ class Form(nn.Module):
         return concatenated([self.network(part) for part in self.inputs(pixels)])
 
     def inputs(self, pixels: Tensor) -> Iterator[Tensor]:
-        """Yield the network's inputs (B_i, 3, H, W) for the parts of a batch."""
+        """Yield the network's inputs (B_i, C, H, W) for the parts of a batch."""
         if self.max_pixels is None:
             yield self.centered(pixels)
             return
-        pixels_per_image = pixels.shape[1:].numel() // 3
+        size = pixels.shape[1:3] if self.mean is not None else pixels.shape[2:]
+        pixels_per_image = size.numel()
         for part in pixels.split(max(self.max_pixels // pixels_per_image, 1)):
             yield self.centered(part)
 
     def constant(self, values: Color, device: torch.device) -> Tensor:
-        """Return a tensor (1, 3, 1, 1) on the device, which lives as long as the form.
+        """Return a tensor (1, C, 1, 1) on the device, which lives as long as the form.
 
         A recorded CUDA graph reads it without a reference; the graph's owner keeps the form.
         """
@@ -65,15 +66,15 @@ class Form(nn.Module):
         return self._constants[key]
 
     def centered(self, pixels: Tensor) -> Tensor:
-        """Return float (B, 3, H, W); uint8 pixels minus the mean, so that padding 0 is the mean."""
+        """Return float (B, C, H, W); uint8 pixels minus the mean, so that padding 0 is the mean."""
         if self.mean is None:
             return pixels.to(self.dtype)
-        W = pixels.shape[2]
-        x = pixels.flatten(2).float()  # (B, H, W 3): long rows are faster than rows of 3
+        W, C = pixels.shape[2:]
+        x = pixels.flatten(2).float()  # (B, H, W C): long rows are faster than rows of C
         x.sub_(self.constant(self.mean, x.device).flatten().repeat(W))
         if self.scale is not None:
             x.mul_(self.constant(self.scale, x.device).flatten().repeat(W))
-        return x.unflatten(2, (W, 3)).permute(0, 3, 1, 2).to(self.dtype)  # (B, 3, H, W)
+        return x.unflatten(2, (W, C)).permute(0, 3, 1, 2).to(self.dtype)  # (B, C, H, W)
 
 
 class ClassifierForm(Form):

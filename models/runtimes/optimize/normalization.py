@@ -23,9 +23,9 @@ from models.segformer import Segformer, SegformerClassifier
 
 
 def fold_normalization(network: nn.Module, preprocessing: Preprocessing) -> Form:
-    """Return a form that takes uint8 (B, H, W, 3) instead of normalized pixels."""
+    """Return a form that takes uint8 (B, H, W, C) instead of normalized pixels."""
     form = form_of(network)
-    mean, scale = mean_and_scale(preprocessing)
+    mean, scale = mean_and_scale(preprocessing, channels_of(form.network))
     inner = patches_by_matrix(fold_batch_norms(form.network))
     folded = with_scaled_input(inner, torch.tensor(scale, dtype=torch.float64))
     if folded is None:  # a LayerNorm of the patch's pixels comes first; it would undo the factor
@@ -33,18 +33,22 @@ def fold_normalization(network: nn.Module, preprocessing: Preprocessing) -> Form
     return form.changed(folded, mean=mean)
 
 
-def mean_and_scale(preprocessing: Preprocessing) -> tuple[Color, Color]:
+def channels_of(network: nn.Module) -> int:
+    """Return the number of channels of a network's input."""
+    return int(network.config.num_channels)  # type: ignore[union-attr,arg-type]  # of its sizes
+
+
+def mean_and_scale(preprocessing: Preprocessing, channels: int) -> tuple[Color, Color]:
     """Return what to subtract from uint8 pixels, and the factor for the difference."""
     factor = 1.0 if preprocessing.rescale_factor is None else preprocessing.rescale_factor
     if preprocessing.mean is None or preprocessing.std is None:
-        return (0.0, 0.0, 0.0), (factor, factor, factor)
-    mean_r, mean_g, mean_b = (mean / factor for mean in preprocessing.mean)
-    r, g, b = (factor / std for std in preprocessing.std)
-    return (mean_r, mean_g, mean_b), (r, g, b)
+        return (0.0,) * channels, (factor,) * channels
+    mean = tuple(mean / factor for mean in preprocessing.mean)
+    return mean, tuple(factor / std for std in preprocessing.std)
 
 
 def with_scaled_input(network: nn.Module, scale: Tensor) -> nn.Module | None:
-    """Fold a scale (3,) of the pixels into the first layer; None if that layer is a norm."""
+    """Fold a scale (C,) of the pixels into the first layer; None if that layer is a norm."""
     path = "patch_embedding"
     if isinstance(network, Segformer | SegformerClassifier):
         path = "encoder.stages.0.patch_embedding.projection"
@@ -60,8 +64,8 @@ def with_scaled_input(network: nn.Module, scale: Tensor) -> nn.Module | None:
 
 
 def scaled_convolution(layer: nn.Conv2d, scale: Tensor) -> nn.Module:
-    """Fold a scale (3,) of the input channels into a convolution's weight."""
+    """Fold a scale (C,) of the input channels into a convolution's weight."""
     twin = shallow_copy(layer)
-    weight = layer.weight.detach().double() * scale.view(1, 3, 1, 1)
+    weight = layer.weight.detach().double() * scale.view(1, -1, 1, 1)
     twin._parameters["weight"] = frozen(weight.to(layer.weight.dtype))
     return twin

@@ -15,19 +15,19 @@ from models.vit_segmenter import ViTSegmenter
 
 
 class MatrixPatches(nn.Module):
-    """A patch embedding as one product with a matrix: (B, 3, H, W) -> (B, rows, columns, D).
+    """A patch embedding as one product with a matrix: (B, C, H, W) -> (B, rows, columns, D).
 
     Channels-last pixels are copied once.
 
     Args:
-        weight: the weight of the patch convolution, (D, 3, P, P).
+        weight: the weight of the patch convolution, (D, C, P, P).
         bias: (D,), optional.
     """
 
     def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
         super().__init__()
         self.patch_size = weight.shape[2]
-        self.projection = Dense(weight.permute(0, 2, 3, 1).flatten(1), bias)  # (D, P P 3)
+        self.projection = Dense(weight.permute(0, 2, 3, 1).flatten(1), bias)  # (D, P P C)
 
     def forward(self, pixels: Tensor) -> Tensor:
         patches = space_to_depth(pixels.permute(0, 2, 3, 1), self.patch_size)
@@ -67,7 +67,7 @@ def matrix_patches(module: nn.Module) -> nn.Module | None:
     if isinstance(module, ConvolutionPatches):
         return MatrixPatches(module.projection.weight, module.projection.bias)
     if isinstance(module, LinearPatches):
-        weight = convolution_weight(module.projection.weight, module.patch_size)
+        weight = convolution_weight(module.projection.weight, module.patch_size, module.order)
         return MatrixPatches(weight, module.projection.bias)
     return None
 
@@ -136,10 +136,10 @@ def batch_norm_affine(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
 
 
 def fold_input_affine(patches: MatrixPatches, scale: Tensor, shift: Tensor) -> MatrixPatches:
-    """Fold `pixels * scale + shift`, both (3,), into a patch embedding's weight and bias."""
+    """Fold `pixels * scale + shift`, both (C,), into a patch embedding's weight and bias."""
     layer, P = patches.projection, patches.patch_size
-    weight = layer.weight.double().unflatten(1, (P, P, 3))  # (D, P, P, 3)
+    weight = layer.weight.double().unflatten(1, (P, P, -1))  # (D, P, P, C)
     bias = (weight * shift).sum(dim=(1, 2, 3))  # (D,)
     bias = bias + (0.0 if layer.bias is None else layer.bias.double())
-    weight = (weight * scale).permute(0, 3, 1, 2)  # (D, 3, P, P)
+    weight = (weight * scale).permute(0, 3, 1, 2)  # (D, C, P, P)
     return MatrixPatches(weight.to(layer.weight.dtype), bias.to(layer.weight.dtype))

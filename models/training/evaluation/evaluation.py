@@ -13,6 +13,7 @@ from models.checkpoint import (
     load,
     name_of,
     path_of,
+    require_rgb,
 )
 from models.preprocessing import Preprocessing
 from models.registry import Task
@@ -109,6 +110,7 @@ def opened(source: str | Path, task: Task, options: LoadOptions) -> tuple[Checkp
     """
     folder = path_of(source)
     loaded = replace(load(folder, options), name=name_of(source))
+    require_rgb(loaded)
     if loaded.task != task:
         raise CheckpointError(f"{loaded.name} is a model to {loaded.task}, not to {task}")
     return loaded, read_record(folder) or Record(batch_size=batch_size_for(loaded.preprocessing))

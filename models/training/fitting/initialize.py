@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from models.checkpoint import Checkpoint, load, name_of, path_of
+from models.checkpoint import Checkpoint, load, name_of, path_of, require_rgb
 from models.checkpoint.checkpoint import preprocessing_of
 from models.checkpoint.config import parse
 from models.checkpoint.network import build, fill, parameters_of_transformers
@@ -75,8 +75,10 @@ def from_checkpoint(
     of the other task, with a new decoder or head.
 
     Raises:
+        CheckpointError: the network does not take RGB images.
         ValueError: any other network of the other task, or an image size that does not fit.
     """
+    require_rgb(checkpoint)
     old = checkpoint.network
     kind: type[Network] = type(old)
     if checkpoint.task != task:

@@ -18,7 +18,7 @@ FAMILY = re.compile(
     r"|(?P<mit>segformer|mit)-(?P<number>b\d)"
 )
 SIDES = {"vit": 224, "deit": 224, "mit": 224, "segformer": 512, "vit-segmenter": 128}
-SET_ELSEWHERE = ("image_size", "num_labels")  # not options
+SET_ELSEWHERE = ("image_size", "num_labels", "num_channels")  # not options: images are RGB
 
 
 def task_of(name: str) -> Task:
@@ -122,12 +122,13 @@ def value(name: str, text: str, default: object) -> Any:
         match default:
             case bool():
                 return {"true": True, "false": False}[text.lower()]
-            case int():
+            case int() | None:
                 return int(text)
             case float():
                 return float(text)
             case tuple():
                 return tuple(int(part) for part in text.split(","))
     except (ValueError, KeyError):
-        raise ValueError(f"option {name}={text} is not a value like {default!r}") from None
+        expected = "an integer" if default is None else f"a value like {default!r}"
+        raise ValueError(f"option {name}={text} is not {expected}") from None
     return text

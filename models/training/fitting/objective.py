@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, cross_entropy, interpolate
 
-from models.checkpoint import Checkpoint
+from models.checkpoint import Checkpoint, require_rgb
 from models.preprocessing import Preprocessing, normalize
 from models.registry import Network
 from models.training.data.examples import IGNORED, Batch
@@ -107,6 +107,7 @@ class Teacher:
     size and with its own normalization: DeiT's hard distillation (arXiv:2012.12877, section 4).
 
     Raises:
+        CheckpointError: the teacher does not take RGB images.
         ValueError: the teacher has other labels than the data, or is not a classifier with a fixed
             input size.
     """
@@ -114,6 +115,7 @@ class Teacher:
     def __init__(
         self, checkpoint: Checkpoint, labels: tuple[str, ...], device: torch.device
     ) -> None:
+        require_rgb(checkpoint)
         if checkpoint.labels != labels:
             raise ValueError(f"the teacher {checkpoint.name} has other labels than the data")
         size = checkpoint.preprocessing.input_size

@@ -1,5 +1,6 @@
 """The engine on small random networks: outputs, devices, warm-up, errors."""
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import get_args
@@ -237,6 +238,18 @@ def test_warm_up_runs_without_an_input_size_in_the_checkpoint(save, tmp_path):
     assert set(engine.warm_up(1, 1e-9)) == {1}
     inputs = [SegmentInput(random_pixels(0, 48), (48, 48))]
     assert engine.run(inputs).outputs[0].labels.shape == (48, 48)
+
+
+@pytest.mark.parametrize("channels", [1, 4])
+def test_a_network_of_other_channels_than_rgb_is_refused(save, tmp_path, channels):
+    loaded = checkpoint.load(save("classify"))
+    network = ViT(replace(loaded.network.config, num_channels=channels)).eval()
+    preprocessing = replace(loaded.preprocessing, mean=(0.5,) * channels, std=(0.5,) * channels)
+    other = replace(loaded, network=network, preprocessing=preprocessing)
+    checkpoint.save(other, tmp_path / "other")
+    message = f"other takes images of num_channels {channels}; only networks of 3 channels"
+    with pytest.raises(CheckpointError, match=message):
+        TorchEngine(str(tmp_path / "other"), task="classify").load()
 
 
 def test_a_checkpoint_for_another_task_is_refused(save):

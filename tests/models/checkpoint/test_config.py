@@ -13,6 +13,7 @@ from models.vit_segmenter import ViTSegmenterConfig
 
 TWO = {"0": "cat", "1": "dog"}
 VIT = {"model_type": "vit", "id2label": TWO}
+OPTIONS = {"model_type": "patchserve_vit", "id2label": TWO}
 SEGFORMER = {"model_type": "segformer", "id2label": TWO}
 REFERENCES = {
     "vit": transformers.ViTConfig,
@@ -70,7 +71,13 @@ def test_missing_fields_have_the_defaults_of_the_reference(architecture):
             "PatchserveViT",
             ViTConfig(pooling="mean", attention="axial", positions="sinusoidal_2d", num_labels=2),
         ),
+        (
+            "PatchserveViT",
+            ViTConfig(patch_embedding="linear", patch_order="channels_last", num_labels=2),
+        ),
+        ("PatchserveViT", ViTConfig(num_heads=5, head_dim=48, num_labels=2)),
         ("PatchserveViTSegmenter", ViTSegmenterConfig(dropout=0.3, num_labels=2)),
+        ("PatchserveViTSegmenter", ViTSegmenterConfig(head_dim=48, num_labels=2)),
         ("SegformerForSemanticSegmentation", THREE_STAGES),
         ("SegformerForImageClassification", THREE_STAGES),
     ],
@@ -148,7 +155,9 @@ def test_unknown_fields_are_ignored():
         ({"model_type": "vit", "num_labels": {}}, "num_labels is {}, not an integer"),
         ({"model_type": "vit", "num_labels": True}, "num_labels is True, not an integer"),
         ({"model_type": "vit", "num_labels": 0}, "num_labels is 0"),
-        (VIT | {"num_channels": 1}, "num_channels is 1; only 3"),
+        (VIT | {"num_channels": 0}, "num_channels is 0, not an integer from 1 to 1024"),
+        (VIT | {"num_channels": [3]}, r"num_channels is \[3\], not an integer"),
+        (SEGFORMER | {"num_channels": None}, "num_channels is None, not an integer"),
         (VIT | {"hidden_size": "768"}, "hidden_size is '768'"),
         (VIT | {"hidden_size": 0}, "hidden_size is 0"),
         (VIT | {"hidden_size": 2**40}, "hidden_size is 1099511627776"),
@@ -167,6 +176,11 @@ def test_unknown_fields_are_ignored():
             r"depths is \[100, .*\], not 256 layers or fewer",
         ),
         (SEGFORMER | {"depths": [1] * 100}, "depths is .*, not a list of 1 to 16 integers"),
+        (OPTIONS | {"patch_order": "channels_last"}, "needs linear or normalized patches"),
+        (OPTIONS | {"patch_order": ["channels_last"]}, "patch_order is .*, not a value like"),
+        (OPTIONS | {"head_dim": 1025}, "head_dim is 1025, not an integer from 1 to 1024"),
+        (OPTIONS | {"head_dim": [64]}, r"head_dim is \[64\], not an integer"),
+        (OPTIONS | {"head_dim": 64.0}, "head_dim is 64.0, not an integer"),
         (VIT | {"num_attention_heads": 7}, "768 is not a multiple of 7 heads"),
         (VIT | {"image_size": [224, 224, 3]}, "image_size is .*, not a list of 2 integers"),
         (VIT | {"image_size": "224"}, "image_size is '224'"),

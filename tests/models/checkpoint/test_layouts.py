@@ -248,7 +248,7 @@ def test_a_vision_config_of_another_type_is_refused(section, written):
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"num_channels": 1}, "num_channels is 1"),
+        ({"num_channels": 0}, "num_channels is 0, not an integer from 1 to 1024"),
         ({"hidden_size": []}, r"hidden_size is \[\], not an integer"),
         ({"attention_dropout": {}}, "attention_dropout is {}, not a number"),
         ({"num_attention_heads": 5}, "24 is not a multiple of 5 heads"),

@@ -43,6 +43,7 @@ def test_published_networks_are_accepted(network, config, size):
     [
         (vit_config("Ti/1", image_size=(224, 224)), (4096, 4096), "16777216 tokens, each with"),
         (replace(segformer_config("B0"), sr_ratios=(1, 1, 1, 1)), (2048, 2048), "262144 tokens"),
+        (vit_config("Ti/16", num_heads=1024, head_dim=1024), (1024, 1024), "tokens of 1048576"),
         (
             segformer_config("B0", num_labels=10_000, aligned_upsampling=True),
             (512, 512),

@@ -25,7 +25,7 @@ DISTILLED = {"distillation_token": True}
 
 
 def vit(**options: object) -> ViT:
-    return ViT(ViTConfig(**ENCODER, num_labels=5, **options))
+    return ViT(ViTConfig(**ENCODER | {"num_labels": 5} | options))
 
 
 def vit_segmenter(**options: object) -> ViTSegmenter:
@@ -38,7 +38,10 @@ NETWORKS: dict[str, Callable[[], Network]] = {
     "relative": lambda: vit(positions="relative"),
     "mean": lambda: vit(pooling="mean", positions="sinusoidal_2d"),
     "axial": lambda: vit(pooling="mean", attention="axial"),
+    "axial_class_token": lambda: vit(attention="axial", **DISTILLED),
+    "wide_heads": lambda: vit(num_heads=3, head_dim=11),
     "registers": lambda: vit(num_registers=3),
+    "axial_registers": lambda: vit(attention="axial", num_registers=3),
     "dinov2": lambda: vit(pooling="class_mean", num_registers=2, mlp="swiglu", antialias=True),
     "deit": lambda: vit(**DISTILLED),
     "deit_with_teacher": lambda: vit(**DISTILLED, distillation_head=True),

@@ -26,7 +26,9 @@ def direct_distance(weights, layer):
     return sum(by_query) / len(by_query)
 
 
-@pytest.mark.parametrize("name", ["vit", "deit", "axial", "vit_segmenter", "segformer"])
+@pytest.mark.parametrize(
+    "name", ["vit", "deit", "axial", "axial_class_token", "vit_segmenter", "segformer"]
+)
 def test_the_distance_equals_a_direct_computation(make, name):
     network, pixels = make(name), torch.randn(1, 3, 38, 50)
     layers = record(network, pixels).layers

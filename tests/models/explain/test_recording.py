@@ -60,7 +60,9 @@ def test_recorded_weights_include_the_mask(make, pixels):
     torch.testing.assert_close(first.weights(), expected)
 
 
-@pytest.mark.parametrize("name", ["hybrid", "axial", "vit_segmenter", "segformer"])
+@pytest.mark.parametrize(
+    "name", ["hybrid", "axial", "axial_class_token", "vit_segmenter", "segformer"]
+)
 def test_recording_does_not_modify_the_network(make, pixels, name):
     network = make(name).train()
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}

@@ -8,8 +8,20 @@ from models.explain.recording import record
 from models.explain.relevance import distribute, gradient_relevance, normalized, rollout
 from models.preprocessing import fit, normalize
 
-VITS = ["vit", "relative", "deit", "deit_with_teacher", "mean", "axial", "vit_segmenter"]
-VITS += ["registers", "dinov2"]
+VITS = [
+    "vit",
+    "wide_heads",
+    "relative",
+    "deit",
+    "deit_with_teacher",
+    "mean",
+    "axial",
+    "axial_class_token",
+    "axial_registers",
+    "vit_segmenter",
+    "registers",
+    "dinov2",
+]
 CLOSE = {"rtol": 1e-3, "atol": 1e-6}
 
 

@@ -22,12 +22,14 @@ def test_principal_components_are_the_directions_of_largest_variance():
     assert parts.tolist() == pytest.approx([81 / 91, 9 / 91], abs=0.03)
 
 
-def test_linear_and_convolution_patches_have_the_same_filters():
+@pytest.mark.parametrize("order", ["channels_first", "channels_last"])
+def test_linear_and_convolution_patches_have_the_same_filters(order):
     torch.manual_seed(0)
     convolved = ViT(ViTConfig(**SMALL, patch_size=8))
-    linear = ViT(ViTConfig(**SMALL, patch_size=8, patch_embedding="linear"))
+    options = {"patch_embedding": "linear", "patch_order": order}
+    linear = ViT(ViTConfig(**SMALL, patch_size=8, **options))
     weight = convolved.patch_embedding.projection.weight
-    linear.patch_embedding.projection.weight.data = linear_weight(weight)
+    linear.patch_embedding.projection.weight.data = linear_weight(weight, order)
     torch.testing.assert_close(first_filters(linear), first_filters(convolved))
 
 

@@ -5,6 +5,7 @@ from models.layers.attention import (
     Attention,
     AxialAttention,
     AxisAttention,
+    GridMask,
     ReducedAttention,
     SequenceReduction,
     attention_weights,
@@ -29,6 +30,39 @@ def test_attention_equals_the_formula_of_the_paper():
     attention = Attention(12, 3)
     x = torch.randn(2, 7, 12)
     torch.testing.assert_close(attention(x), loop_attention(attention, x, x))
+
+
+def loop_over_heads_and_queries(attention, x, head_dim):
+    """Compute equation 1 of 1706.03762 for one query of one head at a time, heads of d channels."""
+    heads = torch.zeros(*x.shape[:2], attention.num_heads, head_dim)
+    shape = (*x.shape[:2], attention.num_heads, head_dim)
+    query, key, value = (
+        layer(x).reshape(shape) for layer in (attention.query, attention.key, attention.value)
+    )
+    for image in range(x.shape[0]):
+        for head in range(attention.num_heads):
+            for token in range(x.shape[1]):
+                q = query[image, token, head]
+                logits = torch.stack([q @ k for k in key[image, :, head]]) / head_dim**0.5
+                weights = logits.exp() / logits.exp().sum()
+                for other in range(x.shape[1]):
+                    heads[image, token, head] += weights[other] * value[image, other, head]
+    return attention.output(heads.reshape(*x.shape[:2], -1))
+
+
+@pytest.mark.parametrize(("num_heads", "head_dim"), [(3, 7), (1, 5), (5, 1), (4, 16)])
+def test_heads_may_have_any_number_of_channels(num_heads, head_dim):
+    attention = Attention(12, num_heads, head_dim=head_dim)
+    x = torch.randn(2, 5, 12)
+    inner = num_heads * head_dim
+    assert attention.query.weight.shape == attention.value.weight.shape == (inner, 12)
+    assert attention.output.weight.shape == (12, inner)
+    expected = loop_over_heads_and_queries(attention, x, head_dim)
+    torch.testing.assert_close(attention(x), expected)
+    weights = attention.weights(x)
+    assert weights.shape == (2, num_heads, 5, 5)
+    value = split_heads(attention.value(x), num_heads)
+    torch.testing.assert_close(attention.output(join_heads(weights @ value)), expected)
 
 
 def test_keys_and_values_may_come_from_other_tokens():
@@ -119,41 +153,78 @@ def test_a_masked_key_gets_no_attention(kind):
         )
 
 
+def visible(query, key, grid, prefix, axis):
+    """Whether axial attention lets one token attend to another, by their numbers."""
+    if query < prefix or key < prefix:
+        return True
+    query_place, key_place = (divmod(token - prefix, grid[1]) for token in (query, key))
+    return query_place[2 - axis] == key_place[2 - axis]
+
+
+def loop_along_axis(attention, x, grid, prefix, keep):
+    """Compute attention along an axis for one image, one head and one query at a time."""
+    width = attention.query.out_features // attention.num_heads
+    query, key, value = attention.query(x), attention.key(x), attention.value(x)
+    heads = torch.zeros_like(query)
+    for image in range(x.shape[0]):
+        for token in range(x.shape[1]):
+            seen = [
+                other
+                for other in range(x.shape[1])
+                if visible(token, other, grid, prefix, attention.axis) and keep[image, other]
+            ]
+            for head in range(attention.num_heads):
+                part = slice(head * width, (head + 1) * width)
+                logits = key[image, seen, part] @ query[image, token, part] / width**0.5
+                heads[image, token, part] = logits.softmax(0) @ value[image, seen, part]
+    return attention.output(heads)
+
+
+def lines_with_a_key(size, grid, prefix):
+    """Return a random mask that leaves a key in every row and column."""
+    keep = torch.rand(size, prefix + grid[0] * grid[1]) < 0.6
+    patches = keep[:, prefix:].unflatten(1, grid)
+    patches[:, 0] = patches[:, :, 0] = True
+    return keep
+
+
 @pytest.mark.parametrize("axis", [1, 2])
 @pytest.mark.parametrize("masked", [False, True])
-def test_attention_along_an_axis_equals_full_attention_within_lines(axis, masked):
-    attention = AxisAttention(12, 3, axis)
-    x = torch.randn(2, 4, 5, 12)
-    place = torch.stack(torch.meshgrid(torch.arange(4), torch.arange(5), indexing="ij"), -1)
-    line = place[..., 1 if axis == 1 else 0].flatten()
-    allowed = (line[:, None] == line)[None, None].repeat(2, 1, 1, 1)
-    keep = None
-    if masked:
-        keep = torch.rand(2, 4, 5) < 0.6
-        keep[:, range(4), range(4)] = keep[:, 0] = True  # every line keeps a key
-        allowed &= keep.flatten(1)[:, None, None]
-    tokens = x.flatten(1, 2)
-    expected = attention.attend(tokens, tokens, allowed).view(x.shape)
-    torch.testing.assert_close(attention(x, keep), expected)
-    weights = attention.weights(x, keep)
-    assert (weights[~allowed.expand_as(weights)] == 0).all()
-    torch.testing.assert_close(weights, attention.weights_between(tokens, tokens, allowed))
+@pytest.mark.parametrize("prefix", [0, 1, 2])
+def test_attention_along_an_axis_equals_a_loop_over_the_tokens(axis, masked, prefix):
+    attention, grid = AxisAttention(12, 3, axis, head_dim=5), (4, 3)
+    x = torch.randn(2, prefix + 12, 12)
+    keep = lines_with_a_key(2, grid, prefix) if masked else torch.ones(2, prefix + 12) > 0
+    mask = GridMask(grid, keep if masked else None)
+    expected = loop_along_axis(attention, x, grid, prefix, keep)
+    torch.testing.assert_close(attention(x, mask), expected)
+
+    weights = attention.weights(x, mask)
+    assert weights.shape == (2, 3, prefix + 12, prefix + 12)
+    value = split_heads(attention.value(x), 3)
+    torch.testing.assert_close(attention.output(join_heads(weights @ value)), expected)
+    for query in range(prefix + 12):
+        for key in range(prefix + 12):
+            seen = keep[:, key] & visible(query, key, grid, prefix, axis)
+            assert ((weights[:, :, query, key] > 0).all(1) == seen).all()
 
 
 def test_axial_attention_goes_along_the_height_and_then_along_the_width():
-    attention = AxialAttention(12, 3, qkv_bias=False)
-    x = torch.randn(2, 4, 5, 12)
-    torch.testing.assert_close(attention(x), attention.width(attention.height(x)))
-    assert {attention.height.axis, attention.width.axis} == {1, 2}
+    attention, mask = AxialAttention(12, 3, qkv_bias=False), GridMask((4, 5))
+    x = torch.randn(2, 1 + 4 * 5, 12)
+    torch.testing.assert_close(attention(x, mask), attention.width(attention.height(x, mask), mask))
+    assert (attention.height.axis, attention.width.axis) == (1, 2)
     assert attention.height.query.bias is None
 
 
-def test_after_both_axes_each_token_depends_on_every_token():
-    attention = AxialAttention(12, 3)
-    x = torch.randn(1, 4, 5, 12)
-    before = attention(x)
-    x[0, 0, 0] += 10
-    assert ((attention(x) - before).abs().amax(-1) > 0).all()
+@pytest.mark.parametrize("prefix", [0, 1])
+@pytest.mark.parametrize("changed", [0, 7])
+def test_after_both_axes_each_token_depends_on_every_token(prefix, changed):
+    attention, mask = AxialAttention(12, 3), GridMask((4, 5))
+    x = torch.randn(1, prefix + 4 * 5, 12)
+    before = attention(x, mask)
+    x[0, changed] += 10
+    assert ((attention(x, mask) - before).abs().amax(-1) > 0).all()
 
 
 def test_the_weights_of_reduced_attention_are_over_the_reduced_grid():

@@ -106,7 +106,7 @@ def test_labels_and_preprocessing_are_assumed(tensors, load):
     assert loaded.labels == tuple(f"LABEL_{n}" for n in range(7))
     assert loaded.preprocessing == preprocessor_config.parse({}, preprocessor_config.SEGFORMER)
     assert loaded.preprocessing_assumed
-    assert "SegformerImageProcessor are assumed" in loaded.warnings[0]
+    assert "the defaults of SegformerImageProcessor are assumed" in loaded.warnings[0]
     assert not loaded.network.config.aligned_upsampling
 
 

@@ -43,7 +43,7 @@ def test_a_folder_gives_the_pixels_and_logits_of_the_library(case, originals, as
     assert loaded.labels == tuple(f"LABEL_{n}" for n in range(len(loaded.labels)))
     assert loaded.preprocessing_assumed
     assert loaded.preprocessing.input_size == (512, 512)
-    assert "SegformerImageProcessor are assumed" in loaded.warnings[0]
+    assert "the defaults of SegformerImageProcessor are assumed" in loaded.warnings[0]
 
 
 def test_a_file_of_weights_gives_the_pixels_and_logits_of_the_library(
@@ -162,7 +162,7 @@ def test_other_networks_of_the_library_are_refused_by_name(case, message, origin
         (HEAD, torch.ones(5), r"\[5\], not a tensor of 4 axes"),
         (HEAD, torch.ones(5, 255, 1, 1), rf"{HEAD} is \[5, 255, 1, 1\]"),
         (HEAD, torch.ones(0, 256, 1, 1), "not a tensor of 4 axes with values"),
-        ("encoder.patch_embed1.proj.weight", torch.ones(32, 4, 7, 7), "num_channels is 4"),
+        ("encoder.patch_embed1.proj.weight", torch.ones(32, 4, 7, 7), "num_channels 4"),
         ("encoder.patch_embed2.proj.weight", torch.ones(96, 32, 3, 3), r"\[32, 96, 160, 256\]"),
         ("encoder.block1.0.attn.kv.weight", torch.ones(33, 32), r"\[33, 32\], not 2 stacked"),
         ("encoder.block1.0.attn.kv.weight", torch.ones(()), r"is \[\], not 2 stacked"),

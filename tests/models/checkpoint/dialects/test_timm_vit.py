@@ -293,3 +293,39 @@ def test_numbers_out_of_range_are_refused(folder, fields):
 def test_labels_may_be_missing(folder):
     change(folder, label_names=None)
     assert checkpoint.load(folder).labels == tuple(f"LABEL_{n}" for n in range(5))
+
+
+def gray_folder(folder):
+    """Make a network for gray images, as timm does: with the sum of the filters' channels."""
+    tensors = load_file(folder / "model.safetensors")
+    weight = tensors["patch_embed.proj.weight"].sum(1, keepdim=True)
+    save_file(tensors | {"patch_embed.proj.weight": weight}, folder / "model.safetensors")
+    given = json.loads((folder / "config.json").read_text())["model_args"]
+    change(folder, model_args=given | {"in_chans": 1})
+
+
+@pytest.mark.parametrize("in_file", ["pretrained_cfg", "preprocessor_config.json"])
+@torch.no_grad()
+def test_a_network_for_gray_images_is_read_with_its_channels(folder, in_file, assert_equal_logits):
+    gray = torch.randn(2, 1, 32, 32)
+    expected = checkpoint.load(folder).network(gray.expand(-1, 3, -1, -1))
+    gray_folder(folder)
+    if in_file == "pretrained_cfg":
+        pretrained(folder, input_size=[1, 32, 32], mean=[0.4], std=[0.3])
+    else:
+        document = {"image_mean": [0.4], "image_std": [0.3]}
+        (folder / in_file).write_text(json.dumps(document))
+    loaded = checkpoint.load(folder)
+    assert loaded.network.config.num_channels == 1
+    assert (loaded.preprocessing.mean, loaded.preprocessing.std) == ((0.4,), (0.3,))
+    assert_equal_logits(loaded.network(gray), expected)
+
+
+def test_a_network_for_gray_images_needs_a_mean_of_one_channel(folder):
+    gray_folder(folder)
+    pretrained(folder, mean=[0.4, 0.4, 0.4])
+    with pytest.raises(CheckpointError, match=r"mean is \[0.4, 0.4, 0.4\], not one number"):
+        checkpoint.load(folder)
+    change(folder, pretrained_cfg=None)
+    with pytest.raises(CheckpointError, match="num_channels 1: add a file with image_mean"):
+        checkpoint.load(folder)

@@ -48,6 +48,12 @@ def test_a_width_without_known_heads_is_refused(originals, tmp_path):
         checkpoint.load(file)
 
 
+def test_a_file_for_other_channels_is_refused_because_it_has_no_mean(originals, tmp_path):
+    file = change(originals, tmp_path, **{"conv_proj.weight": torch.ones(768, 4, 32, 32)})
+    with pytest.raises(CheckpointError, match=r"num_channels 4: give a folder .* image_mean"):
+        checkpoint.load(file)
+
+
 def test_positions_that_are_no_square_are_refused(originals, tmp_path):
     file = change(originals, tmp_path, **{"encoder.pos_embedding": torch.ones(1, 51, 768)})
     with pytest.raises(CheckpointError, match="50 patches, which is not a square"):

@@ -38,6 +38,8 @@ NETWORKS = {
     "aligned": lambda: Segformer(replace(SEGFORMER, aligned_upsampling=True, norm_eps=0.1)),
     "SegformerClassifier": lambda: SegformerClassifier(SEGFORMER),
     "ViTSegmenter": lambda: ViTSegmenter(ViTSegmenterConfig(**VIT)),
+    "axial": lambda: ViT(ViTConfig(**VIT, attention="axial")),
+    "wide heads": lambda: ViT(ViTConfig(**VIT, head_dim=24)),
 }
 IMAGENET = Preprocessing(mean=IMAGENET_MEAN, std=IMAGENET_STD)
 BYTES = torch.randint(

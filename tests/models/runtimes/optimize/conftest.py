@@ -33,6 +33,14 @@ SMALL_SEGFORMER = {
 VITS = {
     "plain": {},
     "linear patches": {"patch_embedding": "linear"},
+    "linear patches, channels last": {
+        "patch_embedding": "linear",
+        "patch_order": "channels_last",
+    },
+    "normalized patches, channels last": {
+        "patch_embedding": "normalized",
+        "patch_order": "channels_last",
+    },
     "normalized patches": {"patch_embedding": "normalized"},
     "hybrid": {"patch_embedding": "hybrid"},
     "1-D sinusoids": {"positions": "sinusoidal_1d"},
@@ -46,6 +54,16 @@ VITS = {
     "SiLU": {"hidden_act": "silu"},
     "quick GELU": {"hidden_act": "quick_gelu"},
     "axial": {"attention": "axial", "pooling": "mean"},
+    "narrow heads": {"head_dim": 5},
+    "wide heads, no bias": {"num_heads": 2, "head_dim": 20, "qkv_bias": False},
+    "axial, class token": {"attention": "axial"},
+    "axial, two heads": {
+        "attention": "axial",
+        "distillation_token": True,
+        "distillation_head": True,
+    },
+    "axial, registers": {"attention": "axial", "num_registers": 2},
+    "axial with wide heads": {"attention": "axial", "pooling": "mean", "head_dim": 16},
     "distilled": {"distillation_token": True},
     "two heads": {"distillation_token": True, "distillation_head": True},
     "class and mean": {"pooling": "class_mean"},
@@ -76,6 +94,7 @@ KINDS = (  # together they take every code path of the transformations
     "hybrid",
     "two relative heads",  # class token, convolution patches, mask of the attention
     "axial",
+    "axial, class token",
     "DINOv2",  # SwiGLU
     "SiLU",  # an activation without a post-op
     "segmenting ViT",

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from models.layers.attention import Attention, AxisAttention, ReducedAttention
+from models.layers.attention import Attention, AxisAttention, GridMask, ReducedAttention
 from models.runtimes.optimize.attention import fuse_qkv
 
 GRID = (2, 5, 7, 12)
@@ -27,13 +27,17 @@ def test_fused_attention_equals_the_plain_one_with_and_without_a_mask(bias):
 
 
 @pytest.mark.parametrize("axis", [1, 2])
+@pytest.mark.parametrize("prefix", [0, 1])
 @torch.no_grad()
-def test_fused_axis_attention_equals_the_plain_one(axis):
+def test_fused_axis_attention_equals_the_plain_one(axis, prefix):
     plain = AxisAttention(12, 3, axis)
-    fused, x, mask = fuse_qkv(plain), torch.randn(GRID), token_mask(GRID[:3])
-    torch.testing.assert_close(fused(x), plain(x))
+    grid, patches = GRID[1:3], token_mask(GRID[:3]).flatten(1)  # (B, N)
+    keep = torch.cat([torch.ones(GRID[0], prefix, dtype=torch.bool), patches], dim=1)
+    mask, all_tokens = GridMask(grid, keep), GridMask(grid)
+    fused, x = fuse_qkv(plain), torch.randn(*keep.shape, 12)
+    torch.testing.assert_close(fused(x, all_tokens), plain(x, all_tokens))
     torch.testing.assert_close(fused(x, mask), plain(x, mask))
-    torch.testing.assert_close(fused(x, None, x), plain(x) + x)
+    torch.testing.assert_close(fused(x, mask, x), plain(x, mask) + x)
 
 
 @pytest.mark.parametrize("ratio", [1, 2, 3])

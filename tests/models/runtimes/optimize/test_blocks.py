@@ -8,7 +8,15 @@ from models.runtimes.optimize import fold
 from models.runtimes.optimize.blocks import ResidualBlock, drop_unread_tokens, fuse_residuals
 from models.vit import ViT
 
-NETWORKS = ["plain", "axial", "SiLU", "segmenting axial ViT", "SegFormer", "SegFormer classifier"]
+NETWORKS = [
+    "plain",
+    "axial",
+    "axial, class token",
+    "SiLU",
+    "segmenting axial ViT",
+    "SegFormer",
+    "SegFormer classifier",
+]
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -37,8 +45,8 @@ def test_the_last_block_applies_the_mask(network):
     torch.testing.assert_close(drop_unread_tokens(plain)(pixels, mask), plain(pixels, mask))
 
 
-@pytest.mark.parametrize("name", ["mean", "axial", "segmenting ViT", "SegFormer"])
-def test_networks_that_read_all_tokens_are_not_changed(name, network):
+@pytest.mark.parametrize("name", ["mean", "axial", "axial, class token", "segmenting ViT"])
+def test_networks_whose_last_block_needs_all_tokens_are_not_changed(name, network):
     cut = drop_unread_tokens(network(name))
     assert not any(isinstance(module, ResidualBlock) for module in cut.modules())
 

@@ -10,12 +10,13 @@ import torch
 from PIL import Image
 
 from models import checkpoint
-from models.checkpoint import CheckpointError, bundled
+from models.checkpoint import CheckpointError, bundled, load, save
 from models.preprocessing import Preprocessing
 from models.training import evaluate_data, fit
 from models.training.evaluation import evaluation as module
 from models.training.evaluation.evaluation import batch_size_for
 from models.training.fitting.plan import Plan
+from models.vit import ViT
 
 TINY = {"num_layers": "1", "hidden_size": "24", "num_heads": "3", "mlp_size": "24"}
 LABELS = ("cross", "disc", "stripes", "a", "b", "c")
@@ -100,6 +101,15 @@ def test_images_that_keep_their_size_are_measured_one_by_one(plan, run, labelled
     result = evaluate_data(tmp_path / "any", plan.data, "classify", device="cpu", batch_size=8)
     assert result.record.batch_size == 1
     assert result.confusion.total == 6
+
+
+def test_a_network_for_gray_images_is_refused(plan, tmp_path):
+    rgb = load(bundled("classify"))
+    network = ViT(replace(rgb.network.config, num_channels=1))
+    preprocessing = replace(rgb.preprocessing, mean=(0.5,), std=(0.5,))
+    save(replace(rgb, network=network, preprocessing=preprocessing), tmp_path / "gray")
+    with pytest.raises(CheckpointError, match="gray takes images of num_channels 1; only"):
+        evaluate_data(tmp_path / "gray", plan.data, "classify")
 
 
 def test_a_checkpoint_of_the_other_task_is_refused(plan):

@@ -3,11 +3,13 @@ from dataclasses import replace
 import pytest
 import torch
 
-from models.checkpoint import Checkpoint
+from models.checkpoint import Checkpoint, CheckpointError
 from models.layers.positions import resample
 from models.preprocessing import Preprocessing
 from models.training.fitting.initialize import from_checkpoint, from_scratch, one_size
 from models.training.fitting.networks import network_named, preprocessing_for, task_of
+from models.training.fitting.objective import Teacher
+from models.vit import ViT
 
 TINY = {"num_layers": "1", "hidden_size": "24", "num_heads": "3", "mlp_size": "24"}
 SMALL = {"depths": "1,1,1,1", "hidden_sizes": "8,8,8,8", "num_heads": "1,1,1,1"}
@@ -102,6 +104,15 @@ def test_the_encoder_of_a_segformer_can_start_the_other_task():
 def test_other_networks_cannot_start_the_other_task():
     with pytest.raises(ValueError, match="vit-ti/8 is classify, the task of the data segment"):
         started(checkpoint_of("vit-ti/8"), task="segment")
+
+
+def test_a_network_for_gray_images_is_refused():
+    rgb = checkpoint_of("vit-ti/8")
+    gray = replace(rgb, network=ViT(replace(rgb.network.config, num_channels=1)))
+    with pytest.raises(CheckpointError, match="vit-ti/8 takes images of num_channels 1"):
+        started(gray)
+    with pytest.raises(CheckpointError, match="vit-ti/8 takes images of num_channels 1"):
+        Teacher(gray, OLD, torch.device("cpu"))
 
 
 def test_an_image_size_that_does_not_fit_is_refused():
