@@ -13,7 +13,7 @@ from app.batching.request_queue import RequestQueue
 from app.core.errors import Overloaded
 
 MIN_SAFETY, MAX_SAFETY = 1.1, 3.0  # factor of a predicted wait in the test of a deadline
-OVERLOAD_S = 0.0013  # of the cores that an overload takes from each result, mostly for refusals
+OVERLOAD_S = 0.0013  # what an overload is assumed to add to each result, mostly for refusals
 MAX_OVERLOAD = 0.4  # most that it adds to the factor
 DEVIATIONS = 2.0  # of the real waits, which the factor allows for
 ERROR_WEIGHT = 0.02  # of one image: the last hundred images have most of the influence

@@ -3,6 +3,7 @@
 Only `main` and the commands read settings; every other module receives plain arguments.
 """
 
+import os
 import re
 from collections.abc import Iterable, Mapping
 from ipaddress import ip_network
@@ -298,7 +299,7 @@ class Settings(BaseSettings):
     @classmethod
     def check_labels(cls, path: str) -> str:
         """Refuse a file that does not exist."""
-        if path and not Path(path).is_file():
+        if path and not os.path.isfile(os.path.expanduser(path)):
             raise ValueError(f"there is no file {path}")
         return path
 

@@ -11,7 +11,10 @@ from typing import Any
 from torch import Tensor
 
 from models.checkpoint.dialects.dialect import Rename, shape_of
+from models.checkpoint.preprocessor_config import SEGFORMER, parse
+from models.checkpoint.stored import Stored
 from models.errors import CheckpointError
+from models.preprocessing import Preprocessing
 
 STAGES = range(4)
 HEADS = [1, 2, 5, 8]  # of mit_b0 to mit_b5
@@ -76,3 +79,8 @@ def depth(tensors: Mapping[str, Tensor], block: str) -> int:
 def reduction(tensors: Mapping[str, Tensor], name: str) -> int:
     """Return the ratio of a stage that reduces its keys: the size of the kernel, or 1 without."""
     return shape_of(tensors, name, 4)[2] if name in tensors else 1
+
+
+def preprocessing(stored: Stored, arch: str) -> tuple[Preprocessing, bool]:
+    """Return the preprocessing of SegFormer's image processor, because no file says it."""
+    return parse({}, SEGFORMER), True

@@ -6,11 +6,10 @@ Source: NVlabs/SegFormer, mmseg/models/decode_heads/segformer_head.py.
 from typing import Any
 
 from models.checkpoint.dialects.dialect import Dialect, Rename, refuse_arch, shape_of
-from models.checkpoint.dialects.mit import STAGES, encoder_document, encoder_names
-from models.checkpoint.preprocessor_config import SEGFORMER, parse
+from models.checkpoint.dialects.mit import STAGES, encoder_document, encoder_names, preprocessing
+from models.checkpoint.preprocessor_config import SEGFORMER
 from models.checkpoint.stored import Stored
 from models.errors import CheckpointError
-from models.preprocessing import Preprocessing
 
 PREFIXES = ("backbone.", "")  # of the encoder's names
 HEAD = "decode_head"
@@ -54,11 +53,6 @@ def document(stored: Stored, arch: str) -> dict[str, Any]:
         "decoder_hidden_size": shape_of(tensors, f"{HEAD}.linear_fuse.conv.weight", 4)[0],
         "num_labels": shape_of(tensors, f"{HEAD}.linear_pred.weight", 4)[0],
     }
-
-
-def preprocessing(stored: Stored, arch: str) -> tuple[Preprocessing, bool]:
-    """Return the preprocessing of SegFormer's image processor, because no file says it."""
-    return parse({}, SEGFORMER), True
 
 
 NVLABS_SEGFORMER = Dialect(FAMILY, SEGFORMER, recognizes, document, preprocessing, NAMES)

@@ -10,11 +10,10 @@ from reprlib import repr as shown  # of limited length and depth
 from typing import Any
 
 from models.checkpoint.dialects.dialect import Dialect, Rename, refuse_arch, shape_of
-from models.checkpoint.dialects.mit import STAGES, encoder_document, encoder_names
-from models.checkpoint.preprocessor_config import SEGFORMER, parse
+from models.checkpoint.dialects.mit import STAGES, encoder_document, encoder_names, preprocessing
+from models.checkpoint.preprocessor_config import SEGFORMER
 from models.checkpoint.stored import Stored
 from models.errors import CheckpointError
-from models.preprocessing import Preprocessing
 
 NAMES = (
     *encoder_names("encoder."),
@@ -69,11 +68,6 @@ def document(stored: Stored, arch: str) -> dict[str, Any]:
         "num_labels": shape_of(tensors, "segmentation_head.0.weight", 4)[0],
         "aligned_upsampling": True,
     }
-
-
-def preprocessing(stored: Stored, arch: str) -> tuple[Preprocessing, bool]:
-    """Return the preprocessing of SegFormer's image processor, because no file says it."""
-    return parse({}, SEGFORMER), True
 
 
 SMP_SEGFORMER = Dialect(FAMILY, SEGFORMER, recognizes, document, preprocessing, NAMES)
